@@ -1,0 +1,93 @@
+"""Configuration of the model and of its training."""
+
+from typing import Literal
+
+from pydantic import Field
+
+from model.config_types import config_dataclass
+
+
+@config_dataclass
+class ModelConfig:
+    """The network. Defaults are the ``strong`` preset.
+
+    Attributes:
+      embedding_dim: Size of item embeddings and interest vectors.
+      num_interests: K, the largest number of interests per person.
+      history_length: T, the newest behaviours that the model reads.
+      extractor: ``capsule`` (Behaviour-to-Interest routing, MIND),
+        ``self_attentive`` (ComiRec-SA) or ``average`` (one vector, YouTube DNN).
+      routing: ``b2i`` (per person, as published) or ``shared_logits`` (the
+        original listing's fault, for comparison only).
+      routing_iterations: r, routing iterations per forward pass.
+      routing_init_std: Standard deviation of the initial routing logits.
+      adaptive_interests: Use ``K'_u = max(1, min(K, log2 |history|))``.
+      recency_position: Add an embedding of each behaviour's distance to the end.
+      dropout: Rate on behaviour embeddings, in training only.
+      hidden_units: Widths of the ReLU layers after routing.
+      residual: Add the capsules to the output of the ReLU layers.
+      normalize: L2-normalise interests and items before the dot product.
+      side_features: Pool item side features into the item embedding.
+      profile_features: Feed the person's profile to the ReLU layers.
+    """
+
+    embedding_dim: int = Field(64, ge=4, le=1024)
+    num_interests: int = Field(4, ge=1, le=64)
+    history_length: int = Field(50, ge=1, le=10_000)
+    extractor: Literal["capsule", "self_attentive", "average"] = "capsule"
+    routing: Literal["b2i", "shared_logits"] = "b2i"
+    routing_iterations: int = Field(3, ge=1, le=10)
+    routing_init_std: float = Field(1.0, ge=0.0)
+    adaptive_interests: bool = True
+    recency_position: bool = True
+    dropout: float = Field(0.3, ge=0.0, lt=1.0)
+    hidden_units: tuple[int, ...] = (256,)
+    residual: bool = True
+    normalize: bool = True
+    side_features: bool = True
+    profile_features: bool = True
+
+
+@config_dataclass
+class TrainingConfig:
+    """Loss, optimiser and schedule. Defaults are the ``strong`` preset.
+
+    Attributes:
+      attention_power: p of label-aware attention; ``inf`` is the hard choice.
+      temperature: Divides the scores before the softmax.
+      negatives: Where negatives come from: ``log_uniform`` (by frequency rank),
+        ``uniform``, ``in_batch``, or ``mixed`` (in-batch and log-uniform).
+      num_negatives: Sampled negatives shared by a batch.
+      logq_correction: Subtract each candidate's log expected count.
+      batch_size: Examples (history, target pairs) per step.
+      learning_rate: Adam's learning rate.
+      max_steps: Upper bound of training steps.
+      max_seconds: Upper bound of training time; 0 is no bound.
+      eval_every_steps: Steps between validation passes.
+      early_stopping_patience: Validation passes without a better Recall@N
+        before training stops; the best weights are kept.
+      eval_max_users: People used for one validation pass.
+      checkpoint_every_steps: Steps between resumable checkpoints.
+      mixed_precision: Compute in bfloat16/float16 where the device gains by it.
+      jit_compile: Compile the step with XLA.
+      distribution: ``none``, ``mirrored`` or ``multi_worker_mirrored``.
+      seed: Seeds initial weights, sampling and routing.
+    """
+
+    attention_power: float = Field(float("inf"), ge=0.0)
+    temperature: float = Field(0.07, gt=0.0)
+    negatives: Literal["log_uniform", "uniform", "in_batch", "mixed"] = "log_uniform"
+    num_negatives: int = Field(2048, ge=1)
+    logq_correction: bool = True
+    batch_size: int = Field(1024, ge=1)
+    learning_rate: float = Field(1e-3, gt=0.0)
+    max_steps: int = Field(20_000, ge=1)
+    max_seconds: int = Field(0, ge=0)
+    eval_every_steps: int = Field(250, ge=1)
+    early_stopping_patience: int = Field(5, ge=1)
+    eval_max_users: int = Field(4_000, ge=1)
+    checkpoint_every_steps: int = Field(500, ge=1)
+    mixed_precision: bool = False
+    jit_compile: bool = False
+    distribution: Literal["none", "mirrored", "multi_worker_mirrored"] = "none"
+    seed: int = 1

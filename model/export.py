@@ -8,7 +8,7 @@ import tensorflow as tf
 import tensorflow_transform as tft
 
 from model import evaluation_outputs as outputs
-from model import features, ranking
+from model import evaluation, features, ranking
 from model.catalogue import Catalogue
 from model.mind import MindModel
 
@@ -148,60 +148,42 @@ class ExportedMind(tf.Module):
         Returns:
           The outputs named in ``model.evaluation_outputs``.
         """
-        transformed = self._transform(tf.io.parse_example(examples, self._raw_feature_spec))
-        interests, mask = self._interests(transformed)
+        rows = evaluation.parse_rows(examples, self._raw_feature_spec, self._transform)
+        interests, mask = self._interests(rows.transformed)
         vectors = tf.concat([tf.zeros_like(self.item_vectors[:1]), self.item_vectors], axis=0)
         retrievable = tf.reduce_any(vectors != 0, axis=1)  # [N + 1]
-        targets = tf.cast(
-            tf.sparse.to_dense(transformed[features.TARGETS], default_value=-1), tf.int32
-        )  # [B, M]
-        history = _whole_history(transformed)  # [B, H]
         buckets = tf.concat([[outputs.POPULARITY_BUCKETS["unseen"]], self._buckets], axis=0)
-        result = {
-            outputs.TARGET_POPULARITY: tf.where(
-                targets < 0, 0, tf.gather(buckets, tf.maximum(targets, 0))
+
+        def rank(targets: tf.Tensor, history: tf.Tensor, exclude: bool) -> tf.Tensor:
+            return ranking.target_ranks(
+                interests, mask, vectors, history, targets, exclude, retrievable=retrievable
+            )
+
+        return {
+            **evaluation.ranks_with_and_without_history(
+                rows, rank, outputs.RANKS, outputs.RANKS_HISTORY_INCLUDED
             ),
-            outputs.CATALOGUE_SIZE: tf.fill([tf.shape(targets)[0]], tf.shape(self.item_ids)[0]),
+            **evaluation.ranks_with_and_without_history(
+                rows,
+                evaluation.popularity_ranks,
+                outputs.POPULARITY_RANKS,
+                outputs.POPULARITY_RANKS_HISTORY_INCLUDED,
+            ),
+            outputs.TARGET_POPULARITY: tf.where(
+                rows.targets < 0, 0, tf.gather(buckets, tf.maximum(rows.targets, 0))
+            ),
             outputs.RECOMMENDED: ranking.top_k(
                 interests,
                 mask,
                 vectors,
                 self._num_recommended,
-                history=history,
+                history=rows.history,
                 retrievable=retrievable,
             ).items,
-        }
-        for exclude, model_key, popularity_key in (
-            (True, outputs.RANKS, outputs.POPULARITY_RANKS),
-            (
-                False,
-                outputs.RANKS_HISTORY_INCLUDED,
-                outputs.POPULARITY_RANKS_HISTORY_INCLUDED,
+            outputs.CATALOGUE_SIZE: tf.fill(
+                [tf.shape(rows.targets)[0]], tf.shape(self.item_ids)[0]
             ),
-        ):
-            counted = ranking.counted_targets(targets, history, exclude)  # [B, M]
-            ranks = ranking.target_ranks(
-                interests, mask, vectors, history, targets, exclude, retrievable=retrievable
-            )
-            popularity = ranking.popularity_ranks(targets, history, exclude)
-            result[model_key] = _known_ranks(ranks, targets, counted)
-            result[popularity_key] = _known_ranks(popularity, targets, counted)
-        return result
-
-
-def _whole_history(transformed: Mapping[str, Any]) -> tf.Tensor:
-    """Every known item before the targets, also those older than the model reads."""
-    sequence = tf.RaggedTensor.from_sparse(transformed[features.SEQUENCE])
-    targets = tf.RaggedTensor.from_sparse(transformed[features.TARGETS])
-    known_targets = tf.reduce_sum(tf.cast(targets > 0, tf.int64), axis=1)  # [B]
-    length = sequence.row_lengths() - known_targets
-    keep = tf.ragged.range(sequence.row_lengths()) < length[:, tf.newaxis]
-    return tf.cast(tf.ragged.boolean_mask(sequence, keep).to_tensor(), tf.int32)
-
-
-def _known_ranks(ranks: tf.Tensor, targets: tf.Tensor, counted: tf.Tensor) -> tf.Tensor:
-    ranks = tf.where(targets == 0, outputs.UNKNOWN_RANK, tf.cast(ranks, tf.int32))
-    return tf.where(counted, ranks, 0)
+        }
 
 
 def _constant(value: Any) -> tf.Variable:

@@ -23,11 +23,11 @@ class ExportedMind(tf.Module):
     Args:
       model: A trained model.
       transform_output: Output of the Transform step that it was trained on.
-      raw_feature_spec: Parsing specification of the raw examples.
       catalogue: The catalogue that it was trained on.
       titles: Title of each item, [N]; empty where there is none.
       profile_names: Raw names of the profile features.
       num_recommended: Items in the ``recommended`` output of ``evaluate``.
+      exclude_history: Whether those leave the history out.
 
     Attributes:
       item_ids: Variable string [N].
@@ -40,18 +40,19 @@ class ExportedMind(tf.Module):
         self,
         model: MindModel,
         transform_output: tft.TFTransformOutput,
-        raw_feature_spec: Mapping[str, Any],
         catalogue: Catalogue,
         titles: Sequence[bytes],
         profile_names: Sequence[str],
         num_recommended: int,
+        exclude_history: bool,
     ):
         super().__init__(name="exported_mind")
         self._model = model
         self._transform = transform_output.transform_features_layer()
-        self._raw_feature_spec = dict(raw_feature_spec)
+        self._raw_feature_spec = transform_output.raw_feature_spec()
         self._profile_names = tuple(profile_names)
         self._num_recommended = num_recommended
+        self._exclude_history = exclude_history
         vectors = model.item_embeddings().numpy()  # [N + 1, d]
         self.item_ids = _constant(transform_output.vocabulary_by_name(features.ITEM_VOCABULARY))
         self.item_titles = _constant(list(titles))
@@ -155,9 +156,11 @@ class ExportedMind(tf.Module):
         buckets = tf.concat([[outputs.POPULARITY_BUCKETS["unseen"]], self._buckets], axis=0)
 
         def rank(targets: tf.Tensor, history: tf.Tensor, exclude: bool) -> tf.Tensor:
-            return ranking.target_ranks(
+            ranks = ranking.target_ranks(
                 interests, mask, vectors, history, targets, exclude, retrievable=retrievable
             )
+            # N + 1 is "cannot be found"; in a tiny catalogue it would pass for a hit.
+            return tf.where(ranks < tf.shape(vectors)[0], ranks, outputs.UNKNOWN_RANK)
 
         return {
             **evaluation.ranks_with_and_without_history(
@@ -176,10 +179,11 @@ class ExportedMind(tf.Module):
                 interests,
                 mask,
                 vectors,
+                rows.history,
                 self._num_recommended,
-                history=rows.history,
+                self._exclude_history,
                 retrievable=retrievable,
-            ).items,
+            )[0],
             outputs.CATALOGUE_SIZE: tf.fill(
                 [tf.shape(rows.targets)[0]], tf.shape(self.item_ids)[0]
             ),

@@ -13,7 +13,6 @@ class BaselineBuilderSpec(component_spec.ComponentSpec):
     INPUTS = {
         "transformed_examples": component_spec.ChannelParameter(type=standard_artifacts.Examples),
         "transform_graph": component_spec.ChannelParameter(type=standard_artifacts.TransformGraph),
-        "schema": component_spec.ChannelParameter(type=standard_artifacts.Schema),
     }
     OUTPUTS = {
         "popularity_model": component_spec.ChannelParameter(type=standard_artifacts.Model),
@@ -35,7 +34,6 @@ class BaselineBuilder(base_component.BaseComponent):
         self,
         transformed_examples: BaseChannel,
         transform_graph: BaseChannel,
-        schema: BaseChannel,
         source_digest: str,
     ):
         """Wires the component.
@@ -43,7 +41,6 @@ class BaselineBuilder(base_component.BaseComponent):
         Args:
           transformed_examples: Examples of Transform; the train split is read.
           transform_graph: Graph of Transform, which the models carry.
-          schema: Schema of the raw examples.
           source_digest: Digest of the code behind this component, so that
             edited code misses the cache.
         """
@@ -51,7 +48,6 @@ class BaselineBuilder(base_component.BaseComponent):
             BaselineBuilderSpec(
                 transformed_examples=transformed_examples,
                 transform_graph=transform_graph,
-                schema=schema,
                 source_digest=source_digest,
                 popularity_model=Channel(type=standard_artifacts.Model),
                 item_knn_model=Channel(type=standard_artifacts.Model),

@@ -9,7 +9,6 @@ from tfx.dsl.components.base import base_executor
 from tfx.types import artifact_utils
 from tfx.utils import io_utils, path_utils
 
-from components import raw_features
 from components.baseline import item_knn, ranked_baseline
 from model import features, transformed_data
 
@@ -27,9 +26,6 @@ class Executor(base_executor.BaseExecutor):
         transform_output = tft.TFTransformOutput(
             artifact_utils.get_single_uri(input_dict["transform_graph"])
         )
-        raw_feature_spec = raw_features.read_spec(
-            artifact_utils.get_single_uri(input_dict["schema"])
-        )
         pattern = io_utils.all_files_pattern(
             artifact_utils.get_split_uri(input_dict["transformed_examples"], features.TRAIN)
         )
@@ -43,12 +39,12 @@ class Executor(base_executor.BaseExecutor):
             np.concatenate([[0], np.cumsum(np.concatenate(lengths))]),
             transform_output.vocabulary_size_by_name(features.ITEM_VOCABULARY),
         )
-        ranked_baseline.PopularityBaseline(transform_output, raw_feature_spec).save(
+        ranked_baseline.PopularityBaseline(transform_output).save(
             path_utils.serving_model_dir(
                 artifact_utils.get_single_uri(output_dict["popularity_model"])
             )
         )
-        ranked_baseline.ItemKnnBaseline(transform_output, raw_feature_spec, neighbours).save(
+        ranked_baseline.ItemKnnBaseline(transform_output, neighbours).save(
             path_utils.serving_model_dir(
                 artifact_utils.get_single_uri(output_dict["item_knn_model"])
             )

@@ -1,8 +1,5 @@
 """Baselines as SavedModels with the same ``evaluate`` signature as the model."""
 
-from collections.abc import Mapping
-from typing import Any
-
 import tensorflow as tf
 import tensorflow_transform as tft
 
@@ -14,10 +11,10 @@ from model import evaluation_outputs as outputs
 class PopularityBaseline(tf.Module):
     """Ranks every item by its train frequency."""
 
-    def __init__(self, transform_output: tft.TFTransformOutput, raw_feature_spec: Mapping[str, Any]):
+    def __init__(self, transform_output: tft.TFTransformOutput):
         super().__init__()
         self._transform = transform_output.transform_features_layer()
-        self._raw_feature_spec = dict(raw_feature_spec)
+        self._raw_feature_spec = transform_output.raw_feature_spec()
 
     def _ranks(self, targets: tf.Tensor, history: tf.Tensor, exclude: bool) -> tf.Tensor:
         return evaluation.popularity_ranks(targets, history, exclude)
@@ -55,13 +52,8 @@ class PopularityBaseline(tf.Module):
 class ItemKnnBaseline(PopularityBaseline):
     """Scores an item by the summed similarity to every item of the history."""
 
-    def __init__(
-        self,
-        transform_output: tft.TFTransformOutput,
-        raw_feature_spec: Mapping[str, Any],
-        neighbours: Neighbours,
-    ):
-        super().__init__(transform_output, raw_feature_spec)
+    def __init__(self, transform_output: tft.TFTransformOutput, neighbours: Neighbours):
+        super().__init__(transform_output)
         self._items = tf.Variable(neighbours.items, trainable=False)
         self._similarities = tf.Variable(neighbours.similarities, trainable=False)
 

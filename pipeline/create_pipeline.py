@@ -1,5 +1,8 @@
 """The one definition of the DAG; wiring only, the same for every target."""
 
+import dataclasses
+from typing import NamedTuple
+
 from tfx import v1 as tfx
 from tfx.dsl.components.base.base_node import BaseNode
 
@@ -36,13 +39,13 @@ _INDEX_CODE = ("components/index_builder",)
 _INDEX_VALIDATOR_CODE = ("components/index_validator", "components/index_builder")
 
 
-def create_pipeline(config: RunConfig, target: RunTarget) -> tfx.dsl.Pipeline:
-    """Wires the components.
+class _DataSteps(NamedTuple):
+    example_gen: InteractionExampleGen
+    statistics_gen: tfx.components.StatisticsGen
+    schema_gen: BaseNode
 
-    Args:
-      config: What the user asked for.
-      target: Where it runs: roots, destinations, Beam arguments.
-    """
+
+def _data_steps(config: RunConfig, target: RunTarget) -> _DataSteps:
     example_gen = InteractionExampleGen(
         data_config=to_json(config.data),
         history_length=config.model.history_length,
@@ -51,20 +54,39 @@ def create_pipeline(config: RunConfig, target: RunTarget) -> tfx.dsl.Pipeline:
         bad_rows_dir=target.bad_rows_dir,
         source_digest=source_digest(*_EXAMPLE_GEN_CODE),
     ).with_id("example-gen")
-    examples = example_gen.outputs["examples"]
-
-    statistics_gen = tfx.components.StatisticsGen(examples=examples).with_id("statistics-gen")
-    statistics = statistics_gen.outputs["statistics"]
+    statistics_gen = tfx.components.StatisticsGen(
+        examples=example_gen.outputs["examples"]
+    ).with_id("statistics-gen")
     if config.schema:
-        schema_gen = tfx.components.ImportSchemaGen(schema_file=config.schema).with_id("schema")
+        schema_gen = tfx.components.ImportSchemaGen(schema_file=config.schema)
     else:
         schema_gen = tfx.components.SchemaGen(
-            statistics=statistics, infer_feature_shape=False
-        ).with_id("schema")
+            statistics=statistics_gen.outputs["statistics"], infer_feature_shape=False
+        )
+    return _DataSteps(example_gen, statistics_gen, schema_gen.with_id("schema"))
+
+
+def create_schema_pipeline(config: RunConfig, target: RunTarget) -> tfx.dsl.Pipeline:
+    """The first steps only, which infer a schema to be curated."""
+    inferring = dataclasses.replace(config, schema="")
+    return _pipeline(config, target, list(_data_steps(inferring, target)))
+
+
+def create_pipeline(config: RunConfig, target: RunTarget) -> tfx.dsl.Pipeline:
+    """Wires the components.
+
+    Args:
+      config: What the user asked for.
+      target: Where it runs: roots, destinations, Beam arguments.
+    """
+    example_gen, statistics_gen, schema_gen = _data_steps(config, target)
+    examples = example_gen.outputs["examples"]
     schema = schema_gen.outputs["schema"]
     # Catalogue rows have features of their own; ExampleGen checks them.
     example_validator = tfx.components.ExampleValidator(
-        statistics=statistics, schema=schema, exclude_splits=[features.CATALOG]
+        statistics=statistics_gen.outputs["statistics"],
+        schema=schema,
+        exclude_splits=[features.CATALOG],
     ).with_id("example-validator")
     anomaly_gate = AnomalyGate(anomalies=example_validator.outputs["anomalies"]).with_id(
         "anomaly-gate"
@@ -178,6 +200,10 @@ def create_pipeline(config: RunConfig, target: RunTarget) -> tfx.dsl.Pipeline:
                 source_digest=source_digest(*_METRICS_CODE),
             ).with_id("item-knn-evaluator")
         )
+    return _pipeline(config, target, nodes)
+
+
+def _pipeline(config: RunConfig, target: RunTarget, nodes: list[BaseNode]) -> tfx.dsl.Pipeline:
     return tfx.dsl.Pipeline(
         pipeline_name=config.name,
         pipeline_root=target.pipeline_root,

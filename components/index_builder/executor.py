@@ -18,7 +18,7 @@ from model.features import EVAL
 class Executor(base_executor.BaseExecutor):
     """Executor of ``IndexBuilder``."""
 
-    def Do(  # noqa: N802  (TFX's name)
+    def Do(  # TFX's name
         self,
         input_dict: dict[str, list[types.Artifact]],
         output_dict: dict[str, list[types.Artifact]],

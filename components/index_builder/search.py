@@ -7,7 +7,7 @@ Both kinds answer the same question: which items have the largest
 
 import dataclasses
 import hashlib
-from typing import Literal, NamedTuple, Protocol
+from typing import NamedTuple, Protocol
 
 import numpy as np
 import tensorflow as tf

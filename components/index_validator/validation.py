@@ -1,18 +1,18 @@
 """Uses a bundle as a server would and measures what a client would see."""
 
 import dataclasses
+import json
 import os
 import time
-from typing import Any
+from collections.abc import Sequence
 
 import numpy as np
-import tensorflow as tf
 
 from components.index_builder.config import IndexConfig
-from components.index_builder.manifest import list_files, missing_files, read_manifest
+from components.index_builder.manifest import list_files, missing_files
 from components.index_builder.measure import latencies_ms, recall
-from components.index_builder.people import People
-from model.features import HISTORY, USER_PREFIX
+from components.index_builder.people import read_people
+from components.index_validator.served_bundle import ServedBundle
 
 _BATCH = 32
 _SINGLE_REQUESTS = 200
@@ -45,17 +45,18 @@ class Validation:
     bytes: int
 
 
-def validate(model_dir: str, people: People, config: IndexConfig) -> Validation:
+def validate(model_dir: str, example_files: Sequence[str], config: IndexConfig) -> Validation:
     """Loads the bundle, asks it for recommendations and compares with exact search.
 
     Args:
       model_dir: The bundle, as it will be pushed.
-      people: Not those that the index was tuned with.
+      example_files: TFRecord (gzip) of raw examples with histories.
       config: Names the thresholds.
     """
     start = time.monotonic()
-    server = _Server(model_dir)
-    smoke = server.recommend(People(people.history[:1], _rows(people.profile, slice(1))), 1)
+    server = ServedBundle(model_dir)
+    people = read_people(example_files, "validation", config.num_queries, server.profile_names)
+    smoke = server.recommend(people.repeated(1), 1)
     load_seconds = time.monotonic() - start
     reasons = [f"the manifest names a missing file: {path}" for path in missing_files(model_dir)]
     if not smoke["item_ids"][0, 0]:
@@ -64,7 +65,8 @@ def validate(model_dir: str, people: People, config: IndexConfig) -> Validation:
     k = min(config.recall_k, config.max_k, server.num_retrievable)
     found, exact = [], []
     for batch in people.batches(_BATCH):
-        found.append(_scores(server.recommend(batch, k)))
+        answer = server.recommend(batch, k)
+        found.append(np.where(answer["item_ids"] != b"", answer["scores"], -np.inf))
         exact.append(server.exact_scores(batch, k))
     measured = recall(np.concatenate(found), np.concatenate(exact))
     if measured.mean < config.recall_target:
@@ -96,3 +98,8 @@ def validate(model_dir: str, people: People, config: IndexConfig) -> Validation:
         load_seconds=round(load_seconds, 2),
         bytes=sum(os.stat(os.path.join(model_dir, path)).st_size for path in list_files(model_dir)),
     )
+
+
+def report(validation: Validation) -> str:
+    """Returns ``validation`` as JSON."""
+    return json.dumps(dataclasses.asdict(validation), indent=2)

@@ -15,7 +15,7 @@ from components.last_pushed.versions import complete_versions, newest_version
 class Executor(base_executor.BaseExecutor):
     """Executor of ``LastPushedModel``."""
 
-    def Do(  # noqa: N802  (TFX's name)
+    def Do(  # TFX's name
         self,
         input_dict: dict[str, list[types.Artifact]],
         output_dict: dict[str, list[types.Artifact]],

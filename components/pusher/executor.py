@@ -16,7 +16,7 @@ from components.pusher.push import push
 class Executor(executor.Executor):
     """Executor of ``AtomicPusher``; blessings and properties are TFX's."""
 
-    def Do(  # noqa: N802  (TFX's name)
+    def Do(  # TFX's name
         self,
         input_dict: dict[str, list[types.Artifact]],
         output_dict: dict[str, list[types.Artifact]],

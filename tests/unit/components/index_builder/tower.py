@@ -39,7 +39,9 @@ class Tower(tf.Module):
         halves = []
         for half in (column < length // 2, (column >= length // 2) & (column < length)):
             weight = tf.cast(half, tf.float32)[:, :, tf.newaxis]
-            halves.append(tf.math.divide_no_nan(tf.reduce_sum(vectors * weight, 1), tf.reduce_sum(weight, 1)))
+            halves.append(
+                tf.math.divide_no_nan(tf.reduce_sum(vectors * weight, 1), tf.reduce_sum(weight, 1))
+            )
         # The newer half is interest 0: the one that is always active.
         interests = tf.math.l2_normalize(tf.stack(halves[::-1], axis=1), axis=-1)
         sign = tf.where(profile["user_taste"] == "inverted", -1.0, 1.0)

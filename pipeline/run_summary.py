@@ -12,7 +12,7 @@ import tensorflow_model_analysis as tfma
 from tfx.utils import io_utils
 
 from components.example_gen.report import FILE_NAME as INGEST_REPORT
-from components.index_validator.validation import VALIDATION_FILE
+from components.index_validator.executor import VALIDATION_FILE
 from model import features
 from model.trainer import TRAINING_REPORT
 from pipeline import eval_config
@@ -95,10 +95,8 @@ def _metrics(steps: Mapping[str, Step]) -> dict[str, Any]:
             continue
         loaded = tfma.load_eval_result(uri, model_name=model_name)
         result[ranker] = {
-            _slice_name(sliced.slice): {
-                name: _bounded(value) for name, value in sliced.metrics[""][""].items()
-            }
-            for sliced in loaded.slicing_metrics
+            _slice_name(key): {name: _bounded(value) for name, value in metrics[""][""].items()}
+            for key, metrics in loaded.slicing_metrics
         }
     if "mind" in result:
         result["popularity"] = {

@@ -144,9 +144,7 @@ def quiet_run(log_file: Path) -> Iterator[Terminal]:
     root = logging.getLogger()
     old_handlers, old_level = root.handlers[:], root.level
     file_handler = logging.StreamHandler(log)
-    file_handler.setFormatter(
-        logging.Formatter("%(asctime)s %(levelname)s %(name)s: %(message)s")
-    )
+    file_handler.setFormatter(logging.Formatter("%(asctime)s %(levelname)s %(name)s: %(message)s"))
     root.handlers = [file_handler, _StepHandler(terminal)]
     absl_logging.set_verbosity(absl_logging.INFO)
     root.setLevel(logging.INFO)

@@ -38,9 +38,7 @@ def _data(report: Mapping[str, Any] | None) -> str:
     rows = report["rows"]
     dropped = {**rows["bad"], **{k: v for k, v in rows["dropped"].items() if v}}
     why = ", ".join(f"{reason} {count:,}" for reason, count in dropped.items()) or "none"
-    splits = ", ".join(
-        f"{name} {values['people']:,}" for name, values in report["splits"].items()
-    )
+    splits = ", ".join(f"{name} {values['people']:,}" for name, values in report["splits"].items())
     return (
         f"Data      {rows['read']:,} rows read, {rows['kept']:,} kept; dropped: {why}\n"
         f"          {report['users']['kept']:,} people, {report['catalogue']:,} items in the "
@@ -48,16 +46,12 @@ def _data(report: Mapping[str, Any] | None) -> str:
     )
 
 
-def _metrics(
-    metrics: Mapping[str, Any], cutoffs: tuple[int, ...], exclude_history: bool
-) -> str:
+def _metrics(metrics: Mapping[str, Any], cutoffs: tuple[int, ...], exclude_history: bool) -> str:
     if "mind" not in metrics:
         return ""
     suffix = "" if exclude_history else "_history_included"
     names = [f"{q}_at_{cutoffs[-1]}{suffix}" for q in _QUANTITIES]
-    header = f"{'Test split, 95 % interval':<28}" + "".join(
-        f"{_label(name):>26}" for name in names
-    )
+    header = f"{'Test split, 95 % interval':<28}" + "".join(f"{_label(name):>26}" for name in names)
     lines = [header]
     for ranker, label in _RANKERS.items():
         if ranker in metrics:

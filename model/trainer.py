@@ -1,5 +1,7 @@
 """The Trainer's ``run_fn``: transformed examples in, exported model out."""
 
+import dataclasses
+import datetime
 import json
 import logging
 import os
@@ -14,7 +16,7 @@ from model.config_types import config_dataclass, from_dict
 from model.export import ExportedMind
 from model.mind import MindModel
 from model.preprocessing import PreprocessingConfig
-from model.training import Progress, fit
+from model.training import Progress, ValidationData, fit
 
 TRAINING_REPORT = "training_report.json"
 
@@ -91,7 +93,12 @@ def run_fn(fn_args: FnArgs) -> None:
     result = fit(
         mind,
         sequences,
-        people,
+        ValidationData(
+            history=people.history,
+            targets=tf.ragged.constant(people.targets, dtype=tf.int32),
+            profile=people.profile,
+            excluded=people.excluded,
+        ),
         config.training,
         config.checkpoint_dir,
         log_dir=fn_args.model_run_dir,
@@ -100,7 +107,7 @@ def run_fn(fn_args: FnArgs) -> None:
     report = os.path.join(fn_args.model_run_dir, TRAINING_REPORT)
     tf.io.gfile.makedirs(fn_args.model_run_dir)
     with tf.io.gfile.GFile(report, "w") as file:
-        file.write(json.dumps(result.to_dict(), indent=1))
+        file.write(json.dumps(dataclasses.asdict(result), indent=1))
     ExportedMind(
         mind,
         transform_output,
@@ -131,4 +138,12 @@ def _strategy(config: TrainingConfig) -> tf.distribute.Strategy:
 
 
 def _log_progress(progress: Progress) -> None:
-    _progress_log.info("%s", progress)
+    parts = [
+        f"step {progress.step:,}/{progress.max_steps:,}",
+        f"{progress.examples_per_second:,.0f} examples/s",
+        f"loss {progress.loss:.3f}",
+    ]
+    if progress.validation_recall is not None:
+        parts.append(f"validation recall {progress.validation_recall:.4f}")
+    parts.append(f"at most {datetime.timedelta(seconds=round(progress.seconds_left))} left")
+    _progress_log.info(", ".join(parts))

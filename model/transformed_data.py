@@ -19,11 +19,14 @@ class HeldOutPeople(NamedTuple):
     Attributes:
       history: int32 [U, T], newest last, zero padded at the end.
       targets: Item indices per person; 0 is an unknown item.
+      excluded: int32 [U, H], every known item before the targets, also those
+        older than the model reads; zero padded.
       profile: int32 [U] by profile feature name.
     """
 
     history: np.ndarray
     targets: list[np.ndarray]
+    excluded: np.ndarray
     profile: dict[str, np.ndarray]
 
 
@@ -79,24 +82,38 @@ def read_people(
     max_people: int,
 ) -> HeldOutPeople:
     """The first ``max_people`` of a split with held-out items."""
-    history, targets = [], []
+    history: list[np.ndarray] = []
+    targets: list[np.ndarray] = []
+    excluded: list[np.ndarray] = []
     profile: dict[str, list[np.ndarray]] = {name: [] for name in profile_names}
-    names = [features.HISTORY, features.TARGETS, *profile_names]
+    names = [features.SEQUENCE, features.HISTORY, features.TARGETS, *profile_names]
     for rows in read_rows(patterns, transform_output, names):
         history.append(rows[features.HISTORY].numpy())
-        targets.extend(np.asarray(row, np.int32) for row in rows[features.TARGETS].to_list())
+        new_targets = [np.asarray(row, np.int32) for row in rows[features.TARGETS].to_list()]
+        targets += new_targets
+        for items, held_out in zip(rows[features.SEQUENCE].to_list(), new_targets):
+            known = int(np.count_nonzero(held_out))
+            excluded.append(np.asarray(items[: len(items) - known], np.int32))
         for name in profile_names:
             profile[name].append(rows[name].numpy()[:, 0])
         if len(targets) >= max_people:
             break
     return HeldOutPeople(
-        np.concatenate(history).astype(np.int32)[:max_people],
-        targets[:max_people],
-        {
+        history=np.concatenate(history).astype(np.int32)[:max_people],
+        targets=targets[:max_people],
+        excluded=_padded(excluded[:max_people]),
+        profile={
             name: np.concatenate(values).astype(np.int32)[:max_people]
             for name, values in profile.items()
         },
     )
+
+
+def _padded(rows: list[np.ndarray]) -> np.ndarray:
+    table = np.zeros((len(rows), max((len(row) for row in rows), default=1)), np.int32)
+    for index, row in enumerate(rows):
+        table[index, : len(row)] = row
+    return table
 
 
 def train_counts(sequences: tf.data.Dataset, num_items: int) -> np.ndarray:

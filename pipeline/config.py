@@ -49,6 +49,12 @@ class EvaluationConfig:
     item_knn: bool = True
     confidence_intervals: bool = True
 
+    def __post_init__(self) -> None:
+        if self.primary_cutoff not in self.cutoffs:
+            raise ValueError(
+                f"primary_cutoff {self.primary_cutoff} is not one of cutoffs {self.cutoffs}"
+            )
+
 
 @config_dataclass
 class PushConfig:
@@ -182,6 +188,8 @@ def _explain(error: pydantic.ValidationError, source: str) -> str:
             lines.append(f"{source}: {key!r} is a section, received {item['input']!r}.")
         elif item["type"] == "none_required":
             continue
+        elif item["type"] == "value_error":
+            lines.append(f"{source}: {key!r}: {item['ctx']['error']}.")
         else:
             expected = item["msg"].removeprefix("Input should be ").removeprefix("a valid ")
             lines.append(f"{source}: {key!r}: expected {expected}, received {item['input']!r}.")

@@ -9,18 +9,21 @@ import dataclasses
 import io
 import re
 from collections.abc import Mapping, Sequence
+from pathlib import Path
 from typing import Any
 
 import matplotlib
 from markupsafe import Markup
+from matplotlib import style
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
+from matplotlib.layout_engine import ConstrainedLayoutEngine
 from matplotlib.ticker import MaxNLocator, StrMethodFormatter
 
 from pipeline.summary_view import Estimate
 
-# Placeholder colour -> CSS variable of the page.
-_INK, _MUTED, _GRID, _SURFACE, _ACCENT = "#00000a", "#00000b", "#00000c", "#00000d", "#00000e"
+# Placeholder colours, also in the style file, and the page's variables for them.
+_INK, _MUTED, _LINE, _ACCENT = "#00000a", "#00000b", "#00000c", "#00000d"
 _RANKER_COLORS = {
     "mind": _ACCENT,
     "pushed": "#00001a",
@@ -30,42 +33,14 @@ _RANKER_COLORS = {
 _VARIABLES = {
     _INK: "--ink",
     _MUTED: "--muted",
-    _GRID: "--line",
-    _SURFACE: "--surface",
+    _LINE: "--line",
     _ACCENT: "--mind",
     _RANKER_COLORS["pushed"]: "--pushed",
     _RANKER_COLORS["item_knn"]: "--item-knn",
     _RANKER_COLORS["popularity"]: "--popularity",
 }
 _FONT = "DejaVu Sans"  # measures the text; the page's own font shows it
-_STYLE: dict[str, Any] = {
-    "svg.fonttype": "none",
-    "text.parse_math": False,
-    "font.family": _FONT,
-    "font.size": 8.5,
-    "axes.titlesize": 9,
-    "axes.titlelocation": "left",
-    "axes.titlecolor": _INK,
-    "axes.labelcolor": _MUTED,
-    "axes.edgecolor": _GRID,
-    "axes.facecolor": "none",
-    "axes.grid": True,
-    "axes.axisbelow": True,
-    "axes.spines.top": False,
-    "axes.spines.right": False,
-    "axes.spines.left": False,
-    "figure.facecolor": "none",
-    "grid.color": _GRID,
-    "grid.linewidth": 0.6,
-    "text.color": _INK,
-    "xtick.color": _GRID,
-    "ytick.color": _GRID,
-    "xtick.labelcolor": _MUTED,
-    "ytick.labelcolor": _INK,
-    "ytick.left": False,
-    "legend.frameon": False,
-    "legend.labelcolor": _INK,
-}
+_STYLE = Path(__file__).with_name("templates") / "report.mplstyle"
 # Inches; the page shows one inch of a chart at about 107 pixels.
 _FULL_WIDTH = 9.0
 _HALF_WIDTH = 4.4
@@ -90,7 +65,7 @@ def ranker_bars(series: Sequence[Series], metric: str) -> Markup:
     """Horizontal bars with 95 % intervals, one per ranker (first estimate each)."""
     shown = [(s, s.estimates[0]) for s in series]
     rows = [(s, found) for s, found in shown if found is not None]
-    with matplotlib.rc_context(_STYLE):
+    with style.context(_STYLE):
         figure, axes = _figure(_FULL_WIDTH, 0.7 + 0.42 * len(rows))
         for row, (one, found) in enumerate(rows):
             axes.barh(row, found.value, height=0.58, color=_RANKER_COLORS[one.key], alpha=0.85)
@@ -108,17 +83,16 @@ def ranker_bars(series: Sequence[Series], metric: str) -> Markup:
         axes.invert_yaxis()
         axes.set_xlim(0, 1.12 * max(f.high if f.high is not None else f.value for _, f in rows))
         axes.grid(visible=False, axis="y")
-        axes.set_xlabel(f"{metric}, test split; whiskers: 95 % interval")
+        whiskers = any(found.low is not None for _, found in rows)
+        axes.set_xlabel(f"{metric}, test split" + ("; lines: 95 % interval" if whiskers else ""))
         described = "; ".join(f"{one.label} {_spoken(found)}" for one, found in rows)
         return _svg(figure, f"{metric} by model: {described}")
 
 
-def slice_dots(
-    series: Sequence[Series], rows: Sequence[str], title: str, metric: str
-) -> Markup:
+def slice_dots(series: Sequence[Series], rows: Sequence[str], title: str, metric: str) -> Markup:
     """Dots with 95 % intervals by slice, one dot per ranker and slice."""
     series = [s for s in series if any(s.estimates)]
-    with matplotlib.rc_context(_STYLE):
+    with style.context(_STYLE):
         figure, axes = _figure(_HALF_WIDTH, 1.2 + (0.12 + 0.13 * len(series)) * len(rows))
         spread = 0.16 * (len(series) - 1)
         for position, one in enumerate(series):
@@ -146,7 +120,7 @@ def slice_dots(
         described = "; ".join(
             f"{one.label}, {row}: {_spoken(found)}"
             for one in series
-            for row, found in zip(rows, one.estimates)
+            for row, found in zip(rows, one.estimates, strict=True)
             if found is not None
         )
         return _svg(figure, f"{title}. {metric}: {described}")
@@ -164,21 +138,19 @@ def training_curves(training: Mapping[str, Any], recall_label: str) -> Markup:
     keys = [key for key in panels if all(key in entry for entry in history)]
     steps = [entry["step"] for entry in history]
     best = training["best_step"]
-    with matplotlib.rc_context({**_STYLE, "ytick.labelcolor": _MUTED}):
+    with style.context(_STYLE):
         rows = -(-len(keys) // 2)
-        figure = Figure(figsize=(_FULL_WIDTH, 2.0 * rows), layout="constrained")
-        figure.get_layout_engine().set(h_pad=0.09, wspace=0.04)
+        layout = ConstrainedLayoutEngine(h_pad=0.09, wspace=0.04)
+        figure = Figure(figsize=(_FULL_WIDTH, 2.0 * rows), layout=layout)
         grid = figure.subplots(rows, 2, squeeze=False, sharex=True)
-        for key, axes in zip(keys, grid.flat):
+        for key, axes in zip(keys, grid.flat, strict=False):
             values = [entry[key] for entry in history]
             axes.plot(steps, values, color=_ACCENT, linewidth=1.6)
             if best in steps:
                 at = values[steps.index(best)]
                 axes.axvline(best, color=_MUTED, linewidth=0.7, linestyle=(0, (3, 3)))
                 axes.plot([best], [at], "o", color=_ACCENT, markersize=5)
-                axes.annotate(
-                    f"{at:.4g}", (best, at), xytext=(5, 5), textcoords="offset points"
-                )
+                axes.annotate(f"{at:.4g}", (best, at), xytext=(5, 5), textcoords="offset points")
             axes.set_title(panels[key])
             if key == "loss":
                 axes.margins(y=0.22)
@@ -186,6 +158,7 @@ def training_curves(training: Mapping[str, Any], recall_label: str) -> Markup:
                 axes.set_ylim(0, 1 if key == "interest_cosine" else 1.25 * max(values))
             axes.xaxis.set_major_formatter(StrMethodFormatter("{x:,.0f}"))
             axes.yaxis.set_major_locator(MaxNLocator(4))
+            axes.tick_params(axis="y", labelcolor=_MUTED)
         for axes in grid[-1]:
             axes.set_xlabel("training step")
         for axes in list(grid.flat)[len(keys) :]:
@@ -204,12 +177,9 @@ def recall_latency(
 ) -> Markup:
     """Recall against latency of the tried index settings, the chosen one marked."""
     points = sorted(curve, key=lambda point: point["latency_ms"])
-    marked = [
-        point
-        for point in points
-        if all(point[key] == chosen[key] for key in ("reorder", "leaves_to_search") if key in chosen)
-    ]
-    with matplotlib.rc_context({**_STYLE, "ytick.labelcolor": _MUTED}):
+    settings = [key for key in ("reorder", "leaves_to_search") if key in chosen]
+    marked = [point for point in points if all(point[key] == chosen[key] for key in settings)]
+    with style.context(_STYLE):
         figure, axes = _figure(_FULL_WIDTH, 2.6)
         latencies = [point["latency_ms"] for point in points]
         recalls = [point["recall"] for point in points]
@@ -238,9 +208,8 @@ def recall_latency(
         axes.margins(y=0.12)
         axes.set_xlabel("milliseconds per search (median, one person)")
         axes.set_ylabel(recall_label)
-        described = "; ".join(
-            f"{p['latency_ms']:.2f} ms: {p['recall']:.4f}" for p in points
-        )
+        axes.tick_params(axis="y", labelcolor=_MUTED)
+        described = "; ".join(f"{p['latency_ms']:.2f} ms: {p['recall']:.4f}" for p in points)
         return _svg(figure, f"{recall_label} by latency: {described}")
 
 

@@ -16,8 +16,8 @@ from pipeline.summary_view import OVERALL, RANKERS, Estimate
 FILE_NAME = "report.html"
 
 _TEMPLATE = "report.html.jinja"
+_SHOWN_TARGETS = 12
 _POPULARITY_SLICES = ("head", "middle", "tail", "unseen")
-_SLICED_RANKERS = ("mind", "pushed", "item_knn", "popularity")
 
 
 def write(summary: Mapping[str, Any], directory: Path) -> Path:
@@ -52,9 +52,10 @@ def render(summary: Mapping[str, Any]) -> str:
         summary=summary,
         primary_label=summary_view.metric_label(summary["primary_metric"]),
         headline=_headline(summary),
-        quality=_quality(summary),
+        quality=quality_tables(summary),
         charts=_charts(summary),
         data=_data(summary["data"]),
+        shown_targets=_SHOWN_TARGETS,
         longest_step=max((step["seconds"] for step in summary["steps"]), default=0.0),
     )
 
@@ -73,7 +74,7 @@ def _headline(summary: Mapping[str, Any]) -> dict[str, Any] | None:
     return {"estimate": ours, "above": others}
 
 
-def _quality(summary: Mapping[str, Any]) -> list[dict[str, Any]]:
+def quality_tables(summary: Mapping[str, Any]) -> list[dict[str, Any]]:
     """One table per ranking (without and with people's own items), primary first.
 
     Each has ``history_included``, ``rankers`` (labels) and ``rows``: a metric's
@@ -156,13 +157,12 @@ def _charts(summary: Mapping[str, Any]) -> dict[str, Markup]:
 def _series(metrics: Mapping[str, Any], points: Sequence[tuple[str, str]]) -> list[Series]:
     """Estimates of every ranker at (slice, metric) points; rankers without any left out."""
     series = []
-    for key in _SLICED_RANKERS:
+    for key, label in RANKERS.items():
         found: list[Estimate | None] = [
-            summary_view.estimate(metrics, key, metric, slice_name)
-            for slice_name, metric in points
+            summary_view.estimate(metrics, key, metric, slice_name) for slice_name, metric in points
         ]
         if any(found):
-            series.append(Series(key, RANKERS[key], found))
+            series.append(Series(key, label, found))
     return series
 
 
@@ -194,4 +194,4 @@ def _as_yaml(values: Any) -> str:
 def _as_date(moment: datetime.datetime | str) -> str:
     if isinstance(moment, str):
         moment = datetime.datetime.fromisoformat(moment)
-    return f"{moment.day} {moment:%B %Y}"
+    return f"{moment.day} {moment:%b %Y}"

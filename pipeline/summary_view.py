@@ -29,9 +29,9 @@ _STOPPED_BY = {
     "max_seconds": "time limit",
 }
 _ALGORITHMS = {
-    "exact": "exact search",
-    "scann_ah": "ScaNN, asymmetric hashing",
-    "scann_tree_ah": "ScaNN, tree and asymmetric hashing",
+    "exact": "Exact",
+    "scann_ah": "ScaNN, hashed",
+    "scann_tree_ah": "ScaNN, tree, hashed",
 }
 
 
@@ -129,23 +129,14 @@ def gates(summary: Mapping[str, Any]) -> list[Gate]:
             found.append(Gate(f"{label} is measured", "not measured", False))
             continue
         if "above" in limits:
-            found.append(
-                Gate(
-                    f"{label} by more than {limits['above']:g}",
-                    f"by {candidate.value:.4f}",
-                    candidate.value > limits["above"],
-                )
-            )
+            condition = f"{label} by more than {limits['above']:g}"
+            passed = candidate.value > limits["above"]
+            found.append(Gate(condition, _difference(candidate.value), passed))
         if "at_least_pushed_minus" in limits and pushed is not None:
+            allowed = limits["at_least_pushed_minus"]
             change = candidate.value - pushed.value
-            found.append(
-                Gate(
-                    f"{label} at most {limits['at_least_pushed_minus']:g} below the last "
-                    "pushed model",
-                    f"{abs(change):.4f} {'above' if change >= 0 else 'below'}",
-                    change >= -limits["at_least_pushed_minus"],
-                )
-            )
+            condition = f"{label} at most {allowed:g} below the last pushed model"
+            found.append(Gate(condition, _difference(change), change >= -allowed))
     return found
 
 
@@ -158,7 +149,7 @@ def verdict(summary: Mapping[str, Any]) -> str:
         return "Not evaluated, not pushed"
     if not blessing["blessed"]:
         return "Not blessed, not pushed"
-    if index is not None and not index.get("blessed", True):
+    if index is not None and not index["blessed"]:
         return "Blessed, but the index was refused: not pushed"
     return "Blessed, not pushed"
 
@@ -167,7 +158,11 @@ def why_not_pushed(summary: Mapping[str, Any]) -> list[str]:
     """Reasons in words; empty if it was pushed."""
     if summary["push"]["pushed"]:
         return []
-    failed = [f"required: {g.condition}; measured: {g.measured}" for g in gates(summary) if not g.passed]
+    failed = [
+        f"required: {gate.condition}; measured: {gate.measured}"
+        for gate in gates(summary)
+        if not gate.passed
+    ]
     reasons = failed or list((summary["blessing"] or {}).get("reasons", []))
     return reasons + list((summary["index"] or {}).get("reasons", []))
 
@@ -199,9 +194,9 @@ def hits(person: Mapping[str, Any]) -> set[str]:
 
 
 def duration(seconds: float) -> str:
-    """A duration in the unit that a reader would choose."""
-    if seconds < 60:
-        return f"{seconds:.1f} s"
+    """A duration in the unit that a reader would choose; tenths only of a float."""
+    if round(seconds, 1) < 60:
+        return f"{seconds} s" if isinstance(seconds, int) else f"{seconds:.1f} s"
     minutes, rest = divmod(round(seconds), 60)
     if minutes < 60:
         return f"{minutes} min {rest:02d} s"
@@ -225,6 +220,10 @@ def history_buckets(metrics: Mapping[str, Any]) -> Sequence[tuple[str, str]]:
         if key == "history_length_bucket":
             found.append((name, label))
     return sorted(found, key=lambda pair: int(pair[1].rstrip("+").partition("-")[0]))
+
+
+def _difference(value: float) -> str:
+    return f"{abs(value):.4f} {'above' if value >= 0 else 'below'}"
 
 
 def _spaced(text: str) -> str:

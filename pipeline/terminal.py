@@ -8,22 +8,18 @@ import time
 import traceback
 from collections.abc import Iterator
 from pathlib import Path
-from typing import TYPE_CHECKING, TextIO
+from typing import TextIO
 
 from absl import logging as absl_logging
 from rich.console import Console, ConsoleDimensions, RenderableType
 from rich.live import Live
-from rich.progress_bar import ProgressBar
 from rich.spinner import Spinner
 from rich.table import Table
 from rich.text import Text
 
 from pipeline.summary_view import duration
 
-if TYPE_CHECKING:
-    from model.training import Progress  # imports TensorFlow; here a type only
-
-PROGRESS_LOG = "mind.progress"  # its records carry a Progress as their argument
+PROGRESS_LOG = "mind.progress"  # logger whose records are for the person
 
 # TFX's runner and launcher announce steps with these messages.
 _RUNNING = "Component %s is running."
@@ -31,8 +27,6 @@ _FINISHED = "Component %s is finished."
 _CACHED = "A cached execution %d is used."
 
 _NAME_WIDTH = 20
-_BAR_WIDTH = 12
-_BAR_FROM_WIDTH = 100  # narrower terminals show the numbers only
 _WIDTH_ELSEWHERE = 100  # of a file or a pipe, which has no width of its own
 _SECONDS_BETWEEN_LINES = 10.0  # of progress, where a line cannot be overwritten
 
@@ -55,7 +49,7 @@ class Terminal:
         self._name = ""  # of the running step; empty between steps
         self._cached = False
         self._started = 0.0
-        self._progress: Progress | None = None
+        self._progress = ""
         self._last_line = 0.0
         self._live = Live(
             console=self._console,
@@ -96,7 +90,7 @@ class Terminal:
     def step_running(self, name: str) -> None:
         """Announces a step."""
         self._step += 1
-        self._name, self._cached, self._progress = name, False, None
+        self._name, self._cached, self._progress = name, False, ""
         self._started = self._last_line = time.monotonic()
         if self._is_live:
             self._live.start()
@@ -112,13 +106,13 @@ class Terminal:
         else:
             self._end_step(duration(time.monotonic() - self._started), "")
 
-    def progress(self, progress: "Progress") -> None:
+    def progress(self, text: str) -> None:
         """Shows how far the running step is."""
-        self._progress = progress
+        self._progress = text
         now = time.monotonic()
         if not self._is_live and now - self._last_line >= _SECONDS_BETWEEN_LINES:
             self._last_line = now
-            self.print(f"{self._prefix()}{_describe(progress)}")
+            self.print(self._prefix() + text)
 
     def close(self) -> None:
         """Ends the live line and closes the stream."""
@@ -135,20 +129,13 @@ class Terminal:
 
     def _running_step(self) -> RenderableType:
         """The live line; one line whatever the width."""
-        cells: list[RenderableType] = [
-            self._prefix().rstrip(),
-            self._spinner,
-            duration(time.monotonic() - self._started),
-        ]
-        if self._progress is not None and self._console.width >= _BAR_FROM_WIDTH:
-            done, of = self._progress.step, self._progress.max_steps
-            cells.append(ProgressBar(total=of, completed=done, width=_BAR_WIDTH))
         grid = Table.grid(padding=(0, 1, 0, 0))
-        for _ in cells:
+        for _ in range(3):
             grid.add_column(no_wrap=True)
-        if self._progress is not None:
-            cells.append(Text(_describe(self._progress), no_wrap=True, overflow="ellipsis"))
-        grid.add_row(*cells)
+        grid.add_column()  # the one that gives way
+        elapsed = duration(int(time.monotonic() - self._started))
+        progress = Text(self._progress, no_wrap=True, overflow="ellipsis")
+        grid.add_row(self._prefix().rstrip(), self._spinner, elapsed, progress)
         return grid
 
 
@@ -156,7 +143,7 @@ class _Console(Console):
     """Has the width of the terminal that it writes to, not of the process's streams."""
 
     @property
-    def size(self) -> ConsoleDimensions:
+    def size(self) -> ConsoleDimensions:  # type: ignore[misc]
         if not self.is_terminal:
             given = os.environ.get("COLUMNS", "")
             return ConsoleDimensions(int(given) if given.isdigit() else _WIDTH_ELSEWHERE, 25)
@@ -175,27 +162,14 @@ class _StepHandler(logging.Handler):
         self._terminal = terminal
 
     def emit(self, record: logging.LogRecord) -> None:
-        if record.name == PROGRESS_LOG and isinstance(record.args, tuple) and record.args:
-            self._terminal.progress(record.args[0])  # type: ignore[arg-type]
+        if record.name == PROGRESS_LOG:
+            self._terminal.progress(record.getMessage())
         elif record.msg == _RUNNING and isinstance(record.args, tuple):
             self._terminal.step_running(str(record.args[0]))
         elif record.msg == _CACHED:
             self._terminal.step_cached()
         elif record.msg == _FINISHED:
             self._terminal.step_finished()
-
-
-def _describe(progress: "Progress") -> str:
-    """Most important first, as a narrow terminal cuts the end off."""
-    parts = [
-        f"step {progress.step:,}/{progress.max_steps:,}",
-        f"at most {duration(round(progress.seconds_left))} left",
-        f"loss {progress.loss:.3f}",
-    ]
-    if progress.validation_recall is not None:
-        parts.append(f"recall {progress.validation_recall:.4f} (best {progress.best_recall:.4f})")
-    parts.append(f"{progress.examples_per_second:,.0f} examples/s")
-    return " · ".join(parts)
 
 
 def _root_cause(error: BaseException) -> str:
@@ -229,9 +203,7 @@ def quiet_run(log_file: Path) -> Iterator[Terminal]:
     root = logging.getLogger()
     old_handlers, old_level = root.handlers[:], root.level
     file_handler = logging.StreamHandler(log)
-    file_handler.setFormatter(
-        logging.Formatter("%(asctime)s %(levelname)s %(name)s: %(message)s")
-    )
+    file_handler.setFormatter(logging.Formatter("%(asctime)s %(levelname)s %(name)s: %(message)s"))
     root.handlers = [file_handler, _StepHandler(terminal)]
     absl_logging.set_verbosity(absl_logging.INFO)
     root.setLevel(logging.INFO)

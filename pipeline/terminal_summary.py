@@ -47,9 +47,7 @@ def _data(data: Mapping[str, Any] | None) -> RenderableType | None:
     dropped = summary_view.dropped_events(data)
     if dropped:
         events += "; not kept: " + ", ".join(f"{reason} {n:,}" for reason, n in dropped.items())
-    splits = ", ".join(
-        f"{values['sequences']:,} {name}" for name, values in data["splits"].items()
-    )
+    splits = ", ".join(f"{values['sequences']:,} {name}" for name, values in data["splits"].items())
     return _labelled(
         ("Events", events),
         ("People", f"{data['users']['kept']:,}; by split: {splits}"),
@@ -67,19 +65,21 @@ def _metrics(
     names = [summary_view.metric_name(q, cutoff, not exclude_history) for q in QUANTITIES]
     for name in names:
         table.add_column(summary_view.metric_label(name), min_width=_INTERVAL_WIDTH)
+    bounded = False
     for key, label in RANKERS.items():
         if key in metrics:
-            cells = [_interval(summary_view.estimate(metrics, key, name)) for name in names]
-            table.add_row(label, *cells, style="bold" if key == "mind" else "")
-    return Group(table, Text("value and its 95 % interval", style="dim"))
+            found = [summary_view.estimate(metrics, key, name) for name in names]
+            bounded |= any(e is not None and e.low is not None for e in found)
+            table.add_row(label, *map(_interval, found), style="bold" if key == "mind" else "")
+    return Group(table, Text("value and its 95 % interval", style="dim")) if bounded else table
 
 
 def _interval(found: Estimate | None) -> str:
     if found is None:
-        return "–"
+        return "-"
     if found.low is None or found.high is None:
         return f"{found.value:.4f}"
-    return f"{found.value:.4f} {found.low:.3f}–{found.high:.3f}"
+    return f"{found.value:.4f} {found.low:.3f}\N{EN DASH}{found.high:.3f}"
 
 
 def _sample(people: list[Mapping[str, Any]] | None) -> RenderableType | None:
@@ -112,17 +112,15 @@ def _outcome(summary: Mapping[str, Any]) -> RenderableType:
     pushed = summary["push"]["pushed"]
     lines: list[RenderableType] = []
     if index := summary["index"]:
-        latency = index["single_latency_ms"]
-        lines.append(
-            _labelled(
-                (
-                    "Index",
-                    f"{index['kind']}, recall@{index['recall_k']} {index['recall']:.4f}, "
-                    f"one request {latency['p50']:.1f} ms (p99 {latency['p99']:.1f} ms), "
-                    f"{summary_view.size(index['size_bytes'])}",
-                )
-            )
+        latency = index["latency_ms"]
+        found = (
+            f"recall@{index['recall_k']} {index['recall']:.4f}, one request "
+            f"{latency['p50']:.1f} ms (p99 {latency['p99']:.1f} ms), "
+            f"{summary_view.size(index['bytes'])}"
         )
+        if manifest := summary["manifest"]:
+            found = f"{summary_view.algorithm(manifest['index']['algorithm'])}: {found}"
+        lines.append(_labelled(("Index", found)))
     verdict = Text(summary_view.verdict(summary), style="bold green" if pushed else "bold red")
     reasons = [("", reason) for reason in summary_view.why_not_pushed(summary)]
     if not pushed:

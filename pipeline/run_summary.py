@@ -1,5 +1,6 @@
 """The facts of a run, gathered from its artifacts: ``summary.json``."""
 
+import datetime
 import json
 import math
 import os
@@ -19,9 +20,8 @@ from pipeline import eval_config
 from pipeline.config import RunConfig
 from pipeline.run_artifacts import Step
 from pipeline.sample_people import sample_people
+from pipeline.summary_view import OVERALL
 from pipeline.target import RunTarget
-
-OVERALL = "overall"
 
 
 def summarise(
@@ -44,6 +44,7 @@ def summarise(
     return {
         "name": config.name,
         "run_key": target.run_key,
+        "finished": datetime.datetime.now(datetime.timezone.utc).isoformat(timespec="seconds"),
         "seconds": round(seconds, 1),
         "steps": [
             {"id": name, "state": step.state, "seconds": round(step.seconds, 1)}

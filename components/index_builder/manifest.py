@@ -28,7 +28,7 @@ def _describe_file(path: str) -> dict[str, int | str]:
 def list_files(directory: str) -> list[str]:
     """Returns the paths of all files below ``directory``, relative to it, sorted."""
     return sorted(
-        os.path.relpath(os.path.join(folder, name), directory)
+        os.path.relpath(os.path.join(str(folder), str(name)), directory)
         for folder, _, names in fileio.walk(directory)
         for name in names
     )

@@ -20,7 +20,7 @@ NO_INTEREST = -1
 _STRINGS = tf.TensorSpec([None], tf.string)
 
 
-class _VocabularyInitializer(lookup_ops.TableInitializerBase):
+class VocabularyInitializer(lookup_ops.TableInitializerBase):
     """Fills a table from a variable of ids: id -> its row.
 
     A text file, the usual source, cannot hold an id with a line break.
@@ -86,7 +86,7 @@ class RetrievalBundle(tf.Module):
         self.search = search
         self._config = config
         self._profile_names = profile_names(tower)
-        self.vocabulary = tf.lookup.StaticHashTable(_VocabularyInitializer(tower.item_ids), -1)
+        self.vocabulary = tf.lookup.StaticHashTable(VocabularyInitializer(tower.item_ids), -1)
         num_items = tower.item_ids.shape[0]
         positions = np.full([num_items], -1, np.int32)
         positions[rows] = np.arange(rows.size, dtype=np.int32)

@@ -76,9 +76,10 @@ def _run(step: str, *arguments: object) -> dict:
 def trained_step() -> None:
     """Writes a synthetic trained model and examples: work_dir, items, dimensions."""
     work_dir, items, dimensions = Path(sys.argv[1]), int(sys.argv[2]), int(sys.argv[3])
-    import model  # noqa: F401  (selects Keras 2 before TensorFlow is imported)
     import numpy as np
     import tensorflow as tf
+
+    import model  # noqa: F401  (selects Keras 2 before TensorFlow is imported)
 
     generator = np.random.default_rng(0)
     num_clusters = max(20, items // 500)
@@ -120,8 +121,11 @@ def build_step() -> None:
 
     start = time.monotonic()
     build_bundle(
-        str(work_dir / "trained"), [str(work_dir / "examples.gz")], str(work_dir / kind),
-        _config(kind), {},
+        str(work_dir / "trained"),
+        [str(work_dir / "examples.gz")],
+        str(work_dir / kind),
+        _config(kind),
+        {},
     )
     peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
     manifest = json.loads((work_dir / kind / "assets.extra" / "manifest.json").read_text())
@@ -160,19 +164,19 @@ def serve_step() -> None:
     )
 
 
-def _config(kind: str):  # noqa: ANN202
+def _config(kind: str):
     from components.index_builder.config import IndexConfig
 
     return IndexConfig(kind=kind, recall_k=_RECALL_K, num_queries=300)
 
 
-def _bytes(values: list[bytes]):  # noqa: ANN202
+def _bytes(values: list[bytes]):
     import tensorflow as tf
 
     return tf.train.Feature(bytes_list=tf.train.BytesList(value=values))
 
 
-def _synthetic_tower(vectors):  # noqa: ANN001, ANN202
+def _synthetic_tower(vectors):
     """A user tower that keeps the Trainer's contract: one interest per quarter."""
     import numpy as np
     import tensorflow as tf
@@ -190,9 +194,9 @@ def _synthetic_tower(vectors):  # noqa: ANN001, ANN202
             self.table = tf.lookup.StaticHashTable(VocabularyInitializer(self.item_ids), 0)
 
         @tf.function(input_signature=[tf.TensorSpec([None, None], tf.string, "history"), {}])
-        def user_interests(self, history, profile):  # noqa: ANN001, ANN202
+        def user_interests(self, history, profile):
             index = self.table.lookup(history[:, :_HISTORY])  # [B, T]
-            behaviours = tf.gather(self.item_vectors, index)
+            behaviours = tf.gather(self.item_vectors.read_value(), index)
             quarters = tf.reshape(
                 behaviours, [-1, _INTERESTS, _HISTORY // _INTERESTS, vectors.shape[1]]
             )
@@ -204,7 +208,7 @@ def _synthetic_tower(vectors):  # noqa: ANN001, ANN202
             }
 
         @tf.function(input_signature=[tf.TensorSpec([None, None], tf.string, "history")])
-        def user_interests_signature(self, history):  # noqa: ANN001, ANN202
+        def user_interests_signature(self, history):
             return self.user_interests(history, {})
 
     return Tower()

@@ -35,7 +35,7 @@ class Tower(tf.Module):
         index = (ragged.with_values(self.table.lookup(ragged.values)) + 1).to_tensor()
         length = tf.cast(ragged.row_lengths(), tf.int32)[:, tf.newaxis]
         column = tf.range(tf.shape(index)[1])[tf.newaxis, :]
-        vectors = tf.gather(self.item_vectors, tf.maximum(index - 1, 0))
+        vectors = tf.gather(self.item_vectors.read_value(), tf.maximum(index - 1, 0))
         halves = []
         for half in (column < length // 2, (column >= length // 2) & (column < length)):
             weight = tf.cast(half, tf.float32)[:, :, tf.newaxis]

@@ -116,7 +116,7 @@ def tune(search: ScannSearch, queries: Sequence[Query], config: IndexConfig) -> 
             curve.append(point)
             if _reaches(point, config.recall_target):
                 break
-    search.use(_chosen(curve, config.recall_target))
+    search.use(chosen_settings(curve, config.recall_target))
     return curve
 
 
@@ -137,7 +137,8 @@ def _reaches(point: CurvePoint, target: float) -> bool:
     return point.recall_lower >= target and point.full_answers >= _MIN_FULL_ANSWERS
 
 
-def _chosen(curve: list[CurvePoint], target: float) -> ScannSettings:
+def chosen_settings(curve: Sequence[CurvePoint], target: float) -> ScannSettings:
+    """Returns the settings that ``tune`` chooses from what it tried."""
     reaching = [point for point in curve if _reaches(point, target)]
     best = (
         min(reaching, key=lambda point: point.latency_ms)

@@ -11,7 +11,7 @@ import tensorflow as tf
 import tensorflow_model_analysis as tfma
 from tfx.utils import io_utils
 
-from components.example_gen.report import REPORT_FILE as INGEST_REPORT
+from components.example_gen.report import FILE_NAME as INGEST_REPORT
 from components.index_validator.validation import VALIDATION_FILE
 from model import features
 from model.trainer import TRAINING_REPORT

@@ -11,9 +11,7 @@ candidates and once included.
 """
 
 import argparse
-import dataclasses
 import json
-import resource
 import sys
 import tempfile
 import time
@@ -22,17 +20,17 @@ from typing import Any
 
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 
-import model  # noqa: E402, F401  (selects Keras 2 before TensorFlow is imported)
-import numpy as np  # noqa: E402
-import tensorflow as tf  # noqa: E402
+import numpy as np
+import tensorflow as tf
 
-from benchmarks import protocols  # noqa: E402
-from model.catalogue import Catalogue  # noqa: E402
-from model.config import ModelConfig, TrainingConfig  # noqa: E402
-from model.config_types import from_dict  # noqa: E402
-from model.mind import MindModel  # noqa: E402
-from model.presets import PRESETS  # noqa: E402
-from model.training import Progress, evaluate, fit  # noqa: E402
+import model  # noqa: F401  (selects Keras 2 before TensorFlow is imported)
+from benchmarks import protocols
+from model.catalogue import Catalogue
+from model.config import ModelConfig, TrainingConfig
+from model.config_types import from_dict
+from model.mind import MindModel
+from model.presets import PRESETS
+from model.training import Progress, evaluate, fit
 
 CUTOFFS = (10, 20, 50)
 
@@ -78,7 +76,7 @@ def train_and_evaluate(
             protocols.validation_data(split.validation, length, {}),
             training_config,
             directory,
-            on_progress=_print_progress if sys.stderr.isatty() else None,
+            on_progress=_print_progress,
         )
     test = protocols.validation_data(split.test, length, {})
     figures: dict[str, Any] = {}
@@ -100,12 +98,13 @@ def _print_progress(progress: Progress) -> None:
         f"\rstep {progress.step}/{progress.max_steps}  loss {progress.loss:.3f}  "
         f"{progress.examples_per_second:,.0f} examples/s  validation recall "
         f"{'-' if recall is None else f'{recall:.4f}'}",
-        end="",
+        end="" if sys.stderr.isatty() else "\n",
         file=sys.stderr,
     )
 
 
 def main() -> None:
+    """Runs the program."""
     parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
     parser.add_argument("--data", type=Path, required=True)
     parser.add_argument("--protocol", choices=protocols.PROTOCOLS, default="user")

@@ -146,12 +146,13 @@ def predict_interests(
     model: MindModel, history: np.ndarray, profile: Mapping[str, np.ndarray]
 ) -> tuple[tf.Tensor, tf.Tensor]:
     """Interests [U, K, d] and mask [U, K] of any number of people, in batches."""
-    forward = tf.function(model.user_interests, reduce_retracing=True)
     interests, masks = [], []
     for start in range(0, len(history), _VALIDATION_BATCH):
         part = slice(start, start + _VALIDATION_BATCH)
         features = {n: tf.constant(profile[n][part], tf.int32) for n in model.profile_features}
-        vectors, mask = forward(tf.constant(history[part], tf.int32), features)
+        vectors, mask = model.compiled_user_interests(
+            tf.constant(history[part], tf.int32), features
+        )
         interests.append(vectors)
         masks.append(mask)
     return tf.concat(interests, axis=0), tf.concat(masks, axis=0)

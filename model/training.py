@@ -94,7 +94,7 @@ class TrainingResult:
       stopped_by: ``patience``, ``max_steps`` or ``max_seconds``.
       seconds: Training and validation time, including that before a resume.
       examples_per_second: Training steps only.
-      history: One entry per validation pass: step, loss, seconds, recall,
+      history: One entry per validation pass: step, loss, seconds, recall, learning_rate,
         active_interests, interest_cosine.
     """
 
@@ -364,6 +364,7 @@ class _Trainer:
                 "loss": state.loss_sum / max(state.loss_steps, 1),
                 "seconds": state.seconds,
                 "recall": recall,
+                "learning_rate": float(self._optimizer.learning_rate),
                 "active_interests": metrics["active_interests"],
                 "interest_cosine": metrics["interest_cosine"],
             }
@@ -376,6 +377,9 @@ class _Trainer:
             self._best.save(checkpoint_number=self._step)
         else:
             state.passes_without_gain += 1
+            if state.passes_without_gain % config.plateau_patience == 0:
+                rate = self._optimizer.learning_rate
+                rate.assign(rate * config.plateau_factor)
 
     def _write_summary(self, scalars: Mapping[str, float]) -> None:
         if self._writer:

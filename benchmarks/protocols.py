@@ -25,7 +25,6 @@ from model.training import ValidationData
 PROTOCOLS = ("user", "leave_one_out")
 _MIN_COUNT = 5
 _SPLIT_SEED = 1230
-_PROFILE_PREFIX = "user_"
 # Histories are cut to 20 items, 50 where the typical person has more.
 _SHORT_HISTORY, _LONG_HISTORY = 20, 50
 
@@ -163,14 +162,32 @@ def pad(rows: Sequence[Sequence[int]], width: int | None = None, fill: int = 0) 
     return result
 
 
-def validation_data(
-    people: People, history_length: int, profile: dict[str, np.ndarray]
-) -> ValidationData:
+@dataclasses.dataclass(frozen=True)
+class Profiles:
+    """Profile features of people; none by default.
+
+    Attributes:
+      values: Per feature, the index of each person's value by raw user id.
+      vocab_sizes: Per feature, its largest index + 1; 0 is unknown.
+    """
+
+    values: dict[str, dict] = dataclasses.field(default_factory=dict)
+    vocab_sizes: dict[str, int] = dataclasses.field(default_factory=dict)
+
+    def of(self, users: Sequence) -> dict[str, np.ndarray]:
+        """Indices of the users' values, int32 [U] per feature."""
+        return {
+            name: np.array([index.get(user, 0) for user in users], np.int32)
+            for name, index in self.values.items()
+        }
+
+
+def validation_data(people: People, history_length: int, profiles: "Profiles") -> ValidationData:
     """People as the model's input; the whole history is what gets excluded."""
     return ValidationData(
         history=pad(people.histories, history_length),
         targets=pad(people.targets, fill=-1),
-        profile=profile,
+        profile=profiles.of(people.users),
         excluded=pad(people.histories),
     )
 
@@ -199,3 +216,20 @@ def load_side_features(directory: Path, split: Split) -> Catalogue:
         features[column] = np.concatenate([np.zeros_like(table[:1]), table])
         sizes[column] = len(names) + 1
     return Catalogue(counts, features, sizes)
+
+
+def load_profiles(directory: Path, split: Split) -> Profiles:
+    """The columns of ``users.csv[.gz]`` as categories known from train people."""
+    path = find_table(directory, "users")
+    if path is None:
+        return Profiles()
+    frame = pd.read_csv(path, dtype=str).fillna("")
+    frame["user_id"] = frame["user_id"].astype(type(split.train_users[0]))
+    frame = frame.set_index("user_id")
+    values, sizes = {}, {}
+    for column in frame.columns:
+        known = sorted(set(frame[column].reindex(split.train_users).dropna()) - {""})
+        index = {value: i for i, value in enumerate(known, start=1)}
+        values[column] = {user: index.get(value, 0) for user, value in frame[column].items()}
+        sizes[column] = len(known) + 1
+    return Profiles(values, sizes)

@@ -156,7 +156,7 @@ def recall_at_50(interests, items, excluded, targets):
         scores[:, 0] = -np.inf
         np.put_along_axis(scores, excluded[part], -np.inf, axis=1)
         top = np.argpartition(-scores, 50, axis=1)[:, :50]
-        for row, wanted, shown in zip(top, targets[part], excluded[part]):
+        for row, wanted, shown in zip(top, targets[part], excluded[part], strict=True):
             wanted = set(wanted.tolist()) - {-1} - set(shown.tolist())
             if wanted:
                 recalls.append(len(wanted & set(row.tolist())) / len(wanted))

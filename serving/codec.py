@@ -320,7 +320,7 @@ def _decode_base64(value: dict[str, Any]) -> bytes:
 
 
 def _integers(leaves: list[Any], dtype: tf.DType) -> list[int]:
-    low, high = dtype.limits
+    low, high = dtype.min, dtype.max
     for leaf in leaves:
         if type(leaf) is not int or not low <= leaf <= high:
             _type_error(leaf, dtype)

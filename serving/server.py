@@ -41,6 +41,8 @@ from serving.saved_model import SavedModel
 
 _log = logging.getLogger(__name__)
 
+_LINGERING_SECONDS = 1.0
+
 
 class ModelServer:
     """Both ports over one set of models; use on one event loop.
@@ -73,7 +75,11 @@ class ModelServer:
             max_request_bytes=config.max_request_bytes,
         )
         self._http = web.AppRunner(
-            rest.application(), access_log=None, shutdown_timeout=config.drain_seconds
+            rest.application(),
+            access_log=None,
+            shutdown_timeout=config.drain_seconds,
+            # How long to read on after refusing a body, so that the client sees why.
+            lingering_time=_LINGERING_SECONDS,
         )
         self._grpc = grpc.aio.server(
             options=[

@@ -8,19 +8,22 @@ import numpy as np
 import tensorflow as tf
 
 
-def save_half_plus_two(path: Path, half: float = 0.5, plus: float = 2.0) -> None:
+def save_half_plus_two(
+    path: Path, half: float = 0.5, plus: float = 2.0, ballast_bytes: int = 0
+) -> None:
     """Saves TF Serving's example model: ``y = x / 2 + 2``, and relatives of it.
 
     Signatures: ``serving_default`` x -> y; ``two`` x1, x2 -> sum, difference;
     ``defaults`` x, plus (default 2), scale (default 1) -> y; ``bytes`` image_bytes
     -> echo_bytes, length; ``scalar`` x -> y without a batch dimension; ``types``
     one input of each type, returned as they are; ``version`` x -> first, second,
-    both ``half``.
+    both ``half``. ``ballast_bytes`` makes the model take that much memory.
     """
     module = tf.Module()
     module.half = tf.Variable(half, dtype=tf.float32)
     module.again = tf.Variable(half, dtype=tf.float32)
     module.plus = tf.Variable(plus, dtype=tf.float32)
+    module.ballast = tf.Variable(tf.zeros([ballast_bytes], tf.int8))
     column = tf.TensorSpec([None], tf.float32)
 
     @tf.function(input_signature=[column])

@@ -105,7 +105,7 @@ def test_async_client_gives_the_same(url, client):
 def test_a_server_that_is_not_there(scheme, unused_port):
     with (
         Client(f"{scheme}://127.0.0.1:{unused_port}", timeout_seconds=2.0) as client,
-        pytest.raises(ClientError, match="UNAVAILABLE|DEADLINE_EXCEEDED"),
+        pytest.raises(ClientError, match=r"UNAVAILABLE|DEADLINE_EXCEEDED"),
     ):
         client.titles(["1"])
 

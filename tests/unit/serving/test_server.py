@@ -1,11 +1,13 @@
+import asyncio
 import json
 import logging
+import socket
 
 import pytest
 
 from serving.config import BatchingConfig, ServerConfig
 from serving.logs import JsonFormatter
-from serving.server import main, parse_args
+from serving.server import parse_args, serve
 
 
 def test_flags_become_the_configuration():
@@ -49,17 +51,15 @@ def test_every_flag_is_described(capsys):
     assert "refused with UNAVAILABLE. (default: 1000)" in shown
 
 
-def test_a_port_in_use_is_an_error_not_a_stack_trace(capsys, tmp_path):
-    import socket
-
+@pytest.mark.parametrize("flag", ["rest_port", "grpc_port"])
+def test_a_port_in_use_is_reported(flag, tmp_path):
     with socket.socket() as taken:
         taken.bind(("127.0.0.1", 0))
         taken.listen()
-        port = str(taken.getsockname()[1])
-        for flag in ("--rest_port", "--grpc_port"):
-            other = "--grpc_port" if flag == "--rest_port" else "--rest_port"
-            argv = ["--model_base_path", str(tmp_path), flag, port, other, "0"]
-            assert main(argv) == 1
+        ports = {"rest_port": 0, "grpc_port": 0, flag: taken.getsockname()[1]}
+        config = ServerConfig(model_base_path=str(tmp_path), **ports)
+        with pytest.raises(OSError, match=f"{ports[flag]}"):
+            asyncio.run(serve(config))
 
 
 def test_log_lines_are_json_with_their_extra_fields():

@@ -59,6 +59,8 @@ class TrainingConfig:
         ``uniform``, ``in_batch``, or ``mixed`` (in-batch and log-uniform).
       num_negatives: Sampled negatives shared by a batch.
       logq_correction: Subtract each candidate's log expected count.
+      targets_per_sequence: 0 makes every position of a sequence a target in each
+        epoch; n draws n of them, so that all people weigh the same.
       batch_size: Examples (history, target pairs) per step.
       learning_rate: Adam's learning rate.
       max_steps: Upper bound of training steps.
@@ -67,6 +69,8 @@ class TrainingConfig:
       early_stopping_patience: Validation passes without a better Recall@N
         before training stops; the best weights are kept.
       eval_max_users: People used for one validation pass.
+      eval_cutoff: N of the Recall@N that selects the best weights.
+      eval_exclude_history: Take the history out of the candidates in validation.
       checkpoint_every_steps: Steps between resumable checkpoints.
       mixed_precision: Compute in bfloat16/float16 where the device gains by it.
       jit_compile: Compile the step with XLA.
@@ -79,6 +83,7 @@ class TrainingConfig:
     negatives: Literal["log_uniform", "uniform", "in_batch", "mixed"] = "log_uniform"
     num_negatives: int = Field(2048, ge=1)
     logq_correction: bool = True
+    targets_per_sequence: int = Field(0, ge=0)
     batch_size: int = Field(1024, ge=1)
     learning_rate: float = Field(1e-3, gt=0.0)
     max_steps: int = Field(20_000, ge=1)
@@ -86,6 +91,8 @@ class TrainingConfig:
     eval_every_steps: int = Field(250, ge=1)
     early_stopping_patience: int = Field(5, ge=1)
     eval_max_users: int = Field(4_000, ge=1)
+    eval_cutoff: int = Field(50, ge=1)
+    eval_exclude_history: bool = True
     checkpoint_every_steps: int = Field(500, ge=1)
     mixed_precision: bool = False
     jit_compile: bool = False

@@ -1,7 +1,8 @@
 """The whole run's configuration: YAML, flags and overrides to one object."""
 
+import copy
+import dataclasses
 import difflib
-import json
 import types
 import typing
 from collections.abc import Mapping, Sequence
@@ -48,6 +49,12 @@ class EvaluationConfig:
     item_knn: bool = True
     confidence_intervals: bool = True
 
+    def __post_init__(self) -> None:
+        if self.primary_cutoff not in self.cutoffs:
+            raise ValueError(
+                f"primary_cutoff {self.primary_cutoff} is not one of cutoffs {self.cutoffs}"
+            )
+
 
 @config_dataclass
 class PushConfig:
@@ -88,3 +95,128 @@ class RunConfig:
     evaluation: EvaluationConfig = EvaluationConfig()
     index: IndexConfig = IndexConfig()
     push: PushConfig = PushConfig()
+
+
+def load(
+    path: str | Path | None,
+    overrides: Sequence[str] = (),
+    flags: Mapping[str, Any] | None = None,
+) -> RunConfig:
+    """Loads and validates a configuration.
+
+    Args:
+      path: YAML file, or None to build one from ``flags`` and ``overrides``.
+      overrides: ``a.b=value`` strings, values in YAML; they win over the file.
+      flags: Values by dotted key; they win over everything. None is "not given".
+
+    Raises:
+      ConfigError: with file, key, received and expected value, and the nearest
+        valid key where one is unknown.
+    """
+    source = str(path) if path else "the command line"
+    values = _read_yaml(Path(path)) if path else {}
+    for override in overrides:
+        key, equals, text = override.partition("=")
+        if not equals or not key:
+            raise ConfigError(f"--set {override!r}: expected KEY=VALUE, like --set model.dropout=0.1")
+        try:
+            value = yaml.safe_load(text)
+        except yaml.YAMLError as error:
+            raise ConfigError(f"--set {key}: {text!r} is not a YAML value: {error}") from error
+        _set(values, key, value, f"--set {key}")
+    for key, value in (flags or {}).items():
+        if value is not None:
+            _set(values, key, value, f"flag for {key}")
+    preset = values.get("preset", "strong")
+    if preset in PRESETS:  # a wrong name is reported with everything else
+        for section, defaults in PRESETS[preset].items():
+            given = values.get(section) or {}
+            if isinstance(given, Mapping):
+                values[section] = {**defaults, **given}
+    try:
+        return from_dict(RunConfig, values)
+    except pydantic.ValidationError as error:
+        raise ConfigError(_explain(error, source)) from None
+
+
+def _read_yaml(path: Path) -> dict[str, Any]:
+    try:
+        text = path.read_text(encoding="utf-8")
+    except FileNotFoundError:
+        nearby = sorted(str(p) for p in path.parent.glob("*.yaml"))
+        close = difflib.get_close_matches(str(path), nearby, n=1, cutoff=0.4)
+        hint = f" Did you mean {close[0]}?" if close else ""
+        raise ConfigError(f"{path}: no such configuration file.{hint}") from None
+    except (OSError, UnicodeDecodeError) as error:
+        raise ConfigError(f"{path}: cannot be read: {error}") from None
+    try:
+        values = yaml.safe_load(text)
+    except yaml.YAMLError as error:
+        raise ConfigError(f"{path}: not valid YAML: {error}") from None
+    if not isinstance(values, dict):
+        raise ConfigError(f"{path}: expected a mapping at the top, received {type(values).__name__}")
+    return values
+
+
+def _set(values: dict[str, Any], dotted: str, value: Any, where: str) -> None:
+    *parents, last = dotted.split(".")
+    node = values
+    for parent in parents:
+        child = node.setdefault(parent, {})
+        if not isinstance(child, dict):
+            raise ConfigError(f"{where}: {parent!r} is not a section, it is {child!r}")
+        node = child
+    node[last] = copy.deepcopy(value)
+
+
+def _explain(error: pydantic.ValidationError, source: str) -> str:
+    lines = []
+    for item in error.errors():
+        # A union of a section and None reports the class name as part of the path.
+        path = [str(part) for part in item["loc"] if str(part) not in _section_class_names()]
+        key = ".".join(path)
+        if item["type"] == "unexpected_keyword_argument":
+            valid = _valid_keys(path[:-1])
+            close = difflib.get_close_matches(path[-1], valid, n=1, cutoff=0.5)
+            hint = f" Did you mean {'.'.join([*path[:-1], close[0]])!r}?" if close else ""
+            lines.append(
+                f"{source}: unknown key {key!r}.{hint} Valid keys here: {', '.join(valid)}."
+            )
+        elif item["type"] in ("missing", "missing_argument"):
+            lines.append(f"{source}: {key!r} is required and was not given.")
+        elif item["type"] == "dataclass_type" and item["input"] is not None:
+            lines.append(f"{source}: {key!r} is a section, received {item['input']!r}.")
+        elif item["type"] == "none_required":
+            continue
+        elif item["type"] == "value_error":
+            lines.append(f"{source}: {key!r}: {item['ctx']['error']}.")
+        else:
+            expected = item["msg"].removeprefix("Input should be ").removeprefix("a valid ")
+            lines.append(f"{source}: {key!r}: expected {expected}, received {item['input']!r}.")
+    return "\n".join(lines)
+
+
+def _section_class_names() -> set[str]:
+    return {cls.__name__ for cls in _sections(RunConfig)}
+
+
+def _sections(cls: type) -> set[type]:
+    found = {cls}
+    for hint in typing.get_type_hints(cls).values():
+        for candidate in (hint, *typing.get_args(hint)):
+            if dataclasses.is_dataclass(candidate) and candidate not in found:
+                found |= _sections(typing.cast(type, candidate))
+    return found
+
+
+def _valid_keys(path: Sequence[str]) -> list[str]:
+    """Keys of the section at ``path``."""
+    node: Any = RunConfig
+    for part in path:
+        if typing.get_origin(node) is dict:
+            node = typing.get_args(node)[1]
+        else:
+            node = typing.get_type_hints(node)[part]
+        if isinstance(node, types.UnionType) or typing.get_origin(node) is typing.Union:
+            node = next(a for a in typing.get_args(node) if a is not type(None))
+    return [field.name for field in dataclasses.fields(node)]

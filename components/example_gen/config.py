@@ -1,10 +1,22 @@
 """Configuration of the data: files, columns, filters and split."""
 
-from typing import Literal
+from typing import Annotated, Literal
 
-from pydantic import Field
+from pydantic import AfterValidator, Field
 
 from model.config_types import config_dataclass
+
+
+def _usable_name(name: str) -> str:
+    if not name.isidentifier() or name == "id":
+        raise ValueError(
+            f"{name!r} cannot name a feature: expected letters, digits and underscores, "
+            "and not 'id', which would collide with the id itself"
+        )
+    return name
+
+
+FeatureName = Annotated[str, AfterValidator(_usable_name)]
 
 
 @config_dataclass
@@ -15,7 +27,8 @@ class FeatureConfig:
       column: Its column in the file.
       kind: ``categorical`` (one embedding per value) or ``numeric`` (cut into
         quantile buckets, then as categorical).
-      separator: Splits one cell into several values; empty is one value.
+      separator: Splits one cell into several values; empty is one value. Columns
+        that hold lists (Parquet, JSON) need no separator.
       num_buckets: Quantile buckets of a numeric feature.
     """
 
@@ -34,12 +47,19 @@ class TableConfig:
         the run's span; ``package:DISTRIBUTION/PATH`` names a data file that an
         installed distribution ships.
       format: ``csv``, ``parquet`` or ``jsonl``; ``auto`` goes by the name.
-      delimiter: Of a CSV file.
+      delimiter: Of a CSV file; more than one character is allowed (``::``).
+      quoting: Cells of a CSV file may stand in double quotes and then hold
+        delimiters and line breaks. Only for delimiters of one character.
+      encoding: Of a CSV file.
+      column_names: Columns of a CSV file that has no header line.
     """
 
     files: tuple[str, ...] = Field(min_length=1)
     format: Literal["auto", "csv", "parquet", "jsonl"] = "auto"
-    delimiter: str = Field(",", min_length=1, max_length=1)
+    delimiter: str = Field(",", min_length=1, max_length=8)
+    quoting: bool = True
+    encoding: str = "utf-8"
+    column_names: tuple[str, ...] = ()
 
 
 @config_dataclass
@@ -50,7 +70,8 @@ class InteractionsConfig(TableConfig):
       user_column: Column of the person's id.
       item_column: Column of the item's id.
       timestamp_column: Column of the event's time.
-      timestamp_unit: Unit of a numeric time; ``iso`` parses text.
+      timestamp_unit: Unit of a numeric time; ``iso`` parses ISO 8601 text, as UTC
+        where it names no zone. Parquet date and timestamp columns need neither.
     """
 
     user_column: str = "user_id"
@@ -71,7 +92,7 @@ class ItemsConfig(TableConfig):
 
     id_column: str = "item_id"
     title_column: str = ""
-    features: dict[str, FeatureConfig] = Field(default_factory=dict)
+    features: dict[FeatureName, FeatureConfig] = Field(default_factory=dict)
 
 
 @config_dataclass
@@ -84,7 +105,7 @@ class UsersConfig(TableConfig):
     """
 
     id_column: str = "user_id"
-    features: dict[str, FeatureConfig] = Field(default_factory=dict)
+    features: dict[FeatureName, FeatureConfig] = Field(default_factory=dict)
 
 
 @config_dataclass
@@ -95,7 +116,7 @@ class SplitConfig:
       protocol: ``leave_last`` (per person: last ``num_targets`` to test, those
         before to eval), ``user`` (disjoint people; the last ``target_fraction``
         of an eval or test person's events are targets) or ``time`` (global cuts:
-        events after the cut are targets).
+        events after the cut are targets). ``docs/data.md`` defines each exactly.
       num_targets: Targets per person under ``leave_last``.
       eval_fraction: Share of people (``user``) or of events (``time``) in eval.
       test_fraction: The same for test.
@@ -124,7 +145,10 @@ class DataConfig:
       drop_duplicates: Drop repeated (user, item, timestamp) rows.
       split: The split protocol.
       max_bad_row_fraction: A larger share of bad rows fails the run.
-      num_shards: Files per split; also the number of user-hash buckets.
+      max_sequence_length: Longest sequence in one row. Longer train sequences
+        are cut into overlapping chunks; longer histories keep their newest part.
+      num_shards: Files per split, and hash buckets that people fall into: one
+        bucket is sorted in memory at a time. 0 is one per 16 MiB of input.
     """
 
     interactions: InteractionsConfig
@@ -135,4 +159,5 @@ class DataConfig:
     drop_duplicates: bool = True
     split: SplitConfig = SplitConfig()
     max_bad_row_fraction: float = Field(0.01, ge=0.0, le=1.0)
-    num_shards: int = Field(1, ge=1, le=10_000)
+    max_sequence_length: int = Field(1_000, ge=2)
+    num_shards: int = Field(0, ge=0, le=10_000)

@@ -16,21 +16,27 @@ class IndexConfig:
         ``scann`` (needs ScaNN ops) or ``auto`` (exact below
         ``exact_below_items``).
       exact_below_items: Catalogue size from which ``auto`` means ScaNN.
+      tree_from_items: Catalogue size from which ScaNN partitions the items
+        into leaves instead of scoring the hash of every item.
       recall_target: Share of the exact top ``recall_k`` that the index must
         find, measured with real people's interest vectors.
       recall_k: Depth at which recall is measured.
       num_queries: People sampled for tuning, and others for validation.
       default_k: Items returned when a request names no ``k``.
       max_k: Largest ``k`` served.
+      exclude_history: Whether a request that does not say leaves out the items
+        of its own history.
       max_latency_ms: Single-request p99 above which the validator refuses; 0
         does not check.
     """
 
     kind: Literal["auto", "exact", "scann"] = "scann"
     exact_below_items: int = Field(20_000, ge=0)
+    tree_from_items: int = Field(100_000, ge=1000)
     recall_target: float = Field(0.98, gt=0.0, le=1.0)
     recall_k: int = Field(100, ge=1)
     num_queries: int = Field(500, ge=1)
     default_k: int = Field(10, ge=1)
     max_k: int = Field(1000, ge=1)
+    exclude_history: bool = True
     max_latency_ms: float = Field(0.0, ge=0.0)

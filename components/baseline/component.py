@@ -1,0 +1,55 @@
+"""Baselines that the model must be compared with, as a TFX component."""
+
+from tfx.dsl.components.base import base_component, executor_spec
+from tfx.types import BaseChannel, Channel, component_spec, standard_artifacts
+
+from components.baseline import executor
+
+
+class BaselineBuilderSpec(component_spec.ComponentSpec):
+    """Specification of ``BaselineBuilder``."""
+
+    PARAMETERS = {"source_digest": component_spec.ExecutionParameter(type=str)}
+    INPUTS = {
+        "transformed_examples": component_spec.ChannelParameter(type=standard_artifacts.Examples),
+        "transform_graph": component_spec.ChannelParameter(type=standard_artifacts.TransformGraph),
+    }
+    OUTPUTS = {
+        "popularity_model": component_spec.ChannelParameter(type=standard_artifacts.Model),
+        "item_knn_model": component_spec.ChannelParameter(type=standard_artifacts.Model),
+    }
+
+
+class BaselineBuilder(base_component.BaseComponent):
+    """Builds popularity and item-kNN models with an ``evaluate`` signature.
+
+    Both are evaluated by the same Evaluator, metrics and people as the trained
+    model; neither is ever served.
+    """
+
+    SPEC_CLASS = BaselineBuilderSpec
+    EXECUTOR_SPEC = executor_spec.ExecutorClassSpec(executor.Executor)
+
+    def __init__(
+        self,
+        transformed_examples: BaseChannel,
+        transform_graph: BaseChannel,
+        source_digest: str,
+    ):
+        """Wires the component.
+
+        Args:
+          transformed_examples: Examples of Transform; the train split is read.
+          transform_graph: Graph of Transform, which the models carry.
+          source_digest: Digest of the code behind this component, so that
+            edited code misses the cache.
+        """
+        super().__init__(
+            BaselineBuilderSpec(
+                transformed_examples=transformed_examples,
+                transform_graph=transform_graph,
+                source_digest=source_digest,
+                popularity_model=Channel(type=standard_artifacts.Model),
+                item_knn_model=Channel(type=standard_artifacts.Model),
+            )
+        )

@@ -1,0 +1,87 @@
+"""Baselines as SavedModels with the same ``evaluate`` signature as the model."""
+
+import tensorflow as tf
+import tensorflow_transform as tft
+
+from components.baseline.item_knn import Neighbours
+from model import evaluation
+from model import evaluation_outputs as outputs
+
+
+class PopularityBaseline(tf.Module):
+    """Ranks every item by its train frequency."""
+
+    def __init__(self, transform_output: tft.TFTransformOutput):
+        super().__init__()
+        self._transform = transform_output.transform_features_layer()
+        self._raw_feature_spec = transform_output.raw_feature_spec()
+
+    def _ranks(self, targets: tf.Tensor, history: tf.Tensor, exclude: bool) -> tf.Tensor:
+        return evaluation.popularity_ranks(targets, history, exclude)
+
+    @tf.function(input_signature=[tf.TensorSpec([None], tf.string, name="examples")])
+    def evaluate(self, examples: tf.Tensor) -> dict[str, tf.Tensor]:
+        """Exact ranks of the held-out items of raw examples, string [B]."""
+        rows = evaluation.parse_rows(examples, self._raw_feature_spec, self._transform)
+        ranks = evaluation.ranks_with_and_without_history(
+            rows, self._ranks, outputs.RANKS, outputs.RANKS_HISTORY_INCLUDED
+        )
+        # The metrics of a model are also asked of its baseline.
+        popularity = evaluation.ranks_with_and_without_history(
+            rows,
+            evaluation.popularity_ranks,
+            outputs.POPULARITY_RANKS,
+            outputs.POPULARITY_RANKS_HISTORY_INCLUDED,
+        )
+        people = tf.shape(rows.targets)[0]
+        return {
+            **ranks,
+            **popularity,
+            outputs.TARGET_POPULARITY: tf.zeros_like(rows.targets),
+            outputs.RECOMMENDED: tf.zeros([people, 1], tf.int32),
+            outputs.CATALOGUE_SIZE: tf.zeros([people], tf.int32),
+        }
+
+    def save(self, path: str) -> None:
+        """Writes the SavedModel."""
+        tf.saved_model.save(
+            self, path, signatures={"evaluate": self.evaluate, "serving_default": self.evaluate}
+        )
+
+
+class ItemKnnBaseline(PopularityBaseline):
+    """Scores an item by the summed similarity to every item of the history."""
+
+    def __init__(self, transform_output: tft.TFTransformOutput, neighbours: Neighbours):
+        super().__init__(transform_output)
+        self._items = tf.Variable(neighbours.items, trainable=False)
+        self._similarities = tf.Variable(neighbours.similarities, trainable=False)
+
+    def _ranks(self, targets: tf.Tensor, history: tf.Tensor, exclude: bool) -> tf.Tensor:
+        # One person at a time: a [B, N] score matrix would not fit a large catalogue.
+        return tf.map_fn(
+            lambda row: self._person_ranks(row[0], row[1], exclude),
+            (targets, history),
+            fn_output_signature=tf.TensorSpec([None], tf.int32),
+        )
+
+    def _person_ranks(self, targets: tf.Tensor, history: tf.Tensor, exclude: bool) -> tf.Tensor:
+        num_rows = tf.shape(self._items)[0]
+        scores = tf.math.unsorted_segment_sum(
+            tf.reshape(tf.gather(self._similarities, history), [-1]),
+            tf.reshape(tf.gather(self._items, history), [-1]),
+            num_rows,
+        )  # [N + 1]
+        never = tf.zeros([1, 1], tf.int32)  # padding is no candidate
+        if exclude:
+            never = tf.concat([never, history[:, tf.newaxis]], axis=0)
+        scores = tf.tensor_scatter_nd_update(
+            scores, never, tf.fill([tf.shape(never)[0]], -1.0)
+        )
+        target_scores = tf.gather(scores, tf.maximum(targets, 0))  # [M]
+        better = scores[tf.newaxis, :] > target_scores[:, tf.newaxis]  # [M, N + 1]
+        # Equal scores rank by train frequency, which is index order.
+        tied = (scores[tf.newaxis, :] == target_scores[:, tf.newaxis]) & (
+            tf.range(num_rows)[tf.newaxis, :] < targets[:, tf.newaxis]
+        )
+        return 1 + tf.reduce_sum(tf.cast(better | tied, tf.int32), axis=1)

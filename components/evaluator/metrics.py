@@ -1,0 +1,244 @@
+"""TFMA metrics over the exact ranks that a model's ``evaluate`` signature returns.
+
+The signature ranks a person's held-out items against the whole catalogue, so a
+metric needs only those few ranks: no [B, N] tensor ever leaves the graph, and
+TFMA adds slices, confidence intervals, baselines and thresholds.
+"""
+
+from collections.abc import Iterable
+from typing import Any
+
+import apache_beam as beam
+import numpy as np
+import tensorflow_model_analysis as tfma
+from tensorflow_model_analysis.metrics import metric_types
+
+from model import evaluation_outputs as outputs
+
+CUTOFF_QUANTITIES = ("recall", "ndcg", "hit_rate")
+_PRIVATE = "_"  # TFMA leaves out of its results what starts so
+
+
+def metric_name(quantity: str, cutoff: int | None = None, *qualifiers: str) -> str:
+    """The one spelling of a metric's name, as in ``recall_at_50_tail``."""
+    parts = [quantity] if cutoff is None else [quantity, "at", str(cutoff)]
+    return "_".join([*parts, *(q for q in qualifiers if q)])
+
+
+def user_metrics(ranks: np.ndarray, cutoffs: Iterable[int]) -> np.ndarray | None:
+    """Metrics of one person.
+
+    Args:
+      ranks: 1-based ranks of the person's held-out items; 0 is padding.
+      cutoffs: N of Recall@N, NDCG@N and HitRate@N.
+
+    Returns:
+      [recall, ndcg, hit_rate] of each cutoff, then the reciprocal rank of the
+      best one; None for a person without a held-out item. NDCG divides by the
+      best DCG that min(N, number of targets) hits can reach.
+    """
+    ranks = ranks[ranks > 0].astype(np.float64)
+    if not ranks.size:
+        return None
+    values: list[float] = []
+    gains = 1.0 / np.log2(ranks + 1.0)
+    for cutoff in cutoffs:
+        hit = ranks <= cutoff
+        ideal = np.sum(1.0 / np.log2(np.arange(min(cutoff, ranks.size)) + 2.0))
+        values += [hit.mean(), gains[hit].sum() / ideal, float(hit.any())]
+    values.append(1.0 / ranks.min())
+    return np.asarray(values)
+
+
+class _RankMeans(beam.CombineFn):
+    """Mean over people of ``user_metrics``."""
+
+    def __init__(
+        self,
+        key: metric_types.MetricKey,
+        cutoffs: tuple[int, ...],
+        ranks_key: str,
+        popularity: int,
+    ):
+        self._key = key
+        self._cutoffs = cutoffs
+        self._ranks_key = ranks_key
+        self._popularity = popularity
+        self._size = len(CUTOFF_QUANTITIES) * len(cutoffs) + 1
+
+    def create_accumulator(self) -> tuple[np.ndarray, int]:
+        return np.zeros(self._size), 0
+
+    def add_input(
+        self, accumulator: tuple[np.ndarray, int], element: metric_types.StandardMetricInputs
+    ) -> tuple[np.ndarray, int]:
+        prediction = _prediction(element, self._key.model_name)
+        ranks = np.asarray(prediction[self._ranks_key]).reshape(-1)
+        if self._popularity:
+            buckets = np.asarray(prediction[outputs.TARGET_POPULARITY]).reshape(-1)
+            ranks = np.where(buckets == self._popularity, ranks, 0)
+        values = user_metrics(ranks, self._cutoffs)
+        if values is None:
+            return accumulator
+        return accumulator[0] + values, accumulator[1] + 1
+
+    def merge_accumulators(
+        self, accumulators: Iterable[tuple[np.ndarray, int]]
+    ) -> tuple[np.ndarray, int]:
+        sums, counts = zip(*accumulators)
+        return np.sum(sums, axis=0), sum(counts)
+
+    def extract_output(
+        self, accumulator: tuple[np.ndarray, int]
+    ) -> dict[metric_types.MetricKey, np.ndarray]:
+        sums, count = accumulator
+        return {self._key: sums / count if count else np.full(self._size, np.nan)}
+
+
+class _Recommended(beam.CombineFn):
+    """Share of the catalogue that somebody was recommended."""
+
+    def __init__(self, key: metric_types.MetricKey, cutoff: int):
+        self._key = key
+        self._cutoff = cutoff
+
+    def create_accumulator(self) -> tuple[set[int], int]:
+        return set(), 0
+
+    def add_input(
+        self, accumulator: tuple[set[int], int], element: metric_types.StandardMetricInputs
+    ) -> tuple[set[int], int]:
+        prediction = _prediction(element, self._key.model_name)
+        items = np.asarray(prediction[outputs.RECOMMENDED]).reshape(-1)[: self._cutoff]
+        size = int(np.asarray(prediction[outputs.CATALOGUE_SIZE]).reshape(-1)[0])
+        return accumulator[0] | set(items[items > 0].tolist()), max(accumulator[1], size)
+
+    def merge_accumulators(
+        self, accumulators: Iterable[tuple[set[int], int]]
+    ) -> tuple[set[int], int]:
+        items, sizes = zip(*accumulators)
+        return set().union(*items), max(sizes)
+
+    def extract_output(
+        self, accumulator: tuple[set[int], int]
+    ) -> dict[metric_types.MetricKey, float]:
+        items, size = accumulator
+        return {self._key: len(items) / size if size else float("nan")}
+
+
+class RetrievalMetric(tfma.metrics.Metric):
+    """A mean over people of one quantity of the ranks.
+
+    Args:
+      quantity: ``recall``, ``ndcg``, ``hit_rate`` or ``mrr``.
+      cutoff: N; any of ``cutoffs``; ignored by ``mrr``.
+      cutoffs: All N in use, so that equal passes over the data are shared.
+      ranks_key: Output of the signature that holds the ranks.
+      reference_key: If given, the metric is the lift: its value minus that of
+        the ranks under this output, on the same people.
+      popularity: If given, only targets of this popularity bucket count.
+      name: Metric name.
+    """
+
+    def __init__(
+        self,
+        quantity: str,
+        cutoffs: list[int],
+        name: str,
+        cutoff: int = 0,
+        ranks_key: str = outputs.RANKS,
+        reference_key: str = "",
+        popularity: int = 0,
+    ):
+        if quantity == "mrr":
+            position = len(CUTOFF_QUANTITIES) * len(cutoffs)
+        elif quantity in CUTOFF_QUANTITIES and cutoff in cutoffs:
+            position = len(CUTOFF_QUANTITIES) * list(cutoffs).index(cutoff)
+            position += CUTOFF_QUANTITIES.index(quantity)
+        else:
+            raise ValueError(
+                f"expected mrr or one of {CUTOFF_QUANTITIES} at one of {list(cutoffs)}, "
+                f"received {quantity!r} at {cutoff}"
+            )
+        super().__init__(
+            _rank_computations,
+            quantity=quantity,
+            cutoffs=list(cutoffs),
+            cutoff=cutoff,
+            ranks_key=ranks_key,
+            reference_key=reference_key,
+            popularity=popularity,
+            name=name,
+            position=position,
+        )
+
+    def get_config(self) -> dict[str, Any]:
+        config = super().get_config()
+        del config["position"]
+        return config
+
+
+class CoverageMetric(tfma.metrics.Metric):
+    """Share of the catalogue in at least one person's first ``cutoff`` items."""
+
+    def __init__(self, cutoff: int, name: str):
+        super().__init__(_coverage_computations, cutoff=cutoff, name=name)
+
+
+def _rank_computations(
+    cutoffs: list[int],
+    ranks_key: str,
+    reference_key: str,
+    popularity: int,
+    position: int,
+    name: str,
+    model_names: list[str] | None = None,
+    **_: Any,
+) -> metric_types.MetricComputations:
+    computations: list[Any] = []
+    for model_name in model_names or [""]:
+        sources = []
+        for source in filter(None, (ranks_key, reference_key)):
+            base = metric_types.MetricKey(
+                name=f"{_PRIVATE}{source}_{popularity}_{'_'.join(map(str, cutoffs))}",
+                model_name=model_name,
+            )
+            combiner = _RankMeans(base, tuple(cutoffs), source, popularity)
+            computations.append(
+                metric_types.MetricComputation(keys=[base], preprocessors=None, combiner=combiner)
+            )
+            sources.append(base)
+        key = metric_types.MetricKey(name=name, model_name=model_name)
+
+        def result(
+            metrics: dict[metric_types.MetricKey, Any],
+            sources: list[metric_types.MetricKey] = sources,
+            key: metric_types.MetricKey = key,
+        ) -> dict[metric_types.MetricKey, float]:
+            values = [float(metrics[source][position]) for source in sources]
+            return {key: values[0] - values[1] if len(values) == 2 else values[0]}
+
+        computations.append(metric_types.DerivedMetricComputation(keys=[key], result=result))
+    return computations
+
+
+def _coverage_computations(
+    cutoff: int, name: str, model_names: list[str] | None = None, **_: Any
+) -> metric_types.MetricComputations:
+    keys = [
+        metric_types.MetricKey(name=name, model_name=model_name)
+        for model_name in model_names or [""]
+    ]
+    return [
+        metric_types.MetricComputation(
+            keys=[key], preprocessors=None, combiner=_Recommended(key, cutoff)
+        )
+        for key in keys
+    ]
+
+
+def _prediction(element: metric_types.StandardMetricInputs, model_name: str) -> dict[str, Any]:
+    """Output tensors of ``model_name``; TFMA nests them only for several models."""
+    prediction = element.prediction
+    nested = prediction.get(model_name) if model_name else None
+    return nested if isinstance(nested, dict) else prediction

@@ -1,0 +1,19 @@
+"""Arrow tables as bytes, the form in which they travel between Beam stages."""
+
+import pyarrow as pa
+
+_OPTIONS = pa.ipc.IpcWriteOptions(compression="zstd")
+
+
+def pack(table: pa.Table) -> bytes:
+    """Serialises ``table``, compressed."""
+    sink = pa.BufferOutputStream()
+    with pa.ipc.new_stream(sink, table.schema, options=_OPTIONS) as writer:
+        writer.write_table(table)
+    return sink.getvalue().to_pybytes()
+
+
+def unpack(data: bytes) -> pa.Table:
+    """Reads what ``pack`` wrote."""
+    with pa.ipc.open_stream(data) as reader:
+        return reader.read_all()

@@ -1,0 +1,70 @@
+"""InteractionExampleGen: interaction logs to one sequence per person."""
+
+from tfx import types
+from tfx.dsl.components.base.base_beam_component import BaseBeamComponent
+from tfx.dsl.components.base.executor_spec import BeamExecutorSpec
+from tfx.types import standard_artifacts
+from tfx.types.component_spec import ChannelParameter, ComponentSpec, ExecutionParameter
+
+from components.example_gen import executor
+from components.example_gen.config import DataConfig
+from model.config_types import to_json
+
+
+class InteractionExampleGenSpec(ComponentSpec):
+    """Parameters and output of InteractionExampleGen; all strings and integers."""
+
+    PARAMETERS = {
+        executor.DATA_CONFIG_KEY: ExecutionParameter(type=str),
+        executor.HISTORY_LENGTH_KEY: ExecutionParameter(type=int),
+        executor.SPAN_KEY: ExecutionParameter(type=str),
+        executor.BAD_ROWS_DIR_KEY: ExecutionParameter(type=str),
+        "input_fingerprint": ExecutionParameter(type=str),
+        "source_digest": ExecutionParameter(type=str),
+    }
+    INPUTS = {}
+    OUTPUTS = {executor.EXAMPLES_KEY: ChannelParameter(type=standard_artifacts.Examples)}
+
+
+class InteractionExampleGen(BaseBeamComponent):
+    """Reads interaction logs, items and profiles; writes train, eval, test, catalog.
+
+    Output ``examples``: an Examples artifact with these four splits and, in its
+    root, ``ingest_report.json``. ``docs/data.md`` describes both.
+    """
+
+    SPEC_CLASS = InteractionExampleGenSpec
+    EXECUTOR_SPEC = BeamExecutorSpec(executor.Executor)
+
+    def __init__(
+        self,
+        data_config: DataConfig,
+        history_length: int,
+        bad_rows_dir: str,
+        span: str = "",
+        input_fingerprint: str = "",
+        source_digest: str = "",
+    ):
+        """Makes the component.
+
+        Args:
+          data_config: Files, columns, filters and split.
+          history_length: The model's T; chunks of long sequences overlap by it.
+          bad_rows_dir: Directory outside the artifact where unusable rows are kept,
+            also when the run fails because of them.
+          span: Replaces ``{SPAN}`` in file names.
+          input_fingerprint: ``files.fingerprint`` of the input. Not used, but part
+            of the cache key: changed files are read again.
+          source_digest: Digest of the source; part of the cache key likewise.
+        """
+        super().__init__(
+            spec=InteractionExampleGenSpec(
+                data_config=to_json(data_config),
+                history_length=history_length,
+                span=span,
+                bad_rows_dir=bad_rows_dir,
+                input_fingerprint=input_fingerprint,
+                source_digest=source_digest,
+                examples=types.Channel(type=standard_artifacts.Examples),
+            )
+        )

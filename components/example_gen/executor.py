@@ -1,0 +1,113 @@
+"""Executor of InteractionExampleGen."""
+
+import os
+from typing import Any
+
+from absl import logging
+from tfx import types
+from tfx.components.util import examples_utils
+from tfx.dsl.components.base.base_beam_executor import BaseBeamExecutor
+from tfx.dsl.io import fileio
+from tfx.proto import example_gen_pb2
+from tfx.types import artifact_utils
+
+from components.example_gen import report as reports
+from components.example_gen.config import DataConfig
+from components.example_gen.errors import DataError
+from components.example_gen.files import resolve, tables
+from components.example_gen.readers import check_columns
+from components.example_gen.rows import entity_columns, interaction_columns
+from components.example_gen.shards import write_text
+from components.example_gen.transforms import Ingestion, ingest
+from model import features
+from model.config_types import from_json
+
+EXAMPLES_KEY = "examples"
+DATA_CONFIG_KEY = "data_config"
+HISTORY_LENGTH_KEY = "history_length"
+SPAN_KEY = "span"
+BAD_ROWS_DIR_KEY = "bad_rows_dir"
+
+_BYTES_PER_SHARD = 16 << 20
+_BAD_ROWS_PREFIX = "bad_rows"
+
+
+class Executor(BaseBeamExecutor):
+    """Turns interaction logs into sequences of tf.Examples; see ``docs/data.md``."""
+
+    def Do(
+        self,
+        input_dict: dict[str, list[types.Artifact]],
+        output_dict: dict[str, list[types.Artifact]],
+        exec_properties: dict[str, Any],
+    ) -> None:
+        """Reads, checks, sorts, filters, splits and writes.
+
+        Args:
+          input_dict: Empty.
+          output_dict: ``examples``, an Examples artifact.
+          exec_properties: Those of ``component.InteractionExampleGenSpec``.
+
+        Raises:
+          DataError: if the data cannot be used; the message says why and what to do.
+        """
+        self._log_startup(input_dict, output_dict, exec_properties)
+        examples = artifact_utils.get_single_instance(output_dict[EXAMPLES_KEY])
+        examples.split_names = artifact_utils.encode_split_names(list(features.SPLITS))
+        job = _plan(examples, exec_properties)
+        report_path = os.path.join(examples.uri, reports.FILE_NAME)
+        bad_rows = f"{job.bad_rows_prefix}-00000-of-00001.jsonl"
+        if fileio.exists(bad_rows):  # of an earlier run
+            fileio.remove(bad_rows)
+
+        with self._make_beam_pipeline() as pipeline:
+            ingest(pipeline, job, report_path)
+
+        with fileio.open(report_path) as file:
+            report = reports.from_json(file.read())
+        reports.check(report, job.data_config, bad_rows)
+        report = reports.finish(report, bad_rows)
+        write_text(report_path, reports.to_json(report))
+        fileio.rmtree(job.temp_uri)
+
+        examples_utils.set_payload_format(examples, example_gen_pb2.PayloadFormat.FORMAT_TF_EXAMPLE)
+        examples_utils.set_file_format(examples, "tfrecords_gzip")
+        span = exec_properties.get(SPAN_KEY, "")
+        if span.isdigit():
+            examples.span = int(span)
+        logging.info("Ingested %s", reports.to_json(report))
+
+
+def _plan(examples: types.Artifact, exec_properties: dict[str, Any]) -> Ingestion:
+    config = from_json(DataConfig, exec_properties[DATA_CONFIG_KEY])
+    history_length = exec_properties[HISTORY_LENGTH_KEY]
+    if config.max_sequence_length <= history_length:
+        raise DataError(
+            f"data.max_sequence_length ({config.max_sequence_length}) must be larger than "
+            f"model.history_length ({history_length}): chunks of a long sequence overlap by it"
+        )
+    files: dict[str, list[str]] = {}
+    size = 0
+    for name, table in tables(config).items():
+        found = resolve(table, exec_properties.get(SPAN_KEY, ""))
+        columns = (
+            interaction_columns(config.interactions)
+            if table is config.interactions
+            else entity_columns(table)
+        )
+        for file in found:
+            check_columns(file.path, table, columns)
+        files[name] = [file.path for file in found]
+        size += sum(file.size_in_bytes for file in found)
+    num_shards = config.num_shards or -(-size // _BYTES_PER_SHARD)
+    return Ingestion(
+        data_config=config,
+        history_length=history_length,
+        files=files,
+        num_shards=num_shards,
+        split_uris={
+            split: artifact_utils.get_split_uri([examples], split) for split in features.SPLITS
+        },
+        temp_uri=os.path.join(examples.uri, ".temp"),
+        bad_rows_prefix=os.path.join(exec_properties[BAD_ROWS_DIR_KEY], _BAD_ROWS_PREFIX),
+    )

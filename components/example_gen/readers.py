@@ -1,0 +1,328 @@
+"""Streams the wanted columns of CSV, Parquet and JSON-lines files in blocks."""
+
+import difflib
+import io
+import posixpath
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, field
+from typing import Any, BinaryIO
+
+import numpy as np
+import orjson
+import pyarrow as pa
+import pyarrow.csv
+import pyarrow.parquet
+from apache_beam.io.filesystem import CompressionTypes
+from apache_beam.io.filesystems import FileSystems
+
+from components.example_gen.config import TableConfig
+from components.example_gen.errors import DataError
+from components.example_gen.files import file_format
+
+BLOCK_BYTES = 1 << 24
+_HEADER_BYTES = 1 << 20
+_PARQUET_ROWS = 1 << 18
+_HEADER_LINES = 1_000
+_CODECS = {".gz": "gzip", ".bz2": "bz2", ".zst": "zstd", ".zstd": "zstd"}
+# Stands in for a delimiter of several characters, which Arrow does not know.
+_UNIT_SEPARATOR = b"\x1f"
+
+
+@dataclass(frozen=True)
+class RejectedRow:
+    """A row that could not even be read.
+
+    Attributes:
+      reason: Why.
+      row: Its number in the file, see ``Block.row_numbers``.
+      raw: What stands there.
+    """
+
+    reason: str
+    row: int
+    raw: str
+
+
+@dataclass(frozen=True)
+class Block:
+    """Some consecutive rows of a file.
+
+    Attributes:
+      columns: The wanted columns, in whatever type the file has them.
+      row_numbers: Number of each row [R]: for text files that of its line (blank
+        lines and line breaks in quotes aside), for Parquet the row from 1.
+      rejected: Rows among these that could not be read; not in ``columns``.
+    """
+
+    columns: pa.Table
+    row_numbers: np.ndarray
+    rejected: list[RejectedRow] = field(default_factory=list)
+
+
+def column_names(path: str, table: TableConfig) -> list[str]:
+    """Columns of a file.
+
+    Raises:
+      DataError: if the file is empty or not what its format says.
+    """
+    kind = file_format(table, path)
+    with _readable(path):
+        if kind == "parquet":
+            with _open_raw(path) as stream:
+                return pa.parquet.ParquetFile(stream).schema_arrow.names
+        with _open(path) as stream:
+            if kind == "csv":
+                reader = _open_csv(stream, table, None, _HEADER_BYTES, [])
+                return reader.schema.names
+            names: dict[str, None] = {}
+            lines = 0
+            for line in io.BufferedReader(stream):
+                lines += 1
+                row = _json_object(line)
+                names.update(dict.fromkeys(row or {}))
+                if lines == _HEADER_LINES:
+                    break
+            if not lines:
+                raise DataError(f"{path} is empty")
+            return list(names)
+
+
+def check_columns(path: str, table: TableConfig, columns: dict[str, str]) -> None:
+    """Checks that a file has ``columns`` (column name by configuration key).
+
+    Raises:
+      DataError: naming the missing columns, those present, and the nearest.
+    """
+    present = column_names(path, table)
+    missing = {key: name for key, name in columns.items() if name not in present}
+    if not missing:
+        return
+    lines = [f"{path} lacks {len(missing)} column(s):"]
+    for key, name in missing.items():
+        nearest = difflib.get_close_matches(name, present, n=1, cutoff=0.4)
+        hint = f"; did you mean {nearest[0]!r}?" if nearest else ""
+        lines.append(f"  {key} = {name!r}{hint}")
+    lines.append(f"Columns present: {', '.join(map(repr, present))}")
+    if len(present) == 1 and file_format(table, path) == "csv":
+        lines.append(f"Only one column: is {table.delimiter!r} the right delimiter?")
+    raise DataError("\n".join(lines))
+
+
+def read_blocks(path: str, table: TableConfig, columns: Sequence[str]) -> Iterator[Block]:
+    """Reads a file in blocks of bounded size, in its order.
+
+    Args:
+      path: Anything that Beam's ``FileSystems`` opens; compression by extension.
+      table: Format, delimiter and the like.
+      columns: Wanted columns; each must exist (``check_columns``), except in JSON
+        lines, where an absent key is a missing value.
+
+    Raises:
+      DataError: if the file breaks off or is not what its format says.
+    """
+    readers = {"csv": _read_csv, "parquet": _read_parquet, "jsonl": _read_jsonl}
+    with _readable(path):
+        yield from readers[file_format(table, path)](path, table, list(dict.fromkeys(columns)))
+
+
+class _readable:  # noqa: N801 - used as a context manager, like contextlib's own
+    """Turns the many errors of a broken file into one ``DataError``."""
+
+    def __init__(self, path: str):
+        self._path = path
+
+    def __enter__(self) -> None:
+        return None
+
+    def __exit__(self, kind: Any, error: BaseException | None, trace: Any) -> None:
+        if isinstance(error, DataError):
+            return
+        if isinstance(error, pa.ArrowInvalid) and "Empty CSV file" in str(error):
+            raise DataError(f"{self._path} is empty") from error
+        if isinstance(error, pa.ArrowInvalid | EOFError | UnicodeError | OSError):
+            raise DataError(
+                f"Cannot read {self._path}: {error}. If it is whole, check `format`, "
+                "`delimiter`, `encoding` and, for a CSV file with stray double quotes, "
+                "`quoting: false`"
+            ) from error
+
+
+def _open_raw(path: str) -> BinaryIO:
+    return FileSystems.open(path, compression_type=CompressionTypes.UNCOMPRESSED)
+
+
+def _open(path: str) -> pa.NativeFile:
+    """Opens a file on any file system, decompressed by its extension."""
+    stream = pa.PythonFile(_open_raw(path), mode="r")
+    codec = _CODECS.get(posixpath.splitext(path)[1].lower())
+    return pa.CompressedInputStream(stream, codec) if codec else stream
+
+
+def _open_csv(
+    stream: pa.NativeFile,
+    table: TableConfig,
+    columns: list[str] | None,
+    block_bytes: int,
+    invalid: list[pa.csv.InvalidRow],
+) -> pa.csv.CSVStreamingReader:
+    source = stream
+    delimiter, quoting = table.delimiter, table.quoting
+    if len(delimiter) > 1:
+        source = pa.TransformInputStream(source, _DelimiterReplacer(delimiter.encode()))
+        delimiter, quoting = _UNIT_SEPARATOR.decode(), False
+
+    def skip(row: pa.csv.InvalidRow) -> str:
+        invalid.append(row)
+        return "skip"
+
+    types = {} if columns is None else {name: pa.binary() for name in columns}
+    return pa.csv.open_csv(
+        source,
+        # One thread: only then does Arrow number the rows that it skips.
+        pa.csv.ReadOptions(
+            use_threads=False,
+            block_size=block_bytes,
+            encoding=table.encoding,
+            column_names=list(table.column_names) or None,
+        ),
+        pa.csv.ParseOptions(
+            delimiter=delimiter,
+            quote_char='"' if quoting else False,
+            newlines_in_values=quoting,
+            invalid_row_handler=skip,
+        ),
+        # Bytes, unchecked: one bad byte must cost one row and not the whole file.
+        pa.csv.ConvertOptions(
+            check_utf8=False,
+            include_columns=columns,
+            column_types=types,
+            strings_can_be_null=False,
+        ),
+    )
+
+
+class _DelimiterReplacer:
+    """Replaces a delimiter of several bytes by one byte, across block borders."""
+
+    def __init__(self, delimiter: bytes):
+        self._delimiter = delimiter
+        self._rest = b""
+
+    def __call__(self, block: pa.Buffer) -> bytes:
+        data = self._rest + bytes(block)
+        keep = 0
+        if len(block):  # an empty block is the end of the file
+            keep = next(
+                (
+                    n
+                    for n in range(len(self._delimiter) - 1, 0, -1)
+                    if data.endswith(self._delimiter[:n])
+                ),
+                0,
+            )
+        self._rest = data[len(data) - keep :]
+        return data[: len(data) - keep].replace(self._delimiter, _UNIT_SEPARATOR)
+
+
+def _read_csv(path: str, table: TableConfig, columns: list[str]) -> Iterator[Block]:
+    invalid: list[pa.csv.InvalidRow] = []
+    first_line = 1 if table.column_names else 2  # a header is line 1
+    read = 0  # rows read and kept so far
+    skipped: list[int] = []  # for each skipped row, how many kept rows come before it
+    with _open(path) as stream:
+        reader = _open_csv(stream, table, columns, BLOCK_BYTES, invalid)
+        for batch in _batches(reader):
+            # Arrow parses ahead, so rows of a later block may already be here.
+            for row in invalid:
+                skipped.append(row.number - first_line - len(skipped))
+            index = np.arange(read, read + batch.num_rows)
+            numbers = index + first_line + np.searchsorted(skipped, index, side="right")
+            read += batch.num_rows
+            yield Block(pa.Table.from_batches([batch]), numbers, _rejections(invalid))
+            invalid.clear()
+    if invalid:
+        empty = pa.table({name: pa.array([], pa.binary()) for name in columns})
+        yield Block(empty, np.array([], np.int64), _rejections(invalid))
+
+
+def _batches(reader: pa.csv.CSVStreamingReader) -> Iterator[pa.RecordBatch]:
+    while True:
+        try:
+            yield reader.read_next_batch()
+        except StopIteration:
+            return
+
+
+def _rejections(invalid: list[pa.csv.InvalidRow]) -> list[RejectedRow]:
+    return [
+        RejectedRow(
+            "wrong_number_of_columns",
+            row.number,
+            row.text.replace(_UNIT_SEPARATOR.decode(), " "),
+        )
+        for row in invalid
+    ]
+
+
+def _read_parquet(path: str, table: TableConfig, columns: list[str]) -> Iterator[Block]:
+    del table
+    read = 0
+    with _open_raw(path) as stream:
+        parquet = pa.parquet.ParquetFile(stream)
+        for batch in parquet.iter_batches(_PARQUET_ROWS, columns=columns):
+            numbers = np.arange(read + 1, read + 1 + batch.num_rows)
+            read += batch.num_rows
+            yield Block(pa.Table.from_batches([batch]).select(columns), numbers)
+
+
+def _read_jsonl(path: str, table: TableConfig, columns: list[str]) -> Iterator[Block]:
+    del table
+    number = 0
+    with _open(path) as stream:
+        text = io.BufferedReader(stream, BLOCK_BYTES)
+        while lines := text.readlines(BLOCK_BYTES):
+            values: dict[str, list[Any]] = {name: [] for name in columns}
+            numbers: list[int] = []
+            rejected: list[RejectedRow] = []
+            for line in lines:
+                number += 1
+                if not line.strip():
+                    continue
+                row = _json_object(line)
+                if row is None:
+                    rejected.append(_rejected_json(number, line))
+                    continue
+                numbers.append(number)
+                for name in columns:
+                    values[name].append(row.get(name))
+            arrays = {name: _json_column(cells) for name, cells in values.items()}
+            yield Block(pa.table(arrays), np.array(numbers, np.int64), rejected)
+
+
+def _json_object(line: bytes) -> dict[str, Any] | None:
+    try:
+        row = orjson.loads(line)
+    except orjson.JSONDecodeError:
+        return None
+    return row if isinstance(row, dict) else None
+
+
+def _rejected_json(number: int, line: bytes) -> RejectedRow:
+    raw = line.decode("utf-8", "backslashreplace").rstrip("\r\n")
+    try:
+        line.decode()
+    except UnicodeDecodeError:
+        return RejectedRow("not_utf8", number, raw)
+    return RejectedRow("unparsable_json", number, raw)
+
+
+def _json_column(cells: list[Any]) -> pa.Array:
+    try:
+        return pa.array(cells)
+    except (pa.ArrowInvalid, pa.ArrowTypeError, OverflowError):
+        pass  # values of several types in one column: their text says the same
+    texts = [
+        cell if cell is None or isinstance(cell, str) else orjson.dumps(cell).decode()
+        for cell in cells
+    ]
+    return pa.array(texts, pa.string())

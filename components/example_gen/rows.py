@@ -1,0 +1,156 @@
+"""Checks the rows of a table and sets the unusable ones apart with the reason."""
+
+import json
+from collections import Counter
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+
+from components.example_gen.config import InteractionsConfig, ItemsConfig, UsersConfig
+from components.example_gen.readers import Block
+from components.example_gen.text import Text, is_blank, to_text
+from components.example_gen.timestamps import parse_timestamps
+
+# Columns of a checked table.
+USER = "user"
+ITEM = "item"
+TIME = "time"
+ID = "id"
+TITLE = "title"
+FEATURE_PREFIX = "feature:"
+# Joins the elements of a list cell until the cell is split again.
+LIST_SEPARATOR = "\x1f"
+
+
+@dataclass(frozen=True)
+class CheckedRows:
+    """The rows of one block, the good apart from the bad.
+
+    Attributes:
+      good: Usable rows, in file order.
+      first_row: Number of the block's first row; orders blocks of a file.
+      bad: One JSON line for each unusable row: ``reason``, ``table``, ``file``,
+        ``row`` and the raw content.
+      reasons: Number of unusable rows by reason.
+    """
+
+    good: pa.Table
+    first_row: int
+    bad: list[str]
+    reasons: Counter[str]
+
+
+def check_interactions(block: Block, config: InteractionsConfig, file: str) -> CheckedRows:
+    """Checks events. Good rows have the columns ``USER``, ``ITEM`` and ``TIME``."""
+    user = to_text(block.columns[config.user_column])
+    item = to_text(block.columns[config.item_column])
+    time = block.columns[config.timestamp_column]
+    seconds, problems = parse_timestamps(time, config.timestamp_unit)
+    reasons = {
+        "not_utf8": user.not_utf8 | item.not_utf8,
+        "missing_user_id": is_blank(user.values),
+        "missing_item_id": is_blank(item.values),
+        "id_not_whole": user.not_whole | item.not_whole,
+        **problems,
+    }
+    table = pa.table({USER: user.values, ITEM: item.values, TIME: seconds})
+    return _set_apart(block, table, reasons, "interactions", file)
+
+
+def check_items(block: Block, config: ItemsConfig, file: str) -> CheckedRows:
+    """Checks items. Good rows have ``ID``, ``TITLE`` if any, and the features' text."""
+    columns = {FEATURE_PREFIX + name: f.column for name, f in config.features.items()}
+    if config.title_column:
+        columns[TITLE] = config.title_column
+    return _check_entities(block, config.id_column, columns, "items", file)
+
+
+def check_users(block: Block, config: UsersConfig, file: str) -> CheckedRows:
+    """Checks people. Good rows have ``ID`` and the features' text."""
+    columns = {FEATURE_PREFIX + name: f.column for name, f in config.features.items()}
+    return _check_entities(block, config.id_column, columns, "users", file)
+
+
+def interaction_columns(config: InteractionsConfig) -> dict[str, str]:
+    """Columns that events need, by configuration key."""
+    return {
+        "user_column": config.user_column,
+        "item_column": config.item_column,
+        "timestamp_column": config.timestamp_column,
+    }
+
+
+def entity_columns(config: ItemsConfig | UsersConfig) -> dict[str, str]:
+    """Columns that items or people need, by configuration key."""
+    columns = {"id_column": config.id_column}
+    if isinstance(config, ItemsConfig) and config.title_column:
+        columns["title_column"] = config.title_column
+    columns.update({f"features.{name}.column": f.column for name, f in config.features.items()})
+    return columns
+
+
+def _check_entities(
+    block: Block, id_column: str, columns: dict[str, str], table_name: str, file: str
+) -> CheckedRows:
+    ids = to_text(block.columns[id_column])
+    others: dict[str, Text] = {
+        name: to_text(block.columns[column], LIST_SEPARATOR) for name, column in columns.items()
+    }
+    not_utf8 = ids.not_utf8.copy()
+    for text in others.values():
+        not_utf8 |= text.not_utf8
+    reasons = {
+        "not_utf8": not_utf8,
+        "missing_id": is_blank(ids.values),
+        "id_not_whole": ids.not_whole,
+    }
+    table = pa.table({ID: ids.values, **{name: text.values for name, text in others.items()}})
+    return _set_apart(block, table, reasons, table_name, file)
+
+
+def _set_apart(
+    block: Block, table: pa.Table, reasons: dict[str, np.ndarray], table_name: str, file: str
+) -> CheckedRows:
+    names = list(reasons)
+    # The first reason that applies is the one named.
+    first = np.select(list(reasons.values()), range(len(names)), default=-1)
+    rows = np.flatnonzero(first >= 0)
+    counts = Counter(
+        {
+            names[code]: int(n)
+            for code, n in zip(*np.unique(first, return_counts=True), strict=True)
+            if code >= 0
+        }
+    )
+    bad: list[str] = []
+    if len(rows):
+        raw = block.columns.take(pa.array(rows)).to_pylist()
+        for index, cells in zip(rows, raw, strict=True):
+            bad.append(
+                _bad_row(names[first[index]], table_name, file, block.row_numbers[index], cells)
+            )
+        table = table.filter(pa.array(first < 0))
+    for rejected in block.rejected:
+        counts[rejected.reason] += 1
+        bad.append(_bad_row(rejected.reason, table_name, file, rejected.row, rejected.raw))
+    first_row = int(block.row_numbers[0]) if len(block.row_numbers) else 0
+    return CheckedRows(table, first_row, bad, counts)
+
+
+def _bad_row(reason: str, table: str, file: str, row: int, raw: Any) -> str:
+    record = {"reason": reason, "table": table, "file": file, "row": int(row), "raw": raw}
+    return json.dumps(record, ensure_ascii=False, default=_readable)
+
+
+def _readable(value: Any) -> str:
+    if isinstance(value, bytes):
+        return value.decode("utf-8", "backslashreplace")
+    return str(value)
+
+
+def wanted_columns(columns: dict[str, str]) -> Sequence[str]:
+    """Distinct column names to read."""
+    return list(dict.fromkeys(columns.values()))

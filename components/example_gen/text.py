@@ -1,0 +1,130 @@
+"""Any Arrow column as the text that a tf.Example carries."""
+
+from dataclasses import dataclass
+
+import numpy as np
+import pandas as pd
+import pyarrow as pa
+import pyarrow.compute as pc
+
+# Integers up to here are exact in a float64.
+_MAX_EXACT_FLOAT = float(1 << 53)
+
+
+@dataclass(frozen=True)
+class Text:
+    """A column as text.
+
+    Attributes:
+      values: Text [R]; null where missing or unusable.
+      not_utf8: Rows [R] whose bytes are not UTF-8.
+      not_whole: Rows [R] whose number has a fraction, or is too large for its
+        digits to be certain. ``values`` holds the number's text there.
+    """
+
+    values: pa.StringArray
+    not_utf8: np.ndarray
+    not_whole: np.ndarray
+
+
+def to_text(column: pa.Array | pa.ChunkedArray, separator: str = "") -> Text:
+    """Turns ``column`` into text.
+
+    Text is kept as it is, to the letter. Whole numbers become their decimal
+    digits, also in a floating-point column, which is what pandas makes of an
+    integer column with missing values.
+
+    Args:
+      column: A column [R] of any scalar type, or of lists of scalars.
+      separator: Joins the elements of a list.
+    """
+    array = column.combine_chunks() if isinstance(column, pa.ChunkedArray) else column
+    if isinstance(array, pa.ChunkedArray):  # combine_chunks of no chunk at all
+        array = pa.array([], array.type)
+    if pa.types.is_dictionary(array.type):
+        array = array.dictionary_decode()
+    never = np.zeros(len(array), bool)
+    kind = array.type
+    if pa.types.is_null(kind):
+        return Text(pa.nulls(len(array), pa.string()), never, never)
+    if pa.types.is_binary(kind) or pa.types.is_string(kind) or _is_large_text(kind):
+        values, not_utf8 = _decode(array)
+        return Text(values, not_utf8, never)
+    if pa.types.is_floating(kind):
+        return _from_float(array, never)
+    if pa.types.is_list(kind) or pa.types.is_large_list(kind):
+        return _join(array, separator)
+    return Text(pc.cast(array, pa.string()), never, never)
+
+
+def is_blank(values: pa.StringArray) -> np.ndarray:
+    """Rows [R] that are null, empty or only white space."""
+    blank = pc.equal(pc.utf8_trim_whitespace(values), "")
+    return to_numpy(pc.fill_null(blank, True))
+
+
+def hash_text(values: pa.StringArray, key: str = "0123456789123456") -> np.ndarray:
+    """Hashes [R] (uint64) of text, the same on every machine and in every run.
+
+    Args:
+      values: Text [R] without nulls.
+      key: 16 characters; another key gives an independent hash.
+    """
+    encoded = values.dictionary_encode()
+    distinct = encoded.dictionary.to_numpy(zero_copy_only=False).astype(object)
+    hashes = pd.util.hash_array(distinct, hash_key=key, categorize=False)
+    return hashes[encoded.indices.to_numpy()]
+
+
+def to_numpy(array: pa.Array) -> np.ndarray:
+    """A column without nulls as a NumPy array (booleans need a copy)."""
+    return array.to_numpy(zero_copy_only=False)
+
+
+def _is_large_text(kind: pa.DataType) -> bool:
+    return pa.types.is_large_binary(kind) or pa.types.is_large_string(kind)
+
+
+def _decode(array: pa.Array) -> tuple[pa.StringArray, np.ndarray]:
+    binary = array.cast(pa.binary())
+    never = np.zeros(len(array), bool)
+    try:
+        return binary.cast(pa.string()), never  # the cast checks that it is UTF-8
+    except pa.ArrowInvalid:
+        pass
+    decoded: list[str | None] = []
+    for row, value in enumerate(binary.to_pylist()):
+        try:
+            decoded.append(None if value is None else value.decode())
+        except UnicodeDecodeError:
+            never[row] = True
+            decoded.append(None)
+    return pa.array(decoded, pa.string()), never
+
+
+def _from_float(array: pa.Array, never: np.ndarray) -> Text:
+    numbers = array.cast(pa.float64()).to_numpy(zero_copy_only=False)  # null becomes NaN
+    missing = np.isnan(numbers)
+    whole = np.abs(numbers) < _MAX_EXACT_FLOAT
+    whole &= numbers == np.floor(numbers)
+    digits = pa.array(np.where(whole, numbers, 0).astype(np.int64)).cast(pa.string())
+    exact = pa.array(numbers, mask=missing).cast(pa.string())
+    return Text(pc.if_else(pa.array(whole), digits, exact), never, ~whole & ~missing)
+
+
+def _join(array: pa.Array, separator: str) -> Text:
+    elements = to_text(array.flatten(), separator)
+    # Elements that are null would make the whole list null.
+    values = pc.fill_null(elements.values, "")
+    lengths = pc.fill_null(pc.list_value_length(array), 0).to_numpy().astype(np.int64)
+    offsets = np.concatenate([[0], np.cumsum(lengths)]).astype(np.int32)
+    lists = pa.ListArray.from_arrays(pa.array(offsets), values)
+    unusable = np.zeros(len(array), bool)
+    unusable[np.repeat(np.arange(len(array)), lengths)[elements.not_utf8]] = True
+    joined = pc.binary_join(lists, separator)
+    empty = pa.array(lengths == 0)
+    return Text(
+        pc.if_else(pc.or_(empty, pa.array(unusable)), pa.scalar(None, pa.string()), joined),
+        unusable,
+        np.zeros(len(array), bool),
+    )

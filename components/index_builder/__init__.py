@@ -1,0 +1,1 @@
+"""Index builder: trained model to served bundle."""

@@ -1,0 +1,68 @@
+"""Builds the bundle from a trained model: plain files in, plain files out."""
+
+import dataclasses
+import time
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import tensorflow as tf
+from absl import logging
+
+from components.index_builder.bundle import (
+    RetrievalBundle,
+    profile_names,
+    retrievable_items,
+    retrievable_vectors,
+)
+from components.index_builder.config import IndexConfig
+from components.index_builder.manifest import write_manifest
+from components.index_builder.people import read_people
+from components.index_builder.search import ScannSearch
+from components.index_builder.tuning import build_search, tune
+
+
+def build_bundle(
+    model_dir: str,
+    example_files: Sequence[str],
+    output_dir: str,
+    config: IndexConfig,
+    facts: Mapping[str, Any],
+) -> None:
+    """Indexes the model in ``model_dir`` and writes the bundle to ``output_dir``.
+
+    Args:
+      model_dir: The Trainer's SavedModel.
+      example_files: TFRecord (gzip) of raw examples with histories, to tune with.
+      output_dir: Gets a SavedModel with ``assets.extra/manifest.json``.
+      config: How to index.
+      facts: Facts about the run (name, digests, versions), for the manifest.
+
+    Raises:
+      ValueError: if no item can be found or nobody has a history.
+    """
+    start = time.monotonic()
+    tower = tf.saved_model.load(model_dir)
+    rows = retrievable_items(tower)
+    vectors = retrievable_vectors(tower, rows)
+    search = build_search(vectors, config)
+    bundle = RetrievalBundle(tower, rows, search, config)
+    curve = []
+    if isinstance(search, ScannSearch):
+        people = read_people(example_files, "tuning", config.num_queries, profile_names(tower))
+        curve = tune(bundle, search, people, config)
+    tf.saved_model.save(bundle, output_dir, signatures=bundle.signatures())
+    index = {**search.describe(), "curve": [dataclasses.asdict(point) for point in curve]}
+    write_manifest(
+        output_dir,
+        {
+            **facts,
+            "catalogue": {
+                "items": int(tower.item_ids.shape[0]),
+                "retrievable": len(rows),
+                "dimensions": int(vectors.shape[1]),
+            },
+            "index": index,
+            "build_seconds": round(time.monotonic() - start, 1),
+        },
+    )
+    logging.info("Indexed %d items: %s", len(rows), search.describe())

@@ -1,0 +1,314 @@
+"""The bundle that is pushed: vocabulary, user tower and index with their signatures."""
+
+import inspect
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+import tensorflow as tf
+from tensorflow.python.ops import lookup_ops
+
+from components.index_builder.config import IndexConfig
+from components.index_builder.ranking import best_distinct, count_distinct, rank
+from components.index_builder.search import Candidates, Search
+from model.features import HISTORY, USER_PREFIX
+
+# What stands in the place of an item where fewer than k exist.
+PADDING_ID = ""
+NO_INTEREST = -1
+
+_STRINGS = tf.TensorSpec([None], tf.string)
+
+
+class _VocabularyInitializer(lookup_ops.TableInitializerBase):
+    """Fills a table from a variable of ids: id -> its row.
+
+    A text file, the usual source, cannot hold an id with a line break.
+    """
+
+    def __init__(self, ids: tf.Variable) -> None:
+        super().__init__(tf.string, tf.int32)
+        self._ids = ids
+
+    def initialize(self, table: tf.lookup.StaticHashTable) -> tf.Operation:
+        ids = self._ids.read_value()
+        return tf.raw_ops.LookupTableImportV2(
+            table_handle=table.resource_handle, keys=ids, values=tf.range(tf.size(ids))
+        )
+
+
+def retrievable_items(tower: Any) -> np.ndarray:
+    """Returns int32 [R]: rows of the items that have a vector.
+
+    An item never trained that has no side features has the zero vector: it
+    would outrank every item of negative score.
+
+    Raises:
+      ValueError: if no item has one.
+    """
+    rows = np.flatnonzero(np.any(tower.item_vectors.numpy() != 0.0, axis=1)).astype(np.int32)
+    if not rows.size:
+        raise ValueError(
+            f"None of the model's {tower.item_vectors.shape[0]} items has a vector other than "
+            "zero; expected at least one trained item. Check the Trainer's item_vectors."
+        )
+    return rows
+
+
+def retrievable_vectors(tower: Any, rows: np.ndarray) -> tf.Variable:
+    """Returns float32 [R, d], the vectors of ``rows``; the tower's own if it is all of them."""
+    if rows.size == tower.item_vectors.shape[0]:
+        return tower.item_vectors
+    vectors = tower.item_vectors.numpy()[rows]
+    return tf.Variable(vectors, trainable=False, name="retrievable_vectors")
+
+
+def profile_names(tower: Any) -> tuple[str, ...]:
+    """Returns the names of the tower's profile inputs, as in the signatures."""
+    _, inputs = tower.signatures["user_interests"].structured_input_signature
+    return tuple(sorted(name for name in inputs if name.startswith(USER_PREFIX)))
+
+
+class RetrievalBundle(tf.Module):
+    """From raw histories to raw item ids, all in one graph."""
+
+    def __init__(self, tower: Any, rows: np.ndarray, search: Search, config: IndexConfig) -> None:
+        """Puts the parts together.
+
+        Args:
+          tower: The Trainer's loaded SavedModel.
+          rows: int32 [R], the items that can be found (``retrievable_items``).
+          search: Searches the vectors of ``rows``.
+          config: Defaults and limits of requests.
+        """
+        super().__init__(name="retrieval")
+        self.tower = tower
+        self.search = search
+        self._config = config
+        self._profile_names = profile_names(tower)
+        self.vocabulary = tf.lookup.StaticHashTable(_VocabularyInitializer(tower.item_ids), -1)
+        num_items = tower.item_ids.shape[0]
+        positions = np.full([num_items], -1, np.int32)
+        positions[rows] = np.arange(rows.size, dtype=np.int32)
+        # Row of the vocabulary <-> position among the items that can be found.
+        self._rows = tf.Variable(rows, trainable=False, name="rows")
+        self._positions = tf.Variable(positions, trainable=False, name="positions")
+        counts = tower.train_counts.numpy()[rows]
+        by_count = np.argsort(-counts, kind="stable").astype(np.int32)
+        self._popular = tf.Variable(by_count, trainable=False, name="popular")
+        self._counts = tf.Variable(counts.astype(np.float32), trainable=False, name="counts")
+
+    def to_positions(self, ids: tf.Tensor) -> tf.Tensor:
+        """Maps string ids to int32 positions; -1 for what cannot be found."""
+        rows = self.vocabulary.lookup(ids)
+        return tf.where(rows >= 0, tf.gather(self._positions, tf.maximum(rows, 0)), -1)
+
+    def popular(self, excluded: tf.Tensor, k: tf.Tensor) -> Candidates:
+        """Returns the ``k`` most frequent items of train, scored by their count."""
+        num_excluded = tf.reduce_max(tf.pad(count_distinct(excluded), [[0, 1]]))
+        positions = self._popular[: k + num_excluded]
+        shape = tf.concat([tf.shape(excluded)[:1], tf.shape(positions)], axis=0)
+        candidates = Candidates(
+            tf.broadcast_to(positions, shape),
+            tf.broadcast_to(tf.gather(self._counts, positions), shape),
+        )
+        return best_distinct(candidates, excluded, k)
+
+    def recommend(
+        self,
+        history: tf.Tensor,
+        k: tf.Tensor,
+        exclude: tf.Tensor,
+        exclude_history: tf.Tensor,
+        profile: dict[str, tf.Tensor],
+    ) -> dict[str, tf.Tensor]:
+        """Recommends items; the body of ``serving_default``.
+
+        Args:
+          history: string [B, T], oldest first; "" is padding, unknown ids are
+            ignored.
+          k: int32, scalar or [B], from 1 to ``max_k``.
+          exclude: string [B, E] or [1, E], ids never returned; "" is none.
+          exclude_history: bool, scalar or [B].
+          profile: string [B] or [1] by name; "" is unknown.
+
+        Returns:
+          ``item_ids`` string [B, k], ``scores`` float32 [B, k] and
+          ``interest_index`` int32 [B, k], best first. Rows with fewer items (or
+          with a smaller k than others) end in ("", 0, -1). People without a
+          known item get the most popular ones: the score is the count in train
+          and the interest -1.
+        """
+        batch = tf.shape(history)[0]
+        k, width = self._checked_k(k, batch)
+        # One column of padding: a row without any history is valid too.
+        history = tf.pad(history, [[0, 0], [0, 1]], constant_values=PADDING_ID)
+        owned = self.to_positions(history)
+        is_cold = ~tf.reduce_any(owned >= 0, axis=1)
+        excludes_history = tf.broadcast_to(tf.reshape(exclude_history, [-1]), [batch])
+        excluded = tf.concat(
+            [
+                tf.where(excludes_history[:, tf.newaxis], owned, -1),
+                self._rows_of(self.to_positions(exclude), batch),
+            ],
+            axis=1,
+        )
+        profile = {name: self._rows_of(values, batch) for name, values in profile.items()}
+        user = self.tower.user_interests(history, profile)
+        mask = user["interest_mask"] & ~is_cold[:, tf.newaxis]
+        found = rank(self.search, user["interests"], mask, excluded, width)
+        popular = self.popular(excluded, width)
+        positions = tf.where(is_cold[:, tf.newaxis], popular.positions, found.positions)
+        positions = tf.where(tf.range(width) < k[:, tf.newaxis], positions, -1)
+        vectors = tf.gather(self.search.vectors, tf.maximum(positions, 0))  # [B, k, d]
+        by_interest = tf.einsum("bkd,bnd->bnk", user["interests"], vectors)
+        by_interest = tf.where(mask[:, tf.newaxis, :], by_interest, -np.inf)
+        interest = tf.argmax(by_interest, axis=-1, output_type=tf.int32)
+        scores = tf.where(is_cold[:, tf.newaxis], popular.scores, found.scores)
+        return {
+            "item_ids": self._ids(positions),
+            "scores": tf.where(positions >= 0, scores, 0.0),
+            "interest_index": tf.where(
+                (positions >= 0) & ~is_cold[:, tf.newaxis], interest, NO_INTEREST
+            ),
+        }
+
+    def similar_items(self, items: tf.Tensor, k: tf.Tensor) -> dict[str, tf.Tensor]:
+        """Returns each item's ``k`` nearest others by dot product of item vectors.
+
+        Args:
+          items: string [B]; an unknown one has no neighbours.
+          k: int32, scalar or [B].
+
+        Returns:
+          ``item_ids`` string [B, k] and ``scores`` float32 [B, k], padded as in
+          ``recommend``.
+        """
+        k, width = self._checked_k(k, tf.shape(items)[0])
+        own = self.to_positions(items)[:, tf.newaxis]  # [B, 1]
+        vectors = tf.gather(self.search.vectors, tf.maximum(own, 0))  # [B, 1, d]
+        found = rank(self.search, vectors, own >= 0, own, width)
+        positions = tf.where(tf.range(width) < k[:, tf.newaxis], found.positions, -1)
+        return {
+            "item_ids": self._ids(positions),
+            "scores": tf.where(positions >= 0, found.scores, 0.0),
+        }
+
+    def item_embeddings(self, items: tf.Tensor) -> dict[str, tf.Tensor]:
+        """Returns ``vectors`` float32 [M, d] (zeros if unknown) and ``known`` bool [M]."""
+        rows = self.vocabulary.lookup(items)
+        known = rows >= 0
+        vectors = tf.gather(self.tower.item_vectors, tf.maximum(rows, 0))
+        return {"vectors": tf.where(known[:, tf.newaxis], vectors, 0.0), "known": known}
+
+    def item_titles(self, items: tf.Tensor) -> dict[str, tf.Tensor]:
+        """Returns ``titles`` string [M] ("" if there is none) and ``known`` bool [M]."""
+        rows = self.vocabulary.lookup(items)
+        titles = tf.gather(self.tower.item_titles, tf.maximum(rows, 0))
+        return {"titles": tf.where(rows >= 0, titles, ""), "known": rows >= 0}
+
+    def signatures(self) -> dict[str, Any]:
+        """Returns what the bundle serves, by name; see docs/serving.md."""
+        config = self._config
+        default_k = tf.constant(config.default_k, tf.int32)
+        excludes = tf.constant(config.exclude_history)
+        nothing = tf.constant([[PADDING_ID]])
+        histories = tf.TensorSpec([None, None], tf.string)
+        # Of any rank: a scalar for the whole request, or one value per row, as
+        # TF Serving's row format and its batching need it.
+        per_row = (tf.TensorSpec(None, tf.int32), default_k)
+        unknown = tf.constant([PADDING_ID])
+
+        def serve(
+            history: tf.Tensor,
+            k: tf.Tensor,
+            exclude: tf.Tensor,
+            exclude_history: tf.Tensor,
+            **profile: tf.Tensor,
+        ) -> dict[str, tf.Tensor]:
+            return self.recommend(history, k, exclude, exclude_history, profile)
+
+        def serve_history(history: tf.Tensor) -> dict[str, tf.Tensor]:
+            profile = {name: unknown for name in self._profile_names}
+            return self.recommend(history, default_k, nothing, excludes, profile)
+
+        return {
+            "serving_default": signature(
+                serve,
+                {
+                    HISTORY: (histories, None),
+                    "k": per_row,
+                    "exclude": (histories, nothing),
+                    "exclude_history": (tf.TensorSpec(None, tf.bool), excludes),
+                    **{name: (_STRINGS, unknown) for name in self._profile_names},
+                },
+            ),
+            # TF Serving's REST API wants every input of a signature, default or
+            # not: this one has the history only.
+            "recommend": signature(serve_history, {HISTORY: (histories, None)}),
+            "similar_items": signature(
+                self.similar_items, {"items": (_STRINGS, None), "k": per_row}
+            ),
+            "item_embeddings": signature(self.item_embeddings, {"items": (_STRINGS, None)}),
+            "item_titles": signature(self.item_titles, {"items": (_STRINGS, None)}),
+            # The tower's own: `evaluate` is what the next run's Evaluator
+            # compares its candidate with.
+            **{
+                name: self.tower.signatures[name]
+                for name in ("user_interests", "evaluate")
+                if name in self.tower.signatures
+            },
+        }
+
+    def _checked_k(self, k: tf.Tensor, batch: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
+        """Returns k per row [B] and the largest of them; refuses what is out of range."""
+        k = tf.reshape(k, [-1])
+        limit = self._config.max_k
+        message = f"k must be from 1 to {limit} (the index's max_k)"
+        with tf.control_dependencies(
+            [
+                tf.debugging.assert_greater_equal(k, 1, message),
+                tf.debugging.assert_less_equal(k, limit, message),
+            ]
+        ):
+            k = tf.identity(k)
+        return tf.broadcast_to(k, [batch]), tf.reduce_max(k)
+
+    def _rows_of(self, values: tf.Tensor, batch: tf.Tensor) -> tf.Tensor:
+        """Repeats a single row, as the defaults are, for every row of the batch."""
+        return tf.broadcast_to(values, tf.concat([[batch], tf.shape(values)[1:]], axis=0))
+
+    def _ids(self, positions: tf.Tensor) -> tf.Tensor:
+        rows = tf.gather(self._rows, tf.maximum(positions, 0))
+        return tf.where(positions >= 0, tf.gather(self.tower.item_ids, rows), PADDING_ID)
+
+
+def signature(
+    function: Callable[..., dict[str, tf.Tensor]],
+    inputs: dict[str, tuple[tf.TensorSpec, tf.Tensor | None]],
+) -> Any:
+    """Makes a tf.function with named inputs, some of them with defaults.
+
+    TensorFlow writes the defaults into the SignatureDef, from where TF Serving
+    (gRPC) fills in what a request leaves out.
+
+    Args:
+      function: Called with the inputs by name.
+      inputs: Spec and default by input name; those without a default first.
+    """
+    parameters = [
+        inspect.Parameter(
+            name,
+            inspect.Parameter.POSITIONAL_OR_KEYWORD,
+            default=inspect.Parameter.empty if default is None else default,
+        )
+        for name, (_, default) in inputs.items()
+    ]
+
+    def call(*args: tf.Tensor, **kwargs: tf.Tensor) -> dict[str, tf.Tensor]:
+        return function(**call.__signature__.bind(*args, **kwargs).arguments)  # type: ignore[attr-defined]
+
+    # The names of the profile inputs are known at run time only.
+    call.__signature__ = inspect.Signature(parameters)  # type: ignore[attr-defined]
+    specs = [tf.TensorSpec(spec.shape, spec.dtype, name) for name, (spec, _) in inputs.items()]
+    return tf.function(call, input_signature=specs)

@@ -1,0 +1,64 @@
+"""IndexBuilder: turns a trained model into the bundle that is pushed."""
+
+from typing import ClassVar
+
+from tfx.dsl.components.base import base_component, executor_spec
+from tfx.types import BaseChannel, Channel, component_spec, standard_artifacts
+
+from components.index_builder import executor
+
+
+class IndexBuilderSpec(component_spec.ComponentSpec):
+    """Specification of ``IndexBuilder``."""
+
+    PARAMETERS: ClassVar = {
+        "index_config": component_spec.ExecutionParameter(type=str),
+        "manifest": component_spec.ExecutionParameter(type=str),
+        "source_digest": component_spec.ExecutionParameter(type=str),
+    }
+    # TFX wants names that are unique over inputs and outputs.
+    INPUTS: ClassVar = {
+        "trained_model": component_spec.ChannelParameter(type=standard_artifacts.Model),
+        "examples": component_spec.ChannelParameter(type=standard_artifacts.Examples),
+    }
+    OUTPUTS: ClassVar = {"model": component_spec.ChannelParameter(type=standard_artifacts.Model)}
+
+
+class IndexBuilder(base_component.BaseComponent):
+    """Builds one SavedModel of vocabulary, user tower and index.
+
+    The output ``model`` has the signatures of docs/serving.md and describes
+    itself in ``assets.extra/manifest.json``.
+    """
+
+    SPEC_CLASS = IndexBuilderSpec
+    EXECUTOR_SPEC = executor_spec.ExecutorClassSpec(executor.Executor)
+
+    def __init__(
+        self,
+        model: BaseChannel,
+        examples: BaseChannel,
+        index_config: str,
+        manifest: str,
+        source_digest: str,
+    ):
+        """Wires the component.
+
+        Args:
+          model: The Trainer's model.
+          examples: Raw examples; people of the eval split tune the index.
+          index_config: ``IndexConfig`` as JSON.
+          manifest: Facts about the run, a JSON object, copied into the manifest.
+          source_digest: Digest of the code behind this component, so that
+            edited code misses the cache.
+        """
+        super().__init__(
+            IndexBuilderSpec(
+                trained_model=model,
+                examples=examples,
+                index_config=index_config,
+                manifest=manifest,
+                source_digest=source_digest,
+                model=Channel(type=standard_artifacts.Model),
+            )
+        )

@@ -1,0 +1,38 @@
+"""Finds the files of ``IndexBuilder`` and has the bundle built."""
+
+import json
+from typing import Any
+
+from tfx import types
+from tfx.dsl.components.base import base_executor
+from tfx.dsl.io import fileio
+from tfx.types import artifact_utils
+from tfx.utils import io_utils, path_utils
+
+from components.index_builder.build import build_bundle
+from components.index_builder.config import IndexConfig
+from model.config_types import from_json
+from model.features import EVAL
+
+
+class Executor(base_executor.BaseExecutor):
+    """Executor of ``IndexBuilder``."""
+
+    def Do(  # TFX's name
+        self,
+        input_dict: dict[str, list[types.Artifact]],
+        output_dict: dict[str, list[types.Artifact]],
+        exec_properties: dict[str, Any],
+    ) -> None:
+        """Writes the bundle; see ``IndexBuilder``."""
+        trained = artifact_utils.get_single_instance(input_dict["trained_model"])
+        examples_dir = artifact_utils.get_split_uri(input_dict["examples"], EVAL)
+        build_bundle(
+            model_dir=path_utils.serving_model_path(trained.uri),
+            example_files=fileio.glob(io_utils.all_files_pattern(examples_dir)),
+            output_dir=path_utils.serving_model_dir(
+                artifact_utils.get_single_uri(output_dict["model"])
+            ),
+            config=from_json(IndexConfig, exec_properties["index_config"]),
+            facts=json.loads(exec_properties["manifest"]),
+        )

@@ -1,0 +1,63 @@
+"""Recall and latency of an index."""
+
+import dataclasses
+import time
+from collections.abc import Callable
+
+import numpy as np
+
+# Scores this close to the k-th best count as found: float32 sums differ in
+# their last bits between kernels, and equal vectors tie.
+_TOLERANCE = 1e-5
+
+
+@dataclasses.dataclass(frozen=True)
+class Recall:
+    """Share of the exact top k that the index found.
+
+    Attributes:
+      mean: Over people.
+      lower: Lower end of the one-sided 95 % confidence interval of the mean.
+      people: Number of people.
+    """
+
+    mean: float
+    lower: float
+    people: int
+
+
+def recall(found_scores: np.ndarray, exact_scores: np.ndarray) -> Recall:
+    """Compares by score, so that any of several equal items counts.
+
+    Args:
+      found_scores: [P, k] scores of distinct found items; -inf is none.
+      exact_scores: [P, k] the best possible scores, best first; -inf is none.
+
+    Raises:
+      ValueError: if nobody has anything to find.
+    """
+    possible = np.isfinite(exact_scores).sum(axis=1)
+    has_any = possible > 0
+    if not has_any.any():
+        raise ValueError(
+            "Recall is undefined: the exact search found nothing for any of "
+            f"{len(exact_scores)} people; expected at least one person with a known item."
+        )
+    worst = np.where(np.isfinite(exact_scores), exact_scores, np.inf).min(axis=1, keepdims=True)
+    tolerance = _TOLERANCE * np.maximum(1.0, np.abs(worst))
+    shares = (found_scores >= worst - tolerance).sum(axis=1)[has_any] / possible[has_any]
+    shares = np.minimum(shares, 1.0)
+    error = shares.std() / np.sqrt(len(shares))
+    return Recall(float(shares.mean()), float(shares.mean() - 1.645 * error), int(has_any.sum()))
+
+
+def latencies_ms(call: Callable[[int], object], count: int, warmup: int = 3) -> np.ndarray:
+    """Times ``call(i)`` for i in 0..count-1, in milliseconds, after a warm-up."""
+    for i in range(warmup):
+        call(i % count)
+    times = np.empty(count)
+    for i in range(count):
+        start = time.perf_counter()
+        call(i)
+        times[i] = time.perf_counter() - start
+    return times * 1e3

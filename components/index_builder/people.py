@@ -1,0 +1,114 @@
+"""Real people's histories, to tune the index with and to validate it on others."""
+
+import dataclasses
+import hashlib
+import itertools
+from collections.abc import Iterator, Sequence
+from typing import Literal
+
+import numpy as np
+import tensorflow as tf
+
+from model.features import ITEM_ID, NUM_TARGETS, USER_ID
+
+Group = Literal["tuning", "validation"]
+
+
+@dataclasses.dataclass(frozen=True)
+class People:
+    """Requests as a client would send them.
+
+    Attributes:
+      history: object (bytes) [P, T], padded with b"" at the end.
+      profile: object (bytes) [P] by feature name; b"" is unknown.
+    """
+
+    history: np.ndarray
+    profile: dict[str, np.ndarray]
+
+    def __len__(self) -> int:
+        return len(self.history)
+
+    def batches(self, size: int) -> Iterator["People"]:
+        """Cuts into batches of at most ``size`` people."""
+        for start in range(0, len(self), size):
+            rows = slice(start, start + size)
+            yield People(
+                self.history[rows], {name: values[rows] for name, values in self.profile.items()}
+            )
+
+    def repeated(self, count: int) -> "People":
+        """Returns ``count`` people, the same ones again if there are too few."""
+        rows = np.arange(count) % len(self)
+        return People(
+            self.history[rows], {name: values[rows] for name, values in self.profile.items()}
+        )
+
+
+def group_of(user_id: bytes) -> Group:
+    """Assigns a person to one of two disjoint groups, the same in every run."""
+    return "tuning" if hashlib.sha256(user_id).digest()[0] % 2 == 0 else "validation"
+
+
+def read_people(
+    files: Sequence[str], group: Group, limit: int, profile_names: Sequence[str]
+) -> People:
+    """Reads the histories (what comes before the targets) of one group.
+
+    Args:
+      files: TFRecord (gzip) of raw sequence examples.
+      group: Whom to read.
+      limit: People read at most.
+      profile_names: Profile features to read.
+
+    Raises:
+      ValueError: if there is nobody with a history.
+    """
+    examples = (
+        tf.train.Example.FromString(record)
+        for record in tf.data.TFRecordDataset(
+            sorted(files), compression_type="GZIP"
+        ).as_numpy_iterator()
+    )
+    chosen = list(
+        itertools.islice(
+            (
+                (history, example)
+                for example in examples
+                if (history := _history(example)) and group_of(_user_id(example)) == group
+            ),
+            limit,
+        )
+    )
+    if not chosen:
+        raise ValueError(
+            f"No example of the {group} group has a history; expected at least one person with an "
+            f"item before the targets in {len(files)} file(s): {list(files)[:3]}. Use more data or "
+            "another split."
+        )
+    length = max(len(history) for history, _ in chosen)
+    table = np.full([len(chosen), length], b"", dtype=object)
+    for row, (history, _) in enumerate(chosen):
+        table[row, : len(history)] = history
+    profile = {
+        name: np.array([_first_value(example, name) for _, example in chosen], dtype=object)
+        for name in profile_names
+    }
+    return People(table, profile)
+
+
+def _user_id(example: tf.train.Example) -> bytes:
+    return example.features.feature[USER_ID].bytes_list.value[0]
+
+
+def _history(example: tf.train.Example) -> list[bytes]:
+    features = example.features.feature
+    items = list(features[ITEM_ID].bytes_list.value)
+    return items[: len(items) - features[NUM_TARGETS].int64_list.value[0]]
+
+
+def _first_value(example: tf.train.Example, name: str) -> bytes:
+    feature = example.features.feature[name]
+    if feature.float_list.value:
+        return f"{feature.float_list.value[0]:g}".encode()
+    return feature.bytes_list.value[0] if feature.bytes_list.value else b""

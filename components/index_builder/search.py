@@ -1,0 +1,241 @@
+"""Search over item vectors inside the served graph: exact and ScaNN.
+
+Both kinds answer the same question: which items have the largest
+``max_k u_k . e_i`` over a person's active interests? They return candidates;
+``components.index_builder.ranking`` makes the final list of them.
+"""
+
+import dataclasses
+import hashlib
+from typing import NamedTuple, Protocol
+
+import numpy as np
+import tensorflow as tf
+
+# Scores held at once by one step of the exact search (64 MiB of float32).
+_SCORES_PER_BLOCK = 1 << 24
+# Items whose vectors train the ScaNN partitions and codebooks.
+_TRAINING_SAMPLE = 100_000
+# Two dimensions per 4-bit code: the finest ScaNN offers, 8x smaller than float32.
+_DIMENSIONS_PER_BLOCK = 2
+# Anisotropic quantisation, the value of ScaNN's documentation
+# (https://github.com/google-research/google-research/blob/master/scann/docs/algorithms.md).
+_ANISOTROPIC_THRESHOLD = 0.2
+
+
+class Candidates(NamedTuple):
+    """What a search found.
+
+    Attributes:
+      positions: int32 [B, M], rows of the searched vectors; -1 is no candidate.
+      scores: float32 [B, M], the best dot product found; -inf for no candidate.
+    """
+
+    positions: tf.Tensor
+    scores: tf.Tensor
+
+
+class Search(Protocol):
+    """Finds the items that score highest for one of a person's interests.
+
+    Attributes:
+      vectors: float32 [R, d], the items that can be found.
+    """
+
+    vectors: tf.Variable
+
+    def candidates(
+        self, interests: tf.Tensor, mask: tf.Tensor, depth: tf.Tensor, k: tf.Tensor
+    ) -> Candidates:
+        """Returns the ``depth`` best items per row; an item may come repeatedly.
+
+        Args:
+          interests: float32 [B, K, d].
+          mask: bool [B, K], the active interests.
+          depth: int32 [], distinct items wanted, later exclusions included; at
+            most R.
+          k: int32 [], items that will be shown; widens an approximate search.
+        """
+
+    def describe(self) -> dict[str, int | str]:
+        """Returns the algorithm and its parameters, for the manifest."""
+
+
+class ExactSearch(tf.Module):
+    """Scores every item, block by block, with plain TensorFlow ops."""
+
+    def __init__(self, vectors: tf.Variable) -> None:
+        """Searches ``vectors``, float32 [R, d]."""
+        super().__init__(name="exact_search")
+        self.vectors = vectors
+
+    def describe(self) -> dict[str, int | str]:
+        """See ``Search``."""
+        return {"algorithm": "exact"}
+
+    def candidates(
+        self, interests: tf.Tensor, mask: tf.Tensor, depth: tf.Tensor, k: tf.Tensor
+    ) -> Candidates:
+        """See ``Search``; exactly ``depth`` distinct items per row, best first."""
+        del k
+        num_items = tf.shape(self.vectors)[0]
+        batch, num_interests = tf.unstack(tf.shape(mask))
+        queries = tf.reshape(interests, [-1, self.vectors.shape[1]])  # [B*K, d]
+        inactive = tf.where(mask, 0.0, -np.inf)[:, :, tf.newaxis]  # [B, K, 1]
+        block = tf.maximum(_SCORES_PER_BLOCK // tf.maximum(batch * num_interests, 1), 1)
+
+        def search_block(start: tf.Tensor, best: Candidates) -> tuple[tf.Tensor, Candidates]:
+            items = self.vectors[start : start + block]  # [n, d]
+            num_block = tf.shape(items)[0]
+            scores = tf.matmul(queries, items, transpose_b=True)  # [B*K, n]
+            scores = tf.reshape(scores, [batch, num_interests, num_block]) + inactive
+            # The maximum over interests first: an item takes one place only.
+            found = tf.math.top_k(tf.reduce_max(scores, axis=1), tf.minimum(depth, num_block))
+            scores = tf.concat([best.scores, found.values], axis=1)
+            positions = tf.concat([best.positions, start + found.indices], axis=1)
+            kept = tf.math.top_k(scores, depth)
+            positions = tf.gather(positions, kept.indices, batch_dims=1)
+            return start + block, Candidates(positions, kept.values)
+
+        nothing = Candidates(tf.fill([batch, depth], -1), tf.fill([batch, depth], -np.inf))
+        _, best = tf.while_loop(
+            lambda start, _: start < num_items,
+            search_block,
+            (tf.constant(0), nothing),
+            parallel_iterations=1,
+            shape_invariants=(
+                tf.TensorShape([]),
+                Candidates(tf.TensorShape([None, None]), tf.TensorShape([None, None])),
+            ),
+        )
+        return best
+
+
+@dataclasses.dataclass(frozen=True)
+class ScannSettings:
+    """What can be changed on a built ScaNN index, per query.
+
+    Attributes:
+      leaves_to_search: Partitions scored; of no effect without a tree.
+      reorder: Candidates whose exact score is computed, per interest.
+    """
+
+    leaves_to_search: int
+    reorder: int
+
+
+class ScannSearch(tf.Module):
+    """Approximate search with ScaNN's TensorFlow ops.
+
+    ``tfrs.layers.factorized_top_k.ScaNN`` is not used: it always builds a tree,
+    fixes the settings at build time (one build per tried setting) and names
+    the resource in the exported graph after its node, so that in one process a
+    new version would be answered by the old version's index.
+    """
+
+    def __init__(
+        self,
+        vectors: tf.Variable,
+        num_leaves: int,
+        settings: ScannSettings,
+        recall_k: int,
+    ) -> None:
+        """Builds the index.
+
+        Args:
+          vectors: float32 [R, d], R at least 1.
+          num_leaves: Partitions; 0 scores the hash of every item.
+          settings: Initial settings; see ``use``.
+          recall_k: Items shown at which the settings hold; a larger request
+            searches proportionally more.
+        """
+        super().__init__(name="scann_search")
+        # Imported here so that the exact kind needs no ScaNN.
+        from scann.scann_ops.py import scann_ops
+
+        self._ops = scann_ops
+        self.vectors = vectors
+        self.num_leaves = num_leaves
+        self._recall_k = recall_k
+        database = vectors.read_value()
+        builder = scann_ops.builder(database, recall_k, "dot_product")
+        if num_leaves:
+            builder = builder.tree(
+                num_leaves=num_leaves,
+                num_leaves_to_search=min(settings.leaves_to_search, num_leaves),
+                training_sample_size=_TRAINING_SAMPLE,
+            )
+        builder = builder.score_ah(
+            _DIMENSIONS_PER_BLOCK,
+            anisotropic_quantization_threshold=_ANISOTROPIC_THRESHOLD,
+            training_sample_size=_TRAINING_SAMPLE,
+        ).reorder(settings.reorder)
+        state = scann_ops.scann_to_tensors(builder.build().searcher_handle)
+        # Every tensor of the index but the vectors, which the bundle holds once.
+        self._state = {
+            name: tf.Variable(value, trainable=False, name=name)
+            for name, value in state._asdict().items()
+            if name != "dataset"
+        }
+        # ScaNN looks its index up by this name in the whole process. Two
+        # versions must not share it; two loads of one version may.
+        digest = hashlib.sha256(database.numpy().tobytes())
+        digest.update(repr((num_leaves, recall_k)).encode())
+        self._shared_name = f"index-{digest.hexdigest()[:32]}"
+        self._leaves = tf.Variable(0, trainable=False, dtype=tf.int32, name="leaves_to_search")
+        self._reorder = tf.Variable(0, trainable=False, dtype=tf.int32, name="reorder")
+        self.use(settings)
+
+    def use(self, settings: ScannSettings) -> None:
+        """Searches with ``settings`` from now on."""
+        self._leaves.assign(settings.leaves_to_search)
+        self._reorder.assign(settings.reorder)
+
+    def describe(self) -> dict[str, int | str]:
+        """See ``Search``."""
+        settings: dict[str, int | str] = {
+            "algorithm": "scann_tree_ah" if self.num_leaves else "scann_ah",
+            "dimensions_per_block": _DIMENSIONS_PER_BLOCK,
+            "reorder": int(self._reorder.numpy()),
+        }
+        if self.num_leaves:
+            settings["num_leaves"] = self.num_leaves
+            settings["leaves_to_search"] = int(self._leaves.numpy())
+        return settings
+
+    def candidates(
+        self, interests: tf.Tensor, mask: tf.Tensor, depth: tf.Tensor, k: tf.Tensor
+    ) -> Candidates:
+        """See ``Search``; up to ``depth`` items per interest."""
+        ops = self._ops
+        # Created at the first request and found by its name from then on.
+        searcher = ops.tensors_to_scann(
+            x=self.vectors, shared_name=self._shared_name, **self._state
+        )
+        # At more items than the settings were tuned for, search more.
+        widening = tf.maximum(1.0, tf.cast(k, tf.float32) / self._recall_k)
+        widened = tf.cast(tf.math.ceil(tf.cast(self._leaves, tf.float32) * widening), tf.int32)
+        leaves = tf.minimum(widened, max(self.num_leaves, 1))
+        reorder = tf.cast(tf.math.ceil(tf.cast(self._reorder, tf.float32) * widening), tf.int32)
+        found = ops.scann_search_batched(
+            searcher,
+            tf.boolean_mask(interests, mask),  # [Q, d], the active ones
+            final_num_neighbors=depth,
+            pre_reordering_num_neighbors=tf.maximum(reorder, depth),
+            leaves_to_search=leaves if self.num_leaves else -1,
+            parallel=True,
+        )
+        # ScaNN fills rows that found less than others with NaN distances.
+        present = tf.math.is_finite(found.distances)
+        batch, num_interests = tf.unstack(tf.shape(mask))
+        width = tf.shape(found.indices)[1]
+        rows = tf.where(mask)  # [Q, 2]
+        shape = [batch, num_interests, width]
+        positions = tf.tensor_scatter_nd_update(
+            tf.fill(shape, -1), rows, tf.where(present, found.indices, -1)
+        )
+        scores = tf.tensor_scatter_nd_update(
+            tf.fill(shape, -np.inf), rows, tf.where(present, found.distances, -np.inf)
+        )
+        flat = [batch, num_interests * width]
+        return Candidates(tf.reshape(positions, flat), tf.reshape(scores, flat))

@@ -1,0 +1,1 @@
+"""Index validator: a bundle tried as a server would."""

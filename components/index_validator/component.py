@@ -1,0 +1,58 @@
+"""IndexValidator: loads the bundle as a server would and blesses it or not."""
+
+from typing import ClassVar
+
+from tfx.dsl.components.base import base_component, executor_spec
+from tfx.types import BaseChannel, Channel, component_spec, standard_artifacts
+
+from components.index_validator import executor
+
+
+class IndexValidatorSpec(component_spec.ComponentSpec):
+    """Specification of ``IndexValidator``."""
+
+    PARAMETERS: ClassVar = {
+        "index_config": component_spec.ExecutionParameter(type=str),
+        "source_digest": component_spec.ExecutionParameter(type=str),
+    }
+    INPUTS: ClassVar = {
+        "model": component_spec.ChannelParameter(type=standard_artifacts.Model),
+        "examples": component_spec.ChannelParameter(type=standard_artifacts.Examples),
+    }
+    OUTPUTS: ClassVar = {
+        "blessing": component_spec.ChannelParameter(type=standard_artifacts.InfraBlessing)
+    }
+
+
+class IndexValidator(base_component.BaseComponent):
+    """Measures recall, latency and size through the signatures that are served.
+
+    Stands in for TFX's InfraValidator, which needs Docker and does not run on
+    Kubeflow V2. All numbers are in the blessing's ``validation.json``.
+    """
+
+    SPEC_CLASS = IndexValidatorSpec
+    EXECUTOR_SPEC = executor_spec.ExecutorClassSpec(executor.Executor)
+
+    def __init__(
+        self, model: BaseChannel, examples: BaseChannel, index_config: str, source_digest: str
+    ):
+        """Wires the component.
+
+        Args:
+          model: The bundle of IndexBuilder.
+          examples: Raw examples; people of the eval split with whom the index
+            was not tuned are asked.
+          index_config: ``IndexConfig`` as JSON; names the thresholds.
+          source_digest: Digest of the code behind this component, so that
+            edited code misses the cache.
+        """
+        super().__init__(
+            IndexValidatorSpec(
+                model=model,
+                examples=examples,
+                index_config=index_config,
+                source_digest=source_digest,
+                blessing=Channel(type=standard_artifacts.InfraBlessing),
+            )
+        )

@@ -1,0 +1,105 @@
+"""Uses a bundle as a server would and measures what a client would see."""
+
+import dataclasses
+import json
+import os
+import time
+from collections.abc import Sequence
+
+import numpy as np
+
+from components.index_builder.config import IndexConfig
+from components.index_builder.manifest import list_files, missing_files
+from components.index_builder.measure import latencies_ms, recall
+from components.index_builder.people import read_people
+from components.index_validator.served_bundle import ServedBundle
+
+_BATCH = 32
+_SINGLE_REQUESTS = 200
+_BATCH_REQUESTS = 20
+
+
+@dataclasses.dataclass(frozen=True)
+class Validation:
+    """What was measured and decided.
+
+    Attributes:
+      blessed: Whether the bundle may be pushed.
+      reasons: Why not; empty if blessed.
+      recall: Mean share of the exact top ``recall_k`` in the answers.
+      recall_k: Depth of ``recall``; less than configured in a small catalogue.
+      recall_people: People asked.
+      latency_ms: Quantiles of one person's request (``p50``, ``p99``) and the
+        median of a batch of 32 (``batch_32``).
+      load_seconds: Time until the bundle answered its first request.
+      bytes: Size of the bundle on disk.
+    """
+
+    blessed: bool
+    reasons: tuple[str, ...]
+    recall: float
+    recall_k: int
+    recall_people: int
+    latency_ms: dict[str, float]
+    load_seconds: float
+    bytes: int
+
+
+def validate(model_dir: str, example_files: Sequence[str], config: IndexConfig) -> Validation:
+    """Loads the bundle, asks it for recommendations and compares with exact search.
+
+    Args:
+      model_dir: The bundle, as it will be pushed.
+      example_files: TFRecord (gzip) of raw examples with histories.
+      config: Names the thresholds.
+    """
+    start = time.monotonic()
+    server = ServedBundle(model_dir)
+    people = read_people(example_files, "validation", config.num_queries, server.profile_names)
+    smoke = server.recommend(people.repeated(1), 1)
+    load_seconds = time.monotonic() - start
+    reasons = [f"the manifest names a missing file: {path}" for path in missing_files(model_dir)]
+    if not smoke["item_ids"][0, 0]:
+        reasons.append("a request with a real history was answered with no item")
+
+    k = min(config.recall_k, config.max_k, server.num_retrievable)
+    found, exact = [], []
+    for batch in people.batches(_BATCH):
+        answer = server.recommend(batch, k)
+        found.append(np.where(answer["item_ids"] != b"", answer["scores"], -np.inf))
+        exact.append(server.exact_scores(batch, k))
+    measured = recall(np.concatenate(found), np.concatenate(exact))
+    if measured.mean < config.recall_target:
+        reasons.append(
+            f"recall@{k} is {measured.mean:.4f}, below the target of {config.recall_target}"
+        )
+
+    singles = list(people.repeated(_SINGLE_REQUESTS).batches(1))
+    batches = list(people.repeated(_BATCH_REQUESTS * _BATCH).batches(_BATCH))
+    single_ms = latencies_ms(lambda i: server.recommend(singles[i], k), len(singles))
+    batch_ms = latencies_ms(lambda i: server.recommend(batches[i], k), len(batches))
+    latency = {
+        "p50": round(float(np.percentile(single_ms, 50)), 3),
+        "p99": round(float(np.percentile(single_ms, 99)), 3),
+        f"batch_{_BATCH}": round(float(np.median(batch_ms)), 3),
+    }
+    if config.max_latency_ms and latency["p99"] > config.max_latency_ms:
+        reasons.append(
+            f"the p99 of one request is {latency['p99']:.1f} ms, above max_latency_ms of "
+            f"{config.max_latency_ms}"
+        )
+    return Validation(
+        blessed=not reasons,
+        reasons=tuple(reasons),
+        recall=round(measured.mean, 5),
+        recall_k=k,
+        recall_people=measured.people,
+        latency_ms=latency,
+        load_seconds=round(load_seconds, 2),
+        bytes=sum(os.stat(os.path.join(model_dir, path)).st_size for path in list_files(model_dir)),
+    )
+
+
+def report(validation: Validation) -> str:
+    """Returns ``validation`` as JSON."""
+    return json.dumps(dataclasses.asdict(validation), indent=2)

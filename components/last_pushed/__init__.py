@@ -1,0 +1,1 @@
+"""Last pushed model: the baseline in service."""

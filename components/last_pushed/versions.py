@@ -1,0 +1,46 @@
+"""Versions in a push destination: directories named by a number, as TF Serving reads them."""
+
+import os
+
+from tfx.dsl.io import fileio
+
+from components.index_builder import manifest
+
+
+def complete_versions(push_destination: str) -> list[str]:
+    """Returns the complete versions, oldest first.
+
+    A version that carries a manifest is complete if it has every file that the
+    manifest names; one without, pushed by something else, if it has a
+    saved_model.pb.
+    """
+    if not fileio.exists(push_destination):
+        return []
+    names = (name.rstrip("/") for name in fileio.listdir(push_destination))
+    numeric = sorted((name for name in names if name.isdecimal()), key=int)
+    return [name for name in numeric if _is_complete(os.path.join(push_destination, name))]
+
+
+def newest_version(push_destination: str, other_than_run_key: str = "") -> str:
+    """Returns the newest complete version that another run has pushed.
+
+    Args:
+      push_destination: Directory with one directory per version.
+      other_than_run_key: Versions of this run key are passed over: a rerun of
+        an unchanged pipeline then names the same baseline as before. Empty
+        passes over nothing.
+
+    Returns:
+      The version, or "" if there is none.
+    """
+    for version in reversed(complete_versions(push_destination)):
+        facts = manifest.read_manifest(os.path.join(push_destination, version)) or {}
+        if not other_than_run_key or facts.get(manifest.RUN_KEY) != other_than_run_key:
+            return version
+    return ""
+
+
+def _is_complete(version_dir: str) -> bool:
+    return fileio.exists(
+        os.path.join(version_dir, "saved_model.pb")
+    ) and not manifest.missing_files(version_dir)

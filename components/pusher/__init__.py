@@ -1,0 +1,1 @@
+"""Pusher whose versions appear whole or not at all."""

@@ -1,0 +1,57 @@
+"""TFX's Pusher with an atomic push."""
+
+import os
+from typing import Any
+
+from absl import logging
+from tfx import types
+from tfx.components.pusher import executor
+from tfx.proto import pusher_pb2
+from tfx.types import artifact_utils, standard_component_specs
+from tfx.utils import proto_utils
+
+from components.pusher.push import push
+
+
+class Executor(executor.Executor):
+    """Executor of ``AtomicPusher``; blessings and properties are TFX's."""
+
+    def Do(  # TFX's name
+        self,
+        input_dict: dict[str, list[types.Artifact]],
+        output_dict: dict[str, list[types.Artifact]],
+        exec_properties: dict[str, Any],
+    ) -> None:
+        """Pushes the model if every blessing allows it.
+
+        Unlike TFX's, it keeps no second copy of the model in the artifact: the
+        pushed version is the archive.
+
+        Raises:
+          NotImplementedError: if the destination is not a file system.
+        """
+        self._log_startup(input_dict, output_dict, exec_properties)
+        pushed = artifact_utils.get_single_instance(
+            output_dict[standard_component_specs.PUSHED_MODEL_KEY]
+        )
+        if not self.CheckBlessing(input_dict):
+            self._MarkNotPushed(pushed)
+            return
+        destination = pusher_pb2.PushDestination()
+        proto_utils.json_to_proto(
+            exec_properties[standard_component_specs.PUSH_DESTINATION_KEY], destination
+        )
+        kind = destination.WhichOneof("destination")
+        if kind != "filesystem":
+            raise NotImplementedError(
+                f"AtomicPusher pushes to a file system only; the destination is {kind!r}. Set "
+                "push_destination.filesystem.base_directory."
+            )
+        base_directory = destination.filesystem.base_directory
+        version = push(self.GetModelPath(input_dict), base_directory)
+        self._MarkPushed(
+            pushed,
+            pushed_destination=os.path.join(base_directory, version),
+            pushed_version=version,
+        )
+        logging.info("Pushed version %s to %s", version, base_directory)

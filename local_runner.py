@@ -1,0 +1,168 @@
+"""Runs the whole pipeline on this machine: raw logs to a pushed model.
+
+  python local_runner.py                                  MovieLens 100K
+  python local_runner.py --config configs/completejourney.yaml
+  python local_runner.py --interactions my.csv --user_column u \
+      --item_column i --timestamp_column t                your own log
+"""
+
+import argparse
+import datetime
+import os
+import sys
+import time
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+_ROOT = Path(__file__).resolve().parent
+_DEFAULT_CONFIG = "configs/movielens-100k.yaml"
+
+EXIT_FAILED = 1
+EXIT_USAGE = 2
+EXIT_NOT_PUSHED = 3
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument("--config", help=f"YAML file (default: {_DEFAULT_CONFIG})")
+    parser.add_argument(
+        "--set",
+        action="append",
+        default=[],
+        metavar="KEY=VALUE",
+        dest="overrides",
+        help="override one key of the configuration, like model.num_interests=8",
+    )
+    parser.add_argument("--output_dir", help="root of everything that is written")
+    parser.add_argument("--span", default="", help="replaces {SPAN} in the configured files")
+    parser.add_argument("--interactions", help="interaction log: CSV, Parquet or JSON lines")
+    parser.add_argument("--user_column")
+    parser.add_argument("--item_column")
+    parser.add_argument("--timestamp_column")
+    parser.add_argument(
+        "--cache",
+        action=argparse.BooleanOptionalAction,
+        default=True,
+        help="reuse the steps whose inputs, parameters and code are unchanged",
+    )
+    parser.add_argument(
+        "--require_push",
+        action="store_true",
+        help=f"exit with {EXIT_NOT_PUSHED} if nothing was pushed",
+    )
+    parser.add_argument(
+        "--print_config", action="store_true", help="print the effective configuration and stop"
+    )
+    parser.add_argument(
+        "--bootstrap_schema",
+        metavar="FILE",
+        help="infer a schema from the data, write it to FILE to curate, and stop",
+    )
+    parser.add_argument(
+        "--verbose", action="store_true", help="show the traceback of an expected error"
+    )
+    parser.add_argument("beam_args", nargs="*", help="after --: options for Apache Beam")
+    return parser
+
+
+def _load_config(flags: argparse.Namespace) -> Any:
+    from pipeline import config as config_lib
+
+    path = flags.config
+    if path is None and not flags.interactions:
+        path = os.path.relpath(_ROOT / _DEFAULT_CONFIG)
+    return config_lib.load(
+        path,
+        flags.overrides,
+        {
+            "output_dir": flags.output_dir,
+            "data.interactions.files": [flags.interactions] if flags.interactions else None,
+            "data.interactions.user_column": flags.user_column,
+            "data.interactions.item_column": flags.item_column,
+            "data.interactions.timestamp_column": flags.timestamp_column,
+        },
+    )
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Runs the pipeline; returns the exit code."""
+    flags = _parser().parse_args(argv)
+    # Before the first TensorFlow import; the log file does not need its banner.
+    os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
+    from pipeline.config import ConfigError
+
+    try:
+        config = _load_config(flags)
+    except ConfigError as error:
+        print(error, file=sys.stderr)
+        return EXIT_USAGE
+    if flags.print_config:
+        import yaml
+
+        from model.config_types import to_dict
+
+        print(yaml.safe_dump(to_dict(config), sort_keys=False, allow_unicode=True), end="")
+        return 0
+
+    output = Path(config.output_dir).resolve()
+    log_file = output / "logs" / f"{config.name}-{datetime.datetime.now():%Y%m%d-%H%M%S}.log"
+    from pipeline import terminal as terminal_lib
+
+    print(f"Running {config.name!r}; details in {log_file}", flush=True)
+    with terminal_lib.quiet_run(log_file) as terminal:
+        try:
+            return _run(flags, config, output, terminal)
+        except Exception as error:  # noqa: BLE001  (the one place that reports to a person)
+            terminal.failed(error, log_file, verbose=flags.verbose)
+            return EXIT_FAILED
+
+
+def _run(flags: argparse.Namespace, config: Any, output: Path, terminal: Any) -> int:
+    started = time.monotonic()
+    terminal.print("Loading TensorFlow and TFX …")
+    from tfx import v1 as tfx
+
+    from pipeline import run_artifacts, run_report, run_summary, terminal_summary
+    from pipeline.create_pipeline import create_pipeline, create_schema_pipeline
+    from pipeline.target import local_target
+
+    target = local_target(
+        config, span=flags.span, enable_cache=flags.cache, beam_args=flags.beam_args
+    )
+    if flags.bootstrap_schema:
+        pipeline = create_schema_pipeline(config, target)
+    else:
+        pipeline = create_pipeline(config, target)
+    terminal.expect_steps(len(pipeline.components))
+    tfx.orchestration.LocalDagRunner().run(pipeline)
+    steps = run_artifacts.latest_run(target, config.name)
+    if flags.bootstrap_schema:
+        schema = Path(steps["schema"].outputs["schema"].uri) / "schema.pbtxt"
+        Path(flags.bootstrap_schema).write_text(schema.read_text())
+        terminal.print(
+            f"Schema written to {flags.bootstrap_schema}: look through it, then set `schema:` in "
+            "the configuration."
+        )
+        return 0
+    summary = run_summary.summarise(config, target, steps, time.monotonic() - started)
+    run_dir = output / "runs" / config.name / f"{datetime.datetime.now():%Y%m%d-%H%M%S}"
+    run_dir.mkdir(parents=True)
+    summary_path = run_summary.write(summary, run_dir)
+    report_path = run_report.write(summary, run_dir)
+    terminal.print()
+    terminal.print(
+        terminal_summary.render(
+            summary, config.evaluation.cutoffs, config.evaluation.exclude_history
+        )
+    )
+    terminal.print(f"Report    {report_path}\nSummary   {summary_path}")
+    if flags.require_push and not summary["push"]["pushed"]:
+        return EXIT_NOT_PUSHED
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,98 @@
+"""Label-aware attention: MIND section 3.4 (arXiv 1904.08030)."""
+
+import math
+from collections.abc import Sequence
+from typing import Any
+
+import tensorflow as tf
+
+from model.capsule import interest_mask
+
+_MASKED = -1e9
+_TINY = 1e-12
+# Bounds of the largest |score|^p that enters the softmax. Above the upper one
+# the softmax is the hard choice anyway; below the lower one all weights would
+# be equal in float32, and the best interest would not be seen as the best.
+_MAX_LOG_AMPLITUDE = math.log(1e13)
+_MIN_LOG_AMPLITUDE = math.log(1e-5)
+
+
+def attention_weights(scores: tf.Tensor, mask: tf.Tensor, power: float) -> tf.Tensor:
+    """``softmax over k of pow(score_k, p)``, for any p from 0 to infinity.
+
+    The power keeps the sign (``sign(x) |x|^p``), or an even p would rank -0.9
+    above 0.8. p = 0 gives even weights and p = infinity the hard choice (ties
+    go to the first interest). ``|x|^p`` is computed relative to its largest
+    value, so nothing overflows; the result is the exact formula within 1e-5.
+
+    Args:
+      scores: float [B, K], dot products of interests and target.
+      mask: bool [B, K], active interests, at least one in each row.
+      power: p.
+
+    Returns:
+      float [B, K]; rows sum to 1, inactive interests get 0.
+    """
+    masked = tf.cast(_MASKED, scores.dtype)
+    if math.isinf(power):
+        best = tf.argmax(tf.where(mask, scores, masked), axis=-1)
+        return tf.one_hot(best, scores.shape[-1], dtype=scores.dtype)
+    if power == 0:
+        even = tf.cast(mask, scores.dtype)
+        return even / tf.reduce_sum(even, axis=-1, keepdims=True)
+    log_magnitude = tf.math.log(tf.maximum(tf.abs(scores), _TINY))
+    # |x|^p = largest^p * (|x| / largest)^p for any constant `largest`, so it
+    # needs no gradient of its own.
+    log_largest = tf.stop_gradient(
+        tf.reduce_max(tf.where(mask, log_magnitude, masked), axis=-1, keepdims=True)
+    )
+    amplitude = tf.exp(
+        tf.clip_by_value(power * log_largest, _MIN_LOG_AMPLITUDE, _MAX_LOG_AMPLITUDE)
+    )
+    # Inactive scores may be larger than the largest active one.
+    relative = tf.exp(power * tf.minimum(log_magnitude - log_largest, 0.0))
+    powered = tf.sign(scores) * amplitude * relative
+    return tf.nn.softmax(tf.where(mask, powered, -math.inf), axis=-1)
+
+
+@tf.keras.utils.register_keras_serializable("mind")
+class LabelAwareAttention(tf.keras.layers.Layer):
+    """Mixes a person's interests by how well each one fits the target item.
+
+    ``v = sum over k of softmax(pow(u_k . e_target, p))_k u_k``, used in training
+    only. Call with ``[keys [B, k_max, d], query [B, 1, d]]`` and, as a third
+    entry, ``hist_len [B, 1]`` to leave out inactive interests; returns ``[B, d]``.
+
+    Args:
+      k_max: K, the largest number of interests.
+      pow_p: p; ``float("inf")`` picks the best interest alone.
+      adaptive: Interests above the person's interest count are inactive; False
+        uses all K whatever the history length.
+    """
+
+    def __init__(self, k_max: int, pow_p: float = 1, *, adaptive: bool = True, **kwargs: Any):
+        super().__init__(**kwargs)
+        if not pow_p >= 0:
+            raise ValueError(f"pow_p must be 0 or more (inf included), received {pow_p}.")
+        self.k_max = k_max
+        self.pow_p = pow_p
+        self.adaptive = adaptive
+
+    def call(self, inputs: Sequence[tf.Tensor]) -> tf.Tensor:
+        """Returns the user vector for each target, float [B, d]."""
+        keys, query = inputs[0], inputs[1]
+        scores = tf.einsum("bkd,bd->bk", keys, query[:, 0, :])
+        if len(inputs) > 2:
+            mask = interest_mask(tf.reshape(inputs[2], [-1]), self.k_max, self.adaptive)
+        else:
+            mask = tf.ones_like(scores, tf.bool)
+        return tf.einsum("bk,bkd->bd", attention_weights(scores, mask, self.pow_p), keys)
+
+    def compute_output_shape(self, input_shape: Any) -> tf.TensorShape:
+        """[B, d]."""
+        return tf.TensorShape([input_shape[0][0], input_shape[0][2]])
+
+    def get_config(self) -> dict[str, Any]:
+        """Constructor arguments."""
+        config = {"k_max": self.k_max, "pow_p": self.pow_p, "adaptive": self.adaptive}
+        return {**super().get_config(), **config}

@@ -1,0 +1,250 @@
+"""Behaviour-to-Interest dynamic routing: MIND section 3.3 (arXiv 1904.08030)."""
+
+from collections.abc import Sequence
+from typing import Any
+
+import tensorflow as tf
+
+# Added to a squared norm before its root, so that the gradient at zero is finite.
+_EPSILON = 1e-9
+# Stands for minus infinity in a softmax; finite, so that no difference is NaN.
+_MASKED = -1e9
+# 2 ** 30 is the largest power of two that an int32 history length can reach.
+_MAX_LOG2 = 30
+
+
+def squash(capsules: tf.Tensor) -> tf.Tensor:
+    """Shrinks every vector to a length below 1 and keeps its direction.
+
+    ``squash(z) = ||z||^2 / (1 + ||z||^2) * z / ||z||`` (equation 6 of the paper).
+
+    Args:
+      capsules: float [..., d].
+
+    Returns:
+      float [..., d]; zero vectors stay zero and have a finite gradient.
+    """
+    squared_norm = tf.reduce_sum(tf.square(capsules), axis=-1, keepdims=True)
+    return capsules * squared_norm / (1.0 + squared_norm) * tf.math.rsqrt(squared_norm + _EPSILON)
+
+
+def interest_count(history_length: tf.Tensor, max_interests: int) -> tf.Tensor:
+    """Number of interests of a person: ``max(1, min(K, floor(log2 |history|)))``.
+
+    Section 3.3 of the paper leaves the rounding open; this is the only place
+    that decides it. The logarithm is counted in integers, because in float32
+    ``log(8) / log(2)`` may fall below 3.
+
+    Args:
+      history_length: int [...], number of behaviours.
+      max_interests: K.
+
+    Returns:
+      int32 [...], from 1 to K.
+    """
+    powers = tf.constant([2**j for j in range(1, min(max_interests, _MAX_LOG2) + 1)], tf.int32)
+    reached = tf.cast(history_length, tf.int32)[..., tf.newaxis] >= powers
+    return tf.maximum(1, tf.reduce_sum(tf.cast(reached, tf.int32), axis=-1))
+
+
+def interest_mask(
+    history_length: tf.Tensor, max_interests: int, adaptive: bool = True
+) -> tf.Tensor:
+    """Which of the K interests of each person are active.
+
+    Args:
+      history_length: int [B].
+      max_interests: K.
+      adaptive: False activates all K for everybody.
+
+    Returns:
+      bool [B, K]; the active ones come first.
+    """
+    if not adaptive:
+        return tf.fill([tf.shape(history_length)[0], max_interests], True)
+    return tf.sequence_mask(interest_count(history_length, max_interests), max_interests)
+
+
+@tf.keras.utils.register_keras_serializable("mind")
+class CapsuleLayer(tf.keras.layers.Layer):
+    """Groups a person's behaviours into interest capsules.
+
+    With behaviours ``e_t``, a bilinear map ``S`` that all pairs share and routing
+    logits ``b_kt``, one iteration is (section 3.3, algorithm 1)::
+
+        w_kt = softmax over k of b_kt      (0 on padding)
+        z_k  = sum over t of w_kt S e_t
+        u_k  = squash(z_k)
+        b_kt = b_kt + u_k . S e_t          (not after the last iteration)
+
+    The logits start from ``N(0, init_std^2)``: drawn anew for every person and
+    call in training, one fixed draw from ``seed`` otherwise, so that a person's
+    interests depend on nothing but that person's behaviours. Gradients flow
+    through the last iteration only. Interests above ``interest_count`` take no
+    part in the softmax and come out as zero vectors.
+
+    Call with ``[behavior_embeddings [B, T, input_units], seq_len [B, 1]]``,
+    T <= max_len, behaviours first and padding after them; returns
+    ``[B, k_max, out_units]``.
+
+    Args:
+      input_units: Size of a behaviour embedding.
+      out_units: Size of an interest capsule.
+      max_len: Longest sequence.
+      k_max: K, the largest number of interests.
+      iteration_times: r, routing iterations.
+      init_std: Standard deviation of the initial routing logits.
+      adaptive: Use the interest count of each person; False activates all K.
+      routing: ``b2i`` as above, or ``shared_logits``: the routing of widely
+        copied listings, kept for comparison. There, one variable [1, K, max_len]
+        serves everybody, is changed by every call (also at inference) with the
+        agreement summed over the batch, and the softmax runs over the sequence.
+      seed: Seeds the training draws and is the fixed draw's seed.
+    """
+
+    def __init__(
+        self,
+        input_units: int,
+        out_units: int,
+        max_len: int,
+        k_max: int,
+        iteration_times: int = 3,
+        init_std: float = 1.0,
+        *,
+        adaptive: bool = True,
+        routing: str = "b2i",
+        seed: int = 1,
+        **kwargs: Any,
+    ):
+        super().__init__(**kwargs)
+        if routing not in ("b2i", "shared_logits"):
+            raise ValueError(f"routing must be 'b2i' or 'shared_logits', received {routing!r}.")
+        for name, value in (
+            ("max_len", max_len),
+            ("k_max", k_max),
+            ("iterations", iteration_times),
+        ):
+            if value < 1:
+                raise ValueError(f"{name} must be at least 1, received {value}.")
+        self.input_units = input_units
+        self.out_units = out_units
+        self.max_len = max_len
+        self.k_max = k_max
+        self.iteration_times = iteration_times
+        self.init_std = init_std
+        self.adaptive = adaptive
+        self.routing = routing
+        self.seed = seed
+        # Its state is part of a checkpoint: a resumed training goes on with the
+        # draws that an uninterrupted one would have seen.
+        self._generator = tf.random.Generator.from_seed(seed)
+
+    def build(self, input_shape: Any) -> None:
+        """Creates S, and the shared logits where they were asked for."""
+        self.bilinear_mapping = self.add_weight(
+            name="bilinear_mapping",
+            shape=[self.input_units, self.out_units],
+            initializer=tf.keras.initializers.GlorotUniform(seed=self.seed),
+        )
+        if self.routing == "shared_logits":
+            self.shared_logits = self.add_weight(
+                name="shared_logits",
+                shape=[1, self.k_max, self.max_len],
+                initializer=tf.keras.initializers.RandomNormal(
+                    stddev=self.init_std, seed=self.seed
+                ),
+                trainable=False,
+            )
+        super().build(input_shape)
+
+    def call(
+        self,
+        inputs: Sequence[tf.Tensor],
+        training: bool | None = None,
+        routing_logits: tf.Tensor | None = None,
+    ) -> tf.Tensor:
+        """Routes behaviours to interests.
+
+        Args:
+          inputs: ``[behavior_embeddings [B, T, input_units], seq_len [B, 1]]``.
+          training: Draw fresh routing logits.
+          routing_logits: Initial logits [B, K, T] (or broadcastable to it) in
+            place of drawn ones.
+
+        Returns:
+          float [B, k_max, out_units].
+
+        Raises:
+          ValueError: if T is above ``max_len``.
+        """
+        behaviors, seq_len = inputs
+        steps = behaviors.shape[1]
+        if steps is not None and steps > self.max_len:
+            raise ValueError(
+                f"The sequence has {steps} positions and max_len is {self.max_len}; "
+                "keep the newest max_len behaviours or build the layer with a larger max_len."
+            )
+        seq_len = tf.cast(tf.reshape(seq_len, [-1]), tf.int32)  # [B]
+        # [B, T, out]: one product serves all iterations and interests.
+        mapped = tf.einsum(
+            "bti,io->bto", behaviors, tf.cast(self.bilinear_mapping, behaviors.dtype)
+        )
+        valid = tf.sequence_mask(seq_len, tf.shape(behaviors)[1])[:, tf.newaxis, :]  # [B, 1, T]
+        if self.routing == "shared_logits":
+            return self._route_with_shared_logits(mapped, valid)
+        if routing_logits is None:
+            routing_logits = self._initial_logits(tf.shape(behaviors), bool(training))
+        logits = tf.cast(routing_logits, mapped.dtype)
+        active = interest_mask(seq_len, self.k_max, self.adaptive)[:, :, tf.newaxis]  # [B, K, 1]
+        logits = tf.where(active, logits, tf.cast(_MASKED, mapped.dtype))  # [B, K, T]
+        weighted = tf.cast(active & valid, mapped.dtype)  # [B, K, T]
+        frozen = tf.stop_gradient(mapped)
+        for _ in range(self.iteration_times - 1):
+            weights = tf.nn.softmax(logits, axis=1) * weighted
+            capsules = squash(tf.matmul(weights, frozen))  # [B, K, out]
+            logits += tf.matmul(capsules, frozen, transpose_b=True)
+        weights = tf.stop_gradient(tf.nn.softmax(logits, axis=1) * weighted)
+        return squash(tf.matmul(weights, mapped))
+
+    def _initial_logits(self, shape: tf.Tensor, training: bool) -> tf.Tensor:
+        """[B, K, T] fresh per person in training, else [1, K, T] fixed by the seed."""
+        if training:
+            return self._generator.normal([shape[0], self.k_max, shape[1]], stddev=self.init_std)
+        # The full width is drawn and cut, so a position's logit is the same
+        # under any padding.
+        fixed = tf.random.stateless_normal(
+            [1, self.k_max, self.max_len], seed=[self.seed, 0], stddev=self.init_std, alg="philox"
+        )
+        return fixed[:, :, : shape[1]]
+
+    def _route_with_shared_logits(self, mapped: tf.Tensor, valid: tf.Tensor) -> tf.Tensor:
+        steps = tf.shape(mapped)[1]
+        capsules = tf.zeros([])
+        for _ in range(self.iteration_times):
+            logits = tf.where(valid, self.shared_logits[:, :, :steps], _MASKED)  # [B, K, T]
+            capsules = squash(tf.matmul(tf.nn.softmax(logits, axis=-1), mapped))
+            agreement = tf.matmul(capsules, mapped, transpose_b=True)  # [B, K, T]
+            summed = tf.reduce_sum(agreement, axis=0, keepdims=True)
+            self.shared_logits.assign_add(
+                tf.pad(summed, [[0, 0], [0, 0], [0, self.max_len - steps]])
+            )
+        return capsules
+
+    def compute_output_shape(self, input_shape: Any) -> tf.TensorShape:
+        """[B, k_max, out_units]."""
+        return tf.TensorShape([input_shape[0][0], self.k_max, self.out_units])
+
+    def get_config(self) -> dict[str, Any]:
+        """Constructor arguments."""
+        return {
+            **super().get_config(),
+            "input_units": self.input_units,
+            "out_units": self.out_units,
+            "max_len": self.max_len,
+            "k_max": self.k_max,
+            "iteration_times": self.iteration_times,
+            "init_std": self.init_std,
+            "adaptive": self.adaptive,
+            "routing": self.routing,
+            "seed": self.seed,
+        }

@@ -1,0 +1,195 @@
+"""The trained model as a SavedModel that takes raw ids."""
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import numpy as np
+import tensorflow as tf
+import tensorflow_transform as tft
+
+from model import evaluation_outputs as outputs
+from model import evaluation, features, ranking
+from model.catalogue import Catalogue
+from model.mind import MindModel
+
+_NUMERIC = tf.float32
+
+
+class ExportedMind(tf.Module):
+    """The user tower with its vocabulary and the final item vectors.
+
+    Vocabulary position i (from 0) is item index i + 1 inside the model.
+
+    Args:
+      model: A trained model.
+      transform_output: Output of the Transform step that it was trained on.
+      catalogue: The catalogue that it was trained on.
+      titles: Title of each item, [N]; empty where there is none.
+      profile_names: Raw names of the profile features.
+      num_recommended: Items in the ``recommended`` output of ``evaluate``.
+      exclude_history: Whether those leave the history out.
+
+    Attributes:
+      item_ids: Variable string [N].
+      item_titles: Variable string [N].
+      item_vectors: Variable float32 [N, d]; a zero vector is not retrievable.
+      train_counts: Variable int64 [N].
+    """
+
+    def __init__(
+        self,
+        model: MindModel,
+        transform_output: tft.TFTransformOutput,
+        catalogue: Catalogue,
+        titles: Sequence[bytes],
+        profile_names: Sequence[str],
+        num_recommended: int,
+        exclude_history: bool,
+    ):
+        super().__init__(name="exported_mind")
+        self._model = model
+        self._transform = transform_output.transform_features_layer()
+        self._raw_feature_spec = transform_output.raw_feature_spec()
+        self._profile_names = tuple(profile_names)
+        self._num_recommended = num_recommended
+        self._exclude_history = exclude_history
+        vectors = model.item_embeddings().numpy()  # [N + 1, d]
+        self.item_ids = _constant(transform_output.vocabulary_by_name(features.ITEM_VOCABULARY))
+        self.item_titles = _constant(list(titles))
+        self.item_vectors = _constant(vectors[1:].astype(np.float32))
+        self.train_counts = _constant(catalogue.train_counts[1:].astype(np.int64))
+        self._buckets = _constant(outputs.popularity_buckets(catalogue.train_counts[1:]))
+        # SavedModel keeps what a module reaches; these two are dicts of functions.
+        self.user_interests = tf.function(
+            self._user_interests,
+            input_signature=[
+                tf.TensorSpec([None, None], tf.string, name=features.HISTORY),
+                {name: tf.TensorSpec([None], tf.string, name=name) for name in self._profile_names},
+            ],
+        )
+        self.evaluate = tf.function(
+            self._evaluate,
+            input_signature=[tf.TensorSpec([None], tf.string, name="examples")],
+        )
+
+    def save(self, path: str) -> None:
+        """Writes the SavedModel with signatures ``user_interests`` and ``evaluate``."""
+        names = self._profile_names
+
+        @tf.function(
+            input_signature=[
+                tf.TensorSpec([None, None], tf.string, name=features.HISTORY),
+                *(tf.TensorSpec([None], tf.string, name=name) for name in names),
+            ]
+        )
+        def user_interests(history: tf.Tensor, *profile: tf.Tensor) -> dict[str, tf.Tensor]:
+            return self.user_interests(history, dict(zip(names, profile)))
+
+        tf.saved_model.save(
+            self,
+            path,
+            signatures={
+                "user_interests": user_interests,
+                "evaluate": self.evaluate,
+                "serving_default": user_interests,
+            },
+        )
+
+    def _user_interests(
+        self, history: tf.Tensor, profile: Mapping[str, tf.Tensor]
+    ) -> dict[str, tf.Tensor]:
+        """Interests of people given raw ids.
+
+        Args:
+          history: String [B, T], oldest first; "" is padding anywhere, unknown
+            ids are ignored; any T.
+          profile: String [B] by raw profile feature name; "" is unknown.
+
+        Returns:
+          ``interests`` float32 [B, K, d], ``interest_mask`` bool [B, K] and
+          ``history_index`` int32 [B, T']: the known items, zero padded.
+        """
+        rows = tf.shape(history, out_type=tf.int64)[0]
+        raw = {
+            name: tf.sparse.SparseTensor(
+                tf.zeros([0, 2], tf.int64), tf.zeros([0], spec.dtype), tf.stack([rows, 0])
+            )
+            for name, spec in self._raw_feature_spec.items()
+        }
+        # Ragged first: preprocessing counts positions, so padding must be gone.
+        raw[features.ITEM_ID] = tf.ragged.boolean_mask(history, history != "").to_sparse()
+        for name, values in profile.items():
+            given = tf.ragged.boolean_mask(values[:, tf.newaxis], values[:, tf.newaxis] != "")
+            if self._raw_feature_spec[name].dtype == _NUMERIC:
+                given = given.with_values(tf.strings.to_number(given.values, _NUMERIC))
+            raw[name] = given.to_sparse()
+        transformed = self._transform(raw)
+        interests, mask = self._interests(transformed)
+        return {
+            "interests": interests,
+            "interest_mask": mask,
+            "history_index": tf.cast(
+                tf.sparse.to_dense(transformed[features.SEQUENCE]), tf.int32
+            ),
+        }
+
+    def _interests(self, transformed: Mapping[str, Any]) -> tuple[tf.Tensor, tf.Tensor]:
+        return self._model.user_interests(
+            tf.cast(transformed[features.HISTORY], tf.int32),
+            {
+                name: tf.cast(transformed[name][:, 0], tf.int32)
+                for name in self._profile_names
+            },
+            training=False,
+        )
+
+    def _evaluate(self, examples: tf.Tensor) -> dict[str, tf.Tensor]:
+        """Exact ranks of the held-out items of raw examples, string [B].
+
+        Returns:
+          The outputs named in ``model.evaluation_outputs``.
+        """
+        rows = evaluation.parse_rows(examples, self._raw_feature_spec, self._transform)
+        interests, mask = self._interests(rows.transformed)
+        vectors = tf.concat([tf.zeros_like(self.item_vectors[:1]), self.item_vectors], axis=0)
+        retrievable = tf.reduce_any(vectors != 0, axis=1)  # [N + 1]
+        buckets = tf.concat([[outputs.POPULARITY_BUCKETS["unseen"]], self._buckets], axis=0)
+
+        def rank(targets: tf.Tensor, history: tf.Tensor, exclude: bool) -> tf.Tensor:
+            ranks = ranking.target_ranks(
+                interests, mask, vectors, history, targets, exclude, retrievable=retrievable
+            )
+            # N + 1 is "cannot be found"; in a tiny catalogue it would pass for a hit.
+            return tf.where(ranks < tf.shape(vectors)[0], ranks, outputs.UNKNOWN_RANK)
+
+        return {
+            **evaluation.ranks_with_and_without_history(
+                rows, rank, outputs.RANKS, outputs.RANKS_HISTORY_INCLUDED
+            ),
+            **evaluation.ranks_with_and_without_history(
+                rows,
+                evaluation.popularity_ranks,
+                outputs.POPULARITY_RANKS,
+                outputs.POPULARITY_RANKS_HISTORY_INCLUDED,
+            ),
+            outputs.TARGET_POPULARITY: tf.where(
+                rows.targets < 0, 0, tf.gather(buckets, tf.maximum(rows.targets, 0))
+            ),
+            outputs.RECOMMENDED: ranking.top_k(
+                interests,
+                mask,
+                vectors,
+                rows.history,
+                self._num_recommended,
+                self._exclude_history,
+                retrievable=retrievable,
+            )[0],
+            outputs.CATALOGUE_SIZE: tf.fill(
+                [tf.shape(rows.targets)[0]], tf.shape(self.item_ids)[0]
+            ),
+        }
+
+
+def _constant(value: Any) -> tf.Variable:
+    # A variable keeps large tables out of the graph, which is limited to 2 GB.
+    return tf.Variable(value, trainable=False)

@@ -1,0 +1,126 @@
+"""Training examples cut from whole sequences, inside tf.data."""
+
+from collections.abc import Mapping
+from typing import Any
+
+import tensorflow as tf
+
+from model.features import HISTORY, NUM_CONTEXT, SEQUENCE
+
+TARGET = "target"
+PROFILE = "profile"
+
+# Sequences shuffled together, and sequences cut at once. Windows of one block
+# are permuted, so a batch mixes the people of a block.
+_SHUFFLE_SEQUENCES = 65_536
+_BLOCK_SEQUENCES = 4_096
+
+
+def cut_windows(
+    sequences: tf.RaggedTensor,
+    num_context: tf.Tensor,
+    history_length: int,
+    seed: tf.Tensor,
+    targets_per_sequence: int = 0,
+) -> tuple[tf.Tensor, tf.Tensor, tf.Tensor]:
+    """Turns sequences into (history, target) pairs, in random order.
+
+    Every position from ``max(1, num_context)`` on is a target; its history is
+    the ``history_length`` items before it.
+
+    Args:
+      sequences: int [S, None], item indices, oldest first.
+      num_context: int [S], leading items that are history only.
+      history_length: T.
+      seed: int [2], of the order and of the sampled targets.
+      targets_per_sequence: 0 makes every position a target; n draws n of them
+        per sequence (with repetition), so that all people weigh the same.
+
+    Returns:
+      histories int32 [P, T], oldest first, zeros at the end; targets int32 [P];
+      and the row of ``sequences`` of each pair, int32 [P].
+    """
+    items = tf.cast(sequences.flat_values, tf.int32)
+    starts = tf.cast(sequences.row_starts(), tf.int32)  # [S]
+    first = tf.maximum(1, tf.cast(num_context, tf.int32))  # [S]
+    num_targets = tf.maximum(0, tf.cast(sequences.row_lengths(), tf.int32) - first)
+    seeds = tf.random.split(tf.cast(seed, tf.int32), 2)  # [2, 2]
+    if targets_per_sequence:
+        share = tf.random.stateless_uniform(
+            [tf.shape(num_targets)[0], targets_per_sequence], seed=seeds[0]
+        )
+        drawn = tf.cast(share * tf.cast(num_targets, tf.float32)[:, tf.newaxis], tf.int32)
+        offsets = tf.boolean_mask(drawn, num_targets > 0)  # [S', n]
+        has_target = tf.cast(tf.where(num_targets > 0)[:, 0], tf.int32)
+        rows = tf.repeat(has_target, targets_per_sequence)  # [P]
+        offsets = tf.reshape(offsets, [-1])  # [P]
+    else:
+        ragged = tf.ragged.range(num_targets)
+        rows = tf.cast(ragged.value_rowids(), tf.int32)  # [P]
+        offsets = tf.cast(ragged.flat_values, tf.int32)  # [P]
+    order = tf.argsort(tf.random.stateless_uniform(tf.shape(rows), seed=seeds[1]))
+    rows, offsets = tf.gather(rows, order), tf.gather(offsets, order)
+    position = tf.gather(first, rows) + offsets  # [P], inside the sequence
+    length = tf.minimum(position, history_length)  # [P]
+    target_index = tf.gather(starts, rows) + position  # [P], inside `items`
+    column = tf.range(history_length)[tf.newaxis, :]  # [1, T]
+    valid = column < length[:, tf.newaxis]  # [P, T]
+    index = (target_index - length)[:, tf.newaxis] + column
+    histories = tf.where(valid, tf.gather(items, tf.where(valid, index, 0)), 0)
+    return histories, tf.gather(items, target_index), rows
+
+
+def training_batches(
+    sequences: tf.data.Dataset,
+    history_length: int,
+    batch_size: int,
+    seed: int,
+    targets_per_sequence: int = 0,
+    start_step: int = 0,
+) -> tf.data.Dataset:
+    """An endless data set of training batches, the same for the same seed.
+
+    Each epoch sees the sequences in a new order and draws new windows; batches
+    run over the end of an epoch.
+
+    Args:
+      sequences: Batched rows ``{"sequence": ragged int [S, None],
+        "num_context": int [S], "profile": {name: int [S]}}``, one epoch.
+      history_length: T.
+      batch_size: B.
+      seed: Seeds order and windows.
+      targets_per_sequence: See `cut_windows`.
+      start_step: Batches to leave out, those that a resumed training has seen.
+
+    Returns:
+      ``{"history": int32 [B, T], "target": int32 [B], "profile": {name: int32 [B]}}``.
+    """
+
+    def cut(block: tf.Tensor, rows: Mapping[str, Any]) -> dict[str, Any]:
+        histories, targets, owner = cut_windows(
+            rows[SEQUENCE],
+            rows[NUM_CONTEXT],
+            history_length,
+            tf.stack([tf.constant(seed, tf.int64), block]),
+            targets_per_sequence,
+        )
+        profile = {
+            name: tf.cast(tf.gather(values, owner), tf.int32)
+            for name, values in rows[PROFILE].items()
+        }
+        return {HISTORY: histories, TARGET: targets, PROFILE: profile}
+
+    shuffled = (
+        sequences.unbatch()
+        .shuffle(_SHUFFLE_SEQUENCES, seed=seed, reshuffle_each_iteration=True)
+        .repeat()
+        .ragged_batch(_BLOCK_SEQUENCES)
+    )
+    return (
+        # The running number of the block makes its draws new in every epoch.
+        shuffled.enumerate()
+        .map(cut, num_parallel_calls=tf.data.AUTOTUNE, deterministic=True)
+        .rebatch(batch_size, drop_remainder=True)
+        .skip(start_step)
+        .prefetch(tf.data.AUTOTUNE)
+    )

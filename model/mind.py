@@ -1,0 +1,201 @@
+"""MIND: Multi-Interest Network with Dynamic routing (arXiv 1904.08030)."""
+
+from collections.abc import Mapping
+from typing import Any
+
+import tensorflow as tf
+import tensorflow_recommenders as tfrs
+
+from model.attention import LabelAwareAttention
+from model.capsule import interest_mask
+from model.catalogue import Catalogue
+from model.config import ModelConfig, TrainingConfig
+from model.extractors import make_extractor
+from model.item_encoder import ItemEncoder
+from model.losses import sampled_softmax_loss
+from model.sampling import NegativeSampler
+
+_INIT_STD = 0.02
+
+
+class MindModel(tfrs.Model):
+    """User and item towers with the training loss.
+
+    A person's history becomes up to K interest vectors, an item one vector; an
+    item's score is its largest dot product with an active interest.
+
+    Args:
+      model_config: The network.
+      training_config: The loss; its ``seed`` seeds weights and draws.
+      catalogue: Items, train counts and side features.
+      profile_vocab_sizes: Per profile feature, its largest index + 1. Index 0
+        (unknown) has an embedding like any other.
+    """
+
+    def __init__(
+        self,
+        model_config: ModelConfig,
+        training_config: TrainingConfig,
+        catalogue: Catalogue,
+        profile_vocab_sizes: Mapping[str, int] | None = None,
+    ):
+        super().__init__(name="mind")
+        self.model_config = model_config
+        self.training_config = training_config
+        seed = training_config.seed
+        dim = model_config.embedding_dim
+        profile_sizes = dict(profile_vocab_sizes or {}) if model_config.profile_features else {}
+        self._adaptive = model_config.adaptive_interests and model_config.extractor != "average"
+        self.num_interests = (
+            1 if model_config.extractor == "average" else model_config.num_interests
+        )
+        self.item_encoder = ItemEncoder(
+            catalogue, dim, side_features=model_config.side_features, seed=seed
+        )
+        if model_config.recency_position:
+            self._positions = self.add_weight(
+                name="recency_position",
+                shape=[model_config.history_length, dim],
+                initializer=tf.keras.initializers.RandomNormal(stddev=_INIT_STD, seed=seed + 100),
+            )
+        self.extractor = make_extractor(model_config, seed)
+        self._profile_tables = {
+            name: self.add_weight(
+                name=f"profile_{name}",
+                shape=[size, dim],
+                initializer=tf.keras.initializers.RandomNormal(stddev=_INIT_STD, seed=seed + i),
+            )
+            for i, (name, size) in enumerate(sorted(profile_sizes.items()), start=200)
+        }
+        widths = [*model_config.hidden_units, dim]
+        self._projection = [
+            tf.keras.layers.Dense(
+                width,
+                activation="relu" if i < len(widths) - 1 else None,
+                kernel_initializer=tf.keras.initializers.GlorotUniform(seed=seed + 300 + i),
+                name=f"projection_{i}",
+            )
+            for i, width in enumerate(widths)
+        ]
+        self.attention = LabelAwareAttention(
+            self.num_interests, training_config.attention_power, adaptive=self._adaptive
+        )
+        self._sampler = NegativeSampler(training_config, catalogue)
+        # Part of the checkpoint, see CapsuleLayer.
+        self._generator = tf.random.Generator.from_seed(seed)
+        # Creates the weights of all layers, so that a checkpoint can be read.
+        self.user_interests(
+            tf.zeros([1, model_config.history_length], tf.int32),
+            {name: tf.zeros([1], tf.int32) for name in profile_sizes},
+        )
+
+    @property
+    def profile_features(self) -> list[str]:
+        """Names of the profile features that `user_interests` reads."""
+        return sorted(self._profile_tables)
+
+    def user_interests(
+        self, history: tf.Tensor, profile: Mapping[str, tf.Tensor], training: bool = False
+    ) -> tuple[tf.Tensor, tf.Tensor]:
+        """Computes a person's interest vectors.
+
+        Args:
+          history: int32 [B, T], item indices, oldest first, 0 only at the end;
+            T <= history_length.
+          profile: int32 [B] per profile feature.
+          training: Drop out behaviour embeddings and draw routing logits.
+
+        Returns:
+          interests float32 [B, K, d] and the mask bool [B, K] of active ones.
+        """
+        length = tf.reduce_sum(tf.cast(history > 0, tf.int32), axis=1)  # [B]
+        behaviors = self.item_encoder(history)  # [B, T, d]
+        if self.model_config.recency_position:
+            # 0 for the newest behaviour.
+            distance = length[:, tf.newaxis] - 1 - tf.range(tf.shape(history)[1])[tf.newaxis, :]
+            behaviors += tf.gather(self._positions, tf.maximum(distance, 0))
+        if training and self.model_config.dropout:
+            behaviors = tf.nn.experimental.general_dropout(
+                behaviors, self.model_config.dropout, uniform_sampler=self._generator.uniform
+            )
+        capsules = self.extractor([behaviors, length[:, tf.newaxis]], training=training)
+        hidden = capsules
+        if self._profile_tables:
+            embedded = [
+                tf.gather(self._profile_tables[n], profile[n]) for n in self._profile_tables
+            ]
+            person = tf.concat(embedded, axis=-1)[:, tf.newaxis, :]  # [B, 1, P d]
+            repeated = tf.repeat(person, self.num_interests, axis=1)
+            hidden = tf.concat([capsules, repeated], axis=-1)
+        for layer in self._projection:
+            hidden = layer(hidden)
+        interests = hidden + capsules if self.model_config.residual else hidden
+        if self.model_config.normalize:
+            interests = tf.math.l2_normalize(interests, axis=-1)
+        return interests, interest_mask(length, self.num_interests, self._adaptive)
+
+    def item_vectors(self, items: tf.Tensor) -> tf.Tensor:
+        """Final vectors of item indices [...], float32 [..., d]."""
+        return self._final(self.item_encoder(items))
+
+    def item_embeddings(self) -> tf.Tensor:
+        """Final vectors of all items, float32 [N + 1, d]; row 0 is zero."""
+        return self._final(self.item_encoder.encode_all())
+
+    def _final(self, vectors: tf.Tensor) -> tf.Tensor:
+        return tf.math.l2_normalize(vectors, axis=-1) if self.model_config.normalize else vectors
+
+    def compute_loss(self, inputs: Mapping[str, Any], training: bool = False) -> tf.Tensor:
+        """Mean sampled-softmax loss of a batch.
+
+        Args:
+          inputs: ``history`` int32 [B, T], ``target`` int32 [B] (1..N) and
+            ``profile``, int32 [B] per feature.
+          training: See `user_interests`.
+
+        Returns:
+          float32 scalar.
+        """
+        history, targets = inputs["history"], inputs["target"]
+        config = self.training_config
+        interests, _ = self.user_interests(history, inputs["profile"], training)
+        target_vectors = self.item_vectors(targets)  # [B, d]
+        length = tf.reduce_sum(tf.cast(history > 0, tf.int32), axis=1, keepdims=True)
+        # The attention sees the scores as the softmax below does.
+        query = (target_vectors / config.temperature)[:, tf.newaxis, :]
+        user_vectors = self.attention([interests, query, length])  # [B, d]
+        negatives = self._sampler.draw(targets, self._generator)
+        losses = sampled_softmax_loss(
+            user_vectors,
+            target_vectors,
+            targets,
+            self.item_vectors(negatives.items),
+            negatives,
+            config.temperature,
+            config.logq_correction,
+        )
+        return tf.reduce_mean(losses)
+
+
+def interest_statistics(interests: tf.Tensor, mask: tf.Tensor) -> dict[str, tf.Tensor]:
+    """How many interests are active and how alike they are.
+
+    Args:
+      interests: float [B, K, d].
+      mask: bool [B, K].
+
+    Returns:
+      ``active_interests``, the mean number per person, and ``interest_cosine``,
+      the mean cosine of two active interests of one person (1: collapsed; 0 if
+      nobody has two).
+    """
+    active = tf.cast(mask, interests.dtype)
+    unit = tf.math.l2_normalize(interests, axis=-1) * active[:, :, tf.newaxis]
+    cosine = tf.matmul(unit, unit, transpose_b=True)  # [B, K, K]
+    # Ordered pairs without the diagonal.
+    pairs = tf.square(tf.reduce_sum(active, axis=1)) - tf.reduce_sum(active, axis=1)
+    total = tf.reduce_sum(cosine, axis=[1, 2]) - tf.linalg.trace(cosine)
+    return {
+        "active_interests": tf.reduce_mean(tf.reduce_sum(active, axis=1)),
+        "interest_cosine": tf.math.divide_no_nan(tf.reduce_sum(total), tf.reduce_sum(pairs)),
+    }

@@ -1,0 +1,34 @@
+"""Adam whose step on an embedding table touches only the rows in the batch."""
+
+import tensorflow as tf
+
+
+@tf.keras.utils.register_keras_serializable("mind")
+class LazyAdam(tf.keras.optimizers.Adam):
+    """Adam with row-sparse updates for gathered embeddings.
+
+    Keras' Adam decays the moments of the whole table at every step, so its cost
+    grows with the catalogue. Here a row without a gradient keeps its moments and
+    its value; rows with one get Adam's usual update. No optimizer of TensorFlow,
+    Keras or TFRS does this (TensorFlow Addons' LazyAdam did; it is retired).
+    """
+
+    def update_step(self, gradient: tf.Tensor | tf.IndexedSlices, variable: tf.Variable) -> None:
+        """Applies one gradient; Keras has summed duplicate rows before."""
+        if not isinstance(gradient, tf.IndexedSlices):
+            super().update_step(gradient, variable)
+            return
+        index = self._index_dict[self._var_key(variable)]
+        momentum, velocity = self._momentums[index], self._velocities[index]
+        step = tf.cast(self.iterations + 1, variable.dtype)
+        learning_rate = tf.cast(self.learning_rate, variable.dtype)
+        beta_1 = tf.cast(self.beta_1, variable.dtype)
+        beta_2 = tf.cast(self.beta_2, variable.dtype)
+        rate = learning_rate * tf.sqrt(1.0 - tf.pow(beta_2, step)) / (1.0 - tf.pow(beta_1, step))
+        rows, values = gradient.indices, gradient.values
+        new_momentum = beta_1 * tf.gather(momentum, rows) + (1.0 - beta_1) * values
+        new_velocity = beta_2 * tf.gather(velocity, rows) + (1.0 - beta_2) * tf.square(values)
+        momentum.scatter_update(tf.IndexedSlices(new_momentum, rows))
+        velocity.scatter_update(tf.IndexedSlices(new_velocity, rows))
+        update = rate * new_momentum / (tf.sqrt(new_velocity) + self.epsilon)
+        variable.scatter_sub(tf.IndexedSlices(update, rows))

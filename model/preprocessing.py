@@ -1,0 +1,140 @@
+"""The Transform step: ids and features to integers, the same graph in training and serving."""
+
+from collections.abc import Mapping
+from typing import Any
+
+import tensorflow as tf
+import tensorflow_transform as tft
+
+from model import features
+from model.config_types import config_dataclass, from_dict
+
+# A text vocabulary cannot hold a token with a line break; an item id may have one.
+_VOCABULARY_FORMAT = "tfrecord_gzip"
+
+
+@config_dataclass
+class FeaturePreprocessing:
+    """One side or profile feature; the fields are those of the data configuration."""
+
+    kind: str = "categorical"
+    num_buckets: int = 10
+
+
+@config_dataclass
+class PreprocessingConfig:
+    """What ``preprocessing_fn`` needs; travels as Transform's ``custom_config``.
+
+    Attributes:
+      history_length: T, newest behaviours kept in ``history``.
+      item_features: Side features by name.
+      user_features: Profile features by name.
+      titles: Whether catalogue rows carry a title, which passes through.
+    """
+
+    history_length: int
+    titles: bool = False
+    item_features: dict[str, FeaturePreprocessing]
+    user_features: dict[str, FeaturePreprocessing]
+
+
+def preprocessing_fn(
+    inputs: Mapping[str, tf.SparseTensor], custom_config: Mapping[str, Any]
+) -> dict[str, tf.Tensor | tf.SparseTensor]:
+    """Turns raw rows into model inputs (see ``model.features`` for both sides).
+
+    Item index 1..N follows the frequency in the train split, 0 is padding or
+    unknown. Catalogue rows only add tokens, with weight zero, so no statistic
+    is taken from them; neither is one from the context of a chunk, which the
+    chunk before has counted.
+
+    Args:
+      inputs: Raw features; every one is a sparse [B, None] tensor.
+      custom_config: ``PreprocessingConfig`` as a dict, under ``preprocessing``.
+
+    Returns:
+      ``sequence`` sparse [B, None], ``num_context`` [B, 1], ``history``
+      [B, T] (newest last, zero padded at the end), ``targets`` sparse
+      [B, None] (0 is an unknown target), ``item_index`` [B, 1] and every
+      side and profile feature.
+    """
+    config = from_dict(PreprocessingConfig, custom_config["preprocessing"])
+    items = inputs[features.ITEM_ID]
+    rows = items.dense_shape[0]
+    num_targets = _first_value(inputs[features.NUM_TARGETS], rows)  # [B]
+    num_context = _first_value(inputs[features.NUM_CONTEXT], rows)  # [B]
+    is_sequence = _first_value(_ones_like(inputs[features.USER_ID]), rows)  # [B], 1 or 0
+
+    row_of = items.indices[:, 0]  # [events]
+    position = items.indices[:, 1]  # [events], in its row
+    counted = (position >= tf.gather(num_context, row_of)) & (tf.gather(is_sequence, row_of) > 0)
+    vocabulary = tft.vocabulary(
+        items.values,
+        weights=tf.cast(counted, tf.float32),
+        vocab_filename=features.ITEM_VOCABULARY,
+        file_format=_VOCABULARY_FORMAT,
+    )
+    index = 1 + tft.apply_vocabulary(
+        items.values, vocabulary, default_value=-1, file_format=_VOCABULARY_FORMAT
+    )  # [events], 0 is unknown
+
+    length = tf.math.bincount(
+        tf.cast(row_of, tf.int32), minlength=tf.cast(rows, tf.int32), dtype=tf.int64
+    )  # [B]
+    is_target = position >= tf.gather(length - num_targets, row_of)  # [events]
+    ragged = tf.RaggedTensor.from_value_rowids(index, row_of, nrows=rows)
+
+    def select(mask: tf.Tensor) -> tf.RaggedTensor:
+        return tf.ragged.boolean_mask(ragged, ragged.with_values(mask))
+
+    known = index > 0
+    history = select(known & ~is_target)[:, -config.history_length :]
+    outputs: dict[str, tf.Tensor | tf.SparseTensor] = {
+        features.SEQUENCE: select(known).to_sparse(),
+        features.NUM_CONTEXT: num_context[:, tf.newaxis],
+        features.HISTORY: history.to_tensor(shape=[None, config.history_length]),
+        features.TARGETS: select(is_target).to_sparse(),
+        features.ITEM_INDEX: ragged[:, :1].to_tensor(shape=[None, 1]),
+    }
+    if config.titles:
+        outputs[features.TITLE] = inputs[features.TITLE]
+    for name, feature in config.item_features.items():
+        key = features.side_feature(name)
+        outputs[key] = _known_values(_feature_index(inputs[key], feature, key))
+    for name, feature in config.user_features.items():
+        key = features.profile_feature(name)
+        outputs[key] = _first_value(_feature_index(inputs[key], feature, key), rows)[:, tf.newaxis]
+    return outputs
+
+
+def _feature_index(
+    values: tf.SparseTensor, feature: FeaturePreprocessing, key: str
+) -> tf.SparseTensor:
+    """Indices 1.. of a feature's values; 0 is unknown."""
+    if feature.kind == "numeric":
+        index = tft.bucketize(values, feature.num_buckets, name=key)
+    else:
+        index = tft.compute_and_apply_vocabulary(
+            values, default_value=-1, vocab_filename=key, file_format=_VOCABULARY_FORMAT
+        )
+    return tf.SparseTensor(index.indices, tf.cast(index.values, tf.int64) + 1, index.dense_shape)
+
+
+def _known_values(index: tf.SparseTensor) -> tf.SparseTensor:
+    ragged = tf.RaggedTensor.from_value_rowids(
+        index.values, index.indices[:, 0], nrows=index.dense_shape[0]
+    )
+    return tf.ragged.boolean_mask(ragged, ragged > 0).to_sparse()
+
+
+def _ones_like(values: tf.SparseTensor) -> tf.SparseTensor:
+    ones = tf.ones_like(values.indices[:, 0])
+    return tf.SparseTensor(values.indices, ones, values.dense_shape)
+
+
+def _first_value(values: tf.SparseTensor, rows: tf.Tensor) -> tf.Tensor:
+    """The first value of each row, 0 where it has none: int64 [B]."""
+    is_first = values.indices[:, 1] == 0
+    first_row = tf.boolean_mask(values.indices, is_first)[:, :1]
+    first = tf.boolean_mask(tf.cast(values.values, tf.int64), is_first)
+    return tf.scatter_nd(first_row, first, [rows])

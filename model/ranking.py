@@ -1,0 +1,219 @@
+"""Exact ranking of the whole catalogue in blocks, and metrics from ranks.
+
+One definition for training, evaluation and benchmarks: an item's score is its
+largest dot product with an active interest, all interests share one budget of
+N results, and equal scores are ordered by item index.
+"""
+
+import math
+
+import numpy as np
+import tensorflow as tf
+
+# Floats in the largest intermediate of one block (64 MB).
+_BLOCK_FLOATS = 2**24
+_MASKED = -1e9
+
+
+def _score_block(interests: tf.Tensor, mask: tf.Tensor, item_embeddings: tf.Tensor) -> tf.Tensor:
+    """Best active interest's dot product, float [U, N + 1]."""
+    shape = tf.shape(interests)
+    flat = tf.reshape(interests, [-1, shape[2]])  # [U * K, d]
+    scores = tf.matmul(flat, item_embeddings, transpose_b=True)
+    scores = tf.reshape(scores, [shape[0], shape[1], -1])  # [U, K, N + 1]
+    return tf.reduce_max(tf.where(mask[:, :, tf.newaxis], scores, -math.inf), axis=1)
+
+
+def _remove(scores: tf.Tensor, items: tf.Tensor) -> tf.Tensor:
+    """Sets the scores [U, N + 1] of items [U, H] to minus infinity; 0 is padding."""
+    users = tf.repeat(tf.range(tf.shape(items)[0]), tf.shape(items)[1])
+    indices = tf.stack([users, tf.reshape(items, [-1])], axis=1)
+    return tf.tensor_scatter_nd_min(scores, indices, tf.fill([tf.size(items)], -math.inf))
+
+
+def _candidate_scores(
+    interests: tf.Tensor,
+    mask: tf.Tensor,
+    item_embeddings: tf.Tensor,
+    history: tf.Tensor,
+    exclude_history: bool,
+    retrievable: tf.Tensor | None,
+) -> tf.Tensor:
+    scores = _score_block(interests, mask, item_embeddings)
+    if retrievable is not None:
+        scores = tf.where(retrievable[tf.newaxis, :], scores, -math.inf)
+    if exclude_history:
+        scores = _remove(scores, history)
+    # Padding is never a candidate.
+    return tf.concat([tf.fill([tf.shape(scores)[0], 1], -math.inf), scores[:, 1:]], axis=1)
+
+
+def _users_per_block(per_user: tf.Tensor) -> tf.Tensor:
+    return tf.maximum(1, _BLOCK_FLOATS // tf.maximum(1, tf.cast(per_user, tf.int32)))
+
+
+def _as_int32(values: tf.Tensor) -> tf.Tensor:
+    return tf.cast(tf.convert_to_tensor(values), tf.int32)
+
+
+@tf.function(reduce_retracing=True)
+def target_ranks(
+    interests: tf.Tensor,
+    mask: tf.Tensor,
+    item_embeddings: tf.Tensor,
+    history: tf.Tensor,
+    targets: tf.Tensor,
+    exclude_history: bool,
+    retrievable: tf.Tensor | None = None,
+) -> tf.Tensor:
+    """Exact rank of every target among the catalogue's items.
+
+    Args:
+      interests: float [B, K, d].
+      mask: bool [B, K], active interests.
+      item_embeddings: float [N + 1, d]; row 0 is padding.
+      history: int [B, H], items to leave out; 0 is padding.
+      targets: int [B, M]; 0 is an unknown item, -1 is padding.
+      exclude_history: Take the history out of the candidates. A target that is
+        in the history is then no target any more.
+      retrievable: bool [N + 1]; False rows are no candidates. All are by default.
+
+    Returns:
+      int32 [B, M]: 1 is the best rank. N + 1 for a target that cannot be found
+      (unknown or not retrievable): a miss at every cut-off. 0 where there is no
+      target: padding, a repetition of an earlier target of the row, or one in
+      the excluded history.
+    """
+    history, targets = _as_int32(history), _as_int32(targets)
+    num_users, num_targets = tf.shape(targets)[0], tf.shape(targets)[1]
+    num_rows = tf.shape(item_embeddings)[0]
+    width = tf.maximum(tf.shape(interests)[1], num_targets)
+    block = _users_per_block(num_rows * width)
+    num_blocks = (num_users + block - 1) // block
+    ranks = tf.TensorArray(tf.int32, size=num_blocks, infer_shape=False, element_shape=[None, None])
+    for i in tf.range(num_blocks):
+        users = slice(i * block, (i + 1) * block)
+        scores = _candidate_scores(
+            interests[users],
+            mask[users],
+            item_embeddings,
+            history[users],
+            exclude_history,
+            retrievable,
+        )
+        ranks = ranks.write(i, _block_ranks(scores, targets[users]))
+    all_ranks = tf.ensure_shape(ranks.concat(), [None, None])
+    all_ranks = tf.reshape(all_ranks, [num_users, num_targets])
+    counted = _is_first_occurrence(targets) & (targets >= 0)
+    if exclude_history:
+        in_history = tf.reduce_any(targets[:, :, tf.newaxis] == history[:, tf.newaxis, :], axis=2)
+        counted &= ~(in_history & (targets > 0))
+    return tf.where(counted, all_ranks, 0)
+
+
+def _block_ranks(scores: tf.Tensor, targets: tf.Tensor) -> tf.Tensor:
+    """Returns int32 [U, M]; N + 1 where the target's score is minus infinity."""
+    num_rows = tf.shape(scores)[1]
+    pairs = tf.cast(tf.where(targets > 0), tf.int32)  # [P, 2]: real targets only
+    items = tf.gather_nd(targets, pairs)  # [P]
+    rows = tf.gather(scores, pairs[:, 0])  # [P, N + 1]
+    # Read from the same matrix: a second product could differ in the last bit.
+    score = tf.gather(rows, items, batch_dims=1)[:, tf.newaxis]  # [P, 1]
+    tied_before = (rows == score) & (tf.range(num_rows)[tf.newaxis, :] < items[:, tf.newaxis])
+    better = tf.reduce_sum(tf.cast((rows > score) | tied_before, tf.int32), axis=1)
+    rank = tf.where(score[:, 0] > -math.inf, better + 1, num_rows)
+    return tf.tensor_scatter_nd_update(tf.fill(tf.shape(targets), num_rows), pairs, rank)
+
+
+def _is_first_occurrence(targets: tf.Tensor) -> tf.Tensor:
+    """Returns bool [B, M]; unknown targets (0) are different items each."""
+    positions = tf.range(tf.shape(targets)[1])
+    earlier = positions[:, tf.newaxis] > positions[tf.newaxis, :]  # [M, M]
+    same = targets[:, :, tf.newaxis] == targets[:, tf.newaxis, :]  # [B, M, M]
+    return ~tf.reduce_any(same & earlier, axis=2) | (targets == 0)
+
+
+@tf.function(reduce_retracing=True)
+def top_k(
+    interests: tf.Tensor,
+    mask: tf.Tensor,
+    item_embeddings: tf.Tensor,
+    history: tf.Tensor,
+    k: int,
+    exclude_history: bool,
+    retrievable: tf.Tensor | None = None,
+) -> tuple[tf.Tensor, tf.Tensor]:
+    """The k best items of every person, by exact search.
+
+    Args:
+      interests: float [B, K, d].
+      mask: bool [B, K], active interests.
+      item_embeddings: float [N + 1, d]; row 0 is padding.
+      history: int [B, H]; 0 is padding.
+      k: Number of items; cut to N.
+      exclude_history: Take the history out of the candidates.
+      retrievable: bool [N + 1]; False rows are no candidates. All are by default.
+
+    Returns:
+      items int32 [B, min(k, N)] in descending order of score, and their scores.
+      Where fewer than k candidates are left, items are 0 and scores -inf.
+    """
+    history = _as_int32(history)
+    num_users, num_rows = tf.shape(interests)[0], tf.shape(item_embeddings)[0]
+    k = tf.minimum(k, num_rows - 1)
+    block = _users_per_block(num_rows * tf.shape(interests)[1])
+    num_blocks = (num_users + block - 1) // block
+    all_items = tf.TensorArray(tf.int32, num_blocks, infer_shape=False, element_shape=[None, None])
+    all_scores = tf.TensorArray(
+        tf.float32, num_blocks, infer_shape=False, element_shape=[None, None]
+    )
+    for i in tf.range(num_blocks):
+        users = slice(i * block, (i + 1) * block)
+        scores = _candidate_scores(
+            interests[users],
+            mask[users],
+            item_embeddings,
+            history[users],
+            exclude_history,
+            retrievable,
+        )
+        best = tf.math.top_k(scores, k)
+        all_items = all_items.write(i, tf.where(best.values > -math.inf, best.indices, 0))
+        all_scores = all_scores.write(i, best.values)
+    shape = [num_users, k]
+    return tf.reshape(all_items.concat(), shape), tf.reshape(all_scores.concat(), shape)
+
+
+def metrics_from_ranks(ranks: np.ndarray, cutoffs: tuple[int, ...]) -> dict[str, float]:
+    """Recall, HitRate and NDCG at every cut-off, averaged over people.
+
+    Recall is the share of a person's targets found; NDCG divides by the ideal
+    DCG over ``min(k, targets)``. People without targets are left out.
+
+    Args:
+      ranks: int [B, M] from `target_ranks`.
+      cutoffs: Values of k.
+
+    Returns:
+      ``recall@k``, ``hit_rate@k`` and ``ndcg@k`` for each k, and ``users``.
+
+    Raises:
+      ValueError: if nobody has a target.
+    """
+    num_targets = (ranks > 0).sum(axis=1)  # [B]
+    ranks, num_targets = ranks[num_targets > 0], num_targets[num_targets > 0]
+    if not len(ranks):
+        raise ValueError("No person has a target; metrics are not defined.")
+    result: dict[str, float] = {}
+    for k in cutoffs:
+        found = (ranks > 0) & (ranks <= k)
+        hits = found.sum(axis=1)
+        gains = np.where(found, 1.0 / np.log2(np.maximum(ranks, 1) + 1.0), 0.0)
+        ideal = np.cumsum(1.0 / np.log2(np.arange(k) + 2.0))
+        result[f"recall@{k}"] = float(np.mean(hits / num_targets))
+        result[f"hit_rate@{k}"] = float(np.mean(hits > 0))
+        result[f"ndcg@{k}"] = float(
+            np.mean(gains.sum(axis=1) / ideal[np.minimum(k, num_targets) - 1])
+        )
+    result["users"] = float(len(ranks))
+    return result

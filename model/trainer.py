@@ -1,0 +1,149 @@
+"""The Trainer's ``run_fn``: transformed examples in, exported model out."""
+
+import dataclasses
+import datetime
+import json
+import logging
+import os
+from typing import Any, Protocol
+
+import tensorflow as tf
+import tensorflow_transform as tft
+
+from model import features, transformed_data
+from model.config import ModelConfig, TrainingConfig
+from model.config_types import config_dataclass, from_dict
+from model.export import ExportedMind
+from model.mind import MindModel
+from model.preprocessing import PreprocessingConfig
+from model.training import Progress, ValidationData, fit
+
+TRAINING_REPORT = "training_report.json"
+
+_progress_log = logging.getLogger("mind.progress")
+
+
+@config_dataclass
+class TrainerConfig:
+    """Everything ``run_fn`` needs; travels as the Trainer's ``custom_config``.
+
+    Attributes:
+      model: The network.
+      training: Loss, optimiser, schedule.
+      preprocessing: What Transform was given.
+      checkpoint_dir: Where an interrupted training is resumed from.
+      num_recommended: Items in the ``recommended`` output of ``evaluate``.
+      exclude_history: Whether those leave the history out.
+      source_digest: Digest of the code, so that edited code misses the cache.
+    """
+
+    model: ModelConfig
+    training: TrainingConfig
+    preprocessing: PreprocessingConfig
+    checkpoint_dir: str
+    num_recommended: int
+    exclude_history: bool
+    source_digest: str
+
+
+class FnArgs(Protocol):
+    """The part of TFX's ``FnArgs`` that is used."""
+
+    train_files: list[str]
+    eval_files: list[str]
+    transform_output: str
+    serving_model_dir: str
+    model_run_dir: str
+    custom_config: dict[str, Any]
+
+
+def run_fn(fn_args: FnArgs) -> None:
+    """Trains and exports; called by the Trainer component.
+
+    Besides the SavedModel it writes ``training_report.json`` and TensorBoard
+    events into the model run directory.
+    """
+    config = from_dict(TrainerConfig, fn_args.custom_config)
+    transform_output = tft.TFTransformOutput(fn_args.transform_output)
+    item_features = [features.side_feature(n) for n in config.preprocessing.item_features]
+    profile_names = [features.profile_feature(n) for n in config.preprocessing.user_features]
+    train_files = _of_split(fn_args.train_files, features.TRAIN)
+    catalog_files = _of_split(fn_args.train_files, features.CATALOG)
+
+    sequences = transformed_data.read_sequences(train_files, transform_output, profile_names)
+    counts = transformed_data.train_counts(
+        sequences, transform_output.vocabulary_size_by_name(features.ITEM_VOCABULARY)
+    )
+    catalogue, titles = transformed_data.read_catalogue(
+        catalog_files, transform_output, item_features, counts, config.preprocessing.titles
+    )
+    people = transformed_data.read_people(
+        fn_args.eval_files, transform_output, profile_names, config.training.eval_max_users
+    )
+    strategy = _strategy(config.training)
+    with strategy.scope():
+        mind = MindModel(
+            config.model,
+            config.training,
+            catalogue,
+            transformed_data.profile_vocab_sizes(
+                transform_output, config.preprocessing.user_features
+            ),
+        )
+    result = fit(
+        mind,
+        sequences,
+        ValidationData(
+            history=people.history,
+            targets=tf.ragged.constant(people.targets, dtype=tf.int32),
+            profile=people.profile,
+            excluded=people.excluded,
+        ),
+        config.training,
+        config.checkpoint_dir,
+        log_dir=fn_args.model_run_dir,
+        on_progress=_log_progress,
+    )
+    report = os.path.join(fn_args.model_run_dir, TRAINING_REPORT)
+    tf.io.gfile.makedirs(fn_args.model_run_dir)
+    with tf.io.gfile.GFile(report, "w") as file:
+        file.write(json.dumps(dataclasses.asdict(result), indent=1))
+    ExportedMind(
+        mind,
+        transform_output,
+        catalogue,
+        titles,
+        profile_names,
+        config.num_recommended,
+        config.exclude_history,
+    ).save(fn_args.serving_model_dir)
+    # Resuming is for an interrupted run; this one is complete.
+    if tf.io.gfile.exists(config.checkpoint_dir):
+        tf.io.gfile.rmtree(config.checkpoint_dir)
+
+
+def _of_split(patterns: list[str], split: str) -> list[str]:
+    chosen = [p for p in patterns if f"{os.sep}Split-{split}{os.sep}" in p]
+    if not chosen:
+        raise ValueError(f"expected transformed examples of split {split!r}, received {patterns}")
+    return chosen
+
+
+def _strategy(config: TrainingConfig) -> tf.distribute.Strategy:
+    if config.distribution == "mirrored":
+        return tf.distribute.MirroredStrategy()
+    if config.distribution == "multi_worker_mirrored":
+        return tf.distribute.MultiWorkerMirroredStrategy()
+    return tf.distribute.get_strategy()
+
+
+def _log_progress(progress: Progress) -> None:
+    parts = [
+        f"step {progress.step:,}/{progress.max_steps:,}",
+        f"{progress.examples_per_second:,.0f} examples/s",
+        f"loss {progress.loss:.3f}",
+    ]
+    if progress.validation_recall is not None:
+        parts.append(f"validation recall {progress.validation_recall:.4f}")
+    parts.append(f"at most {datetime.timedelta(seconds=round(progress.seconds_left))} left")
+    _progress_log.info(", ".join(parts))

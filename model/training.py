@@ -1,0 +1,414 @@
+"""The training loop: graph-side steps, early stopping, resumable checkpoints."""
+
+import dataclasses
+import json
+import math
+import os
+import time
+from collections.abc import Callable, Mapping
+from typing import Any
+
+import numpy as np
+import tensorflow as tf
+
+from model import ranking
+from model.config import TrainingConfig
+from model.config_types import to_json
+from model.input_pipeline import training_batches
+from model.mind import MindModel, interest_statistics
+from model.optimizer import LazyAdam
+
+# Steps that run inside one call of a graph: one host round trip for all of them.
+_STEPS_PER_CALL = 50
+_VALIDATION_BATCH = 1024
+_CHECKPOINTS_KEPT = 2
+
+
+@dataclasses.dataclass(frozen=True)
+class ValidationData:
+    """People whose next items are known.
+
+    Attributes:
+      history: int [U, T], oldest first, zeros at the end.
+      targets: int [U, M] padded with -1, or ragged [U, None]; 0 is an unknown
+        item.
+      profile: int [U] per profile feature.
+      excluded: int [U, H], items to leave out of the candidates, zero padded;
+        the history if not given.
+    """
+
+    history: np.ndarray
+    targets: np.ndarray | tf.RaggedTensor
+    profile: Mapping[str, np.ndarray] = dataclasses.field(default_factory=dict)
+    excluded: np.ndarray | None = None
+
+    def padded_targets(self) -> np.ndarray:
+        """Targets as int32 [U, M], padded with -1."""
+        targets = self.targets
+        if isinstance(targets, tf.RaggedTensor):
+            targets = targets.to_tensor(default_value=-1).numpy()
+        return np.asarray(targets, np.int32)
+
+    def head(self, users: int) -> "ValidationData":
+        """The first ``users`` people."""
+        return ValidationData(
+            history=np.asarray(self.history)[:users],
+            targets=self.padded_targets()[:users],
+            profile={name: np.asarray(values)[:users] for name, values in self.profile.items()},
+            excluded=None if self.excluded is None else np.asarray(self.excluded)[:users],
+        )
+
+
+@dataclasses.dataclass(frozen=True)
+class Progress:
+    """State of a running training, for a progress line.
+
+    Attributes:
+      step: Steps done.
+      max_steps: Steps at most.
+      examples_per_second: Over the last call.
+      loss: Mean over the last call.
+      validation_recall: Of the last validation pass; None before the first.
+      best_recall: Of the best pass; None before the first.
+      seconds_left: Until ``max_steps`` or ``max_seconds``; early stopping may
+        end the training sooner.
+    """
+
+    step: int
+    max_steps: int
+    examples_per_second: float
+    loss: float
+    validation_recall: float | None
+    best_recall: float | None
+    seconds_left: float
+
+
+@dataclasses.dataclass(frozen=True)
+class TrainingResult:
+    """What a training did. The model holds the best weights.
+
+    Attributes:
+      steps: Steps done.
+      best_step: Step of the best validation pass.
+      best_recall: Its Recall@N.
+      stopped_by: ``patience``, ``max_steps`` or ``max_seconds``.
+      seconds: Training and validation time, including that before a resume.
+      examples_per_second: Training steps only.
+      history: One entry per validation pass: step, loss, seconds, recall,
+        active_interests, interest_cosine.
+    """
+
+    steps: int
+    best_step: int
+    best_recall: float
+    stopped_by: str
+    seconds: float
+    examples_per_second: float
+    history: list[dict[str, float]]
+
+
+@dataclasses.dataclass
+class _State:
+    """What a resumed training must know beside the weights; saved as JSON."""
+
+    best_step: int = 0
+    best_recall: float = -1.0
+    passes_without_gain: int = 0
+    seconds: float = 0.0
+    step_seconds: float = 0.0
+    loss_sum: float = 0.0
+    loss_steps: int = 0
+    history: list[dict[str, float]] = dataclasses.field(default_factory=list)
+
+
+def evaluate(
+    model: MindModel, data: ValidationData, cutoffs: tuple[int, ...], exclude_history: bool
+) -> dict[str, float]:
+    """Exact full-ranking metrics and interest statistics.
+
+    Returns:
+      The keys of `ranking.metrics_from_ranks` and of `interest_statistics`.
+    """
+    interests, mask = predict_interests(model, data.history, data.profile)
+    ranks = ranking.target_ranks(
+        interests,
+        mask,
+        model.item_embeddings(),
+        tf.constant(data.history if data.excluded is None else data.excluded, tf.int32),
+        tf.constant(data.padded_targets()),
+        exclude_history,
+    )
+    statistics = {k: float(v) for k, v in interest_statistics(interests, mask).items()}
+    return {**ranking.metrics_from_ranks(ranks.numpy(), cutoffs), **statistics}
+
+
+def predict_interests(
+    model: MindModel, history: np.ndarray, profile: Mapping[str, np.ndarray]
+) -> tuple[tf.Tensor, tf.Tensor]:
+    """Interests [U, K, d] and mask [U, K] of any number of people, in batches."""
+    forward = tf.function(model.user_interests, reduce_retracing=True)
+    interests, masks = [], []
+    for start in range(0, len(history), _VALIDATION_BATCH):
+        part = slice(start, start + _VALIDATION_BATCH)
+        features = {n: tf.constant(profile[n][part], tf.int32) for n in model.profile_features}
+        vectors, mask = forward(tf.constant(history[part], tf.int32), features)
+        interests.append(vectors)
+        masks.append(mask)
+    return tf.concat(interests, axis=0), tf.concat(masks, axis=0)
+
+
+def fit(
+    model: MindModel,
+    train_sequences: tf.data.Dataset,
+    validation: ValidationData,
+    training_config: TrainingConfig,
+    checkpoint_dir: str,
+    log_dir: str | None = None,
+    on_progress: Callable[[Progress], None] | None = None,
+) -> TrainingResult:
+    """Trains until Recall@N on ``validation`` stops rising; keeps the best weights.
+
+    Interrupted at any moment, even killed, a second call with the same arguments
+    goes on from the last checkpoint and ends with the weights of an
+    uninterrupted run: optimizer, random draws and position in the data are
+    restored.
+
+    Args:
+      model: Made under the scope of its ``tf.distribute`` strategy, if any.
+      train_sequences: See `input_pipeline.training_batches`.
+      validation: Only the first ``eval_max_users`` people are used.
+      training_config: Schedule, optimiser and early stopping.
+      checkpoint_dir: Where checkpoints go; its parent must be shared by workers.
+      log_dir: TensorBoard events, if given.
+      on_progress: Called after every block of steps.
+
+    Raises:
+      ValueError: if ``checkpoint_dir`` holds the training of another
+        configuration.
+      FloatingPointError: if the loss is not finite.
+    """
+    return _Trainer(model, validation, training_config, checkpoint_dir, log_dir).run(
+        train_sequences, on_progress
+    )
+
+
+class _Trainer:
+    """One call of `fit`."""
+
+    def __init__(
+        self,
+        model: MindModel,
+        validation: ValidationData,
+        config: TrainingConfig,
+        checkpoint_dir: str,
+        log_dir: str | None,
+    ):
+        self._model = model
+        self._config = config
+        self._validation = validation.head(config.eval_max_users)
+        self._strategy = model.distribute_strategy
+        with self._strategy.scope():
+            self._optimizer = LazyAdam(config.learning_rate, jit_compile=False)
+            self._optimizer.build(model.trainable_variables)
+        self._writer = tf.summary.create_file_writer(log_dir) if log_dir else None
+        self._state = _State()
+        self._saved_state = tf.Variable("", dtype=tf.string)
+        self._claim_directory(checkpoint_dir)
+        self._manager = self._checkpoints(
+            checkpoint_dir,
+            "latest",
+            model=model,
+            optimizer=self._optimizer,
+            state=self._saved_state,
+        )
+        self._best = self._checkpoints(checkpoint_dir, "best", model=model)
+
+    @property
+    def _step(self) -> int:
+        return int(self._optimizer.iterations)
+
+    def _claim_directory(self, path: str) -> None:
+        """Writes the configuration beside the checkpoints, or compares it."""
+        wanted = f"{to_json(self._model.model_config)}\n{to_json(self._config)}\n"
+        config_file = os.path.join(path, "config.json")
+        if not tf.io.gfile.exists(config_file):
+            tf.io.gfile.makedirs(path)
+            with tf.io.gfile.GFile(config_file, "w") as file:
+                file.write(wanted)
+            return
+        with tf.io.gfile.GFile(config_file) as file:
+            found = file.read()
+        if found != wanted:
+            raise ValueError(
+                f"{path} holds checkpoints of another configuration.\nexpected: {wanted}"
+                f"found: {found}Delete the directory or choose another one."
+            )
+
+    def _checkpoints(self, path: str, name: str, **objects: Any) -> tf.train.CheckpointManager:
+        # All workers must take part in saving; only the chief's files are read.
+        directory = os.path.join(path, name)
+        kept = _CHECKPOINTS_KEPT if name == "latest" else 1
+        checkpoint = tf.train.Checkpoint(**objects)
+        return tf.train.CheckpointManager(checkpoint, directory, max_to_keep=kept)
+
+    def run(
+        self, train_sequences: tf.data.Dataset, on_progress: Callable[[Progress], None] | None
+    ) -> TrainingResult:
+        self._restore()
+        config = self._config
+        batches = training_batches(
+            train_sequences,
+            self._model.model_config.history_length,
+            config.batch_size,
+            config.seed,
+            config.targets_per_sequence,
+            start_step=self._step,
+        )
+        iterator = iter(self._strategy.experimental_distribute_dataset(batches))
+        run_steps = self._make_run_steps()
+        while (stopped_by := self._stop_reason()) is None:
+            started = time.monotonic()
+            count = self._steps_to_boundary()
+            loss = float(run_steps(iterator, tf.constant(count)))
+            seconds = time.monotonic() - started
+            self._after_steps(count, loss, seconds)
+            self._state.seconds += time.monotonic() - started
+            if self._step % config.checkpoint_every_steps == 0:
+                self._save()
+            if on_progress:
+                on_progress(self._progress(count, loss, seconds))
+        if self._step % config.checkpoint_every_steps:
+            self._save()
+        self._best.checkpoint.restore(self._best.latest_checkpoint).expect_partial()
+        state = self._state
+        return TrainingResult(
+            steps=self._step,
+            best_step=state.best_step,
+            best_recall=state.best_recall,
+            stopped_by=stopped_by,
+            seconds=state.seconds,
+            examples_per_second=self._step * config.batch_size / max(state.step_seconds, 1e-9),
+            history=state.history,
+        )
+
+    def _restore(self) -> None:
+        if latest := self._manager.latest_checkpoint:
+            self._manager.checkpoint.restore(latest).assert_existing_objects_matched()
+            self._state = _State(**json.loads(self._saved_state.numpy()))
+
+    def _save(self) -> None:
+        self._saved_state.assign(json.dumps(dataclasses.asdict(self._state)))
+        self._manager.save(checkpoint_number=self._step)
+
+    def _make_run_steps(self) -> Callable[..., tf.Tensor]:
+        model, optimizer, strategy = self._model, self._optimizer, self._strategy
+        replicas = strategy.num_replicas_in_sync
+        variables = model.trainable_variables
+
+        @tf.function(jit_compile=self._config.jit_compile or None)
+        def gradients_of(batch: Mapping[str, Any]) -> tuple[tf.Tensor, list[Any]]:
+            with tf.GradientTape() as tape:
+                # Replicas sum their gradients, so each holds its share of the mean.
+                loss = model.compute_loss(batch, training=True) / replicas
+            return loss, tape.gradient(loss, variables)
+
+        def step(batch: Mapping[str, Any]) -> tf.Tensor:
+            loss, gradients = gradients_of(batch)
+            used = [(g, v) for g, v in zip(gradients, variables, strict=True) if g is not None]
+            optimizer.apply_gradients(used)
+            return loss
+
+        @tf.function
+        def run_steps(iterator: Any, count: tf.Tensor) -> tf.Tensor:
+            total = tf.constant(0.0)
+            for _ in tf.range(count):
+                losses = strategy.run(step, args=(next(iterator),))
+                total += strategy.reduce(tf.distribute.ReduceOp.SUM, losses, axis=None)
+            return total / tf.cast(count, tf.float32)
+
+        return run_steps
+
+    def _steps_to_boundary(self) -> int:
+        """Steps until something is to be done on the host."""
+        config, step = self._config, self._step
+        periods = (config.eval_every_steps, config.checkpoint_every_steps)
+        return min(
+            _STEPS_PER_CALL, config.max_steps - step, *(every - step % every for every in periods)
+        )
+
+    def _after_steps(self, count: int, loss: float, seconds: float) -> None:
+        if not math.isfinite(loss):
+            raise FloatingPointError(
+                f"The loss is {loss} at step {self._step}; expected a finite number. Lower "
+                f"learning_rate ({self._config.learning_rate}) or raise temperature "
+                f"({self._config.temperature})."
+            )
+        state = self._state
+        state.step_seconds += seconds
+        state.loss_sum += loss * count
+        state.loss_steps += count
+        self._write_summary({"loss": loss, "examples_per_second": self._rate(count, seconds)})
+        is_last = self._step >= self._config.max_steps or self._out_of_time(seconds)
+        if self._step % self._config.eval_every_steps == 0 or is_last:
+            self._validate()
+
+    def _validate(self) -> None:
+        config, state = self._config, self._state
+        cutoff = config.eval_cutoff
+        metrics = evaluate(self._model, self._validation, (cutoff,), config.eval_exclude_history)
+        recall = metrics[f"recall@{cutoff}"]
+        state.history.append(
+            {
+                "step": self._step,
+                "loss": state.loss_sum / max(state.loss_steps, 1),
+                "seconds": state.seconds,
+                "recall": recall,
+                "active_interests": metrics["active_interests"],
+                "interest_cosine": metrics["interest_cosine"],
+            }
+        )
+        state.loss_sum, state.loss_steps = 0.0, 0
+        self._write_summary({f"validation/{name}": value for name, value in metrics.items()})
+        if recall > state.best_recall:
+            state.best_recall, state.best_step = recall, self._step
+            state.passes_without_gain = 0
+            self._best.save(checkpoint_number=self._step)
+        else:
+            state.passes_without_gain += 1
+
+    def _write_summary(self, scalars: Mapping[str, float]) -> None:
+        if self._writer:
+            with self._writer.as_default(step=self._step):
+                for name, value in scalars.items():
+                    tf.summary.scalar(name, value)
+
+    def _out_of_time(self, seconds: float = 0.0) -> bool:
+        limit = self._config.max_seconds
+        return bool(limit) and self._state.seconds + seconds >= limit
+
+    def _stop_reason(self) -> str | None:
+        if self._state.passes_without_gain >= self._config.early_stopping_patience:
+            return "patience"
+        if self._step >= self._config.max_steps:
+            return "max_steps"
+        # Without a validation pass there are no best weights to keep.
+        return "max_seconds" if self._out_of_time() and self._state.history else None
+
+    def _rate(self, count: int, seconds: float) -> float:
+        return count * self._config.batch_size / max(seconds, 1e-9)
+
+    def _progress(self, count: int, loss: float, seconds: float) -> Progress:
+        config, state = self._config, self._state
+        seconds_left = (config.max_steps - self._step) * state.seconds / self._step
+        if config.max_seconds:
+            seconds_left = min(seconds_left, max(config.max_seconds - state.seconds, 0.0))
+        history = state.history
+        return Progress(
+            step=self._step,
+            max_steps=config.max_steps,
+            examples_per_second=self._rate(count, seconds),
+            loss=loss,
+            validation_recall=history[-1]["recall"] if history else None,
+            best_recall=state.best_recall if history else None,
+            seconds_left=seconds_left,
+        )

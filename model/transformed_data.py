@@ -1,0 +1,189 @@
+"""Reads Transform's output: sequences, held-out people and the catalogue."""
+
+from collections.abc import Sequence
+from typing import Any, NamedTuple
+
+import numpy as np
+import tensorflow as tf
+import tensorflow_transform as tft
+
+from model import features
+from model.catalogue import Catalogue
+
+_BATCH = 4096
+
+
+class HeldOutPeople(NamedTuple):
+    """People of the eval split.
+
+    Attributes:
+      history: int32 [U, T], newest last, zero padded at the end.
+      targets: Item indices per person; 0 is an unknown item.
+      excluded: int32 [U, H], every known item before the targets, also those
+        older than the model reads; zero padded.
+      profile: int32 [U] by profile feature name.
+    """
+
+    history: np.ndarray
+    targets: list[np.ndarray]
+    excluded: np.ndarray
+    profile: dict[str, np.ndarray]
+
+
+def read_rows(
+    patterns: Sequence[str], transform_output: tft.TFTransformOutput, names: Sequence[str]
+) -> tf.data.Dataset:
+    """Batches of parsed transformed rows; variable-length features are ragged.
+
+    Args:
+      patterns: File patterns of gzipped TFRecords.
+      transform_output: Output of the Transform step.
+      names: Features to parse.
+    """
+    spec = transform_output.transformed_feature_spec()
+    parse = {
+        name: tf.io.RaggedFeature(spec[name].dtype)
+        if isinstance(spec[name], tf.io.VarLenFeature)
+        else spec[name]
+        for name in names
+    }
+    files = sorted(path for pattern in patterns for path in tf.io.gfile.glob(pattern))
+    if not files:
+        raise FileNotFoundError(f"expected transformed examples at {list(patterns)}, found none")
+    return (
+        tf.data.TFRecordDataset(files, compression_type="GZIP")
+        .batch(_BATCH)
+        .map(lambda rows: tf.io.parse_example(rows, parse), num_parallel_calls=2)
+    )
+
+
+def read_sequences(
+    patterns: Sequence[str],
+    transform_output: tft.TFTransformOutput,
+    profile_names: Sequence[str],
+) -> tf.data.Dataset:
+    """Train sequences as ``model.training.fit`` takes them."""
+
+    def select(row: dict[str, Any]) -> dict[str, Any]:
+        return {
+            features.SEQUENCE: tf.cast(row[features.SEQUENCE], tf.int32),
+            features.NUM_CONTEXT: tf.cast(row[features.NUM_CONTEXT][:, 0], tf.int32),
+            "profile": {name: tf.cast(row[name][:, 0], tf.int32) for name in profile_names},
+        }
+
+    names = [features.SEQUENCE, features.NUM_CONTEXT, *profile_names]
+    return read_rows(patterns, transform_output, names).map(select)
+
+
+def read_people(
+    patterns: Sequence[str],
+    transform_output: tft.TFTransformOutput,
+    profile_names: Sequence[str],
+    max_people: int,
+) -> HeldOutPeople:
+    """The first ``max_people`` of a split with held-out items."""
+    history: list[np.ndarray] = []
+    targets: list[np.ndarray] = []
+    excluded: list[np.ndarray] = []
+    profile: dict[str, list[np.ndarray]] = {name: [] for name in profile_names}
+    names = [features.SEQUENCE, features.HISTORY, features.TARGETS, *profile_names]
+    for rows in read_rows(patterns, transform_output, names):
+        history.append(rows[features.HISTORY].numpy())
+        new_targets = [np.asarray(row, np.int32) for row in rows[features.TARGETS].to_list()]
+        targets += new_targets
+        for items, held_out in zip(rows[features.SEQUENCE].to_list(), new_targets):
+            known = int(np.count_nonzero(held_out))
+            excluded.append(np.asarray(items[: len(items) - known], np.int32))
+        for name in profile_names:
+            profile[name].append(rows[name].numpy()[:, 0])
+        if len(targets) >= max_people:
+            break
+    return HeldOutPeople(
+        history=np.concatenate(history).astype(np.int32)[:max_people],
+        targets=targets[:max_people],
+        excluded=_padded(excluded[:max_people]),
+        profile={
+            name: np.concatenate(values).astype(np.int32)[:max_people]
+            for name, values in profile.items()
+        },
+    )
+
+
+def _padded(rows: list[np.ndarray]) -> np.ndarray:
+    table = np.zeros((len(rows), max((len(row) for row in rows), default=1)), np.int32)
+    for index, row in enumerate(rows):
+        table[index, : len(row)] = row
+    return table
+
+
+def train_counts(sequences: tf.data.Dataset, num_items: int) -> np.ndarray:
+    """Train events per item index, int64 [N + 1]; the context of a chunk is not counted again."""
+    counts = np.zeros(num_items + 1, np.int64)
+    for rows in sequences:
+        sequence = rows[features.SEQUENCE]
+        position = tf.ragged.range(sequence.row_lengths())
+        new = position >= tf.cast(rows[features.NUM_CONTEXT], position.dtype)[:, tf.newaxis]
+        values = tf.ragged.boolean_mask(sequence, new).values.numpy()
+        counts += np.bincount(values, minlength=num_items + 1)
+    return counts
+
+
+def read_catalogue(
+    patterns: Sequence[str],
+    transform_output: tft.TFTransformOutput,
+    item_features: Sequence[str],
+    counts: np.ndarray,
+    with_titles: bool,
+) -> tuple[Catalogue, list[bytes]]:
+    """The catalogue and each item's title.
+
+    Args:
+      patterns: File patterns of the catalogue split.
+      transform_output: Output of the Transform step.
+      item_features: Transformed names of the side features.
+      counts: ``train_counts``.
+      with_titles: Whether rows carry titles.
+
+    Returns:
+      The catalogue, and titles [N] ("" where there is none).
+    """
+    num_items = len(counts) - 1
+    titles = [b""] * num_items
+    values: dict[str, dict[int, list[int]]] = {name: {} for name in item_features}
+    names = [features.ITEM_INDEX, *item_features, *([features.TITLE] if with_titles else [])]
+    for rows in read_rows(patterns, transform_output, names):
+        index = rows[features.ITEM_INDEX].numpy()[:, 0]
+        for name in item_features:
+            values[name].update(zip(index.tolist(), rows[name].to_list()))
+        if with_titles:
+            for item, title in zip(index, rows[features.TITLE].to_list()):
+                titles[item - 1] = title[0] if title else b""
+    tables, sizes = {}, {}
+    for name, by_item in values.items():
+        width = max(1, max((len(v) for v in by_item.values()), default=1))
+        table = np.zeros((num_items + 1, width), np.int32)
+        for item, indices in by_item.items():
+            table[item, : len(indices)] = indices
+        tables[name] = table
+        sizes[name] = int(table.max()) + 1
+    catalogue = Catalogue(train_counts=counts, side_features=tables, side_vocab_sizes=sizes)
+    return catalogue, titles
+
+
+def profile_vocab_sizes(
+    transform_output: tft.TFTransformOutput, user_features: dict[str, Any]
+) -> dict[str, int]:
+    """Largest index + 1 of each profile feature, by transformed name.
+
+    Args:
+      transform_output: Output of the Transform step.
+      user_features: ``FeaturePreprocessing`` by name.
+    """
+    sizes = {}
+    for name, feature in user_features.items():
+        key = features.profile_feature(name)
+        if feature.kind == "numeric":
+            sizes[key] = feature.num_buckets + 1
+        else:
+            sizes[key] = transform_output.vocabulary_size_by_name(key) + 1
+    return sizes

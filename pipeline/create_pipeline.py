@@ -1,0 +1,234 @@
+"""The one definition of the DAG; wiring only, the same for every target."""
+
+import dataclasses
+from typing import NamedTuple
+
+from tfx import v1 as tfx
+from tfx.dsl.components.base.base_node import BaseNode
+
+from components.anomaly_gate.component import AnomalyGate
+from components.baseline.component import BaselineBuilder
+from components.evaluator.component import RetrievalEvaluator
+from components.example_gen.component import InteractionExampleGen
+from components.index_builder.component import IndexBuilder
+from components.index_validator.component import IndexValidator
+from components.last_pushed.component import LastPushedModel
+from components.pusher.component import AtomicPusher
+from model import features
+from model.config_types import to_dict, to_json
+from model.preprocessing import FeaturePreprocessing, PreprocessingConfig
+from model.trainer import TrainerConfig
+from pipeline import eval_config
+from pipeline.config import RunConfig
+from pipeline.source_digest import source_digest
+from pipeline.target import RunTarget
+
+# Code that runs inside each component, for its cache key.
+_MODEL_CODE = ("model",)
+_EXAMPLE_GEN_CODE = ("components/example_gen", "model/features.py")
+_TRANSFORM_CODE = ("model/preprocessing.py", "model/features.py")
+_BASELINE_CODE = (
+    "components/baseline",
+    "model/evaluation.py",
+    "model/evaluation_outputs.py",
+    "model/transformed_data.py",
+    "model/features.py",
+)
+_METRICS_CODE = ("components/evaluator", "model/evaluation_outputs.py")
+_INDEX_CODE = ("components/index_builder",)
+_INDEX_VALIDATOR_CODE = ("components/index_validator", "components/index_builder")
+
+
+class _DataSteps(NamedTuple):
+    example_gen: InteractionExampleGen
+    statistics_gen: tfx.components.StatisticsGen
+    schema_gen: BaseNode
+
+
+def _data_steps(config: RunConfig, target: RunTarget) -> _DataSteps:
+    example_gen = InteractionExampleGen(
+        data_config=config.data,
+        history_length=config.model.history_length,
+        span=target.span,
+        input_fingerprint=target.input_fingerprint,
+        bad_rows_dir=target.bad_rows_dir,
+        source_digest=source_digest(*_EXAMPLE_GEN_CODE),
+    ).with_id("example-gen")
+    statistics_gen = tfx.components.StatisticsGen(
+        examples=example_gen.outputs["examples"]
+    ).with_id("statistics-gen")
+    if config.schema:
+        schema_gen = tfx.components.ImportSchemaGen(schema_file=config.schema)
+    else:
+        schema_gen = tfx.components.SchemaGen(
+            statistics=statistics_gen.outputs["statistics"], infer_feature_shape=False
+        )
+    return _DataSteps(example_gen, statistics_gen, schema_gen.with_id("schema"))
+
+
+def create_schema_pipeline(config: RunConfig, target: RunTarget) -> tfx.dsl.Pipeline:
+    """The first steps only, which infer a schema to be curated."""
+    inferring = dataclasses.replace(config, schema="")
+    return _pipeline(config, target, list(_data_steps(inferring, target)))
+
+
+def create_pipeline(config: RunConfig, target: RunTarget) -> tfx.dsl.Pipeline:
+    """Wires the components.
+
+    Args:
+      config: What the user asked for.
+      target: Where it runs: roots, destinations, Beam arguments.
+    """
+    example_gen, statistics_gen, schema_gen = _data_steps(config, target)
+    examples = example_gen.outputs["examples"]
+    schema = schema_gen.outputs["schema"]
+    # Catalogue rows have features of their own; ExampleGen checks them.
+    example_validator = tfx.components.ExampleValidator(
+        statistics=statistics_gen.outputs["statistics"],
+        schema=schema,
+        exclude_splits=[features.CATALOG],
+    ).with_id("example-validator")
+    anomaly_gate = AnomalyGate(anomalies=example_validator.outputs["anomalies"]).with_id(
+        "anomaly-gate"
+    )
+
+    preprocessing = preprocessing_config(config)
+    transform = tfx.components.Transform(
+        examples=examples,
+        schema=schema,
+        preprocessing_fn="model.preprocessing.preprocessing_fn",
+        splits_config=tfx.proto.SplitsConfig(
+            analyze=[features.TRAIN, features.CATALOG], transform=list(features.SPLITS)
+        ),
+        custom_config={
+            "preprocessing": to_dict(preprocessing),
+            "source_digest": source_digest(*_TRANSFORM_CODE),
+        },
+        disable_statistics=True,
+    ).with_id("transform")
+    transform.add_upstream_node(anomaly_gate)
+    transformed = transform.outputs["transformed_examples"]
+    transform_graph = transform.outputs["transform_graph"]
+
+    trainer = tfx.components.Trainer(
+        examples=transformed,
+        transform_graph=transform_graph,
+        schema=schema,
+        run_fn="model.trainer.run_fn",
+        train_args=tfx.proto.TrainArgs(splits=[features.TRAIN, features.CATALOG]),
+        eval_args=tfx.proto.EvalArgs(splits=[features.EVAL]),
+        custom_config=to_dict(
+            TrainerConfig(
+                model=config.model,
+                training=config.training,
+                preprocessing=preprocessing,
+                checkpoint_dir=target.checkpoint_dir,
+                num_recommended=max(config.evaluation.cutoffs),
+                exclude_history=config.evaluation.exclude_history,
+                source_digest=source_digest(*_MODEL_CODE),
+            )
+        ),
+    ).with_id("trainer")
+
+    baselines = BaselineBuilder(
+        transformed_examples=transformed,
+        transform_graph=transform_graph,
+        source_digest=source_digest(*_BASELINE_CODE),
+    ).with_id("baseline-builder")
+    last_pushed = LastPushedModel(
+        fallback_model=baselines.outputs["popularity_model"],
+        push_destination=target.push_destination,
+        version=target.baseline_version,
+        run_key=target.run_key,
+    ).with_id("last-pushed")
+    evaluator = RetrievalEvaluator(
+        examples=examples,
+        model=trainer.outputs["model"],
+        baseline_model=last_pushed.outputs["model"],
+        eval_config=eval_config.model_eval_config(config.evaluation),
+        split=features.TEST,
+        source_digest=source_digest(*_METRICS_CODE),
+    ).with_id("evaluator")
+
+    index_builder = IndexBuilder(
+        model=trainer.outputs["model"],
+        examples=examples,
+        index_config=to_json(config.index),
+        manifest=target.manifest(config),
+        source_digest=source_digest(*_INDEX_CODE),
+    ).with_id("index-builder")
+    bundle = index_builder.outputs["model"]
+    index_validator = IndexValidator(
+        model=bundle,
+        examples=examples,
+        index_config=to_json(config.index),
+        source_digest=source_digest(*_INDEX_VALIDATOR_CODE),
+    ).with_id("index-validator")
+    pusher = AtomicPusher(
+        model=bundle,
+        model_blessing=evaluator.outputs["blessing"],
+        infra_blessing=index_validator.outputs["blessing"],
+        push_destination=tfx.proto.PushDestination(
+            filesystem=tfx.proto.PushDestination.Filesystem(
+                base_directory=target.push_destination
+            )
+        ),
+    ).with_id("pusher")
+
+    nodes: list[BaseNode] = [
+        example_gen,
+        statistics_gen,
+        schema_gen,
+        example_validator,
+        anomaly_gate,
+        transform,
+        baselines,
+        trainer,
+        last_pushed,
+        evaluator,
+        index_builder,
+        index_validator,
+        pusher,
+    ]
+    if config.evaluation.item_knn:
+        nodes.append(
+            RetrievalEvaluator(
+                examples=examples,
+                model=baselines.outputs["item_knn_model"],
+                eval_config=eval_config.baseline_eval_config(config.evaluation),
+                split=features.TEST,
+                source_digest=source_digest(*_METRICS_CODE),
+            ).with_id("item-knn-evaluator")
+        )
+    return _pipeline(config, target, nodes)
+
+
+def _pipeline(config: RunConfig, target: RunTarget, nodes: list[BaseNode]) -> tfx.dsl.Pipeline:
+    return tfx.dsl.Pipeline(
+        pipeline_name=config.name,
+        pipeline_root=target.pipeline_root,
+        components=nodes,
+        enable_cache=target.enable_cache,
+        metadata_connection_config=target.metadata_connection_config,
+        beam_pipeline_args=list(target.beam_args),
+    )
+
+
+def preprocessing_config(config: RunConfig) -> PreprocessingConfig:
+    """The part of the data and model configuration that Transform needs."""
+
+    def select(table: object, used: bool) -> dict[str, FeaturePreprocessing]:
+        if table is None or not used:
+            return {}
+        return {
+            name: FeaturePreprocessing(kind=feature.kind, num_buckets=feature.num_buckets)
+            for name, feature in table.features.items()  # type: ignore[attr-defined]
+        }
+
+    items, users = config.data.items, config.data.users
+    return PreprocessingConfig(
+        history_length=config.model.history_length,
+        item_features=select(items, config.model.side_features),
+        user_features=select(users, config.model.profile_features),
+        titles=bool(items and items.title_column),
+    )

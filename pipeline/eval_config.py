@@ -1,0 +1,135 @@
+"""TFMA configuration: metrics, slices and the thresholds of the blessing."""
+
+import json
+from typing import Any
+
+import tensorflow_model_analysis as tfma
+
+from components.evaluator.metrics import CUTOFF_QUANTITIES, metric_name
+from model import evaluation_outputs as outputs
+from model import features
+from pipeline.config import EvaluationConfig
+
+CANDIDATE = "candidate"
+BASELINE = "baseline"
+
+_MODULE = "components.evaluator.metrics"
+_LIFT = "lift_over_popularity"
+
+
+def primary_metric(config: EvaluationConfig) -> str:
+    """Name of the metric that both thresholds look at."""
+    qualifier = "" if config.exclude_history else "history_included"
+    return metric_name(config.primary_metric, config.primary_cutoff, qualifier)
+
+
+def lift_metric(config: EvaluationConfig) -> str:
+    """Name of the candidate's lift over popularity."""
+    return f"{primary_metric(config)}_{_LIFT}"
+
+
+def model_eval_config(config: EvaluationConfig) -> tfma.EvalConfig:
+    """Metrics and thresholds of the trained model against the last pushed one."""
+    metrics = _rank_metrics(config, outputs.RANKS)
+    metrics += _rank_metrics(config, outputs.RANKS_HISTORY_INCLUDED, "history_included")
+    metrics += _rank_metrics(config, outputs.POPULARITY_RANKS, "popularity")
+    metrics += _rank_metrics(
+        config,
+        outputs.POPULARITY_RANKS_HISTORY_INCLUDED,
+        "popularity_history_included",
+    )
+    for bucket, value in outputs.POPULARITY_BUCKETS.items():
+        metrics.append(
+            _metric(
+                "RetrievalMetric",
+                metric_name(config.primary_metric, config.primary_cutoff, bucket),
+                quantity=config.primary_metric,
+                cutoff=config.primary_cutoff,
+                cutoffs=list(config.cutoffs),
+                ranks_key=_primary_ranks(config),
+                popularity=value,
+            )
+        )
+    for cutoff in config.cutoffs:
+        metrics.append(_metric("CoverageMetric", metric_name("coverage", cutoff), cutoff=cutoff))
+    lift = _metric(
+        "RetrievalMetric",
+        lift_metric(config),
+        quantity=config.primary_metric,
+        cutoff=config.primary_cutoff,
+        cutoffs=list(config.cutoffs),
+        ranks_key=_primary_ranks(config),
+        reference_key=outputs.POPULARITY_RANKS
+        if config.exclude_history
+        else outputs.POPULARITY_RANKS_HISTORY_INCLUDED,
+    )
+    lift.threshold.value_threshold.lower_bound.value = config.min_lift_over_popularity
+    metrics.append(lift)
+    for metric in metrics:
+        if json.loads(metric.config)["name"] == primary_metric(config):
+            change = metric.threshold.change_threshold
+            change.direction = tfma.MetricDirection.HIGHER_IS_BETTER
+            change.absolute.value = -config.max_drop_from_pushed
+    return _eval_config(config, metrics, with_baseline=True)
+
+
+def baseline_eval_config(config: EvaluationConfig) -> tfma.EvalConfig:
+    """Metrics of a baseline such as item-kNN; no thresholds, so no blessing."""
+    metrics = _rank_metrics(config, outputs.RANKS)
+    metrics += _rank_metrics(config, outputs.RANKS_HISTORY_INCLUDED, "history_included")
+    return _eval_config(config, metrics, with_baseline=False)
+
+
+def _primary_ranks(config: EvaluationConfig) -> str:
+    return outputs.RANKS if config.exclude_history else outputs.RANKS_HISTORY_INCLUDED
+
+
+def _rank_metrics(
+    config: EvaluationConfig, ranks_key: str, qualifier: str = ""
+) -> list[tfma.MetricConfig]:
+    cutoffs = list(config.cutoffs)
+    metrics = [
+        _metric(
+            "RetrievalMetric",
+            metric_name(quantity, cutoff, qualifier),
+            quantity=quantity,
+            cutoff=cutoff,
+            cutoffs=cutoffs,
+            ranks_key=ranks_key,
+        )
+        for quantity in CUTOFF_QUANTITIES
+        for cutoff in cutoffs
+    ]
+    name = metric_name("mrr", None, qualifier)
+    return [
+        *metrics,
+        _metric("RetrievalMetric", name, quantity="mrr", cutoffs=cutoffs, ranks_key=ranks_key),
+    ]
+
+
+def _metric(class_name: str, name: str, **config: Any) -> tfma.MetricConfig:
+    return tfma.MetricConfig(
+        class_name=class_name, module=_MODULE, config=json.dumps({"name": name, **config})
+    )
+
+
+def _eval_config(
+    config: EvaluationConfig, metrics: list[tfma.MetricConfig], *, with_baseline: bool
+) -> tfma.EvalConfig:
+    models = [tfma.ModelSpec(name=CANDIDATE, signature_name="evaluate")]
+    if with_baseline:
+        models.append(tfma.ModelSpec(name=BASELINE, signature_name="evaluate", is_baseline=True))
+    eval_config = tfma.EvalConfig(
+        model_specs=models,
+        slicing_specs=[
+            tfma.SlicingSpec(),
+            tfma.SlicingSpec(feature_keys=[features.HISTORY_LENGTH_BUCKET]),
+        ],
+        metrics_specs=[tfma.MetricsSpec(metrics=metrics)],
+    )
+    if config.confidence_intervals:
+        eval_config.options.compute_confidence_intervals.value = True
+        eval_config.options.confidence_intervals.method = (
+            tfma.ConfidenceIntervalOptions.POISSON_BOOTSTRAP
+        )
+    return eval_config

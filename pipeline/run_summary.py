@@ -1,0 +1,203 @@
+"""The facts of a run, gathered from its artifacts: ``summary.json``."""
+
+import json
+import math
+import os
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import tensorflow as tf
+import tensorflow_model_analysis as tfma
+from tfx.utils import io_utils
+
+from components.example_gen.report import FILE_NAME as INGEST_REPORT
+from components.index_validator.validation import VALIDATION_FILE
+from model import features
+from model.trainer import TRAINING_REPORT
+from pipeline import eval_config
+from pipeline.config import RunConfig
+from pipeline.run_artifacts import Step
+from pipeline.sample_people import sample_people
+from pipeline.target import RunTarget
+
+OVERALL = "overall"
+
+
+def summarise(
+    config: RunConfig, target: RunTarget, steps: Mapping[str, Step], seconds: float
+) -> dict[str, Any]:
+    """Gathers everything worth telling about a run.
+
+    Parts whose step did not get far enough are None.
+
+    Args:
+      config: The run's configuration.
+      target: Where it ran.
+      steps: Its steps.
+      seconds: Wall time.
+
+    Returns:
+      A JSON-ready dict; see the keys below.
+    """
+    metrics = _metrics(steps)
+    return {
+        "name": config.name,
+        "run_key": target.run_key,
+        "seconds": round(seconds, 1),
+        "steps": [
+            {"id": name, "state": step.state, "seconds": round(step.seconds, 1)}
+            for name, step in steps.items()
+        ],
+        "data": _json_output(steps, "example-gen", "examples", INGEST_REPORT),
+        "training": _json_output(steps, "trainer", "model_run", TRAINING_REPORT),
+        "primary_metric": eval_config.primary_metric(config.evaluation),
+        "metrics": metrics,
+        "blessing": _blessing(config, steps),
+        "index": _json_output(steps, "index-validator", "blessing", VALIDATION_FILE),
+        "manifest": _manifest(steps),
+        "push": _push(steps, target),
+        "sample_people": _samples(config, steps),
+    }
+
+
+def _output(steps: Mapping[str, Step], node: str, key: str) -> str | None:
+    step = steps.get(node)
+    if step is None or step.state == "failed" or key not in step.outputs:
+        return None
+    return step.outputs[key].uri
+
+
+def _json_output(
+    steps: Mapping[str, Step], node: str, key: str, name: str
+) -> dict[str, Any] | None:
+    uri = _output(steps, node, key)
+    return None if uri is None else _read_json(os.path.join(uri, name))
+
+
+def _read_json(path: str) -> dict[str, Any]:
+    with tf.io.gfile.GFile(path) as file:
+        return json.loads(file.read())
+
+
+def _metrics(steps: Mapping[str, Step]) -> dict[str, Any]:
+    """``{ranker: {slice: {metric: {value, low, high}}}}``, low and high at 95 %."""
+    result = {}
+    for node, ranker, model_name in (
+        ("evaluator", "mind", eval_config.CANDIDATE),
+        ("evaluator", "pushed", eval_config.BASELINE),
+        ("item-knn-evaluator", "item_knn", eval_config.CANDIDATE),
+    ):
+        uri = _output(steps, node, "evaluation")
+        if uri is None:
+            continue
+        if ranker == "pushed" and not _has_pushed_baseline(steps):
+            continue
+        loaded = tfma.load_eval_result(uri, model_name=model_name)
+        result[ranker] = {
+            _slice_name(sliced.slice): {
+                name: _bounded(value) for name, value in sliced.metrics[""][""].items()
+            }
+            for sliced in loaded.slicing_metrics
+        }
+    if "mind" in result:
+        result["popularity"] = {
+            name: _popularity_part(values) for name, values in result["mind"].items()
+        }
+    return result
+
+
+def _popularity_part(values: Mapping[str, Any]) -> dict[str, Any]:
+    """Popularity is ranked inside the candidate's signature, on the same people."""
+    return {
+        name.replace("_popularity", "", 1): value
+        for name, value in values.items()
+        if "_popularity" in name and "lift_over" not in name
+    }
+
+
+def _has_pushed_baseline(steps: Mapping[str, Step]) -> bool:
+    step = steps.get("last-pushed")
+    return bool(step and step.outputs["model"].properties.get("pushed_version"))
+
+
+def _slice_name(key: Any) -> str:
+    return ", ".join(f"{name}={value}" for name, value in key) or OVERALL
+
+
+def _bounded(value: Mapping[str, Any]) -> dict[str, float]:
+    if "boundedValue" in value:
+        bounded = value["boundedValue"]
+        numbers = {
+            "value": bounded.get("value", 0.0),
+            "low": bounded.get("lowerBound", 0.0),
+            "high": bounded.get("upperBound", 0.0),
+        }
+    else:
+        numbers = {"value": value.get("doubleValue", 0.0)}
+    return {k: float(v) for k, v in numbers.items() if not math.isnan(float(v))}
+
+
+def _blessing(config: RunConfig, steps: Mapping[str, Step]) -> dict[str, Any] | None:
+    step = steps.get("evaluator")
+    if step is None or step.state == "failed":
+        return None
+    blessed = bool(step.outputs["blessing"].properties.get("blessed"))
+    reasons = []
+    validation = tfma.load_validation_result(step.outputs["evaluation"].uri)
+    for sliced in validation.metric_validations_per_slice:
+        for failure in sliced.failures:
+            reasons.append(f"{failure.metric_key.name}: {failure.message}".strip())
+    return {
+        "blessed": blessed,
+        "reasons": reasons,
+        "thresholds": {
+            eval_config.lift_metric(config.evaluation): {
+                "above": config.evaluation.min_lift_over_popularity
+            },
+            eval_config.primary_metric(config.evaluation): {
+                "at_least_pushed_minus": config.evaluation.max_drop_from_pushed
+            },
+        },
+    }
+
+
+def _manifest(steps: Mapping[str, Step]) -> dict[str, Any] | None:
+    uri = _output(steps, "index-builder", "model")
+    if uri is None:
+        return None
+    return _read_json(os.path.join(uri, "Format-Serving", "assets.extra", "manifest.json"))
+
+
+def _push(steps: Mapping[str, Step], target: RunTarget) -> dict[str, Any]:
+    step = steps.get("pusher")
+    properties = step.outputs["pushed_model"].properties if step and step.outputs else {}
+    return {
+        "pushed": bool(properties.get("pushed")),
+        "destination": target.push_destination,
+        "version": properties.get("pushed_version", ""),
+        "path": properties.get("pushed_destination", ""),
+    }
+
+
+def _samples(config: RunConfig, steps: Mapping[str, Step]) -> list[dict[str, Any]] | None:
+    model = _output(steps, "index-builder", "model")
+    examples = _output(steps, "example-gen", "examples")
+    if model is None or examples is None:
+        return None
+    return sample_people(
+        os.path.join(model, "Format-Serving"),
+        io_utils.all_files_pattern(os.path.join(examples, f"Split-{features.TEST}")),
+        profile_names=[
+            features.profile_feature(name)
+            for name in (config.data.users.features if config.data.users else {})
+        ],
+        exclude_history=config.evaluation.exclude_history,
+    )
+
+
+def write(summary: Mapping[str, Any], directory: Path) -> Path:
+    """Writes ``summary.json`` and returns its path."""
+    path = directory / "summary.json"
+    path.write_text(json.dumps(summary, indent=1, ensure_ascii=False), encoding="utf-8")
+    return path

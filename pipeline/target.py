@@ -1,0 +1,104 @@
+"""Where a run happens: the small part in which local and Kubeflow runs differ."""
+
+import dataclasses
+import hashlib
+import json
+from collections.abc import Sequence
+from importlib import metadata
+from pathlib import Path
+from typing import Any
+
+from ml_metadata.proto import metadata_store_pb2
+from tfx import v1 as tfx
+
+from components.example_gen.files import fingerprint
+from components.last_pushed.versions import newest_version
+from model.config_types import to_dict
+from pipeline.config import RunConfig
+from pipeline.source_digest import source_digest
+
+_ALL_CODE = ("components", "model", "pipeline")
+_MANIFEST_PACKAGES = ("tfx", "tensorflow", "tensorflow-recommenders", "scann")
+
+
+@dataclasses.dataclass(frozen=True)
+class RunTarget:
+    """Roots, destinations and run facts of one target.
+
+    Attributes:
+      pipeline_root: Where artifacts go.
+      push_destination: Directory that the server watches.
+      checkpoint_dir: Where an interrupted training is resumed from.
+      bad_rows_dir: Where rejected input rows are kept.
+      input_fingerprint: Digest of the input files.
+      run_key: Digest of configuration, data and code: equal keys, equal models.
+      baseline_version: Pushed version to compare with; empty is the newest at
+        run time.
+      span: Replaces ``{SPAN}`` in the configured files.
+      enable_cache: Whether unchanged steps are reused.
+      beam_args: Beam pipeline options.
+      metadata_connection_config: ML Metadata; None where the target has its own.
+    """
+
+    pipeline_root: str
+    push_destination: str
+    checkpoint_dir: str
+    bad_rows_dir: str
+    input_fingerprint: str
+    run_key: str
+    baseline_version: str = ""
+    span: str = ""
+    enable_cache: bool = True
+    beam_args: Sequence[str] = ()
+    metadata_connection_config: metadata_store_pb2.ConnectionConfig | None = None
+
+    def manifest(self, config: RunConfig) -> str:
+        """Run facts for the bundle's manifest, as JSON."""
+        facts = {
+            "name": config.name,
+            "run_key": self.run_key,
+            "data_digest": self.input_fingerprint,
+            "source_digest": source_digest(*_ALL_CODE),
+            "config": _comparable(config),
+            "versions": {name: metadata.version(name) for name in _MANIFEST_PACKAGES},
+        }
+        return json.dumps(facts, sort_keys=True)
+
+
+def local_target(
+    config: RunConfig, *, span: str = "", enable_cache: bool = True, beam_args: Sequence[str] = ()
+) -> RunTarget:
+    """The target of ``local_runner.py``: everything under ``output_dir``."""
+    output = Path(config.output_dir).resolve()
+    input_fingerprint = fingerprint(config.data, span)
+    run_key = _digest(_comparable(config), input_fingerprint, source_digest(*_ALL_CODE))
+    push_destination = config.push.destination or str(output / "serving_models" / config.name)
+    return RunTarget(
+        pipeline_root=str(output / "pipeline" / config.name),
+        push_destination=push_destination,
+        checkpoint_dir=str(output / "checkpoints" / config.name / run_key),
+        bad_rows_dir=str(output / "bad_rows" / config.name),
+        input_fingerprint=input_fingerprint,
+        run_key=run_key,
+        # Not the version that this very configuration has pushed before: the
+        # rerun of an unchanged pipeline then compares with the same baseline
+        # and is served from cache whole.
+        baseline_version=newest_version(push_destination, other_than_run_key=run_key),
+        span=span,
+        enable_cache=enable_cache,
+        beam_args=tuple(beam_args),
+        metadata_connection_config=tfx.orchestration.metadata.sqlite_metadata_connection_config(
+            str(output / "metadata" / config.name / "metadata.db")
+        ),
+    )
+
+
+def _comparable(config: RunConfig) -> dict[str, Any]:
+    """The configuration without places, which do not change a model."""
+    values = to_dict(config)
+    del values["output_dir"], values["push"]
+    return values
+
+
+def _digest(*parts: Any) -> str:
+    return hashlib.sha256(json.dumps(parts, sort_keys=True).encode()).hexdigest()[:16]

@@ -1,0 +1,153 @@
+"""The whole pipeline as a user runs it, on a log with planted interests."""
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import numpy as np
+import pytest
+import scann  # noqa: F401  (registers the ops of a ScaNN index)
+import tensorflow as tf
+
+from tests.e2e import planted
+
+_ROOT = Path(__file__).resolve().parents[2]
+_PEOPLE = 600
+_STEPS = 14
+
+
+class Project:
+    """A user's folder: a log, and an output directory that runs share."""
+
+    def __init__(self, folder: Path):
+        self.output = folder / "output"
+        self.log = folder / "my.csv"
+        planted.write_log(self.log, _PEOPLE)
+
+    def command(self, *extra: str) -> list[str]:
+        return [
+            sys.executable,
+            str(_ROOT / "local_runner.py"),
+            f"--interactions={self.log}",
+            "--user_column=who",
+            "--item_column=what",
+            "--timestamp_column=when",
+            f"--output_dir={self.output}",
+            "--set=training.max_steps=600",
+            "--set=training.eval_every_steps=100",
+            "--set=training.checkpoint_every_steps=100",
+            "--set=training.batch_size=256",
+            "--set=training.num_negatives=128",
+            "--set=model.embedding_dim=32",
+            "--set=model.num_interests=4",
+            "--set=evaluation.exclude_history=false",
+            "--set=index.num_queries=100",
+            *extra,
+        ]
+
+    def run(self, *extra: str) -> subprocess.CompletedProcess:
+        return subprocess.run(self.command(*extra), capture_output=True, text=True, cwd=_ROOT)
+
+    def summary(self) -> dict:
+        newest = sorted(self.output.glob("runs/mind/*/summary.json"))[-1]
+        return json.loads(newest.read_text())
+
+    def versions(self) -> list[str]:
+        folder = self.output / "serving_models" / "mind"
+        return sorted(p.name for p in folder.iterdir()) if folder.exists() else []
+
+
+@pytest.fixture(scope="module")
+def project(tmp_path_factory):
+    project = Project(tmp_path_factory.mktemp("user"))
+    finished = project.run("--require_push")
+    assert finished.returncode == 0, finished.stdout + finished.stderr
+    return project
+
+
+def test_the_model_is_pushed_and_beats_the_baselines(project):
+    summary = project.summary()
+    assert [step["state"] for step in summary["steps"]] == ["ran"] * _STEPS
+    assert summary["blessing"]["blessed"]
+    assert summary["push"]["pushed"]
+    name = "recall_at_50_history_included"
+    mind = summary["metrics"]["mind"]["overall"][name]
+    popularity = summary["metrics"]["popularity"]["overall"][name]
+    assert mind["low"] > popularity["high"]
+
+
+def test_every_row_is_accounted_for(project):
+    report = project.summary()["data"]
+    assert report["rows"]["read"] == _PEOPLE * planted.EVENTS_PER_PERSON
+    assert report["splits"]["test"]["people"] == _PEOPLE
+
+
+def test_the_served_model_finds_both_planted_interests(project):
+    served = tf.saved_model.load(str(project.output / "serving_models/mind" / project.versions()[0]))
+    serve = served.signatures["recommend"]
+    found, separate = [], []
+    rng = np.random.default_rng(7)
+    for _ in range(50):
+        topics = rng.choice(planted.NUM_TOPICS, 2, replace=False)
+        history = [
+            planted.item_id(topics[event % 2], rng.integers(planted.ITEMS_PER_TOPIC))
+            for event in range(16)
+        ]
+        answer = serve(history=tf.constant([history]))
+        items = [item.decode() for item in answer["item_ids"][0].numpy()]
+        interests = answer["interest_index"][0].numpy()
+        wanted = {f"topic {topic}" for topic in topics}
+        found.append(np.mean([planted.topic_of(item) in wanted for item in items]))
+        separate.append(len(set(interests.tolist())) > 1)
+    # By chance a quarter of the items would be of the two topics.
+    assert np.mean(found) > 0.9
+    assert np.mean(separate) > 0.5
+
+
+def test_an_unchanged_run_does_no_work(project):
+    before = project.versions()
+    finished = project.run()
+    assert finished.returncode == 0, finished.stdout + finished.stderr
+    assert {step["state"] for step in project.summary()["steps"]} == {"cached"}
+    assert project.versions() == before
+
+
+def test_a_killed_training_leaves_the_served_model_and_is_resumed(project):
+    before = project.versions()
+    change = ("--set=training.learning_rate=0.002",)
+    running = subprocess.Popen(
+        project.command(*change), stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL, cwd=_ROOT
+    )
+    deadline = time.monotonic() + 300
+    while not (checkpoints := list(project.output.glob("checkpoints/mind/*/latest/*-100.index"))):
+        assert running.poll() is None, "the run ended before its first checkpoint"
+        assert time.monotonic() < deadline
+        time.sleep(0.05)
+    os.kill(running.pid, signal.SIGKILL)
+    running.wait()
+    assert project.versions() == before
+    assert checkpoints
+
+    finished = project.run(*change)
+
+    assert finished.returncode == 0, finished.stdout + finished.stderr
+    states = {step["id"]: step["state"] for step in project.summary()["steps"]}
+    assert states["transform"] == "cached"
+    assert states["trainer"] == "ran"
+    assert project.summary()["training"]["resumed_from_step"] >= 100
+    assert len(project.versions()) == len(before) + 1
+    assert not list(project.output.glob("checkpoints/mind/*/*"))
+
+
+def test_bad_usage_is_2_and_a_missing_file_is_named(project):
+    finished = project.run("--set=model.droput=0.1")
+    assert finished.returncode == 2
+    assert "Did you mean 'model.dropout'?" in finished.stderr
+    project_command = [*project.command(), "--interactions=/nowhere/log.csv"]
+    finished = subprocess.run(project_command, capture_output=True, text=True, cwd=_ROOT)
+    assert finished.returncode == 1
+    assert "/nowhere/log.csv" in finished.stdout

@@ -1,0 +1,127 @@
+"""Loading and refusing configurations."""
+
+import dataclasses
+import math
+
+import pytest
+
+from components.example_gen.config import DataConfig, InteractionsConfig
+from model.config_types import from_json, to_dict, to_json
+from pipeline import config as config_lib
+
+_MINIMAL = "data: {interactions: {files: [log.csv]}}\n"
+
+
+@pytest.fixture
+def load(tmp_path):
+    def call(text, overrides=(), flags=None):
+        path = tmp_path / "run.yaml"
+        path.write_text(text)
+        return config_lib.load(path, overrides, flags)
+
+    return call
+
+
+def test_precedence_flag_over_set_over_file_over_default(load):
+    text = _MINIMAL + "model: {dropout: 0.1, num_interests: 2, embedding_dim: 32}\n"
+    loaded = load(
+        text,
+        ["model.num_interests=3", "model.embedding_dim=16"],
+        {"model.embedding_dim": 8, "name": None},
+    )
+    assert loaded.model.dropout == 0.1
+    assert loaded.model.num_interests == 3
+    assert loaded.model.embedding_dim == 8
+    assert loaded.model.history_length == 50
+    assert loaded.name == "mind"
+
+
+def test_preset_sits_between_default_and_file(load):
+    loaded = load(_MINIMAL + "preset: paper\nmodel: {dropout: 0.2}\n")
+    assert not loaded.model.normalize
+    assert loaded.model.dropout == 0.2
+
+
+def test_flags_alone_make_a_configuration():
+    loaded = config_lib.load(None, (), {"data.interactions.files": ["my.csv"]})
+    assert loaded.data.interactions.files == ("my.csv",)
+
+
+def test_json_round_trip_keeps_everything(load):
+    loaded = load(
+        _MINIMAL + "training: {attention_power: .inf}\n",
+        ["data.items={files: [i.csv], features: {genre: {column: g, separator: '|'}}}"],
+    )
+    assert math.isinf(loaded.training.attention_power)
+    assert from_json(config_lib.RunConfig, to_json(loaded)) == loaded
+
+
+@pytest.mark.parametrize(
+    ("text", "overrides", "expected"),
+    [
+        (_MINIMAL + "modl: {}\n", [], "unknown key 'modl'. Did you mean 'model'?"),
+        (
+            _MINIMAL + "model: {droput: 0.1}\n",
+            [],
+            "unknown key 'model.droput'. Did you mean 'model.dropout'?",
+        ),
+        (
+            _MINIMAL,
+            ["data.items.files=[i.csv]", "data.items.features.g.colum=x"],
+            "'data.items.features.g.column'",
+        ),
+        (
+            _MINIMAL + "model: {dropout: 1.5}\n",
+            [],
+            "'model.dropout': expected less than 1, received 1.5",
+        ),
+        (
+            _MINIMAL + "model: {num_interests: '4'}\n",
+            [],
+            "'model.num_interests': expected integer, received '4'",
+        ),
+        (
+            _MINIMAL + "preset: papr\n",
+            [],
+            "'preset': expected 'strong' or 'paper', received 'papr'",
+        ),
+        (_MINIMAL, ["data.items=3"], "'data.items' is a section, received 3"),
+        ("name: x\n", [], "'data' is required and was not given"),
+        (_MINIMAL, ["model.dropout"], "expected KEY=VALUE"),
+        ("- a\n", [], "expected a mapping at the top, received list"),
+        ("a: [\n", [], "not valid YAML"),
+        (
+            _MINIMAL + "evaluation: {primary_cutoff: 30}\n",
+            [],
+            "primary_cutoff 30 is not one of cutoffs (10, 20, 50)",
+        ),
+    ],
+)
+def test_one_clear_error(load, text, overrides, expected):
+    with pytest.raises(config_lib.ConfigError) as error:
+        load(text, overrides)
+    assert expected in str(error.value)
+
+
+def test_error_names_the_file(load, tmp_path):
+    with pytest.raises(config_lib.ConfigError, match="run.yaml"):
+        load(_MINIMAL + "modl: {}\n")
+
+
+def test_missing_file_suggests_the_nearest(tmp_path):
+    (tmp_path / "movielens.yaml").write_text(_MINIMAL)
+    with pytest.raises(config_lib.ConfigError, match=r"Did you mean .*movielens.yaml"):
+        config_lib.load(tmp_path / "movielen.yaml")
+
+
+def test_configurations_are_frozen():
+    data = DataConfig(interactions=InteractionsConfig(files=("a.csv",)))
+    with pytest.raises(dataclasses.FrozenInstanceError):
+        data.num_shards = 2  # type: ignore[misc]
+
+
+def test_equal_configurations_give_equal_json(load):
+    first = load(_MINIMAL + "model: {dropout: 0.1, num_interests: 2}\n")
+    second = load(_MINIMAL + "model: {num_interests: 2, dropout: 0.1}\n")
+    assert to_json(first) == to_json(second)
+    assert to_dict(first)["model"]["dropout"] == 0.1

@@ -1,0 +1,59 @@
+"""The arrows between packages: runners -> pipeline -> components -> model."""
+
+import ast
+import re
+from pathlib import Path
+
+import pytest
+
+_ROOT = Path(__file__).resolve().parents[2]
+_LAYERS = {
+    "model": set(),
+    "components": {"model"},
+    "pipeline": {"model", "components"},
+    "serving": {"model"},
+}
+_OURS = {*_LAYERS, "local_runner", "kubeflow_runner", "tests", "benchmarks"}
+
+
+def _imports(path):
+    for node in ast.walk(ast.parse(path.read_text())):
+        if isinstance(node, ast.Import):
+            yield from (alias.name for alias in node.names)
+        elif isinstance(node, ast.ImportFrom) and node.level == 0 and node.module:
+            yield node.module
+
+
+def _files(package):
+    return sorted((_ROOT / package).rglob("*.py"))
+
+
+@pytest.mark.parametrize("package", sorted(_LAYERS))
+def test_a_package_imports_only_what_is_below_it(package):
+    allowed = _LAYERS[package] | {package}
+    wrong = [
+        f"{path.relative_to(_ROOT)}: {name}"
+        for path in _files(package)
+        for name in _imports(path)
+        if name.split(".")[0] in _OURS - allowed
+    ]
+    assert not wrong
+
+
+def test_the_model_knows_nothing_of_orchestration():
+    wrong = [
+        f"{path.relative_to(_ROOT)}: {name}"
+        for path in _files("model")
+        for name in _imports(path)
+        if name.split(".")[0] in {"tfx", "kfp", "apache_beam", "ml_metadata"}
+    ]
+    assert not wrong
+
+
+def test_user_functions_are_named_by_import_string():
+    text = (_ROOT / "pipeline" / "create_pipeline.py").read_text()
+    assert re.findall(r'"(model\.[\w.]+_fn)"', text) == [
+        "model.preprocessing.preprocessing_fn",
+        "model.trainer.run_fn",
+    ]
+    assert "module_file" not in text

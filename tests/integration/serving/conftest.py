@@ -5,8 +5,9 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-import serving_models
-from running_server import RunningServer
+
+from tests import serving_models
+from tests.running_server import RunningServer
 
 
 @pytest.fixture(scope="session")

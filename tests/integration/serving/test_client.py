@@ -3,6 +3,7 @@
 import asyncio
 import subprocess
 import sys
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -10,6 +11,8 @@ import pytest
 from serving import client as client_module
 from serving.client import AsyncClient, Client
 from serving.transports import ClientError
+
+_ROOT = Path(__file__).resolve().parents[3]
 
 
 @pytest.fixture(scope="module", params=["rest", "grpc"])
@@ -134,5 +137,7 @@ def test_command_line_reports_errors(server, capsys):
 
 def test_the_rest_client_does_not_wait_for_tensorflow():
     code = "import serving.client, sys; print('tensorflow' in sys.modules)"
-    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    done = subprocess.run(
+        [sys.executable, "-c", code], capture_output=True, text=True, check=True, cwd=_ROOT
+    )
     assert done.stdout.strip() == "False"

@@ -3,9 +3,7 @@
 import grpc
 import numpy as np
 import pytest
-import serving_models
 import tensorflow as tf
-from running_server import RunningServer
 from tensorflow_serving.apis import (
     get_model_metadata_pb2,
     get_model_status_pb2,
@@ -14,6 +12,9 @@ from tensorflow_serving.apis import (
     predict_pb2,
     prediction_service_pb2_grpc,
 )
+
+from tests import serving_models
+from tests.running_server import RunningServer
 
 
 @pytest.fixture(scope="module")

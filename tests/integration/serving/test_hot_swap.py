@@ -8,17 +8,20 @@ import subprocess
 import sys
 import threading
 import time
+from pathlib import Path
 
 import grpc
 import httpx
 import numpy as np
 import psutil
 import pytest
-import serving_models
 import tensorflow as tf
-from running_server import RunningServer, wait_until
 from tensorflow_serving.apis import predict_pb2, prediction_service_pb2_grpc
 
+from tests import serving_models
+from tests.running_server import RunningServer, wait_until
+
+_ROOT = Path(__file__).resolve().parents[3]
 SWAPS = 20
 BALLAST = 16 * 2**20  # what one leaked version would cost
 
@@ -35,6 +38,7 @@ class _Process:
                 *("--settle_seconds", "0", "--file_system_poll_wait_seconds", "0.05"),
             ],
             stderr=log.open("w"),
+            cwd=_ROOT,
         )
         wait_until(lambda: re.search(r'"grpc_port": \d+', self.log()), 60)
         self.rest_port = int(re.search(r'"rest_port": (\d+)', self.log())[1])

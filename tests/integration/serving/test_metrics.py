@@ -2,8 +2,9 @@ import re
 
 import httpx
 import pytest
-import serving_models
-from running_server import RunningServer
+
+from tests import serving_models
+from tests.running_server import RunningServer
 
 
 @pytest.fixture

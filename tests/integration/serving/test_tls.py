@@ -1,11 +1,11 @@
 import subprocess
 
 import pytest
-import serving_models
-from running_server import RunningServer
 
 from serving.client import Client
 from serving.transports import ClientError
+from tests import serving_models
+from tests.running_server import RunningServer
 
 
 @pytest.fixture

@@ -8,7 +8,6 @@ from pathlib import Path
 import grpc
 import numpy as np
 import pytest
-import serving_models
 
 from serving.batching import Runner
 from serving.config import BatchingConfig
@@ -16,6 +15,7 @@ from serving.errors import ServingError, invalid_argument
 from serving.metrics import Metrics
 from serving.model_manager import Servable, State
 from serving.saved_model import SavedModel
+from tests import serving_models
 
 
 @pytest.fixture(scope="module")

@@ -1,11 +1,11 @@
 import numpy as np
 import pytest
-import serving_models
 import tensorflow as tf
 from tensorflow_serving.apis import prediction_log_pb2
 
 from serving.errors import ServingError
 from serving.saved_model import WARMUP_FILE, SavedModel
+from tests import serving_models
 
 
 @pytest.fixture(scope="module")

@@ -22,6 +22,7 @@ _STATIC = Path(__file__).parent / "static"
 _LIST_SIGNATURE = "list_items"
 _PAGE = 50_000  # items read from the model in one run
 _MAX_RESULTS = 50
+_PAGE_HEADERS = {"Content-Security-Policy": "default-src 'self'; img-src data:"}
 
 
 class ItemSearch:
@@ -69,7 +70,7 @@ def add_routes(app: web.Application, manager: ModelManager) -> None:
     building = asyncio.Lock()
 
     async def page(request: web.Request) -> web.FileResponse:
-        return web.FileResponse(_STATIC / "index.html")
+        return web.FileResponse(_STATIC / "index.html", headers=_PAGE_HEADERS)
 
     async def models(request: web.Request) -> web.Response:
         return web.json_response(manager.model_names())

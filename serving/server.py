@@ -32,6 +32,7 @@ from serving.batching import Runner
 from serving.config import BatchingConfig, ServerConfig
 from serving.errors import ServingError
 from serving.grpc_service import ModelService, PredictionService
+from serving.integrity import verify_manifest
 from serving.metrics import Metrics
 from serving.model_manager import ModelManager
 from serving.predictor import Predictor
@@ -228,7 +229,8 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 
 def _load(path: Path, session_config: tf.compat.v1.ConfigProto) -> SavedModel:
-    """Loads a version and replays its warm-up requests."""
+    """Loads a version that is what was pushed, and replays its warm-up requests."""
+    verify_manifest(path)
     loaded = SavedModel(path, session_config)
     try:
         loaded.warm_up(path)

@@ -94,8 +94,8 @@ RECOMMENDER_ITEMS = 200
 def save_recommender(path: Path, num_items: int = RECOMMENDER_ITEMS, dim: int = 8) -> None:
     """Saves a toy recommender with the signatures of a pushed bundle.
 
-    Item ids are "1" .. "N", titles "Title <id>", interests the means of the first
-    and the second half of the history.
+    Item ids are "1" .. "N", titles "Title <id>" (that of "13" looks like markup),
+    interests the means of the first and the second half of the history.
     """
     rng = np.random.default_rng(7)
     ids = [str(i) for i in range(1, num_items + 1)]
@@ -103,7 +103,7 @@ def save_recommender(path: Path, num_items: int = RECOMMENDER_ITEMS, dim: int = 
     vectors /= np.linalg.norm(vectors, axis=1, keepdims=True)
     module = tf.Module()
     module.ids = tf.Variable(ids)
-    module.titles = tf.Variable([f"Title {i}" for i in ids])
+    module.titles = tf.Variable(["<b>Bold</b> & co" if i == "13" else f"Title {i}" for i in ids])
     module.vectors = tf.Variable(vectors)
     module.table = tf.lookup.StaticHashTable(
         tf.lookup.KeyValueTensorInitializer(ids, tf.range(num_items)), -1

@@ -64,6 +64,7 @@ function formedBy(history, vectors, known, interests, mask) {
 
 async function recommend() {
   const turn = ++state.turn;
+  element("results").ariaBusy = "true";
   const history = state.history;
   const k = Number(element("k").value);
   const shown = Number(element("interests").value);
@@ -89,6 +90,7 @@ async function recommend() {
     const groups = formedBy(history, items.vectors, items.known, interests, mask);
     showHistory(groups);
     showResults(found, groups, k, shown);
+    element("results").ariaBusy = "false";
     element("error").hidden = true;
   } catch (error) {
     if (turn !== state.turn) return;

@@ -75,7 +75,7 @@ class TrainingConfig:
       eval_cutoff: N of the Recall@N that selects the best weights.
       eval_exclude_history: Take the history out of the candidates in validation.
       checkpoint_every_steps: Steps between resumable checkpoints.
-      mixed_precision: Compute in bfloat16/float16 where the device gains by it.
+      mixed_precision: Compute in bfloat16 (weights stay float32).
       jit_compile: Compile the step with XLA.
       distribution: ``none``, ``mirrored`` or ``multi_worker_mirrored``.
       seed: Seeds initial weights, sampling and routing.

@@ -21,7 +21,7 @@ _STRINGS = tf.TensorSpec([None], tf.string)
 _SCALAR = tf.TensorSpec([], tf.int32)
 
 
-class _VocabularyInitializer(lookup_ops.TableInitializerBase):
+class VocabularyInitializer(lookup_ops.TableInitializerBase):
     """Fills a table from a variable of ids: id -> its row.
 
     A text file, the usual source, cannot hold an id with a line break.
@@ -32,6 +32,7 @@ class _VocabularyInitializer(lookup_ops.TableInitializerBase):
         self._ids = ids
 
     def initialize(self, table: tf.lookup.StaticHashTable) -> tf.Operation:
+        """Returns the operation that fills ``table``; runs after the variables are restored."""
         ids = self._ids.read_value()
         return tf.raw_ops.LookupTableImportV2(
             table_handle=table.resource_handle, keys=ids, values=tf.range(tf.size(ids))
@@ -87,7 +88,7 @@ class RetrievalBundle(tf.Module):
         self.search = search
         self._config = config
         self._profile_names = profile_names(tower)
-        self.vocabulary = tf.lookup.StaticHashTable(_VocabularyInitializer(tower.item_ids), -1)
+        self.vocabulary = tf.lookup.StaticHashTable(VocabularyInitializer(tower.item_ids), -1)
         num_items = tower.item_ids.shape[0]
         positions = np.full([num_items], -1, np.int32)
         positions[rows] = np.arange(rows.size, dtype=np.int32)
@@ -98,6 +99,12 @@ class RetrievalBundle(tf.Module):
         by_count = np.argsort(-counts, kind="stable").astype(np.int32)
         self._popular = tf.Variable(by_count, trainable=False, name="popular")
         self._counts = tf.Variable(counts.astype(np.float32), trainable=False, name="counts")
+
+    def _vectors_of(self, positions: tf.Tensor) -> tf.Tensor:
+        """Returns float32 [..., d], the vectors at ``positions``."""
+        # Not tf.gather on the variable itself: its sparse read turns every
+        # later whole read, such as a search, into a copy of the variable.
+        return tf.gather(self.search.vectors.read_value(), tf.maximum(positions, 0))
 
     def to_positions(self, ids: tf.Tensor) -> tf.Tensor:
         """Maps string ids to int32 positions; -1 for what cannot be found."""
@@ -162,7 +169,7 @@ class RetrievalBundle(tf.Module):
         popular = self.popular(excluded, width)
         positions = tf.where(is_cold[:, tf.newaxis], popular.positions, found.positions)
         positions = tf.where(tf.range(width) < k[:, tf.newaxis], positions, -1)
-        vectors = tf.gather(self.search.vectors, tf.maximum(positions, 0))  # [B, k, d]
+        vectors = self._vectors_of(positions)  # [B, k, d]
         by_interest = tf.einsum("bkd,bnd->bnk", user["interests"], vectors)
         by_interest = tf.where(mask[:, tf.newaxis, :], by_interest, -np.inf)
         interest = tf.argmax(by_interest, axis=-1, output_type=tf.int32)
@@ -191,7 +198,7 @@ class RetrievalBundle(tf.Module):
         """
         k, width = self._checked_k(k, tf.shape(items)[0])
         own = self.to_positions(items)[:, tf.newaxis]  # [B, 1]
-        vectors = tf.gather(self.search.vectors, tf.maximum(own, 0))  # [B, 1, d]
+        vectors = self._vectors_of(own)  # [B, 1, d]
         found = rank(self.search, vectors, own >= 0, own, width)
         positions = tf.where(tf.range(width) < k[:, tf.newaxis], found.positions, -1)
         return {
@@ -203,7 +210,7 @@ class RetrievalBundle(tf.Module):
         """Returns ``vectors`` float32 [M, d] (zeros if unknown) and ``known`` bool [M]."""
         rows = self.vocabulary.lookup(items)
         known = rows >= 0
-        vectors = tf.gather(self.tower.item_vectors, tf.maximum(rows, 0))
+        vectors = tf.gather(self.tower.item_vectors.read_value(), tf.maximum(rows, 0))
         return {"vectors": tf.where(known[:, tf.newaxis], vectors, 0.0), "known": known}
 
     def item_titles(self, items: tf.Tensor) -> dict[str, tf.Tensor]:

@@ -28,6 +28,8 @@ class ModelConfig:
       residual: Add the capsules to the output of the ReLU layers.
       normalize: L2-normalise interests and items before the dot product.
       side_features: Pool item side features into the item embedding.
+      item_id_dropout: Rate at which an item with side features loses its id in
+        training, so that items without train interactions are found by theirs.
       profile_features: Feed the person's profile to the ReLU layers.
     """
 
@@ -45,6 +47,7 @@ class ModelConfig:
     residual: bool = True
     normalize: bool = True
     side_features: bool = True
+    item_id_dropout: float = Field(0.1, ge=0.0, lt=1.0)
     profile_features: bool = True
 
 

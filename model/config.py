@@ -22,7 +22,8 @@ class ModelConfig:
       routing_iterations: r, routing iterations per forward pass.
       routing_init_std: Standard deviation of the initial routing logits.
       adaptive_interests: Use ``K'_u = max(1, min(K, log2 |history|))``.
-      recency_position: Add an embedding of each behaviour's distance to the end.
+      recency_position: Add an embedding of each behaviour's distance to the end
+        and weigh the behaviour by a learned factor of that distance.
       dropout: Rate on behaviour embeddings, in training only.
       hidden_units: Widths of the ReLU layers after routing.
       residual: Add the capsules to the output of the ReLU layers.

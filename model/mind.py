@@ -67,6 +67,10 @@ class MindModel(tfrs.Model):
                 shape=[model_config.history_length, dim],
                 initializer=tf.keras.initializers.RandomNormal(stddev=_INIT_STD, seed=seed + 100),
             )
+            # log of the factor by which each distance counts.
+            self._recency_weight = self.add_weight(
+                name="recency_weight", shape=[model_config.history_length], initializer="zeros"
+            )
         self.extractor = make_extractor(model_config, seed, policy)
         self._profile_tables = {
             name: self.add_weight(
@@ -124,8 +128,12 @@ class MindModel(tfrs.Model):
         if self.model_config.recency_position:
             # 0 for the newest behaviour.
             distance = length[:, tf.newaxis] - 1 - tf.range(tf.shape(history)[1])[tf.newaxis, :]
-            positions = tf.gather(self._positions, tf.maximum(distance, 0))
-            behaviors += tf.cast(positions, behaviors.dtype)
+            distance = tf.maximum(distance, 0)  # [B, T]
+            position = tf.gather(self._positions, distance)
+            weight = tf.exp(tf.gather(self._recency_weight, distance))[:, :, tf.newaxis]
+            behaviors = (behaviors + tf.cast(position, behaviors.dtype)) * tf.cast(
+                weight, behaviors.dtype
+            )
         if training and self.model_config.dropout:
             behaviors = tf.nn.experimental.general_dropout(
                 behaviors, self.model_config.dropout, uniform_sampler=self._generator.uniform

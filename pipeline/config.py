@@ -41,11 +41,11 @@ class EvaluationConfig:
     """
 
     primary_metric: typing.Literal["recall", "ndcg", "hit_rate"] = "recall"
-    primary_cutoff: int = Field(50, ge=1)
+    primary_cutoff: int = Field(default=50, ge=1)
     min_lift_over_popularity: float = 0.0
-    max_drop_from_pushed: float = Field(0.01, ge=0.0)
+    max_drop_from_pushed: float = Field(default=0.01, ge=0.0)
     exclude_history: bool = True
-    cutoffs: tuple[int, ...] = Field((10, 20, 50), min_length=1)
+    cutoffs: tuple[int, ...] = Field(default=(10, 20, 50), min_length=1)
     item_knn: bool = True
     confidence_intervals: bool = True
 
@@ -85,7 +85,7 @@ class RunConfig:
       push: Where a blessed model goes.
     """
 
-    name: str = Field("mind", pattern=r"^[a-z0-9][a-z0-9-]*$")
+    name: str = Field(default="mind", pattern=r"^[a-z0-9][a-z0-9-]*$")
     output_dir: str = "output"
     schema: str = ""
     preset: typing.Literal["strong", "paper"] = "strong"
@@ -118,7 +118,9 @@ def load(
     for override in overrides:
         key, equals, text = override.partition("=")
         if not equals or not key:
-            raise ConfigError(f"--set {override!r}: expected KEY=VALUE, like --set model.dropout=0.1")
+            raise ConfigError(
+                f"--set {override!r}: expected KEY=VALUE, like --set model.dropout=0.1"
+            )
         try:
             value = yaml.safe_load(text)
         except yaml.YAMLError as error:
@@ -154,7 +156,9 @@ def _read_yaml(path: Path) -> dict[str, Any]:
     except yaml.YAMLError as error:
         raise ConfigError(f"{path}: not valid YAML: {error}") from None
     if not isinstance(values, dict):
-        raise ConfigError(f"{path}: expected a mapping at the top, received {type(values).__name__}")
+        raise ConfigError(
+            f"{path}: expected a mapping at the top, received {type(values).__name__}"
+        )
     return values
 
 

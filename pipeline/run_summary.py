@@ -1,5 +1,6 @@
 """The facts of a run, gathered from its artifacts: ``summary.json``."""
 
+import datetime
 import json
 import math
 import os
@@ -12,16 +13,15 @@ import tensorflow_model_analysis as tfma
 from tfx.utils import io_utils
 
 from components.example_gen.report import FILE_NAME as INGEST_REPORT
-from components.index_validator.validation import VALIDATION_FILE
+from components.index_validator.executor import VALIDATION_FILE
 from model import features
 from model.trainer import TRAINING_REPORT
 from pipeline import eval_config
 from pipeline.config import RunConfig
 from pipeline.run_artifacts import Step
 from pipeline.sample_people import sample_people
+from pipeline.summary_view import OVERALL
 from pipeline.target import RunTarget
-
-OVERALL = "overall"
 
 
 def summarise(
@@ -44,6 +44,7 @@ def summarise(
     return {
         "name": config.name,
         "run_key": target.run_key,
+        "finished": datetime.datetime.now(datetime.timezone.utc).isoformat(timespec="seconds"),
         "seconds": round(seconds, 1),
         "steps": [
             {"id": name, "state": step.state, "seconds": round(step.seconds, 1)}
@@ -86,7 +87,7 @@ def _metrics(steps: Mapping[str, Step]) -> dict[str, Any]:
     for node, ranker, model_name in (
         ("evaluator", "mind", eval_config.CANDIDATE),
         ("evaluator", "pushed", eval_config.BASELINE),
-        ("item-knn-evaluator", "item_knn", eval_config.CANDIDATE),
+        ("item-knn-evaluator", "item_knn", ""),  # TFMA drops the name of a single model
     ):
         uri = _output(steps, node, "evaluation")
         if uri is None:
@@ -95,10 +96,8 @@ def _metrics(steps: Mapping[str, Step]) -> dict[str, Any]:
             continue
         loaded = tfma.load_eval_result(uri, model_name=model_name)
         result[ranker] = {
-            _slice_name(sliced.slice): {
-                name: _bounded(value) for name, value in sliced.metrics[""][""].items()
-            }
-            for sliced in loaded.slicing_metrics
+            _slice_name(key): {name: _bounded(value) for name, value in metrics[""][""].items()}
+            for key, metrics in loaded.slicing_metrics
         }
     if "mind" in result:
         result["popularity"] = {
@@ -142,24 +141,34 @@ def _blessing(config: RunConfig, steps: Mapping[str, Step]) -> dict[str, Any] | 
     step = steps.get("evaluator")
     if step is None or step.state == "failed":
         return None
-    blessed = bool(step.outputs["blessing"].properties.get("blessed"))
-    reasons = []
     validation = tfma.load_validation_result(step.outputs["evaluation"].uri)
-    for sliced in validation.metric_validations_per_slice:
-        for failure in sliced.failures:
-            reasons.append(f"{failure.metric_key.name}: {failure.message}".strip())
-    return {
-        "blessed": blessed,
-        "reasons": reasons,
-        "thresholds": {
-            eval_config.lift_metric(config.evaluation): {
-                "above": config.evaluation.min_lift_over_popularity
-            },
-            eval_config.primary_metric(config.evaluation): {
-                "at_least_pushed_minus": config.evaluation.max_drop_from_pushed
-            },
-        },
+    limits = {
+        eval_config.lift_metric(config.evaluation): (
+            f"its lift over popularity must be above {config.evaluation.min_lift_over_popularity}"
+        ),
+        eval_config.primary_metric(config.evaluation): (
+            f"it may be at most {config.evaluation.max_drop_from_pushed} below the last pushed "
+            "model"
+        ),
     }
+    return {
+        "blessed": bool(step.outputs["blessing"].properties.get("blessed")),
+        "reasons": [
+            f"{failure.metric_key.name} differs by {failure.metric_value.double_value.value:+.4f}: "
+            f"{limits[failure.metric_key.name]}"
+            if failure.metric_key.is_diff
+            else f"{failure.metric_key.name} is {_number(failure.metric_value):.4f}: "
+            f"{limits[failure.metric_key.name]}"
+            for sliced in validation.metric_validations_per_slice
+            for failure in sliced.failures
+        ],
+    }
+
+
+def _number(value: Any) -> float:
+    """The value of TFMA's metric proto, bounded or not."""
+    kind = value.WhichOneof("type")
+    return getattr(value, kind).value.value if kind == "bounded_value" else value.double_value.value
 
 
 def _manifest(steps: Mapping[str, Step]) -> dict[str, Any] | None:

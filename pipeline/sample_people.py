@@ -65,6 +65,7 @@ def sample_people(
             answer["item_ids"][index].numpy().tolist(),
             answer["scores"][index].numpy().tolist(),
             answer["interest_index"][index].numpy().tolist(),
+            strict=True,
         ):
             if item:
                 interests.setdefault(interest, []).append(

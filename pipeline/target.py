@@ -18,6 +18,7 @@ from pipeline.config import RunConfig
 from pipeline.source_digest import source_digest
 
 _ALL_CODE = ("components", "model", "pipeline")
+_TRAINING_CODE = ("components/example_gen", "model")
 _MANIFEST_PACKAGES = ("tfx", "tensorflow", "tensorflow-recommenders", "scann")
 
 
@@ -76,7 +77,9 @@ def local_target(
     return RunTarget(
         pipeline_root=str(output / "pipeline" / config.name),
         push_destination=push_destination,
-        checkpoint_dir=str(output / "checkpoints" / config.name / run_key),
+        checkpoint_dir=str(
+            output / "checkpoints" / config.name / _training_key(config, input_fingerprint)
+        ),
         bad_rows_dir=str(output / "bad_rows" / config.name),
         input_fingerprint=input_fingerprint,
         run_key=run_key,
@@ -90,6 +93,20 @@ def local_target(
         metadata_connection_config=tfx.orchestration.metadata.sqlite_metadata_connection_config(
             str(output / "metadata" / config.name / "metadata.db")
         ),
+    )
+
+
+def _training_key(config: RunConfig, input_fingerprint: str) -> str:
+    """Digest of what a training depends on, and of nothing else.
+
+    The checkpoint directory is a parameter of the Trainer: were it to follow
+    the rest of the code, every edit would train anew.
+    """
+    values = to_dict(config)
+    return _digest(
+        [values[section] for section in ("data", "model", "training")],
+        input_fingerprint,
+        source_digest(*_TRAINING_CODE),
     )
 
 

@@ -7,8 +7,8 @@ two cores at most; prints a table and writes JSON.
 """
 
 import argparse
-import json
 import concurrent.futures
+import json
 import multiprocessing
 import os
 import tempfile
@@ -70,10 +70,10 @@ def run(num_events: int) -> dict[str, Any]:
 
 def _example_gen(folder: str, log: str) -> None:
     import apache_beam as beam
-    import model  # noqa: F401 - selects Keras 2 before TensorFlow is imported
     from tfx.dsl.components.base.base_beam_executor import BaseBeamExecutor
     from tfx.types import standard_artifacts
 
+    import model  # noqa: F401 - selects Keras 2 before TensorFlow is imported
     from components.example_gen.config import DataConfig, InteractionsConfig
     from components.example_gen.executor import Executor
     from model.config_types import to_json

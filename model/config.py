@@ -48,7 +48,7 @@ class ModelConfig:
     residual: bool = True
     normalize: bool = True
     side_features: bool = True
-    item_id_dropout: float = Field(0.1, ge=0.0, lt=1.0)
+    item_id_dropout: float = Field(default=0.1, ge=0.0, lt=1.0)
     profile_features: bool = True
 
 

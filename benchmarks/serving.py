@@ -93,7 +93,9 @@ def _measure_size(folder: Path, items: int, arguments: argparse.Namespace) -> li
             found = _load("answers", folder, target, apis[-1], 32, 0.0, 0.0)["answers"]
             # The exact kind is the truth that the others are compared with.
             exact = exact or found
-            recall = np.mean([len(set(a) & set(b)) / len(b) for a, b in zip(found, exact, strict=True)])
+            recall = np.mean(
+                [len(set(a) & set(b)) / len(b) for a, b in zip(found, exact, strict=True)]
+            )
             for api in apis:
                 for batch in _BATCHES:
                     row = {"items": items, "server": name, "api": api, "batch": batch}

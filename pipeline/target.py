@@ -77,7 +77,9 @@ def local_target(
     return RunTarget(
         pipeline_root=str(output / "pipeline" / config.name),
         push_destination=push_destination,
-        checkpoint_dir=str(output / "checkpoints" / config.name / _training_key(config, input_fingerprint)),
+        checkpoint_dir=str(
+            output / "checkpoints" / config.name / _training_key(config, input_fingerprint)
+        ),
         bad_rows_dir=str(output / "bad_rows" / config.name),
         input_fingerprint=input_fingerprint,
         run_key=run_key,

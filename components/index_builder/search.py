@@ -225,7 +225,7 @@ class ScannSearch(tf.Module):
             searcher,
             tf.boolean_mask(interests, mask),  # [Q, d], the active ones
             final_num_neighbors=depth,
-            pre_reordering_num_neighbors=tf.maximum(reorder, depth),
+            pre_reordering_num_neighbors=tf.maximum(widened(self.reorder), depth),
             leaves_to_search=leaves if self.num_leaves else -1,
             parallel=True,
         )

@@ -2,7 +2,6 @@
 
 import json
 from collections import Counter
-from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -149,8 +148,3 @@ def _readable(value: Any) -> str:
     if isinstance(value, bytes):
         return value.decode("utf-8", "backslashreplace")
     return str(value)
-
-
-def wanted_columns(columns: dict[str, str]) -> Sequence[str]:
-    """Distinct column names to read."""
-    return list(dict.fromkeys(columns.values()))

@@ -173,7 +173,7 @@ class _Read(beam.DoFn):
             "users": rows.check_users,
         }[self._table]
         try:
-            for block in read_blocks(path, self._config, rows.wanted_columns(self._columns)):
+            for block in read_blocks(path, self._config, self._columns):
                 checked = check(block, self._config, path)
                 yield from self._describe(checked)
                 if checked.good.num_rows:

@@ -48,7 +48,7 @@ def check_interactions(block: Block, config: InteractionsConfig, file: str) -> C
     item = to_text(block.columns[config.item_column])
     time = block.columns[config.timestamp_column]
     seconds, problems = parse_timestamps(time, config.timestamp_unit)
-    reasons = {
+    reasons: dict[str, np.ndarray] = {
         "not_utf8": user.not_utf8 | item.not_utf8,
         "missing_user_id": is_blank(user.values),
         "missing_item_id": is_blank(item.values),

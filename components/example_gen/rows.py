@@ -53,7 +53,7 @@ def check_interactions(block: Block, config: InteractionsConfig, file: str) -> C
         "missing_user_id": is_blank(user.values),
         "missing_item_id": is_blank(item.values),
         "id_not_whole": user.not_whole | item.not_whole,
-        **problems,
+        **{str(reason): rows for reason, rows in problems.items()},
     }
     table = pa.table({USER: user.values, ITEM: item.values, TIME: seconds})
     return _set_apart(block, table, reasons, "interactions", file)

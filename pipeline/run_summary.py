@@ -158,14 +158,6 @@ def _blessing(config: RunConfig, steps: Mapping[str, Step]) -> dict[str, Any] | 
             for sliced in validation.metric_validations_per_slice
             for failure in sliced.failures
         ],
-        "thresholds": {
-            eval_config.lift_metric(config.evaluation): {
-                "above": config.evaluation.min_lift_over_popularity
-            },
-            eval_config.primary_metric(config.evaluation): {
-                "at_least_pushed_minus": config.evaluation.max_drop_from_pushed
-            },
-        },
     }
 
 

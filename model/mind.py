@@ -54,13 +54,22 @@ class MindModel(tfrs.Model):
             "mixed_bfloat16" if training_config.mixed_precision else "float32"
         )
         self.item_encoder = ItemEncoder(
-            catalogue, dim, side_features=model_config.side_features, seed=seed, dtype=policy
+            catalogue,
+            dim,
+            side_features=model_config.side_features,
+            id_dropout=model_config.item_id_dropout,
+            seed=seed,
+            dtype=policy,
         )
         if model_config.recency_position:
             self._positions = self.add_weight(
                 name="recency_position",
                 shape=[model_config.history_length, dim],
                 initializer=tf.keras.initializers.RandomNormal(stddev=_INIT_STD, seed=seed + 100),
+            )
+            # log of the factor by which each distance counts.
+            self._recency_weight = self.add_weight(
+                name="recency_weight", shape=[model_config.history_length], initializer="zeros"
             )
         self.extractor = make_extractor(model_config, seed, policy)
         self._profile_tables = {
@@ -115,12 +124,16 @@ class MindModel(tfrs.Model):
           interests float32 [B, K, d] and the mask bool [B, K] of active ones.
         """
         length = tf.reduce_sum(tf.cast(history > 0, tf.int32), axis=1)  # [B]
-        behaviors = self.item_encoder(history)  # [B, T, d]
+        behaviors = self.item_encoder(history, training=training)  # [B, T, d]
         if self.model_config.recency_position:
             # 0 for the newest behaviour.
             distance = length[:, tf.newaxis] - 1 - tf.range(tf.shape(history)[1])[tf.newaxis, :]
-            positions = tf.gather(self._positions, tf.maximum(distance, 0))
-            behaviors += tf.cast(positions, behaviors.dtype)
+            distance = tf.maximum(distance, 0)  # [B, T]
+            position = tf.gather(self._positions, distance)
+            weight = tf.exp(tf.gather(self._recency_weight, distance))[:, :, tf.newaxis]
+            behaviors = (behaviors + tf.cast(position, behaviors.dtype)) * tf.cast(
+                weight, behaviors.dtype
+            )
         if training and self.model_config.dropout:
             behaviors = tf.nn.experimental.general_dropout(
                 behaviors, self.model_config.dropout, uniform_sampler=self._generator.uniform
@@ -143,9 +156,9 @@ class MindModel(tfrs.Model):
             interests = tf.math.l2_normalize(interests, axis=-1)
         return interests, interest_mask(length, self.num_interests, self._adaptive)
 
-    def item_vectors(self, items: tf.Tensor) -> tf.Tensor:
+    def item_vectors(self, items: tf.Tensor, training: bool = False) -> tf.Tensor:
         """Final vectors of item indices [...], float32 [..., d]."""
-        return self._final(self.item_encoder(items))
+        return self._final(self.item_encoder(items, training=training))
 
     def item_embeddings(self) -> tf.Tensor:
         """Final vectors of all items, float32 [N + 1, d]; row 0 is zero."""
@@ -169,7 +182,7 @@ class MindModel(tfrs.Model):
         history, targets = inputs["history"], inputs["target"]
         config = self.training_config
         interests, _ = self.user_interests(history, inputs["profile"], training)
-        target_vectors = self.item_vectors(targets)  # [B, d]
+        target_vectors = self.item_vectors(targets, training)  # [B, d]
         length = tf.reduce_sum(tf.cast(history > 0, tf.int32), axis=1, keepdims=True)
         # The attention sees the scores as the softmax below does.
         query = (target_vectors / config.temperature)[:, tf.newaxis, :]
@@ -179,7 +192,7 @@ class MindModel(tfrs.Model):
             user_vectors,
             target_vectors,
             targets,
-            self.item_vectors(negatives.items),
+            self.item_vectors(negatives.items, training),
             negatives,
             config.temperature,
             config.logq_correction,

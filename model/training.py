@@ -194,6 +194,42 @@ def fit(
     )
 
 
+def make_run_steps(
+    model: MindModel, optimizer: tf.keras.optimizers.Optimizer, jit_compile: bool = False
+) -> Callable[[Any, tf.Tensor], tf.Tensor]:
+    """Returns a graph function of (iterator, count) that runs ``count`` steps.
+
+    The function returns the mean loss. All steps run inside one call, under the
+    model's ``tf.distribute`` strategy.
+    """
+    strategy = model.distribute_strategy
+    replicas = strategy.num_replicas_in_sync
+    variables = model.trainable_variables
+
+    @tf.function(jit_compile=jit_compile or None)
+    def gradients_of(batch: Mapping[str, Any]) -> tuple[tf.Tensor, list[Any]]:
+        with tf.GradientTape() as tape:
+            # Replicas sum their gradients, so each holds its share of the mean.
+            loss = model.compute_loss(batch, training=True) / replicas
+        return loss, tape.gradient(loss, variables)
+
+    def step(batch: Mapping[str, Any]) -> tf.Tensor:
+        loss, gradients = gradients_of(batch)
+        used = [(g, v) for g, v in zip(gradients, variables, strict=True) if g is not None]
+        optimizer.apply_gradients(used)
+        return loss
+
+    @tf.function
+    def run_steps(iterator: Any, count: tf.Tensor) -> tf.Tensor:
+        total = tf.constant(0.0)
+        for _ in tf.range(count):
+            losses = strategy.run(step, args=(next(iterator),))
+            total += strategy.reduce(tf.distribute.ReduceOp.SUM, losses, axis=None)
+        return total / tf.cast(count, tf.float32)
+
+    return run_steps
+
+
 def _claim_directory(path: str, configuration: str) -> None:
     """Writes the configuration beside the checkpoints, or compares it."""
     config_file = os.path.join(path, "config.json")
@@ -266,7 +302,7 @@ class _Trainer:
             start_step=self._step,
         )
         iterator = iter(self._strategy.experimental_distribute_dataset(batches))
-        run_steps = self._make_run_steps()
+        run_steps = make_run_steps(self._model, self._optimizer, config.jit_compile)
         while (stopped_by := self._stop_reason()) is None:
             started = time.monotonic()
             count = self._steps_to_boundary()
@@ -307,34 +343,6 @@ class _Trainer:
     def _save(self) -> None:
         self._saved_state.assign(json.dumps(dataclasses.asdict(self._state)))
         self._latest.save(checkpoint_number=self._step)
-
-    def _make_run_steps(self) -> Callable[..., tf.Tensor]:
-        model, optimizer, strategy = self._model, self._optimizer, self._strategy
-        replicas = strategy.num_replicas_in_sync
-        variables = model.trainable_variables
-
-        @tf.function(jit_compile=self._config.jit_compile or None)
-        def gradients_of(batch: Mapping[str, Any]) -> tuple[tf.Tensor, list[Any]]:
-            with tf.GradientTape() as tape:
-                # Replicas sum their gradients, so each holds its share of the mean.
-                loss = model.compute_loss(batch, training=True) / replicas
-            return loss, tape.gradient(loss, variables)
-
-        def step(batch: Mapping[str, Any]) -> tf.Tensor:
-            loss, gradients = gradients_of(batch)
-            used = [(g, v) for g, v in zip(gradients, variables, strict=True) if g is not None]
-            optimizer.apply_gradients(used)
-            return loss
-
-        @tf.function
-        def run_steps(iterator: Any, count: tf.Tensor) -> tf.Tensor:
-            total = tf.constant(0.0)
-            for _ in tf.range(count):
-                losses = strategy.run(step, args=(next(iterator),))
-                total += strategy.reduce(tf.distribute.ReduceOp.SUM, losses, axis=None)
-            return total / tf.cast(count, tf.float32)
-
-        return run_steps
 
     def _steps_to_boundary(self) -> int:
         """Steps until something is to be done on the host."""

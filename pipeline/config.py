@@ -37,7 +37,7 @@ class EvaluationConfig:
       exclude_history: Rank without the items that the person already has.
       cutoffs: N of Recall@N, HitRate@N and NDCG@N.
       item_knn: Also evaluate an item-kNN baseline.
-      confidence_intervals: Bootstrap them.
+      confidence_intervals: Estimate 95 % intervals by a jackknife over people.
     """
 
     primary_metric: typing.Literal["recall", "ndcg", "hit_rate"] = "recall"

@@ -167,13 +167,13 @@ class _Read(beam.DoFn):
 
     def process(self, file: tuple[int, str]) -> Iterator[Any]:
         number, path = file
-        check = {
+        check: Any = {
             "interactions": rows.check_interactions,
             "items": rows.check_items,
             "users": rows.check_users,
         }[self._table]
         try:
-            for block in read_blocks(path, self._config, rows.wanted_columns(self._columns)):
+            for block in read_blocks(path, self._config, self._columns):
                 checked = check(block, self._config, path)
                 yield from self._describe(checked)
                 if checked.good.num_rows:

@@ -153,12 +153,13 @@ class IrRunner:
         for attempt in range(1, attempts + 1):
             try:
                 self._launch(container, inputs, outputs, task_dir, log)
+                artifacts = _collect(outputs, task_dir / _OUTPUT_FILE)
                 break
-            except TaskFailed as error:
+            except (TaskFailed, json_format.ParseError) as error:
                 if attempt == attempts:
                     return TaskResult("failed", time.monotonic() - started, {}, log, str(error))
-        published = self._publish(name, outputs, task_dir, cache_key)
-        return TaskResult("succeeded", time.monotonic() - started, published, log)
+        self.store.publish(Execution(self.run_id, name, cache_key, artifacts))
+        return TaskResult("succeeded", time.monotonic() - started, artifacts, log)
 
     def _provision(
         self, name: str, component: pipeline_spec_pb2.ComponentSpec, task_dir: Path
@@ -191,8 +192,8 @@ class IrRunner:
         log: Path,
     ) -> None:
         executor_input = {"inputs": inputs, "outputs": outputs}
-        message = json_format.ParseDict(executor_input, pipeline_spec_pb2.ExecutorInput())
-        text = json_format.MessageToJson(message, indent=None)
+        json_format.ParseDict(executor_input, pipeline_spec_pb2.ExecutorInput())
+        text = json.dumps(_as_go_prints(executor_input))
         (task_dir / "executor_input.json").write_text(text, encoding="utf-8")
         for output in outputs["artifacts"].values():  # prepareOutputFolders
             path = local_path(output["artifacts"][0]["uri"], self._pod)
@@ -236,27 +237,6 @@ class IrRunner:
         flags += [f for item in environment.items() for f in ("--env", "=".join(item))]
         return [*self._container_command, *flags]
 
-    def _publish(
-        self, name: str, outputs: dict[str, Any], task_dir: Path, cache_key: str
-    ) -> dict[str, dict[str, Any]]:
-        """``mergeRuntimeArtifacts`` of the launcher, and the record in ML Metadata."""
-        written = pipeline_spec_pb2.ExecutorOutput()
-        output_file = task_dir / _OUTPUT_FILE
-        if output_file.exists():
-            json_format.Parse(output_file.read_text(encoding="utf-8"), written)
-        artifacts = {}
-        for key, provisioned in outputs["artifacts"].items():
-            if key == _EXECUTOR_LOGS:
-                continue
-            artifact = dict(provisioned["artifacts"][0])
-            if key in written.artifacts and written.artifacts[key].artifacts:
-                source = json_format.MessageToDict(written.artifacts[key].artifacts[0])
-                artifact["uri"] = source.get("uri") or artifact["uri"]
-                artifact["metadata"] = source.get("metadata", {})
-            artifacts[key] = artifact
-        self.store.publish(Execution(self.run_id, name, cache_key, artifacts))
-        return artifacts
-
     def output_path(self, result: TaskResult, key: str) -> Path:
         """Where this machine keeps an output."""
         return Path(local_path(result.outputs[key]["uri"], self._pod))
@@ -296,6 +276,33 @@ def _producer_output(
 ) -> dict[str, Any]:
     output = source.task_output_artifact
     return results[output.producer_task].outputs[output.output_artifact_key]
+
+
+def _collect(outputs: dict[str, Any], output_file: Path) -> dict[str, dict[str, Any]]:
+    """``mergeRuntimeArtifacts`` of the launcher."""
+    written = pipeline_spec_pb2.ExecutorOutput()
+    if output_file.exists():
+        json_format.Parse(output_file.read_text(encoding="utf-8"), written)
+    artifacts = {}
+    for key, provisioned in outputs["artifacts"].items():
+        if key == _EXECUTOR_LOGS:
+            continue
+        artifact = dict(provisioned["artifacts"][0])
+        if written.artifacts[key].artifacts:
+            source = json_format.MessageToDict(written.artifacts[key].artifacts[0])
+            artifact["uri"] = source.get("uri") or artifact["uri"]
+            artifact["metadata"] = source.get("metadata", {})
+        artifacts[key] = artifact
+    return artifacts
+
+
+def _as_go_prints(value: Any) -> Any:
+    """Numbers of a protobuf Value as Go prints them: 10, where Python has 10.0."""
+    if isinstance(value, dict):
+        return {key: _as_go_prints(child) for key, child in value.items()}
+    if isinstance(value, list):
+        return [_as_go_prints(child) for child in value]
+    return int(value) if isinstance(value, float) and value.is_integer() else value
 
 
 def _cache_key(

@@ -172,6 +172,9 @@ def _check(pipeline: PipelineFile) -> None:
     if not spec.root.dag.tasks:
         raise SpecError("invalid v2 pipeline spec: root component is empty")
     _check_tasks(spec)
+    for name, component in spec.components.items():
+        if component.executor_label not in deployment.executors:
+            raise SpecError(f"component {name}: unknown executor {component.executor_label!r}")
     for label, executor in deployment.executors.items():
         kind = executor.WhichOneof("spec")
         if kind != "container":

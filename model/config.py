@@ -63,6 +63,9 @@ class TrainingConfig:
         epoch; n draws n of them, so that all people weigh the same.
       batch_size: Examples (history, target pairs) per step.
       learning_rate: Adam's learning rate.
+      plateau_factor: Multiplies the learning rate at a plateau; 1 keeps it.
+      plateau_patience: Validation passes without a better Recall@N that make a
+        plateau.
       max_steps: Upper bound of training steps.
       max_seconds: Upper bound of training time; 0 is no bound.
       eval_every_steps: Steps between validation passes.
@@ -86,6 +89,8 @@ class TrainingConfig:
     targets_per_sequence: int = Field(0, ge=0)
     batch_size: int = Field(1024, ge=1)
     learning_rate: float = Field(1e-3, gt=0.0)
+    plateau_factor: float = Field(0.3, gt=0.0, le=1.0)
+    plateau_patience: int = Field(2, ge=1)
     max_steps: int = Field(20_000, ge=1)
     max_seconds: int = Field(0, ge=0)
     eval_every_steps: int = Field(250, ge=1)

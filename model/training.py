@@ -94,7 +94,7 @@ class TrainingResult:
       stopped_by: ``patience``, ``max_steps`` or ``max_seconds``.
       seconds: Training and validation time, including that before a resume.
       examples_per_second: Training steps only.
-      history: One entry per validation pass: step, loss, seconds, recall,
+      history: One entry per validation pass: step, loss, seconds, recall, learning_rate,
         active_interests, interest_cosine.
     """
 
@@ -146,12 +146,13 @@ def predict_interests(
     model: MindModel, history: np.ndarray, profile: Mapping[str, np.ndarray]
 ) -> tuple[tf.Tensor, tf.Tensor]:
     """Interests [U, K, d] and mask [U, K] of any number of people, in batches."""
-    forward = tf.function(model.user_interests, reduce_retracing=True)
     interests, masks = [], []
     for start in range(0, len(history), _VALIDATION_BATCH):
         part = slice(start, start + _VALIDATION_BATCH)
         features = {n: tf.constant(profile[n][part], tf.int32) for n in model.profile_features}
-        vectors, mask = forward(tf.constant(history[part], tf.int32), features)
+        vectors, mask = model.compiled_user_interests(
+            tf.constant(history[part], tf.int32), features
+        )
         interests.append(vectors)
         masks.append(mask)
     return tf.concat(interests, axis=0), tf.concat(masks, axis=0)
@@ -363,6 +364,7 @@ class _Trainer:
                 "loss": state.loss_sum / max(state.loss_steps, 1),
                 "seconds": state.seconds,
                 "recall": recall,
+                "learning_rate": float(self._optimizer.learning_rate),
                 "active_interests": metrics["active_interests"],
                 "interest_cosine": metrics["interest_cosine"],
             }
@@ -375,6 +377,9 @@ class _Trainer:
             self._best.save(checkpoint_number=self._step)
         else:
             state.passes_without_gain += 1
+            if state.passes_without_gain % config.plateau_patience == 0:
+                rate = self._optimizer.learning_rate
+                rate.assign(rate * config.plateau_factor)
 
     def _write_summary(self, scalars: Mapping[str, float]) -> None:
         if self._writer:

@@ -42,7 +42,7 @@ def read_rows(
     """
     spec = transform_output.transformed_feature_spec()
     parse = {
-        name: tf.io.RaggedFeature(spec[name].dtype)
+        name: tf.io.RaggedFeature(spec[name].dtype, row_splits_dtype=tf.int64)
         if isinstance(spec[name], tf.io.VarLenFeature)
         else spec[name]
         for name in names

@@ -121,7 +121,9 @@ def load(
     for override in overrides:
         key, equals, text = override.partition("=")
         if not equals or not key:
-            raise ConfigError(f"--set {override!r}: expected KEY=VALUE, like --set model.dropout=0.1")
+            raise ConfigError(
+                f"--set {override!r}: expected KEY=VALUE, like --set model.dropout=0.1"
+            )
         try:
             value = yaml.safe_load(text)
         except yaml.YAMLError as error:
@@ -157,7 +159,9 @@ def _read_yaml(path: Path) -> dict[str, Any]:
     except yaml.YAMLError as error:
         raise ConfigError(f"{path}: not valid YAML: {error}") from None
     if not isinstance(values, dict):
-        raise ConfigError(f"{path}: expected a mapping at the top, received {type(values).__name__}")
+        raise ConfigError(
+            f"{path}: expected a mapping at the top, received {type(values).__name__}"
+        )
     return values
 
 

@@ -1,5 +1,6 @@
 """The facts of a run, gathered from its artifacts: ``summary.json``."""
 
+import datetime
 import json
 import math
 import os
@@ -12,16 +13,15 @@ import tensorflow_model_analysis as tfma
 from tfx.utils import io_utils
 
 from components.example_gen.report import FILE_NAME as INGEST_REPORT
-from components.index_validator.validation import VALIDATION_FILE
+from components.index_validator.executor import VALIDATION_FILE
 from model import features
 from model.trainer import TRAINING_REPORT
 from pipeline import eval_config
 from pipeline.config import RunConfig
 from pipeline.run_artifacts import Step
 from pipeline.sample_people import sample_people
+from pipeline.summary_view import OVERALL
 from pipeline.target import RunTarget
-
-OVERALL = "overall"
 
 
 def summarise(
@@ -44,6 +44,7 @@ def summarise(
     return {
         "name": config.name,
         "run_key": target.run_key,
+        "finished": datetime.datetime.now(datetime.timezone.utc).isoformat(timespec="seconds"),
         "seconds": round(seconds, 1),
         "steps": [
             {"id": name, "state": step.state, "seconds": round(step.seconds, 1)}
@@ -95,10 +96,8 @@ def _metrics(steps: Mapping[str, Step]) -> dict[str, Any]:
             continue
         loaded = tfma.load_eval_result(uri, model_name=model_name)
         result[ranker] = {
-            _slice_name(sliced.slice): {
-                name: _bounded(value) for name, value in sliced.metrics[""][""].items()
-            }
-            for sliced in loaded.slicing_metrics
+            _slice_name(key): {name: _bounded(value) for name, value in metrics[""][""].items()}
+            for key, metrics in loaded.slicing_metrics
         }
     if "mind" in result:
         result["popularity"] = {

@@ -18,7 +18,7 @@ from components.index_builder.config import IndexConfig
 from components.index_builder.manifest import write_manifest
 from components.index_builder.people import read_people
 from components.index_builder.search import ScannSearch
-from components.index_builder.tuning import build_search, tune
+from components.index_builder.tuning import build_search, queries_of, tune
 
 
 def build_bundle(
@@ -49,7 +49,7 @@ def build_bundle(
     curve = []
     if isinstance(search, ScannSearch):
         people = read_people(example_files, "tuning", config.num_queries, profile_names(tower))
-        curve = tune(bundle, search, people, config)
+        curve = tune(search, queries_of(bundle, people), config)
     tf.saved_model.save(bundle, output_dir, signatures=bundle.signatures())
     index = {**search.describe(), "curve": [dataclasses.asdict(point) for point in curve]}
     write_manifest(

@@ -18,9 +18,10 @@ PADDING_ID = ""
 NO_INTEREST = -1
 
 _STRINGS = tf.TensorSpec([None], tf.string)
+_SCALAR = tf.TensorSpec([], tf.int32)
 
 
-class _VocabularyInitializer(lookup_ops.TableInitializerBase):
+class VocabularyInitializer(lookup_ops.TableInitializerBase):
     """Fills a table from a variable of ids: id -> its row.
 
     A text file, the usual source, cannot hold an id with a line break.
@@ -31,6 +32,7 @@ class _VocabularyInitializer(lookup_ops.TableInitializerBase):
         self._ids = ids
 
     def initialize(self, table: tf.lookup.StaticHashTable) -> tf.Operation:
+        """Returns the operation that fills ``table``; runs after the variables are restored."""
         ids = self._ids.read_value()
         return tf.raw_ops.LookupTableImportV2(
             table_handle=table.resource_handle, keys=ids, values=tf.range(tf.size(ids))
@@ -86,7 +88,7 @@ class RetrievalBundle(tf.Module):
         self.search = search
         self._config = config
         self._profile_names = profile_names(tower)
-        self.vocabulary = tf.lookup.StaticHashTable(_VocabularyInitializer(tower.item_ids), -1)
+        self.vocabulary = tf.lookup.StaticHashTable(VocabularyInitializer(tower.item_ids), -1)
         num_items = tower.item_ids.shape[0]
         positions = np.full([num_items], -1, np.int32)
         positions[rows] = np.arange(rows.size, dtype=np.int32)
@@ -97,6 +99,12 @@ class RetrievalBundle(tf.Module):
         by_count = np.argsort(-counts, kind="stable").astype(np.int32)
         self._popular = tf.Variable(by_count, trainable=False, name="popular")
         self._counts = tf.Variable(counts.astype(np.float32), trainable=False, name="counts")
+
+    def _vectors_of(self, positions: tf.Tensor) -> tf.Tensor:
+        """Returns float32 [..., d], the vectors at ``positions``."""
+        # Not tf.gather on the variable itself: its sparse read turns every
+        # later whole read, such as a search, into a copy of the variable.
+        return tf.gather(self.search.vectors.read_value(), tf.maximum(positions, 0))
 
     def to_positions(self, ids: tf.Tensor) -> tf.Tensor:
         """Maps string ids to int32 positions; -1 for what cannot be found."""
@@ -134,7 +142,8 @@ class RetrievalBundle(tf.Module):
 
         Returns:
           ``item_ids`` string [B, k], ``scores`` float32 [B, k] and
-          ``interest_index`` int32 [B, k], best first. Rows with fewer items (or
+          ``interest_index`` int32 [B, k], best first; and ``num_known`` int32
+          [B], how many ids of the history are known. Rows with fewer items (or
           with a smaller k than others) end in ("", 0, -1). People without a
           known item get the most popular ones: the score is the count in train
           and the interest -1.
@@ -160,7 +169,7 @@ class RetrievalBundle(tf.Module):
         popular = self.popular(excluded, width)
         positions = tf.where(is_cold[:, tf.newaxis], popular.positions, found.positions)
         positions = tf.where(tf.range(width) < k[:, tf.newaxis], positions, -1)
-        vectors = tf.gather(self.search.vectors, tf.maximum(positions, 0))  # [B, k, d]
+        vectors = self._vectors_of(positions)  # [B, k, d]
         by_interest = tf.einsum("bkd,bnd->bnk", user["interests"], vectors)
         by_interest = tf.where(mask[:, tf.newaxis, :], by_interest, -np.inf)
         interest = tf.argmax(by_interest, axis=-1, output_type=tf.int32)
@@ -170,6 +179,9 @@ class RetrievalBundle(tf.Module):
             "scores": tf.where(positions >= 0, scores, 0.0),
             "interest_index": tf.where(
                 (positions >= 0) & ~is_cold[:, tf.newaxis], interest, NO_INTEREST
+            ),
+            "num_known": tf.math.count_nonzero(
+                self.vocabulary.lookup(history) >= 0, axis=1, dtype=tf.int32
             ),
         }
 
@@ -186,7 +198,7 @@ class RetrievalBundle(tf.Module):
         """
         k, width = self._checked_k(k, tf.shape(items)[0])
         own = self.to_positions(items)[:, tf.newaxis]  # [B, 1]
-        vectors = tf.gather(self.search.vectors, tf.maximum(own, 0))  # [B, 1, d]
+        vectors = self._vectors_of(own)  # [B, 1, d]
         found = rank(self.search, vectors, own >= 0, own, width)
         positions = tf.where(tf.range(width) < k[:, tf.newaxis], found.positions, -1)
         return {
@@ -198,7 +210,7 @@ class RetrievalBundle(tf.Module):
         """Returns ``vectors`` float32 [M, d] (zeros if unknown) and ``known`` bool [M]."""
         rows = self.vocabulary.lookup(items)
         known = rows >= 0
-        vectors = tf.gather(self.tower.item_vectors, tf.maximum(rows, 0))
+        vectors = tf.gather(self.tower.item_vectors.read_value(), tf.maximum(rows, 0))
         return {"vectors": tf.where(known[:, tf.newaxis], vectors, 0.0), "known": known}
 
     def item_titles(self, items: tf.Tensor) -> dict[str, tf.Tensor]:
@@ -206,6 +218,21 @@ class RetrievalBundle(tf.Module):
         rows = self.vocabulary.lookup(items)
         titles = tf.gather(self.tower.item_titles, tf.maximum(rows, 0))
         return {"titles": tf.where(rows >= 0, titles, ""), "known": rows >= 0}
+
+    def list_items(self, offset: tf.Tensor, limit: tf.Tensor) -> dict[str, tf.Tensor]:
+        """Returns ``limit`` items from ``offset`` on, in vocabulary order (most frequent first).
+
+        ``item_ids``, ``titles`` string [L] and ``train_counts`` int64 [L]; fewer
+        at the end of the vocabulary.
+        """
+        num_items = self.tower.item_ids.shape[0]
+        first = tf.clip_by_value(offset, 0, num_items)
+        rows = tf.range(first, first + tf.clip_by_value(limit, 0, num_items - first))
+        return {
+            "item_ids": tf.gather(self.tower.item_ids, rows),
+            "titles": tf.gather(self.tower.item_titles, rows),
+            "train_counts": tf.gather(self.tower.train_counts, rows),
+        }
 
     def signatures(self) -> dict[str, Any]:
         """Returns what the bundle serves, by name; see docs/serving.md."""
@@ -251,6 +278,10 @@ class RetrievalBundle(tf.Module):
             ),
             "item_embeddings": signature(self.item_embeddings, {"items": (_STRINGS, None)}),
             "item_titles": signature(self.item_titles, {"items": (_STRINGS, None)}),
+            "list_items": signature(
+                self.list_items,
+                {"offset": (_SCALAR, tf.constant(0)), "limit": (_SCALAR, tf.constant(1000))},
+            ),
             # The tower's own: `evaluate` is what the next run's Evaluator
             # compares its candidate with.
             **{

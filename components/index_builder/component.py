@@ -1,7 +1,5 @@
 """IndexBuilder: turns a trained model into the bundle that is pushed."""
 
-from typing import ClassVar
-
 from tfx.dsl.components.base import base_component, executor_spec
 from tfx.types import BaseChannel, Channel, component_spec, standard_artifacts
 
@@ -11,17 +9,17 @@ from components.index_builder import executor
 class IndexBuilderSpec(component_spec.ComponentSpec):
     """Specification of ``IndexBuilder``."""
 
-    PARAMETERS: ClassVar = {
+    PARAMETERS = {
         "index_config": component_spec.ExecutionParameter(type=str),
         "manifest": component_spec.ExecutionParameter(type=str),
         "source_digest": component_spec.ExecutionParameter(type=str),
     }
     # TFX wants names that are unique over inputs and outputs.
-    INPUTS: ClassVar = {
+    INPUTS = {
         "trained_model": component_spec.ChannelParameter(type=standard_artifacts.Model),
         "examples": component_spec.ChannelParameter(type=standard_artifacts.Examples),
     }
-    OUTPUTS: ClassVar = {"model": component_spec.ChannelParameter(type=standard_artifacts.Model)}
+    OUTPUTS = {"model": component_spec.ChannelParameter(type=standard_artifacts.Model)}
 
 
 class IndexBuilder(base_component.BaseComponent):

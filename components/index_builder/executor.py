@@ -15,6 +15,12 @@ from model.config_types import from_json
 from model.features import EVAL
 
 
+def split_files(examples: list[types.Artifact], split: str) -> list[str]:
+    """Returns the files of one split of a single Examples artifact."""
+    pattern = io_utils.all_files_pattern(artifact_utils.get_split_uri(examples, split))
+    return [str(path) for path in fileio.glob(pattern)]
+
+
 class Executor(base_executor.BaseExecutor):
     """Executor of ``IndexBuilder``."""
 
@@ -26,10 +32,9 @@ class Executor(base_executor.BaseExecutor):
     ) -> None:
         """Writes the bundle; see ``IndexBuilder``."""
         trained = artifact_utils.get_single_instance(input_dict["trained_model"])
-        examples_dir = artifact_utils.get_split_uri(input_dict["examples"], EVAL)
         build_bundle(
             model_dir=path_utils.serving_model_path(trained.uri),
-            example_files=fileio.glob(io_utils.all_files_pattern(examples_dir)),
+            example_files=split_files(input_dict["examples"], EVAL),
             output_dir=path_utils.serving_model_dir(
                 artifact_utils.get_single_uri(output_dict["model"])
             ),

@@ -6,7 +6,9 @@ import os
 from collections.abc import Mapping
 from typing import Any
 
-from tfx.dsl.io import fileio
+import tensorflow as tf
+
+gfile = tf.io.gfile
 
 # TF Serving ignores ``assets.extra`` but for warm-up requests.
 MANIFEST_PATH = os.path.join("assets.extra", "manifest.json")
@@ -18,7 +20,7 @@ _CHUNK_BYTES = 1 << 20
 def _describe_file(path: str) -> dict[str, int | str]:
     digest = hashlib.sha256()
     size = 0
-    with fileio.open(path, "rb") as file:
+    with gfile.GFile(path, "rb") as file:
         while chunk := file.read(_CHUNK_BYTES):
             digest.update(chunk)
             size += len(chunk)
@@ -28,8 +30,8 @@ def _describe_file(path: str) -> dict[str, int | str]:
 def list_files(directory: str) -> list[str]:
     """Returns the paths of all files below ``directory``, relative to it, sorted."""
     return sorted(
-        os.path.relpath(os.path.join(folder, name), directory)
-        for folder, _, names in fileio.walk(directory)
+        os.path.relpath(os.path.join(str(folder), str(name)), directory)
+        for folder, _, names in gfile.walk(directory)
         for name in names
     )
 
@@ -42,18 +44,18 @@ def write_manifest(model_dir: str, facts: Mapping[str, Any]) -> None:
         if path != MANIFEST_PATH
     }
     path = os.path.join(model_dir, MANIFEST_PATH)
-    fileio.makedirs(os.path.dirname(path))
-    with fileio.open(path, "w") as file:
+    gfile.makedirs(os.path.dirname(path))
+    with gfile.GFile(path, "w") as file:
         file.write(json.dumps({**facts, FILES: files}, indent=2, sort_keys=True))
 
 
 def read_manifest(model_dir: str) -> dict[str, Any] | None:
     """Returns the manifest, or None if there is none that can be read."""
     path = os.path.join(model_dir, MANIFEST_PATH)
-    if not fileio.exists(path):
+    if not gfile.exists(path):
         return None
     try:
-        with fileio.open(path, "r") as file:
+        with gfile.GFile(path, "r") as file:
             manifest = json.loads(file.read())
     except ValueError:
         return None
@@ -61,7 +63,13 @@ def read_manifest(model_dir: str) -> dict[str, Any] | None:
 
 
 def missing_files(model_dir: str) -> list[str]:
-    """Returns the files that the manifest names and ``model_dir`` lacks."""
-    manifest = read_manifest(model_dir) or {}
-    present = set(list_files(model_dir))
-    return sorted(set(manifest.get(FILES, {})) - present)
+    """Returns the files that the manifest names and ``model_dir`` lacks or has cut short."""
+    files = (read_manifest(model_dir) or {}).get(FILES, {})
+    return [
+        path for path, facts in sorted(files.items()) if _size(model_dir, path) != facts["bytes"]
+    ]
+
+
+def _size(model_dir: str, path: str) -> int | None:
+    full_path = os.path.join(model_dir, path)
+    return gfile.stat(full_path).length if gfile.exists(full_path) else None

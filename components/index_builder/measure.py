@@ -36,19 +36,20 @@ def recall(found_scores: np.ndarray, exact_scores: np.ndarray) -> Recall:
     Raises:
       ValueError: if nobody has anything to find.
     """
-    possible = np.isfinite(exact_scores).sum(axis=1)
-    has_any = possible > 0
+    has_any = np.isfinite(exact_scores).any(axis=1)
     if not has_any.any():
         raise ValueError(
             "Recall is undefined: the exact search found nothing for any of "
             f"{len(exact_scores)} people; expected at least one person with a known item."
         )
-    worst = np.where(np.isfinite(exact_scores), exact_scores, np.inf).min(axis=1, keepdims=True)
+    found_scores, exact_scores = found_scores[has_any], exact_scores[has_any]
+    is_possible = np.isfinite(exact_scores)
+    worst = np.where(is_possible, exact_scores, np.inf).min(axis=1, keepdims=True)
     tolerance = _TOLERANCE * np.maximum(1.0, np.abs(worst))
-    shares = (found_scores >= worst - tolerance).sum(axis=1)[has_any] / possible[has_any]
-    shares = np.minimum(shares, 1.0)
+    found = (found_scores >= worst - tolerance).sum(axis=1)
+    shares = np.minimum(found / is_possible.sum(axis=1), 1.0)
     error = shares.std() / np.sqrt(len(shares))
-    return Recall(float(shares.mean()), float(shares.mean() - 1.645 * error), int(has_any.sum()))
+    return Recall(float(shares.mean()), float(shares.mean() - 1.645 * error), len(shares))
 
 
 def latencies_ms(call: Callable[[int], object], count: int, warmup: int = 3) -> np.ndarray:

@@ -24,21 +24,29 @@ def rank(
     Returns:
       Candidates [B, k], filled up with -1 and -inf.
     """
-    num_items = tf.shape(search.vectors)[0]
-    num_excluded = count_distinct(excluded)  # [B]
-    # Over-fetch, so that k remain after the exclusions.
-    depth = tf.minimum(k + tf.reduce_max(tf.pad(num_excluded, [[0, 1]])), num_items)
-    found = best_distinct(search.candidates(interests, mask, depth, k), excluded, k)
+    found = rank_once(search, interests, mask, excluded, k)
     if isinstance(search, ExactSearch):
         return found
     num_found = tf.reduce_sum(tf.cast(found.positions >= 0, tf.int32), axis=1)
-    is_full = num_found >= tf.minimum(k, num_items - num_excluded)
+    num_items = tf.shape(search.vectors)[0]
+    is_full = num_found >= tf.minimum(k, num_items - count_distinct(excluded))
     exact = ExactSearch(search.vectors)
     return tf.cond(
         tf.reduce_all(is_full | ~tf.reduce_any(mask, axis=1)),
         lambda: found,
-        lambda: best_distinct(exact.candidates(interests, mask, depth, k), excluded, k),
+        lambda: rank_once(exact, interests, mask, excluded, k),
     )
+
+
+def rank_once(
+    search: Search, interests: tf.Tensor, mask: tf.Tensor, excluded: tf.Tensor, k: tf.Tensor
+) -> Candidates:
+    """As ``rank``, but an approximate search may find fewer than exist."""
+    num_items = tf.shape(search.vectors)[0]
+    # Over-fetch, so that k remain after the exclusions.
+    num_excluded = tf.reduce_max(tf.pad(count_distinct(excluded), [[0, 1]]))
+    depth = tf.minimum(k + num_excluded, num_items)
+    return best_distinct(search.candidates(interests, mask, depth, k), excluded, k)
 
 
 def best_distinct(candidates: Candidates, excluded: tf.Tensor, k: tf.Tensor) -> Candidates:

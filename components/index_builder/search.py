@@ -182,25 +182,27 @@ class ScannSearch(tf.Module):
         digest = hashlib.sha256(database.numpy().tobytes())
         digest.update(repr((num_leaves, recall_k)).encode())
         self._shared_name = f"index-{digest.hexdigest()[:32]}"
-        self._leaves = tf.Variable(0, trainable=False, dtype=tf.int32, name="leaves_to_search")
-        self._reorder = tf.Variable(0, trainable=False, dtype=tf.int32, name="reorder")
+        self.leaves_to_search = tf.Variable(
+            0, trainable=False, dtype=tf.int32, name="leaves_to_search"
+        )
+        self.reorder = tf.Variable(0, trainable=False, dtype=tf.int32, name="reorder")
         self.use(settings)
 
     def use(self, settings: ScannSettings) -> None:
         """Searches with ``settings`` from now on."""
-        self._leaves.assign(settings.leaves_to_search)
-        self._reorder.assign(settings.reorder)
+        self.leaves_to_search.assign(settings.leaves_to_search)
+        self.reorder.assign(settings.reorder)
 
     def describe(self) -> dict[str, int | str]:
         """See ``Search``."""
         settings: dict[str, int | str] = {
             "algorithm": "scann_tree_ah" if self.num_leaves else "scann_ah",
             "dimensions_per_block": _DIMENSIONS_PER_BLOCK,
-            "reorder": int(self._reorder.numpy()),
+            "reorder": int(self.reorder.numpy()),
         }
         if self.num_leaves:
             settings["num_leaves"] = self.num_leaves
-            settings["leaves_to_search"] = int(self._leaves.numpy())
+            settings["leaves_to_search"] = int(self.leaves_to_search.numpy())
         return settings
 
     def candidates(
@@ -214,14 +216,16 @@ class ScannSearch(tf.Module):
         )
         # At more items than the settings were tuned for, search more.
         widening = tf.maximum(1.0, tf.cast(k, tf.float32) / self._recall_k)
-        widened = tf.cast(tf.math.ceil(tf.cast(self._leaves, tf.float32) * widening), tf.int32)
+        widened = tf.cast(
+            tf.math.ceil(tf.cast(self.leaves_to_search, tf.float32) * widening), tf.int32
+        )
         leaves = tf.minimum(widened, max(self.num_leaves, 1))
-        reorder = tf.cast(tf.math.ceil(tf.cast(self._reorder, tf.float32) * widening), tf.int32)
+        reorder = tf.cast(tf.math.ceil(tf.cast(self.reorder, tf.float32) * widening), tf.int32)
         found = ops.scann_search_batched(
             searcher,
             tf.boolean_mask(interests, mask),  # [Q, d], the active ones
             final_num_neighbors=depth,
-            pre_reordering_num_neighbors=tf.maximum(reorder, depth),
+            pre_reordering_num_neighbors=tf.maximum(widened(self.reorder), depth),
             leaves_to_search=leaves if self.num_leaves else -1,
             parallel=True,
         )

@@ -2,8 +2,10 @@
 
 import dataclasses
 import functools
+import itertools
 import math
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
+from typing import NamedTuple
 
 import numpy as np
 import tensorflow as tf
@@ -12,7 +14,7 @@ from components.index_builder.bundle import RetrievalBundle
 from components.index_builder.config import IndexConfig
 from components.index_builder.measure import latencies_ms, recall
 from components.index_builder.people import People
-from components.index_builder.ranking import rank
+from components.index_builder.ranking import rank_once
 from components.index_builder.search import ExactSearch, ScannSearch, ScannSettings, Search
 
 # Steps between tried settings, and candidates reordered per item shown.
@@ -20,8 +22,22 @@ _STEP = 1.5
 _REORDER_PER_ITEM = (2, 4, 8)
 _PEOPLE_PER_BATCH = 64
 _TIMED_REQUESTS = 50
+# Others are answered by the exact search: they must stay rare.
+_MIN_FULL_ANSWERS = 0.99
 
-Query = tuple[tf.Tensor, tf.Tensor, tf.Tensor]
+
+class Query(NamedTuple):
+    """A batch of people as ``components.index_builder.ranking`` takes them.
+
+    Attributes:
+      interests: float32 [B, K, d].
+      mask: bool [B, K], the active interests.
+      excluded: int32 [B, X], positions that are left out: the history.
+    """
+
+    interests: tf.Tensor
+    mask: tf.Tensor
+    excluded: tf.Tensor
 
 
 @dataclasses.dataclass(frozen=True)
@@ -33,6 +49,7 @@ class CurvePoint:
       reorder: See ``ScannSettings``.
       recall: Mean recall over people.
       recall_lower: Lower end of its one-sided 95 % confidence interval.
+      full_answers: Share of people for whom as many items were found as asked.
       latency_ms: Median of one person's search, without the user tower.
     """
 
@@ -40,6 +57,7 @@ class CurvePoint:
     reorder: int
     recall: float
     recall_lower: float
+    full_answers: float
     latency_ms: float
 
 
@@ -56,20 +74,17 @@ def build_search(vectors: tf.Variable, config: IndexConfig) -> Search:
     return ScannSearch(vectors, num_leaves, settings, config.recall_k)
 
 
-def tune(
-    bundle: RetrievalBundle, search: ScannSearch, people: People, config: IndexConfig
-) -> list[CurvePoint]:
+def tune(search: ScannSearch, queries: Sequence[Query], config: IndexConfig) -> list[CurvePoint]:
     """Sets ``search`` to the fastest tried settings that reach the recall target.
 
     The lower confidence bound must reach it, so that other people's recall
-    does too. If no setting does, the one of best recall is set; the validator
-    then decides.
+    does too, and nearly everybody must get a full answer, because the exact
+    search that fills up the others is slow. If no setting does, the one of
+    best recall is set; the validator then decides.
 
     Args:
-      bundle: Holds ``search``.
       search: Left with the chosen settings.
-      people: Their interests are the queries, their histories excluded, as
-        when served.
+      queries: Real people's interests, in batches.
       config: Names target and depth.
 
     Returns:
@@ -77,35 +92,54 @@ def tune(
     """
     num_items = search.vectors.shape[0]
     k = min(config.recall_k, num_items)
-    queries = [_query(bundle, batch) for batch in people.batches(_PEOPLE_PER_BATCH)]
-    single = [_query(bundle, one) for one in people.repeated(_TIMED_REQUESTS).batches(1)]
-    ranked = _scores(search, k)
+    single = list(itertools.islice(itertools.cycle(_one_by_one(queries)), _TIMED_REQUESTS))
     exact = _scores(ExactSearch(search.vectors), k)
     exact_scores = np.concatenate([exact(query) for query in queries])
+    approximate = _scores(search, k)
 
     curve = []
     for group in _settings(num_items, search.num_leaves, config.recall_k):
         for settings in group:
             search.use(settings)
-            found = recall(np.concatenate([ranked(query) for query in queries]), exact_scores)
-            times = latencies_ms(lambda i: ranked(single[i]), len(single))
-            curve.append(
-                CurvePoint(
-                    settings.leaves_to_search,
-                    settings.reorder,
-                    round(found.mean, 5),
-                    round(found.lower, 5),
-                    round(float(np.median(times)), 3),
-                )
+            scores = np.concatenate([approximate(query) for query in queries])
+            times = latencies_ms(lambda i: approximate(single[i]), len(single))
+            found = recall(scores, exact_scores)
+            is_full = np.isfinite(scores).sum(axis=1) >= np.isfinite(exact_scores).sum(axis=1)
+            point = CurvePoint(
+                leaves_to_search=settings.leaves_to_search,
+                reorder=settings.reorder,
+                recall=round(found.mean, 5),
+                recall_lower=round(found.lower, 5),
+                full_answers=round(float(is_full.mean()), 5),
+                latency_ms=round(float(np.median(times)), 3),
             )
-            if found.lower >= config.recall_target:
+            curve.append(point)
+            if _reaches(point, config.recall_target):
                 break
-    search.use(_chosen(curve, config.recall_target))
+    search.use(chosen_settings(curve, config.recall_target))
     return curve
 
 
-def _chosen(curve: list[CurvePoint], target: float) -> ScannSettings:
-    reaching = [point for point in curve if point.recall_lower >= target]
+def queries_of(bundle: RetrievalBundle, people: People) -> list[Query]:
+    """Returns what the index is asked when ``people`` want recommendations."""
+    queries = []
+    for batch in people.batches(_PEOPLE_PER_BATCH):
+        history = tf.constant(batch.history, tf.string)
+        profile = {name: tf.constant(values, tf.string) for name, values in batch.profile.items()}
+        user = bundle.tower.user_interests(history, profile)
+        excluded = bundle.to_positions(history)
+        knows_any = tf.reduce_any(excluded >= 0, axis=1, keepdims=True)
+        queries.append(Query(user["interests"], user["interest_mask"] & knows_any, excluded))
+    return queries
+
+
+def _reaches(point: CurvePoint, target: float) -> bool:
+    return point.recall_lower >= target and point.full_answers >= _MIN_FULL_ANSWERS
+
+
+def chosen_settings(curve: Sequence[CurvePoint], target: float) -> ScannSettings:
+    """Returns the settings that ``tune`` chooses from what it tried."""
+    reaching = [point for point in curve if _reaches(point, target)]
     best = (
         min(reaching, key=lambda point: point.latency_ms)
         if reaching
@@ -134,15 +168,15 @@ def _geometric(first: int, last: int) -> Iterator[int]:
     yield last
 
 
-def _query(bundle: RetrievalBundle, people: People) -> Query:
-    """Returns interests, their mask and the excluded positions, as ``rank`` takes them."""
-    history = tf.constant(people.history, tf.string)
-    profile = {name: tf.constant(values, tf.string) for name, values in people.profile.items()}
-    user = bundle.tower.user_interests(history, profile)
-    return user["interests"], user["interest_mask"], bundle.to_positions(history)
+def _one_by_one(queries: Sequence[Query]) -> Iterator[Query]:
+    for query in queries:
+        for row in range(query.mask.shape[0]):
+            yield Query(*(part[row : row + 1] for part in query))
 
 
 def _scores(search: Search, k: int) -> Callable[[Query], np.ndarray]:
     """Returns a function from a query to the scores [B, k] that ``search`` finds."""
-    ranked = tf.function(functools.partial(rank, search, k=tf.constant(k)), reduce_retracing=True)
+    ranked = tf.function(
+        functools.partial(rank_once, search, k=tf.constant(k)), reduce_retracing=True
+    )
     return lambda query: ranked(*query).scores.numpy()

@@ -1,7 +1,5 @@
 """IndexValidator: loads the bundle as a server would and blesses it or not."""
 
-from typing import ClassVar
-
 from tfx.dsl.components.base import base_component, executor_spec
 from tfx.types import BaseChannel, Channel, component_spec, standard_artifacts
 
@@ -11,17 +9,15 @@ from components.index_validator import executor
 class IndexValidatorSpec(component_spec.ComponentSpec):
     """Specification of ``IndexValidator``."""
 
-    PARAMETERS: ClassVar = {
+    PARAMETERS = {
         "index_config": component_spec.ExecutionParameter(type=str),
         "source_digest": component_spec.ExecutionParameter(type=str),
     }
-    INPUTS: ClassVar = {
+    INPUTS = {
         "model": component_spec.ChannelParameter(type=standard_artifacts.Model),
         "examples": component_spec.ChannelParameter(type=standard_artifacts.Examples),
     }
-    OUTPUTS: ClassVar = {
-        "blessing": component_spec.ChannelParameter(type=standard_artifacts.InfraBlessing)
-    }
+    OUTPUTS = {"blessing": component_spec.ChannelParameter(type=standard_artifacts.InfraBlessing)}
 
 
 class IndexValidator(base_component.BaseComponent):

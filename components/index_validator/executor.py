@@ -6,11 +6,11 @@ from typing import Any
 from absl import logging
 from tfx import types
 from tfx.dsl.components.base import base_executor
-from tfx.dsl.io import fileio
 from tfx.types import artifact_utils
 from tfx.utils import io_utils, path_utils
 
 from components.index_builder.config import IndexConfig
+from components.index_builder.executor import split_files
 from components.index_validator.validation import report, validate
 from model.config_types import from_json
 from model.features import EVAL
@@ -35,10 +35,9 @@ class Executor(base_executor.BaseExecutor):
         model = artifact_utils.get_single_instance(input_dict["model"])
         blessing = artifact_utils.get_single_instance(output_dict["blessing"])
         config = from_json(IndexConfig, exec_properties["index_config"])
-        examples_dir = artifact_utils.get_split_uri(input_dict["examples"], EVAL)
         validation = validate(
             path_utils.serving_model_path(model.uri),
-            fileio.glob(io_utils.all_files_pattern(examples_dir)),
+            split_files(input_dict["examples"], EVAL),
             config,
         )
         io_utils.write_string_file(os.path.join(blessing.uri, VALIDATION_FILE), report(validation))

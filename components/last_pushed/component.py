@@ -1,7 +1,5 @@
 """LastPushedModel: the model in service, as the Evaluator's baseline."""
 
-from typing import ClassVar
-
 from tfx.dsl.components.base import base_component, executor_spec
 from tfx.types import BaseChannel, Channel, component_spec, standard_artifacts
 
@@ -11,15 +9,15 @@ from components.last_pushed import executor
 class LastPushedModelSpec(component_spec.ComponentSpec):
     """Specification of ``LastPushedModel``."""
 
-    PARAMETERS: ClassVar = {
+    PARAMETERS = {
         "push_destination": component_spec.ExecutionParameter(type=str),
         "version": component_spec.ExecutionParameter(type=str),
         "run_key": component_spec.ExecutionParameter(type=str),
     }
-    INPUTS: ClassVar = {
+    INPUTS = {
         "fallback_model": component_spec.ChannelParameter(type=standard_artifacts.Model),
     }
-    OUTPUTS: ClassVar = {"model": component_spec.ChannelParameter(type=standard_artifacts.Model)}
+    OUTPUTS = {"model": component_spec.ChannelParameter(type=standard_artifacts.Model)}
 
 
 class LastPushedModel(base_component.BaseComponent):

@@ -7,6 +7,15 @@ from tfx.dsl.io import fileio
 from components.index_builder import manifest
 
 
+def versions(push_destination: str) -> list[str]:
+    """Returns every version, complete or not, oldest first."""
+    if not fileio.exists(push_destination):
+        return []
+    # Object stores list directories with a slash at the end.
+    names = (str(name).rstrip("/") for name in fileio.listdir(push_destination))
+    return sorted((name for name in names if name.isdecimal()), key=int)
+
+
 def complete_versions(push_destination: str) -> list[str]:
     """Returns the complete versions, oldest first.
 
@@ -14,11 +23,11 @@ def complete_versions(push_destination: str) -> list[str]:
     manifest names; one without, pushed by something else, if it has a
     saved_model.pb.
     """
-    if not fileio.exists(push_destination):
-        return []
-    names = (name.rstrip("/") for name in fileio.listdir(push_destination))
-    numeric = sorted((name for name in names if name.isdecimal()), key=int)
-    return [name for name in numeric if _is_complete(os.path.join(push_destination, name))]
+    return [
+        version
+        for version in versions(push_destination)
+        if _is_complete(os.path.join(push_destination, version))
+    ]
 
 
 def newest_version(push_destination: str, other_than_run_key: str = "") -> str:

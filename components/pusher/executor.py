@@ -5,8 +5,8 @@ from typing import Any
 
 from absl import logging
 from tfx import types
+from tfx import v1 as tfx
 from tfx.components.pusher import executor
-from tfx.proto import pusher_pb2
 from tfx.types import artifact_utils, standard_component_specs
 from tfx.utils import proto_utils
 
@@ -37,7 +37,7 @@ class Executor(executor.Executor):
         if not self.CheckBlessing(input_dict):
             self._MarkNotPushed(pushed)
             return
-        destination = pusher_pb2.PushDestination()
+        destination = tfx.proto.PushDestination()
         proto_utils.json_to_proto(
             exec_properties[standard_component_specs.PUSH_DESTINATION_KEY], destination
         )

@@ -13,7 +13,7 @@ from tfx.dsl.io import fileio
 from tfx.utils import io_utils
 
 from components.index_builder.manifest import read_manifest
-from components.last_pushed.versions import complete_versions
+from components.last_pushed.versions import complete_versions, versions
 
 _STAGING_PREFIX = ".staging-"
 _LOCK_FILE = ".push.lock"
@@ -61,17 +61,16 @@ def push(model_dir: str, base_directory: str) -> str:
 def _newest_if_same(model_dir: str, base_directory: str) -> str:
     """Returns the newest complete version if it is this very model, else ""."""
     manifest = read_manifest(model_dir)
-    versions = complete_versions(base_directory)
-    if manifest is None or not versions:
+    complete = complete_versions(base_directory)
+    if manifest is None or not complete:
         return ""
-    newest = versions[-1]
+    newest = complete[-1]
     return newest if read_manifest(os.path.join(base_directory, newest)) == manifest else ""
 
 
 def _next_version(base_directory: str) -> str:
     """Returns a version above every existing one, complete or not."""
-    names = (name.rstrip("/") for name in fileio.listdir(base_directory))
-    return str(max([int(time.time()), *(int(name) + 1 for name in names if name.isdecimal())]))
+    return str(max([int(time.time()), *(int(name) + 1 for name in versions(base_directory))]))
 
 
 def _push_by_rename(model_dir: str, base_directory: str) -> str:

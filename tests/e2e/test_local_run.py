@@ -87,7 +87,9 @@ def test_every_row_is_accounted_for(project):
 
 
 def test_the_served_model_finds_both_planted_interests(project):
-    served = tf.saved_model.load(str(project.output / "serving_models/mind" / project.versions()[0]))
+    served = tf.saved_model.load(
+        str(project.output / "serving_models/mind" / project.versions()[0])
+    )
     serve = served.signatures["recommend"]
     found, separate = [], []
     rng = np.random.default_rng(7)

@@ -5,7 +5,7 @@ from pathlib import Path
 import numpy as np
 import tensorflow as tf
 
-from components.index_builder.bundle import _VocabularyInitializer
+from components.index_builder.bundle import VocabularyInitializer
 
 
 class Tower(tf.Module):
@@ -22,7 +22,7 @@ class Tower(tf.Module):
         self.item_vectors = tf.Variable(np.asarray(vectors, np.float32), trainable=False)
         self.train_counts = tf.Variable(np.asarray(counts, np.int64), trainable=False)
         self.item_titles = tf.Variable(titles, trainable=False)
-        self.table = tf.lookup.StaticHashTable(_VocabularyInitializer(self.item_ids), -1)
+        self.table = tf.lookup.StaticHashTable(VocabularyInitializer(self.item_ids), -1)
 
     @tf.function(
         input_signature=[
@@ -35,7 +35,7 @@ class Tower(tf.Module):
         index = (ragged.with_values(self.table.lookup(ragged.values)) + 1).to_tensor()
         length = tf.cast(ragged.row_lengths(), tf.int32)[:, tf.newaxis]
         column = tf.range(tf.shape(index)[1])[tf.newaxis, :]
-        vectors = tf.gather(self.item_vectors, tf.maximum(index - 1, 0))
+        vectors = tf.gather(self.item_vectors.read_value(), tf.maximum(index - 1, 0))
         halves = []
         for half in (column < length // 2, (column >= length // 2) & (column < length)):
             weight = tf.cast(half, tf.float32)[:, :, tf.newaxis]

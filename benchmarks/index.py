@@ -1,0 +1,218 @@
+"""Build time, memory, size, recall and speed of the index by catalogue size.
+
+Builds real bundles around a synthetic user tower whose items lie in clusters,
+loads each in a process of its own that is pinned to one core, and asks it
+through the served signature.
+
+  python -m benchmarks.index --items 10000 100000 1000000 --json out.json
+"""
+
+import argparse
+import json
+import os
+import resource
+import subprocess
+import sys
+import tempfile
+import time
+from pathlib import Path
+
+_INTERESTS = 4
+_HISTORY = 20
+_PEOPLE = 1200
+_RECALL_K = 100
+_COLUMNS = (
+    "items",
+    "algorithm",
+    "build_s",
+    "build_peak_mb",
+    "disk_mb",
+    "load_s",
+    "serve_rss_mb",
+    "recall",
+    "p50_ms",
+    "p99_ms",
+    "people_per_s",
+)
+
+
+def main() -> None:
+    """Prints one line per catalogue size and kind."""
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--items", type=int, nargs="+", default=[10_000, 100_000])
+    parser.add_argument("--dimensions", type=int, default=64)
+    parser.add_argument("--kinds", nargs="+", default=["exact", "scann"])
+    parser.add_argument("--json", type=Path, help="also write the figures here")
+    arguments = parser.parse_args()
+    print(" ".join(f"{name:>13}" for name in _COLUMNS))
+    rows = []
+    for items in arguments.items:
+        with tempfile.TemporaryDirectory() as work_dir:
+            _run("trained", work_dir, items, arguments.dimensions)
+            for kind in arguments.kinds:
+                row = {"items": items}
+                row |= _run("build", work_dir, kind)
+                row |= _run("serve", work_dir, kind)
+                rows.append(row)
+                print(" ".join(f"{row[name]:>13}" for name in _COLUMNS), flush=True)
+    if arguments.json:
+        arguments.json.write_text(json.dumps(rows, indent=2))
+
+
+def _run(step: str, *arguments: object) -> dict:
+    """Runs one step in a process of its own, so that its memory is its own."""
+    command = [sys.executable, "-c", f"from benchmarks import index; index.{step}_step()"]
+    environment = {**os.environ, "TF_CPP_MIN_LOG_LEVEL": "3"}
+    output = subprocess.run(
+        [*command, *map(str, arguments)],
+        check=True,
+        stdout=subprocess.PIPE,
+        text=True,
+        env=environment,
+    ).stdout
+    return json.loads(output.splitlines()[-1])
+
+
+def trained_step() -> None:
+    """Writes a synthetic trained model and examples: work_dir, items, dimensions."""
+    work_dir, items, dimensions = Path(sys.argv[1]), int(sys.argv[2]), int(sys.argv[3])
+    import numpy as np
+    import tensorflow as tf
+
+    import model  # noqa: F401  (selects Keras 2 before TensorFlow is imported)
+
+    generator = np.random.default_rng(0)
+    num_clusters = max(20, items // 500)
+    centres = generator.normal(size=(num_clusters, dimensions)).astype(np.float32)
+    cluster = generator.integers(0, num_clusters, items)
+    vectors = centres[cluster] + generator.normal(size=(items, dimensions)).astype(np.float32)
+    vectors /= np.linalg.norm(vectors, axis=1, keepdims=True)
+    members = np.split(np.argsort(cluster, kind="stable"), np.cumsum(np.bincount(cluster))[:-1])
+    members = [group for group in members if group.size]
+
+    tower = _synthetic_tower(vectors)
+    tf.saved_model.save(
+        tower,
+        str(work_dir / "trained"),
+        signatures={"user_interests": tower.user_interests_signature},
+    )
+    with tf.io.TFRecordWriter(str(work_dir / "examples.gz"), options="GZIP") as writer:
+        for person in range(_PEOPLE):
+            # Each quarter of the history comes from one cluster: one interest.
+            groups = generator.integers(0, len(members), _INTERESTS)
+            history = np.concatenate(
+                [generator.choice(members[g], _HISTORY // _INTERESTS) for g in groups]
+            )
+            features = {
+                "user_id": _bytes([str(person).encode()]),
+                "item_id": _bytes([f"item-{item}".encode() for item in history]),
+                "num_targets": tf.train.Feature(int64_list=tf.train.Int64List(value=[0])),
+            }
+            example = tf.train.Example(features=tf.train.Features(feature=features))
+            writer.write(example.SerializeToString())
+    print("{}")
+
+
+def build_step() -> None:
+    """Builds the bundle: work_dir, kind."""
+    work_dir, kind = Path(sys.argv[1]), sys.argv[2]
+    import model  # noqa: F401
+    from components.index_builder.build import build_bundle
+
+    start = time.monotonic()
+    build_bundle(
+        str(work_dir / "trained"),
+        [str(work_dir / "examples.gz")],
+        str(work_dir / kind),
+        _config(kind),
+        {},
+    )
+    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
+    manifest = json.loads((work_dir / kind / "assets.extra" / "manifest.json").read_text())
+    print(
+        json.dumps(
+            {
+                "build_s": round(time.monotonic() - start, 1),
+                "build_peak_mb": round(peak),
+                "algorithm": manifest["index"]["algorithm"],
+                "index": manifest["index"],
+            }
+        )
+    )
+
+
+def serve_step() -> None:
+    """Validates the bundle on one core: work_dir, kind."""
+    work_dir, kind = Path(sys.argv[1]), sys.argv[2]
+    os.sched_setaffinity(0, {max(os.sched_getaffinity(0))})
+    import model  # noqa: F401
+    from components.index_validator.validation import validate
+
+    measured = validate(str(work_dir / kind), [str(work_dir / "examples.gz")], _config(kind))
+    print(
+        json.dumps(
+            {
+                "disk_mb": round(measured.bytes / 1e6),
+                "load_s": measured.load_seconds,
+                "serve_rss_mb": round(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024),
+                "recall": round(measured.recall, 4),
+                "p50_ms": measured.latency_ms["p50"],
+                "p99_ms": measured.latency_ms["p99"],
+                "people_per_s": round(32_000 / measured.latency_ms["batch_32"]),
+            }
+        )
+    )
+
+
+def _config(kind: str):
+    from components.index_builder.config import IndexConfig
+
+    return IndexConfig(kind=kind, recall_k=_RECALL_K, num_queries=300)
+
+
+def _bytes(values: list[bytes]):
+    import tensorflow as tf
+
+    return tf.train.Feature(bytes_list=tf.train.BytesList(value=values))
+
+
+def _synthetic_tower(vectors):
+    """A user tower that keeps the Trainer's contract: one interest per quarter."""
+    import numpy as np
+    import tensorflow as tf
+
+    from components.index_builder.bundle import VocabularyInitializer
+
+    class Tower(tf.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            num_items = len(vectors)
+            self.item_ids = tf.Variable([f"item-{i}" for i in range(num_items)], trainable=False)
+            self.item_titles = tf.Variable([""] * num_items, trainable=False)
+            self.item_vectors = tf.Variable(vectors, trainable=False)
+            self.train_counts = tf.Variable(np.arange(num_items, 0, -1), trainable=False)
+            self.table = tf.lookup.StaticHashTable(VocabularyInitializer(self.item_ids), 0)
+
+        @tf.function(input_signature=[tf.TensorSpec([None, None], tf.string, "history"), {}])
+        def user_interests(self, history, profile):
+            index = self.table.lookup(history[:, :_HISTORY])  # [B, T]
+            behaviours = tf.gather(self.item_vectors.read_value(), index)
+            quarters = tf.reshape(
+                behaviours, [-1, _INTERESTS, _HISTORY // _INTERESTS, vectors.shape[1]]
+            )
+            interests = tf.math.l2_normalize(tf.reduce_mean(quarters, axis=2), axis=-1)
+            return {
+                "interests": interests,
+                "interest_mask": tf.ones(tf.shape(interests)[:2], tf.bool),
+                "history_index": index + 1,
+            }
+
+        @tf.function(input_signature=[tf.TensorSpec([None, None], tf.string, "history")])
+        def user_interests_signature(self, history):
+            return self.user_interests(history, {})
+
+    return Tower()
+
+
+if __name__ == "__main__":
+    main()

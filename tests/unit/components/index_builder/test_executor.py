@@ -1,0 +1,56 @@
+"""IndexBuilder through its executor: artifacts in, a described bundle out."""
+
+import json
+
+import pytest
+from synthetic_inputs import DIM, model_artifact, write_inputs
+from tfx.types import Channel, standard_artifacts
+
+from components.index_builder.component import IndexBuilder
+from components.index_builder.config import IndexConfig
+from components.index_builder.executor import Executor
+from components.index_builder.manifest import MANIFEST_PATH, missing_files
+from model.config_types import to_json
+
+
+@pytest.fixture(scope="module")
+def inputs(tmp_path_factory):
+    return write_inputs(tmp_path_factory.mktemp("inputs"))
+
+
+@pytest.mark.parametrize("kind", ["exact", "scann"])
+def test_the_manifest_describes_run_catalogue_and_index(kind, inputs, tmp_path):
+    trained, examples = inputs
+    config = IndexConfig(kind=kind, recall_k=50, recall_target=0.95, num_queries=60)
+    Executor().Do(
+        {"trained_model": [trained], "examples": [examples]},
+        {"model": [model_artifact(tmp_path)]},
+        {
+            "index_config": to_json(config),
+            "manifest": json.dumps({"run_key": "abc", "data_digest": "d"}),
+            "source_digest": "s",
+        },
+    )
+    model_dir = tmp_path / "Format-Serving"
+    manifest = json.loads((model_dir / MANIFEST_PATH).read_text())
+    assert (manifest["run_key"], manifest["data_digest"]) == ("abc", "d")
+    assert manifest["catalogue"] == {"items": 2000, "retrievable": 1995, "dimensions": DIM}
+    assert "saved_model.pb" in manifest["files"]
+    assert missing_files(str(model_dir)) == []
+    index = manifest["index"]
+    if kind == "exact":
+        assert index == {"algorithm": "exact", "curve": []}
+    else:
+        assert index["algorithm"] == "scann_ah"
+        assert index["reorder"] in [point["reorder"] for point in index["curve"]]
+        assert index["curve"][-1]["recall_lower"] >= 0.95
+
+
+def test_the_component_checks_its_channels():
+    model = Channel(type=standard_artifacts.Model)
+    examples = Channel(type=standard_artifacts.Examples)
+    texts = {"index_config": "{}", "manifest": "{}", "source_digest": ""}
+    builder = IndexBuilder(model=model, examples=examples, **texts)
+    assert builder.outputs["model"].type is standard_artifacts.Model
+    with pytest.raises(TypeError):
+        IndexBuilder(model=examples, examples=examples, **texts)

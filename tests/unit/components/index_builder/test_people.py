@@ -1,0 +1,69 @@
+"""Whose histories tune the index, and whose validate it."""
+
+import numpy as np
+import pytest
+from synthetic_examples import sequence_example, write_examples
+
+from components.index_builder.people import group_of, read_people
+
+
+def test_groups_are_disjoint_and_about_equal():
+    groups = [group_of(str(user).encode()) for user in range(2000)]
+    assert groups == [group_of(str(user).encode()) for user in range(2000)]
+    assert 0.45 < groups.count("tuning") / 2000 < 0.55
+
+
+def test_a_history_is_what_comes_before_the_targets(tmp_path):
+    examples = [
+        sequence_example(f"u{user}", [f"a{user}", f"b{user}", f"c{user}", f"d{user}"], targets)
+        for user, targets in enumerate([1, 2, 3, 1, 2, 3, 1, 2])
+    ]
+    # Nothing before the target: no history to ask with.
+    examples.append(sequence_example("only-target", ["x"], 1))
+    files = [
+        write_examples(tmp_path / "0.gz", examples[:4]),
+        write_examples(tmp_path / "1.gz", examples[4:]),
+    ]
+    got = [
+        tuple(item.decode() for item in row if item)
+        for group in ("tuning", "validation")
+        for row in read_people(files, group, 100, []).history
+    ]
+    assert sorted(got) == sorted(
+        tuple(f"{letter}{user}" for letter in "abcd"[: 4 - targets])
+        for user, targets in enumerate([1, 2, 3, 1, 2, 3, 1, 2])
+    )
+
+
+def test_profiles_are_strings_whatever_their_type(tmp_path):
+    tuning = [f"u{i}" for i in range(20) if group_of(f"u{i}".encode()) == "tuning"][:2]
+    path = write_examples(
+        tmp_path / "0.gz",
+        [
+            sequence_example(tuning[0], ["a", "b"], 1, {"user_city": "Rome", "user_age": 33.0}),
+            sequence_example(tuning[1], ["a", "b"], 1),
+        ],
+    )
+    people = read_people([path], "tuning", 10, ["user_age", "user_city"])
+    assert people.profile["user_city"].tolist() == [b"Rome", b""]
+    assert people.profile["user_age"].tolist() == [b"33", b""]
+
+
+def test_nobody_with_a_history_is_an_error(tmp_path):
+    path = write_examples(tmp_path / "0.gz", [sequence_example("u", ["x"], 1)])
+    with pytest.raises(ValueError, match="at least one person with an item before the targets"):
+        read_people([path], "tuning", 10, [])
+
+
+def test_batches_and_repetitions(tmp_path):
+    path = write_examples(
+        tmp_path / "0.gz",
+        [sequence_example(f"u{i}", [f"i{i}", "t"], 1, {"user_x": str(i)}) for i in range(40)],
+    )
+    people = read_people([path], "tuning", 7, ["user_x"])
+    assert [len(batch) for batch in people.batches(3)] == [3, 3, 1]
+    rejoined = np.concatenate([batch.history for batch in people.batches(3)])
+    assert rejoined.tolist() == people.history.tolist()
+    repeated = people.repeated(9)
+    assert repeated.history[7:].tolist() == people.history[:2].tolist()
+    assert repeated.profile["user_x"][7:].tolist() == people.profile["user_x"][:2].tolist()

@@ -1,0 +1,119 @@
+"""Exact and ScaNN search against NumPy."""
+
+import numpy as np
+import pytest
+import tensorflow as tf
+from synthetic_tower import unit_vectors
+
+from components.index_builder import search as search_module
+from components.index_builder.ranking import rank_once
+from components.index_builder.search import ExactSearch, ScannSearch, ScannSettings
+
+_NUM_ITEMS, _DIM = 1500, 16
+
+
+def numpy_ranking(vectors, interests, mask, k):
+    """Exact top k over a person's active interests."""
+    scores = (vectors @ interests[mask].T).max(axis=1)
+    order = np.argsort(-scores, kind="stable")[:k]
+    return order, scores[order]
+
+
+@pytest.fixture(scope="module")
+def vectors():
+    return tf.Variable(unit_vectors(_NUM_ITEMS, _DIM))
+
+
+@pytest.fixture(scope="module")
+def people():
+    interests = unit_vectors(15, _DIM, seed=1).reshape(5, 3, _DIM)
+    mask = np.array([[1, 1, 1], [1, 0, 0], [1, 1, 0], [0, 0, 1], [1, 1, 1]], bool)
+    return interests, mask
+
+
+def _rank(search, people, k):
+    interests, mask = people
+    excluded = tf.fill([len(mask), 1], -1)
+    return rank_once(search, tf.constant(interests), tf.constant(mask), excluded, tf.constant(k))
+
+
+@pytest.mark.parametrize("scores_per_block", [1, 7000, 1 << 24])
+def test_exact_search_equals_numpy_whatever_the_block(
+    vectors, people, monkeypatch, scores_per_block
+):
+    monkeypatch.setattr(search_module, "_SCORES_PER_BLOCK", scores_per_block)
+    # Blocks of one item are slow: a smaller catalogue will do.
+    if scores_per_block == 1:
+        vectors = tf.Variable(vectors[:40])
+    found = _rank(ExactSearch(vectors), people, 30)
+    for row, (interests, mask) in enumerate(zip(*people, strict=True)):
+        order, scores = numpy_ranking(vectors.numpy(), interests, mask, 30)
+        assert found.positions[row].numpy().tolist() == order.tolist()
+        np.testing.assert_allclose(found.scores[row], scores, atol=1e-6)
+
+
+@pytest.mark.parametrize(
+    ("num_leaves", "settings"),
+    [(0, ScannSettings(1, _NUM_ITEMS)), (12, ScannSettings(12, _NUM_ITEMS))],
+    ids=["hashes", "tree"],
+)
+def test_scann_that_searches_everything_equals_numpy(vectors, people, num_leaves, settings):
+    found = _rank(ScannSearch(vectors, num_leaves, settings, 30), people, 30)
+    for row, (interests, mask) in enumerate(zip(*people, strict=True)):
+        order, scores = numpy_ranking(vectors.numpy(), interests, mask, 30)
+        assert found.positions[row].numpy().tolist() == order.tolist()
+        np.testing.assert_allclose(found.scores[row], scores, atol=1e-5)
+
+
+def test_more_leaves_find_more_and_settings_change_without_a_rebuild(vectors, people):
+    search = ScannSearch(vectors, 12, ScannSettings(1, 30), 30)
+
+    def overlap():
+        found = _rank(search, people, 30).positions.numpy()
+        exact = _rank(ExactSearch(vectors), people, 30).positions.numpy()
+        return np.mean([len(set(a) & set(b)) for a, b in zip(found, exact, strict=True)]) / 30
+
+    one_leaf = overlap()
+    search.use(ScannSettings(12, 300))
+    assert one_leaf < 0.7
+    assert overlap() > 0.98
+
+
+def test_a_larger_request_searches_more_leaves(vectors):
+    """k beyond the tuned depth widens the search in proportion."""
+    search = ScannSearch(vectors, 12, ScannSettings(1, 10), 10)
+    query = tf.constant(unit_vectors(1, _DIM, seed=2)[np.newaxis])
+    mask = tf.constant([[True]])
+
+    def num_found(k):
+        found = search.candidates(query, mask, tf.constant(_NUM_ITEMS), tf.constant(k))
+        return int(tf.reduce_sum(tf.cast(found.positions >= 0, tf.int32)))
+
+    assert num_found(10) < num_found(40) < num_found(120) == _NUM_ITEMS
+
+
+def test_two_indexes_in_one_process_do_not_answer_for_each_other(people):
+    """ScaNN finds its index by name; equal settings must not mean equal names."""
+    first, second = (tf.Variable(unit_vectors(200, _DIM, seed=seed)) for seed in (3, 4))
+    settings = ScannSettings(1, 200)
+    searches = [ScannSearch(vectors, 0, settings, 20) for vectors in (first, second)]
+    for search in searches:
+        found = _rank(search, people, 5)
+        order, _ = numpy_ranking(search.vectors.numpy(), people[0][0], people[1][0], 5)
+        assert found.positions[0].numpy().tolist() == order.tolist()
+
+
+@pytest.mark.parametrize("num_items", [1, 2, 17])
+def test_tiny_catalogues_are_searched_whole(num_items, people):
+    vectors = tf.Variable(unit_vectors(num_items, _DIM))
+    found = _rank(ScannSearch(vectors, 0, ScannSettings(1, 10), 100), people, 25)
+    for row in range(len(people[0])):
+        positions = found.positions[row].numpy()
+        assert sorted(positions[:num_items]) == list(range(num_items))
+        assert (positions[num_items:] == -1).all()
+
+
+def test_nobody_with_an_interest_is_a_valid_batch(vectors):
+    search = ScannSearch(vectors, 0, ScannSettings(1, 50), 20)
+    found = _rank(search, (np.zeros([2, 3, _DIM], np.float32), np.zeros([2, 3], bool)), 5)
+    assert found.positions.numpy().tolist() == [[-1] * 5] * 2

@@ -1,0 +1,64 @@
+"""Which pushed versions count."""
+
+import pytest
+
+from components.index_builder.manifest import write_manifest
+from components.last_pushed.versions import complete_versions, newest_version, versions
+
+
+def push_version(base, version, run_key=None):
+    """Writes a version directory, with a manifest if ``run_key`` is given."""
+    directory = base / version
+    (directory / "variables").mkdir(parents=True)
+    (directory / "saved_model.pb").write_text(f"graph {version}")
+    (directory / "variables" / "data").write_text("weights")
+    if run_key is not None:
+        write_manifest(str(directory), {"run_key": run_key})
+    return directory
+
+
+@pytest.fixture
+def base(tmp_path):
+    push_version(tmp_path, "9", "run-a")
+    push_version(tmp_path, "10", "run-b")
+    push_version(tmp_path, "100", "run-c")
+    push_version(tmp_path, "101", "run-c")
+    push_version(tmp_path, ".staging-abc", "run-d")
+    (tmp_path / "notes").mkdir()
+    (tmp_path / ".push.lock").touch()
+    return tmp_path
+
+
+def test_versions_are_numbers_in_their_order(base):
+    assert versions(str(base)) == complete_versions(str(base)) == ["9", "10", "100", "101"]
+
+
+def test_a_missing_destination_has_none(tmp_path):
+    assert versions(str(tmp_path / "nowhere")) == []
+    assert newest_version(str(tmp_path / "nowhere")) == ""
+
+
+def test_the_newest_is_the_newest_of_another_run(base):
+    assert newest_version(str(base)) == "101"
+    assert newest_version(str(base), other_than_run_key="run-a") == "101"
+    assert newest_version(str(base), other_than_run_key="run-c") == "10"
+
+
+def test_half_a_version_does_not_count(base):
+    (base / "101" / "variables" / "data").unlink()
+    (base / "100" / "saved_model.pb").write_text("gra")
+    (base / "200").mkdir()
+    assert complete_versions(str(base)) == ["9", "10"]
+    assert versions(str(base))[-1] == "200"
+
+
+def test_a_version_of_something_else_counts_by_its_graph(base):
+    push_version(base, "300")
+    assert newest_version(str(base), other_than_run_key="run-a") == "300"
+    (base / "300" / "saved_model.pb").unlink()
+    assert newest_version(str(base)) == "101"
+
+
+def test_only_versions_of_this_run_is_none(tmp_path):
+    push_version(tmp_path, "1", "run-a")
+    assert newest_version(str(tmp_path), other_than_run_key="run-a") == ""

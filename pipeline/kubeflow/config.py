@@ -18,10 +18,10 @@ class StepConfig:
         of an earlier run.
     """
 
-    cpu: float = Field(0.0, ge=0.0)
-    memory_gb: float = Field(0.0, ge=0.0)
-    retries: int = Field(0, ge=0)
-    retry_backoff_seconds: int = Field(60, ge=0)
+    cpu: float = Field(default=0.0, ge=0.0)
+    memory_gb: float = Field(default=0.0, ge=0.0)
+    retries: int = Field(default=0, ge=0)
+    retry_backoff_seconds: int = Field(default=60, ge=0)
     cache: bool = True
 
 
@@ -98,11 +98,13 @@ class KubeflowConfig:
       steps: By node id; each replaces the step's default whole.
     """
 
-    pipeline_root: str = Field("minio://mlpipeline/v2/artifacts", pattern="^(minio|s3|gs)://.+")
+    pipeline_root: str = Field(
+        default="minio://mlpipeline/v2/artifacts", pattern="^(minio|s3|gs)://.+"
+    )
     storage_root: str = ""
     beam_args: tuple[str, ...] = ()
     remote_artifacts: bool = False
-    trainer_gpus: int = Field(0, ge=0)
+    trainer_gpus: int = Field(default=0, ge=0)
     gpu_type: str = "nvidia.com/gpu"
     env: dict[str, str] = Field(default_factory=dict)
     object_store: ObjectStoreConfig = ObjectStoreConfig()

@@ -43,9 +43,7 @@ setuptools.setup(
     description="Multi-interest retrieval (MIND) as a TFX pipeline, from logs to endpoint.",
     license="Apache-2.0",
     python_requires=">=3.10,<3.12",
-    packages=setuptools.find_packages(
-        include=["pipeline*", "components*", "model*", "serving*"]
-    ),
+    packages=setuptools.find_packages(include=["pipeline*", "components*", "model*", "serving*"]),
     package_data={"pipeline": ["templates/*"], "serving": ["static/*"]},
     install_requires=_BEAM_WORKER,
     extras_require=_EXTRAS,

@@ -7,8 +7,8 @@ import numpy as np
 import tensorflow as tf
 import tensorflow_transform as tft
 
-from model import evaluation_outputs as outputs
 from model import evaluation, features, preprocessing, ranking
+from model import evaluation_outputs as outputs
 from model.catalogue import Catalogue
 from model.mind import MindModel
 
@@ -83,7 +83,7 @@ class ExportedMind(tf.Module):
             ]
         )
         def user_interests(history: tf.Tensor, *profile: tf.Tensor) -> dict[str, tf.Tensor]:
-            return self.user_interests(history, dict(zip(names, profile)))
+            return self.user_interests(history, dict(zip(names, profile, strict=True)))
 
         tf.saved_model.save(
             self,

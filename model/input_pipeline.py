@@ -116,6 +116,9 @@ def training_batches(
         .ragged_batch(_BLOCK_SEQUENCES)
         .repeat()
     )
+    # Workers read the same stream, each takes its share of every batch.
+    options = tf.data.Options()
+    options.experimental_distribute.auto_shard_policy = tf.data.experimental.AutoShardPolicy.DATA
     return (
         # The running number of the block makes its draws new in every epoch.
         shuffled.enumerate()
@@ -123,4 +126,5 @@ def training_batches(
         .rebatch(batch_size, drop_remainder=True)
         .skip(start_step)
         .prefetch(tf.data.AUTOTUNE)
+        .with_options(options)
     )

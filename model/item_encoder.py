@@ -1,5 +1,7 @@
 """Item embeddings pooled from ids and side features: MIND section 3.2."""
 
+from typing import Any
+
 import tensorflow as tf
 
 from model.catalogue import Catalogue
@@ -25,9 +27,14 @@ class ItemEncoder(tf.keras.layers.Layer):
     """
 
     def __init__(
-        self, catalogue: Catalogue, embedding_dim: int, side_features: bool = True, seed: int = 1
+        self,
+        catalogue: Catalogue,
+        embedding_dim: int,
+        side_features: bool = True,
+        seed: int = 1,
+        **kwargs: Any,
     ):
-        super().__init__(name="item_encoder")
+        super().__init__(name="item_encoder", **kwargs)
         self.num_items = catalogue.num_items
         self._features = sorted(catalogue.side_features) if side_features else []
         self._has_id = tf.constant(catalogue.train_counts > 0)

@@ -49,8 +49,12 @@ class MindModel(tfrs.Model):
         self.num_interests = (
             1 if model_config.extractor == "average" else model_config.num_interests
         )
+        # bfloat16 has float32's range: no loss scaling.
+        policy = tf.keras.mixed_precision.Policy(
+            "mixed_bfloat16" if training_config.mixed_precision else "float32"
+        )
         self.item_encoder = ItemEncoder(
-            catalogue, dim, side_features=model_config.side_features, seed=seed
+            catalogue, dim, side_features=model_config.side_features, seed=seed, dtype=policy
         )
         if model_config.recency_position:
             self._positions = self.add_weight(
@@ -58,7 +62,7 @@ class MindModel(tfrs.Model):
                 shape=[model_config.history_length, dim],
                 initializer=tf.keras.initializers.RandomNormal(stddev=_INIT_STD, seed=seed + 100),
             )
-        self.extractor = make_extractor(model_config, seed)
+        self.extractor = make_extractor(model_config, seed, policy)
         self._profile_tables = {
             name: self.add_weight(
                 name=f"profile_{name}",
@@ -74,6 +78,7 @@ class MindModel(tfrs.Model):
                 activation="relu" if i < len(widths) - 1 else None,
                 kernel_initializer=tf.keras.initializers.GlorotUniform(seed=seed + 300 + i),
                 name=f"projection_{i}",
+                dtype=policy,
             )
             for i, width in enumerate(widths)
         ]
@@ -114,7 +119,8 @@ class MindModel(tfrs.Model):
         if self.model_config.recency_position:
             # 0 for the newest behaviour.
             distance = length[:, tf.newaxis] - 1 - tf.range(tf.shape(history)[1])[tf.newaxis, :]
-            behaviors += tf.gather(self._positions, tf.maximum(distance, 0))
+            positions = tf.gather(self._positions, tf.maximum(distance, 0))
+            behaviors += tf.cast(positions, behaviors.dtype)
         if training and self.model_config.dropout:
             behaviors = tf.nn.experimental.general_dropout(
                 behaviors, self.model_config.dropout, uniform_sampler=self._generator.uniform
@@ -126,11 +132,13 @@ class MindModel(tfrs.Model):
                 tf.gather(self._profile_tables[n], profile[n]) for n in self._profile_tables
             ]
             person = tf.concat(embedded, axis=-1)[:, tf.newaxis, :]  # [B, 1, P d]
+            person = tf.cast(person, capsules.dtype)
             repeated = tf.repeat(person, self.num_interests, axis=1)
             hidden = tf.concat([capsules, repeated], axis=-1)
         for layer in self._projection:
             hidden = layer(hidden)
         interests = hidden + capsules if self.model_config.residual else hidden
+        interests = tf.cast(interests, tf.float32)
         if self.model_config.normalize:
             interests = tf.math.l2_normalize(interests, axis=-1)
         return interests, interest_mask(length, self.num_interests, self._adaptive)
@@ -144,6 +152,7 @@ class MindModel(tfrs.Model):
         return self._final(self.item_encoder.encode_all())
 
     def _final(self, vectors: tf.Tensor) -> tf.Tensor:
+        vectors = tf.cast(vectors, tf.float32)
         return tf.math.l2_normalize(vectors, axis=-1) if self.model_config.normalize else vectors
 
     def compute_loss(self, inputs: Mapping[str, Any], training: bool = False) -> tf.Tensor:

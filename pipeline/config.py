@@ -42,11 +42,11 @@ class EvaluationConfig:
     """
 
     primary_metric: typing.Literal["recall", "ndcg", "hit_rate"] = "recall"
-    primary_cutoff: int = Field(50, ge=1)
+    primary_cutoff: int = Field(default=50, ge=1)
     min_lift_over_popularity: float = 0.0
-    max_drop_from_pushed: float = Field(0.01, ge=0.0)
+    max_drop_from_pushed: float = Field(default=0.01, ge=0.0)
     exclude_history: bool = True
-    cutoffs: tuple[int, ...] = Field((10, 20, 50), min_length=1)
+    cutoffs: tuple[int, ...] = Field(default=(10, 20, 50), min_length=1)
     item_knn: bool = True
     confidence_intervals: bool = True
 
@@ -87,7 +87,7 @@ class RunConfig:
       kubeflow: How a run on Kubeflow differs from a local one.
     """
 
-    name: str = Field("mind", pattern=r"^[a-z0-9][a-z0-9-]*$")
+    name: str = Field(default="mind", pattern=r"^[a-z0-9][a-z0-9-]*$")
     output_dir: str = "output"
     schema: str = ""
     preset: typing.Literal["strong", "paper"] = "strong"

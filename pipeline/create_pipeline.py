@@ -28,6 +28,7 @@ from pipeline.target import RunTarget
 _MODEL_CODE = ("model",)
 _EXAMPLE_GEN_CODE = ("components/example_gen", "model/features.py")
 _SCHEMA_CODE = ("components/schema_gen", "model/features.py")
+_ANOMALY_GATE_CODE = ("components/anomaly_gate",)
 _TRANSFORM_CODE = ("model/preprocessing.py", "model/features.py")
 _BASELINE_CODE = (
     "components/baseline",
@@ -92,9 +93,10 @@ def create_pipeline(config: RunConfig, target: RunTarget) -> tfx.dsl.Pipeline:
         schema=schema,
         exclude_splits=[features.CATALOG],
     ).with_id("example-validator")
-    anomaly_gate = AnomalyGate(anomalies=example_validator.outputs["anomalies"]).with_id(
-        "anomaly-gate"
-    )
+    anomaly_gate = AnomalyGate(
+        anomalies=example_validator.outputs["anomalies"],
+        source_digest=source_digest(*_ANOMALY_GATE_CODE),
+    ).with_id("anomaly-gate")
 
     preprocessing = preprocessing_config(config)
     transform = tfx.components.Transform(

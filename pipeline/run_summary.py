@@ -87,7 +87,7 @@ def _metrics(steps: Mapping[str, Step]) -> dict[str, Any]:
     for node, ranker, model_name in (
         ("evaluator", "mind", eval_config.CANDIDATE),
         ("evaluator", "pushed", eval_config.BASELINE),
-        ("item-knn-evaluator", "item_knn", eval_config.CANDIDATE),
+        ("item-knn-evaluator", "item_knn", ""),  # TFMA drops the name of a single model
     ):
         uri = _output(steps, node, "evaluation")
         if uri is None:
@@ -141,24 +141,34 @@ def _blessing(config: RunConfig, steps: Mapping[str, Step]) -> dict[str, Any] | 
     step = steps.get("evaluator")
     if step is None or step.state == "failed":
         return None
-    blessed = bool(step.outputs["blessing"].properties.get("blessed"))
-    reasons = []
     validation = tfma.load_validation_result(step.outputs["evaluation"].uri)
-    for sliced in validation.metric_validations_per_slice:
-        for failure in sliced.failures:
-            reasons.append(f"{failure.metric_key.name}: {failure.message}".strip())
-    return {
-        "blessed": blessed,
-        "reasons": reasons,
-        "thresholds": {
-            eval_config.lift_metric(config.evaluation): {
-                "above": config.evaluation.min_lift_over_popularity
-            },
-            eval_config.primary_metric(config.evaluation): {
-                "at_least_pushed_minus": config.evaluation.max_drop_from_pushed
-            },
-        },
+    limits = {
+        eval_config.lift_metric(config.evaluation): (
+            f"its lift over popularity must be above {config.evaluation.min_lift_over_popularity}"
+        ),
+        eval_config.primary_metric(config.evaluation): (
+            f"it may be at most {config.evaluation.max_drop_from_pushed} below the last pushed "
+            "model"
+        ),
     }
+    return {
+        "blessed": bool(step.outputs["blessing"].properties.get("blessed")),
+        "reasons": [
+            f"{failure.metric_key.name} differs by {failure.metric_value.double_value.value:+.4f}: "
+            f"{limits[failure.metric_key.name]}"
+            if failure.metric_key.is_diff
+            else f"{failure.metric_key.name} is {_number(failure.metric_value):.4f}: "
+            f"{limits[failure.metric_key.name]}"
+            for sliced in validation.metric_validations_per_slice
+            for failure in sliced.failures
+        ],
+    }
+
+
+def _number(value: Any) -> float:
+    """The value of TFMA's metric proto, bounded or not."""
+    kind = value.WhichOneof("type")
+    return getattr(value, kind).value.value if kind == "bounded_value" else value.double_value.value
 
 
 def _manifest(steps: Mapping[str, Step]) -> dict[str, Any] | None:

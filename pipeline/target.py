@@ -19,6 +19,7 @@ from pipeline.kubeflow.launcher_paths import readable_uri
 from pipeline.source_digest import source_digest
 
 _ALL_CODE = ("components", "model", "pipeline")
+_TRAINING_CODE = ("components/example_gen", "model")
 _MANIFEST_PACKAGES = ("tfx", "tensorflow", "tensorflow-recommenders", "scann")
 
 
@@ -77,7 +78,9 @@ def local_target(
     return RunTarget(
         pipeline_root=str(output / "pipeline" / config.name),
         push_destination=push_destination,
-        checkpoint_dir=str(output / "checkpoints" / config.name / run_key),
+        checkpoint_dir=str(
+            output / "checkpoints" / config.name / _training_key(config, input_fingerprint)
+        ),
         bad_rows_dir=str(output / "bad_rows" / config.name),
         input_fingerprint=input_fingerprint,
         run_key=run_key,
@@ -109,17 +112,31 @@ def kfp_target(
     """
     root = (pipeline_root or config.kubeflow.pipeline_root).rstrip("/")
     storage = config.kubeflow.storage_root.rstrip("/") or f"{readable_uri(root)}/storage"
-    run_key = _digest(_comparable(config), input_fingerprint, span, source_digest(*_ALL_CODE))
+    training_key = _training_key(config, input_fingerprint)
     return RunTarget(
         pipeline_root=root,
         push_destination=config.push.destination or f"{storage}/serving_models/{config.name}",
-        checkpoint_dir=f"{storage}/checkpoints/{config.name}/{run_key}",
+        checkpoint_dir=f"{storage}/checkpoints/{config.name}/{training_key}",
         bad_rows_dir=f"{storage}/bad_rows/{config.name}",
         input_fingerprint=input_fingerprint,
-        run_key=run_key,
+        run_key=_digest(_comparable(config), input_fingerprint, span, source_digest(*_ALL_CODE)),
         baseline_version=baseline_version,
         span=span,
         beam_args=config.kubeflow.beam_args,
+    )
+
+
+def _training_key(config: RunConfig, input_fingerprint: str) -> str:
+    """Digest of what a training depends on, and of nothing else.
+
+    The checkpoint directory is a parameter of the Trainer: were it to follow
+    the rest of the code, every edit would train anew.
+    """
+    values = to_dict(config)
+    return _digest(
+        [values[section] for section in ("data", "model", "training")],
+        input_fingerprint,
+        source_digest(*_TRAINING_CODE),
     )
 
 

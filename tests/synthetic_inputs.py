@@ -4,9 +4,10 @@ import json
 from pathlib import Path
 
 import numpy as np
-from synthetic_examples import sequence_example, write_examples
-from synthetic_tower import Tower, unit_vectors
 from tfx.types import standard_artifacts
+
+from tests.synthetic_examples import sequence_example, write_examples
+from tests.synthetic_tower import Tower, unit_vectors
 
 NUM_ITEMS, DIM = 2000, 16
 

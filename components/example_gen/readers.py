@@ -125,7 +125,7 @@ def read_blocks(path: str, table: TableConfig, columns: Sequence[str]) -> Iterat
         yield from readers[file_format(table, path)](path, table, list(dict.fromkeys(columns)))
 
 
-class _readable:  # noqa: N801 - used as a context manager, like contextlib's own
+class _readable:
     """Turns the many errors of a broken file into one ``DataError``."""
 
     def __init__(self, path: str):

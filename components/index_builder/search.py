@@ -216,11 +216,11 @@ class ScannSearch(tf.Module):
         )
         # At more items than the settings were tuned for, search more.
         widening = tf.maximum(1.0, tf.cast(k, tf.float32) / self._recall_k)
-        widened = tf.cast(
-            tf.math.ceil(tf.cast(self.leaves_to_search, tf.float32) * widening), tf.int32
-        )
-        leaves = tf.minimum(widened, max(self.num_leaves, 1))
-        reorder = tf.cast(tf.math.ceil(tf.cast(self.reorder, tf.float32) * widening), tf.int32)
+
+        def widened(setting: tf.Variable) -> tf.Tensor:
+            return tf.cast(tf.math.ceil(tf.cast(setting, tf.float32) * widening), tf.int32)
+
+        leaves = tf.minimum(widened(self.leaves_to_search), max(self.num_leaves, 1))
         found = ops.scann_search_batched(
             searcher,
             tf.boolean_mask(interests, mask),  # [Q, d], the active ones

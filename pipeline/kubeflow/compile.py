@@ -9,6 +9,7 @@ under Kubeflow's launcher.
 import dataclasses
 import difflib
 import json
+import posixpath
 from pathlib import Path
 from typing import Any, Literal
 
@@ -158,8 +159,8 @@ def _add_parameters(
         _execution_properties(spec),
         _execution_properties(marked),
         defaults,
-        run_target.run_key,
-        marked_target.run_key,
+        _keys(run_target),
+        _keys(marked_target),
     )
     used = {name for step in bindings.values() for name in step.parameters}
     for parameter in PARAMETERS:
@@ -198,6 +199,13 @@ def _execution_properties(spec: pipeline_spec_pb2.PipelineSpec) -> dict[str, dic
             for name, value in task.inputs.parameters.items()
         }
         for node_id, task in spec.root.dag.tasks.items()
+    }
+
+
+def _keys(run_target: RunTarget) -> dict[str, str]:
+    return {
+        parameters_lib.RUN_KEY: run_target.run_key,
+        parameters_lib.TRAINING_KEY: posixpath.basename(run_target.checkpoint_dir),
     }
 
 

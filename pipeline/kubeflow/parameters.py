@@ -36,7 +36,7 @@ class PipelineParameter:
       key: Dotted key of the configuration, or ``target.FIELD`` of the run target.
       mark: A valid value that occurs nowhere else.
       description: For people.
-      changes_model: Whether a run with another value may give another model.
+      keys: Digests of the run target that depend on it, by field.
     """
 
     name: str
@@ -44,13 +44,16 @@ class PipelineParameter:
     key: str
     mark: Any
     description: str
-    changes_model: bool = True
+    keys: tuple[str, ...]
 
     @property
     def channel(self) -> str:
         """Name of the component's input that carries it."""
         return CHANNEL_PREFIX + self.name
 
+
+RUN_KEY = "run_key"
+TRAINING_KEY = "training_key"
 
 PARAMETERS = (
     PipelineParameter(
@@ -59,9 +62,15 @@ PARAMETERS = (
         "data.interactions.files",
         ["mark--interaction-files"],
         "Paths or globs of the interaction log.",
+        (RUN_KEY, TRAINING_KEY),
     ),
     PipelineParameter(
-        "span", "STRING", "target.span", "mark--span", "Replaces {SPAN} in file names, like a date."
+        "span",
+        "STRING",
+        "target.span",
+        "mark--span",
+        "Replaces {SPAN} in file names, like a date.",
+        (RUN_KEY, TRAINING_KEY),
     ),
     PipelineParameter(
         "data_version",
@@ -69,6 +78,7 @@ PARAMETERS = (
         "target.input_fingerprint",
         "mark--data-version",
         "Names what is in the files; another value misses the cache.",
+        (RUN_KEY, TRAINING_KEY),
     ),
     PipelineParameter(
         "training_max_steps",
@@ -76,6 +86,7 @@ PARAMETERS = (
         "training.max_steps",
         7_919_104_729,
         "Upper bound of training steps.",
+        (RUN_KEY, TRAINING_KEY),
     ),
     PipelineParameter(
         "min_lift_over_popularity",
@@ -83,6 +94,7 @@ PARAMETERS = (
         "evaluation.min_lift_over_popularity",
         0.7919104729,
         "The metric minus popularity's must be above this for a blessing.",
+        (RUN_KEY,),
     ),
     PipelineParameter(
         "max_drop_from_pushed",
@@ -90,6 +102,7 @@ PARAMETERS = (
         "evaluation.max_drop_from_pushed",
         0.1299709,
         "How far below the pushed model's the metric may be.",
+        (RUN_KEY,),
     ),
     PipelineParameter(
         "push_destination",
@@ -97,7 +110,7 @@ PARAMETERS = (
         "push.destination",
         "mark--push-destination",
         "Directory that the server watches.",
-        changes_model=False,
+        (),
     ),
     PipelineParameter(
         "baseline_version",
@@ -105,7 +118,7 @@ PARAMETERS = (
         "target.baseline_version",
         "mark--baseline-version",
         "Pushed version to compare with; empty is the newest.",
-        changes_model=False,
+        (),
     ),
 )
 
@@ -130,13 +143,13 @@ class Binding:
     Attributes:
       kind: Its type.
       default: The value that was compiled in.
-      changes_model: As in ``PipelineParameter``.
-      places: Where it goes; none if only the run key depends on it.
+      keys: As in ``PipelineParameter``.
+      places: Where it goes; none if only a key depends on it.
     """
 
     kind: Kind
     default: Any
-    changes_model: bool
+    keys: tuple[str, ...]
     places: tuple[Place, ...]
 
 
@@ -146,11 +159,11 @@ class StepBindings:
 
     Attributes:
       parameters: By parameter name.
-      run_key: The run key that was compiled in; empty if the step has none.
+      keys: The digests that were compiled in, by name.
     """
 
     parameters: dict[str, Binding]
-    run_key: str = ""
+    keys: dict[str, str]
 
     def to_json(self) -> str:
         """As text."""
@@ -165,17 +178,21 @@ class StepBindings:
                 name: Binding(
                     kind=binding["kind"],
                     default=binding["default"],
-                    changes_model=binding["changes_model"],
+                    keys=tuple(binding["keys"]),
                     places=tuple(Place(tuple(p["path"]), p["negated"]) for p in binding["places"]),
                 )
                 for name, binding in values["parameters"].items()
             },
-            values["run_key"],
+            values["keys"],
         )
 
 
 def bind(
-    steps: Steps, marked: Steps, defaults: Mapping[str, Any], run_key: str, marked_run_key: str
+    steps: Steps,
+    marked: Steps,
+    defaults: Mapping[str, Any],
+    keys: Mapping[str, str],
+    marked_keys: Mapping[str, str],
 ) -> dict[str, StepBindings]:
     """Finds where the parameters end up.
 
@@ -183,8 +200,8 @@ def bind(
       steps: Execution properties by step, as configured.
       marked: The same with every parameter at its mark.
       defaults: Configured value by parameter name.
-      run_key: Run key of ``steps``.
-      marked_run_key: Run key of ``marked``.
+      keys: Digests of ``steps`` by name.
+      marked_keys: Digests of ``marked`` by name.
 
     Returns:
       Bindings by step, for steps that depend on a parameter.
@@ -195,7 +212,8 @@ def bind(
     """
     result = {}
     for step, properties in marked.items():
-        has_run_key = any(run_key in str(value) for value in steps[step].values())
+        text = json.dumps(dict(steps[step]))
+        step_keys = {name: key for name, key in keys.items() if key in text}
         found: dict[str, Binding] = {}
         for parameter in PARAMETERS:
             places = tuple(
@@ -203,17 +221,17 @@ def bind(
                 for name, value in properties.items()
                 for place in _find(value, parameter, (name,))
             )
-            if places or (has_run_key and parameter.changes_model):
+            if places or set(parameter.keys) & set(step_keys):
                 found[parameter.name] = Binding(
-                    parameter.kind, defaults[parameter.name], parameter.changes_model, places
+                    parameter.kind, defaults[parameter.name], parameter.keys, places
                 )
         if not found:
             if dict(steps[step]) != dict(properties):
                 raise _derived(step, steps[step], properties)
             continue
-        bindings = StepBindings(found, run_key if has_run_key else "")
+        bindings = StepBindings(found, step_keys)
         marks = {p.name: p.mark for p in PARAMETERS if p.name in found}
-        applied = _apply(steps[step], bindings, marks, marked_run_key)
+        applied = _apply(steps[step], bindings, marks, marked_keys)
         if _canonical(applied) != _canonical(properties):
             raise _derived(step, applied, properties)
         result[step] = bindings
@@ -235,25 +253,29 @@ def apply(
         for name, binding in bindings.parameters.items()
         for value in [values.get(name, binding.default)]
     }
-    return _apply(properties, bindings, values, run_key(bindings, values))
+    keys = {name: _key_of_run(name, bindings, values) for name in bindings.keys}
+    return _apply(properties, bindings, values, keys)
 
 
-def run_key(bindings: StepBindings, values: Mapping[str, Any]) -> str:
-    """The compiled run key if nothing that changes the model differs, else one of its own."""
+def _key_of_run(name: str, bindings: StepBindings, values: Mapping[str, Any]) -> str:
+    """The compiled digest if nothing that it covers differs, else one of its own."""
+    compiled = bindings.keys[name]
     changed = {
-        name: values[name]
-        for name, binding in bindings.parameters.items()
-        if binding.changes_model and values[name] != binding.default
+        parameter: values[parameter]
+        for parameter, binding in bindings.parameters.items()
+        if name in binding.keys and values[parameter] != binding.default
     }
     if not changed:
-        return bindings.run_key
-    return hashlib.sha256(
-        json.dumps([bindings.run_key, changed], sort_keys=True).encode()
-    ).hexdigest()[: len(bindings.run_key)]
+        return compiled
+    text = json.dumps([compiled, changed], sort_keys=True)
+    return hashlib.sha256(text.encode()).hexdigest()[: len(compiled)]
 
 
 def _apply(
-    properties: Properties, bindings: StepBindings, values: Mapping[str, Any], new_run_key: str
+    properties: Properties,
+    bindings: StepBindings,
+    values: Mapping[str, Any],
+    keys: Mapping[str, str],
 ) -> dict[str, Any]:
     result = dict(properties)
     for name, binding in bindings.parameters.items():
@@ -261,10 +283,10 @@ def _apply(
             value = -values[name] if place.negated else values[name]
             prop, *inner = place.path
             result[str(prop)] = _set_json(result[str(prop)], inner, value) if inner else value
-    if bindings.run_key:
+    for name, compiled in bindings.keys.items():
         result = {
-            name: value.replace(bindings.run_key, new_run_key) if isinstance(value, str) else value
-            for name, value in result.items()
+            prop: value.replace(compiled, keys[name]) if isinstance(value, str) else value
+            for prop, value in result.items()
         }
     return result
 

@@ -104,7 +104,7 @@ def test_one_clear_error(load, text, overrides, expected):
 
 
 def test_error_names_the_file(load, tmp_path):
-    with pytest.raises(config_lib.ConfigError, match="run.yaml"):
+    with pytest.raises(config_lib.ConfigError, match=r"run\.yaml"):
         load(_MINIMAL + "modl: {}\n")
 
 

@@ -6,7 +6,6 @@ import sys
 import numpy as np
 import pytest
 import tensorflow as tf
-from synthetic_tower import Tower, unit_vectors
 from tensorflow.core.protobuf import saved_model_pb2
 
 from components.index_builder.bundle import (
@@ -16,6 +15,7 @@ from components.index_builder.bundle import (
 )
 from components.index_builder.config import IndexConfig
 from components.index_builder.search import ExactSearch, ScannSearch, ScannSettings
+from tests.synthetic_tower import Tower, unit_vectors
 
 _NUM_ITEMS, _DIM, _MAX_K = 60, 8, 100
 # Never trained, no side features: known, but without a vector.

@@ -3,7 +3,6 @@
 import json
 
 import pytest
-from synthetic_inputs import DIM, model_artifact, write_inputs
 from tfx.types import Channel, standard_artifacts
 
 from components.index_builder.component import IndexBuilder
@@ -11,6 +10,7 @@ from components.index_builder.config import IndexConfig
 from components.index_builder.executor import Executor
 from components.index_builder.manifest import MANIFEST_PATH, missing_files
 from model.config_types import to_json
+from tests.synthetic_inputs import DIM, model_artifact, write_inputs
 
 
 @pytest.fixture(scope="module")

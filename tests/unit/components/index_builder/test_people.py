@@ -2,9 +2,9 @@
 
 import numpy as np
 import pytest
-from synthetic_examples import sequence_example, write_examples
 
 from components.index_builder.people import group_of, read_people
+from tests.synthetic_examples import sequence_example, write_examples
 
 
 def test_groups_are_disjoint_and_about_equal():

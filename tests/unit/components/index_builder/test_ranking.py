@@ -4,10 +4,10 @@ import numpy as np
 import tensorflow as tf
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from synthetic_tower import unit_vectors
 
 from components.index_builder.ranking import best_distinct, count_distinct, rank
 from components.index_builder.search import Candidates, ExactSearch
+from tests.synthetic_tower import unit_vectors
 
 _NONE = np.float32(-np.inf)
 

@@ -3,11 +3,11 @@
 import numpy as np
 import pytest
 import tensorflow as tf
-from synthetic_tower import unit_vectors
 
 from components.index_builder import search as search_module
 from components.index_builder.ranking import rank_once
 from components.index_builder.search import ExactSearch, ScannSearch, ScannSettings
+from tests.synthetic_tower import unit_vectors
 
 _NUM_ITEMS, _DIM = 1500, 16
 

@@ -3,11 +3,11 @@
 import numpy as np
 import pytest
 import tensorflow as tf
-from synthetic_tower import unit_vectors
 
 from components.index_builder.config import IndexConfig
 from components.index_builder.search import ScannSearch, ScannSettings
 from components.index_builder.tuning import CurvePoint, Query, build_search, chosen_settings, tune
+from tests.synthetic_tower import unit_vectors
 
 
 @pytest.mark.parametrize(

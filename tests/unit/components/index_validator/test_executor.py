@@ -5,7 +5,6 @@ import shutil
 
 import pytest
 import tensorflow as tf
-from synthetic_inputs import model_artifact, write_inputs
 from tfx.types import standard_artifacts
 
 from components.index_builder.build import build_bundle
@@ -14,6 +13,7 @@ from components.index_builder.executor import split_files
 from components.index_builder.manifest import MANIFEST_PATH
 from components.index_validator.executor import VALIDATION_FILE, Executor
 from model.config_types import to_json
+from tests.synthetic_inputs import model_artifact, write_inputs
 
 _SETTINGS = {"recall_k": 50, "recall_target": 0.95, "num_queries": 60}
 

@@ -60,9 +60,10 @@ def _executor_input(tmp_path):
 _BINDINGS = StepBindings(
     {
         "training_max_steps": Binding(
-            "NUMBER_INTEGER", 100, True, (Place(("config", "training", "max_steps")),)
+            "NUMBER_INTEGER", 100, (), (Place(("config", "training", "max_steps")),)
         )
-    }
+    },
+    {},
 )
 
 

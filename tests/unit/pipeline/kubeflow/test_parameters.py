@@ -16,10 +16,11 @@ _DEFAULTS = {
     "push_destination": "/models",
     "baseline_version": "",
 }
-_KEY, _MARKED_KEY = "0123456789abcdef", "fedcba9876543210"
+_KEYS = {"run_key": "0123456789abcdef", "training_key": "00112233445566aa"}
+_MARKED_KEYS = {"run_key": "fedcba9876543210", "training_key": "aa66554433221100"}
 
 
-def _steps(values, key):
+def _steps(values, keys):
     """What a wiring of these values would give."""
     return {
         "data": {
@@ -30,7 +31,7 @@ def _steps(values, key):
             "custom_config": json.dumps(
                 {
                     "training": {"max_steps": values["training_max_steps"], "rate": 0.1},
-                    "checkpoints": f"/ck/{key}",
+                    "checkpoints": f"/ck/{keys['training_key']}",
                 }
             )
         },
@@ -45,6 +46,7 @@ def _steps(values, key):
                 }
             )
         },
+        "index": {"manifest": json.dumps({"run_key": keys["run_key"]})},
         "pusher": {"destination": json.dumps({"base": values["push_destination"]})},
         "other": {"text": "unchanged", "number": 3.0},
     }
@@ -52,7 +54,9 @@ def _steps(values, key):
 
 @pytest.fixture
 def bindings():
-    return bind(_steps(_DEFAULTS, _KEY), _steps(_MARKS, _MARKED_KEY), _DEFAULTS, _KEY, _MARKED_KEY)
+    return bind(
+        _steps(_DEFAULTS, _KEYS), _steps(_MARKS, _MARKED_KEYS), _DEFAULTS, _KEYS, _MARKED_KEYS
+    )
 
 
 def test_marks_are_distinct():
@@ -63,7 +67,7 @@ def test_marks_are_distinct():
 
 
 def test_only_steps_that_depend_on_a_parameter_are_bound(bindings):
-    assert set(bindings) == {"data", "trainer", "evaluator", "pusher"}
+    assert set(bindings) == {"data", "trainer", "evaluator", "index", "pusher"}
     assert set(bindings["pusher"].parameters) == {"push_destination"}
 
 
@@ -81,7 +85,7 @@ def test_only_steps_that_depend_on_a_parameter_are_bound(bindings):
     ],
 )
 def test_value_lands_inside_the_json(bindings, step, name, value, expected):
-    properties = _steps(_DEFAULTS, _KEY)[step]
+    properties = _steps(_DEFAULTS, _KEYS)[step]
     (text,) = [
         v for k, v in apply(properties, bindings[step], {name: value}).items() if k != "span"
     ]
@@ -90,13 +94,13 @@ def test_value_lands_inside_the_json(bindings, step, name, value, expected):
 
 
 def test_integer_arrives_as_float_and_leaves_as_integer(bindings):
-    properties = _steps(_DEFAULTS, _KEY)["trainer"]
+    properties = _steps(_DEFAULTS, _KEYS)["trainer"]
     changed = apply(properties, bindings["trainer"], {"training_max_steps": 7.0})
     assert '"max_steps": 7,' in changed["custom_config"]
 
 
 def test_defaults_change_nothing(bindings):
-    for step, properties in _steps(_DEFAULTS, _KEY).items():
+    for step, properties in _steps(_DEFAULTS, _KEYS).items():
         if step in bindings:
             changed = apply(properties, bindings[step], {})
             assert {k: parameters._json_or_itself(v) for k, v in changed.items()} == {
@@ -104,24 +108,35 @@ def test_defaults_change_nothing(bindings):
             }
 
 
-def test_run_key_changes_with_what_changes_the_model_and_with_nothing_else(bindings):
-    properties = _steps(_DEFAULTS, _KEY)["trainer"]
-
-    def checkpoints(values):
-        changed = apply(properties, bindings["trainer"], values)
-        return json.loads(changed["custom_config"])["checkpoints"]
-
-    assert checkpoints({}) == f"/ck/{_KEY}"
-    assert checkpoints({"span": ""}) == f"/ck/{_KEY}"
-    assert checkpoints({"push_destination": "/elsewhere"}) == f"/ck/{_KEY}"
-    keys = {
-        checkpoints({"span": "1"}),
-        checkpoints({"span": "2"}),
-        checkpoints({"training_max_steps": 5.0}),
+def _keys(bindings, values):
+    steps = _steps(_DEFAULTS, _KEYS)
+    trainer = apply(steps["trainer"], bindings["trainer"], values)
+    index = apply(steps["index"], bindings["index"], values)
+    return {
+        "training_key": json.loads(trainer["custom_config"])["checkpoints"].removeprefix("/ck/"),
+        "run_key": json.loads(index["manifest"])["run_key"],
     }
-    assert len(keys) == 3
-    assert f"/ck/{_KEY}" not in keys
-    assert all(len(key) == len(f"/ck/{_KEY}") for key in keys)
+
+
+@pytest.mark.parametrize(
+    "values", [{}, {"span": ""}, {"push_destination": "/elsewhere"}, {"baseline_version": "1"}]
+)
+def test_keys_stay_when_the_model_stays(bindings, values):
+    assert _keys(bindings, values) == _KEYS
+
+
+def test_every_other_value_gives_another_key(bindings):
+    runs = [{}, {"span": "1"}, {"span": "2"}, {"training_max_steps": 5.0}, {"data_version": "1"}]
+    keys = [_keys(bindings, values) for values in runs]
+    for name in _KEYS:
+        assert len({key[name] for key in keys}) == len(runs)
+        assert {len(key[name]) for key in keys} == {len(_KEYS[name])}
+
+
+def test_thresholds_make_another_run_of_the_same_training(bindings):
+    keys = _keys(bindings, {"min_lift_over_popularity": 0.3})
+    assert keys["training_key"] == _KEYS["training_key"]
+    assert keys["run_key"] != _KEYS["run_key"]
 
 
 def test_bindings_survive_json(bindings):
@@ -131,9 +146,9 @@ def test_bindings_survive_json(bindings):
 
 @pytest.mark.parametrize("step", ["trainer", "other"])
 def test_derived_value_is_refused(step):
-    marked = _steps(_MARKS, _MARKED_KEY)
+    marked = _steps(_MARKS, _MARKED_KEYS)
     marked[step]["twice"] = str(2 * _MARKS["training_max_steps"])
-    steps = _steps(_DEFAULTS, _KEY)
+    steps = _steps(_DEFAULTS, _KEYS)
     steps[step]["twice"] = str(2 * _DEFAULTS["training_max_steps"])
     with pytest.raises(ParameterError, match=f"'{step}': twice depends on a runtime parameter"):
-        bind(steps, marked, _DEFAULTS, _KEY, _MARKED_KEY)
+        bind(steps, marked, _DEFAULTS, _KEYS, _MARKED_KEYS)

@@ -8,6 +8,7 @@ parameters of the run, and calls TFX's entry point.
 """
 
 import argparse
+import importlib.util
 import json
 import os
 import sys
@@ -37,6 +38,7 @@ def main(argv: Sequence[str]) -> None:
     flags, beam_args = parser.parse_known_args(list(argv))
 
     executor_input = json.loads(flags.json_serialized_invocation_args)
+    open_file_systems(beam_args)
     executor_output_file = executor_input["outputs"]["outputFile"]
     put_parameters(executor_input, flags.runtime_parameters)
     uris = open_artifacts(executor_input, remote=flags.remote_artifacts)
@@ -56,6 +58,20 @@ def main(argv: Sequence[str]) -> None:
     fileio.makedirs(os.path.dirname(executor_output_file))
     with fileio.open(executor_output_file, "w") as file:
         file.write(json.dumps(executor_output))
+
+
+def open_file_systems(beam_args: Sequence[str]) -> None:
+    """Lets TensorFlow and Beam read ``s3://``, where the image has what that needs.
+
+    TensorFlow's S3 file system lives in tensorflow-io and is there once imported.
+    Beam's asks for pipeline options even outside a pipeline.
+    """
+    from apache_beam.io.filesystems import FileSystems
+    from apache_beam.options.pipeline_options import PipelineOptions
+
+    FileSystems.set_options(PipelineOptions(list(beam_args)))
+    if importlib.util.find_spec("tensorflow_io"):
+        importlib.import_module("tensorflow_io")
 
 
 def put_parameters(executor_input: dict[str, Any], bindings_json: str | None) -> None:

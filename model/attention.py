@@ -10,11 +10,13 @@ from model.capsule import interest_mask
 
 _MASKED = -1e9
 _TINY = 1e-12
-# Bounds of the largest |score|^p that enters the softmax. Above the upper one
-# the softmax is the hard choice anyway; below the lower one all weights would
-# be equal in float32, and the best interest would not be seen as the best.
-_MAX_LOG_AMPLITUDE = math.log(1e13)
-_MIN_LOG_AMPLITUDE = math.log(1e-5)
+# log of the |score|^p from which the softmax is the hard choice in any case, and
+# of the largest value that float32 is to meet.
+_HARD_LOG = 30.0
+_MAX_LOG = 60.0
+# Added to the best interest, so that it stays the best where |score|^p is too
+# small for float32 to tell the weights apart.
+_TIE_BREAK = 1e-5
 
 
 def attention_weights(scores: tf.Tensor, mask: tf.Tensor, power: float) -> tf.Tensor:
@@ -22,8 +24,9 @@ def attention_weights(scores: tf.Tensor, mask: tf.Tensor, power: float) -> tf.Te
 
     The power keeps the sign (``sign(x) |x|^p``), or an even p would rank -0.9
     above 0.8. p = 0 gives even weights and p = infinity the hard choice (ties
-    go to the first interest). ``|x|^p`` is computed relative to its largest
-    value, so nothing overflows; the result is the exact formula within 1e-5.
+    go to the first interest). Nothing overflows, the best interest has the
+    largest weight even where ``|x|^p`` underflows, and the result is the exact
+    formula within 1e-5.
 
     Args:
       scores: float [B, K], dot products of interests and target.
@@ -40,19 +43,14 @@ def attention_weights(scores: tf.Tensor, mask: tf.Tensor, power: float) -> tf.Te
     if power == 0:
         even = tf.cast(mask, scores.dtype)
         return even / tf.reduce_sum(even, axis=-1, keepdims=True)
-    log_magnitude = tf.math.log(tf.maximum(tf.abs(scores), _TINY))
-    # |x|^p = largest^p * (|x| / largest)^p for any constant `largest`, so it
-    # needs no gradient of its own.
-    log_largest = tf.stop_gradient(
-        tf.reduce_max(tf.where(mask, log_magnitude, masked), axis=-1, keepdims=True)
-    )
-    amplitude = tf.exp(
-        tf.clip_by_value(power * log_largest, _MIN_LOG_AMPLITUDE, _MAX_LOG_AMPLITUDE)
-    )
-    # Inactive scores may be larger than the largest active one.
-    relative = tf.exp(power * tf.minimum(log_magnitude - log_largest, 0.0))
-    powered = tf.sign(scores) * amplitude * relative
-    return tf.nn.softmax(tf.where(mask, powered, -math.inf), axis=-1)
+    exponent = power * tf.math.log(tf.maximum(tf.abs(scores), _TINY))  # log |x|^p
+    best = tf.one_hot(tf.argmax(tf.where(mask, scores, masked), axis=-1), scores.shape[-1])
+    best = tf.cast(best, scores.dtype)  # [B, K]
+    # Powers are scaled down until the best one is representable: only their
+    # differences matter, and those are beyond what the softmax can show.
+    excess = tf.nn.relu(tf.reduce_sum(exponent * best, axis=-1, keepdims=True) - _HARD_LOG)
+    powered = tf.sign(scores) * tf.exp(tf.minimum(exponent - tf.stop_gradient(excess), _MAX_LOG))
+    return tf.nn.softmax(tf.where(mask, powered + _TIE_BREAK * best, -math.inf), axis=-1)
 
 
 @tf.keras.utils.register_keras_serializable("mind")

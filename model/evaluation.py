@@ -95,9 +95,7 @@ def counted_targets(targets: tf.Tensor, history: tf.Tensor, exclude_history: boo
     return counted
 
 
-def popularity_ranks(
-    targets: tf.Tensor, history: tf.Tensor, exclude_history: bool
-) -> tf.Tensor:
+def popularity_ranks(targets: tf.Tensor, history: tf.Tensor, exclude_history: bool) -> tf.Tensor:
     """Ranks of the targets under train frequency, int32 [B, M].
 
     Item indices follow train frequency, so an index is a rank; each distinct

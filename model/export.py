@@ -7,8 +7,8 @@ import numpy as np
 import tensorflow as tf
 import tensorflow_transform as tft
 
+from model import evaluation, features, preprocessing, ranking
 from model import evaluation_outputs as outputs
-from model import evaluation, features, ranking
 from model.catalogue import Catalogue
 from model.mind import MindModel
 
@@ -54,7 +54,7 @@ class ExportedMind(tf.Module):
         self._num_recommended = num_recommended
         self._exclude_history = exclude_history
         vectors = model.item_embeddings().numpy()  # [N + 1, d]
-        self.item_ids = _constant(transform_output.vocabulary_by_name(features.ITEM_VOCABULARY))
+        self.item_ids = _constant(preprocessing.item_ids(transform_output))
         self.item_titles = _constant(list(titles))
         self.item_vectors = _constant(vectors[1:].astype(np.float32))
         self.train_counts = _constant(catalogue.train_counts[1:].astype(np.int64))
@@ -83,7 +83,7 @@ class ExportedMind(tf.Module):
             ]
         )
         def user_interests(history: tf.Tensor, *profile: tf.Tensor) -> dict[str, tf.Tensor]:
-            return self.user_interests(history, dict(zip(names, profile)))
+            return self.user_interests(history, dict(zip(names, profile, strict=True)))
 
         tf.saved_model.save(
             self,
@@ -128,18 +128,13 @@ class ExportedMind(tf.Module):
         return {
             "interests": interests,
             "interest_mask": mask,
-            "history_index": tf.cast(
-                tf.sparse.to_dense(transformed[features.SEQUENCE]), tf.int32
-            ),
+            "history_index": tf.cast(tf.sparse.to_dense(transformed[features.SEQUENCE]), tf.int32),
         }
 
     def _interests(self, transformed: Mapping[str, Any]) -> tuple[tf.Tensor, tf.Tensor]:
         return self._model.user_interests(
             tf.cast(transformed[features.HISTORY], tf.int32),
-            {
-                name: tf.cast(transformed[name][:, 0], tf.int32)
-                for name in self._profile_names
-            },
+            {name: tf.cast(transformed[name][:, 0], tf.int32) for name in self._profile_names},
             training=False,
         )
 

@@ -48,9 +48,13 @@ class SelfAttentiveLayer(tf.keras.layers.Layer):
             activation="tanh",
             use_bias=False,
             kernel_initializer=initializer(seed=seed),
+            dtype=self._dtype_policy,
         )
         self._logits = tf.keras.layers.Dense(
-            k_max, use_bias=False, kernel_initializer=initializer(seed=seed + 1)
+            k_max,
+            use_bias=False,
+            kernel_initializer=initializer(seed=seed + 1),
+            dtype=self._dtype_policy,
         )
 
     def call(self, inputs: Sequence[tf.Tensor], training: bool | None = None) -> tf.Tensor:
@@ -93,13 +97,19 @@ class AverageLayer(tf.keras.layers.Layer):
         return tf.TensorShape([input_shape[0][0], 1, input_shape[0][2]])
 
 
-def make_extractor(config: ModelConfig, seed: int) -> tf.keras.layers.Layer:
+def make_extractor(
+    config: ModelConfig, seed: int, dtype: tf.keras.mixed_precision.Policy | None = None
+) -> tf.keras.layers.Layer:
     """Builds the interest extractor that ``config.extractor`` names."""
     if config.extractor == "average":
-        return AverageLayer(name="average")
+        return AverageLayer(name="average", dtype=dtype)
     if config.extractor == "self_attentive":
         return SelfAttentiveLayer(
-            config.embedding_dim, config.num_interests, seed=seed, name="self_attentive"
+            config.embedding_dim,
+            config.num_interests,
+            seed=seed,
+            name="self_attentive",
+            dtype=dtype,
         )
     return CapsuleLayer(
         input_units=config.embedding_dim,
@@ -112,4 +122,5 @@ def make_extractor(config: ModelConfig, seed: int) -> tf.keras.layers.Layer:
         routing=config.routing,
         seed=seed,
         name="capsule",
+        dtype=dtype,
     )

@@ -13,7 +13,7 @@ PROFILE = "profile"
 # Sequences shuffled together, and sequences cut at once. Windows of one block
 # are permuted, so a batch mixes the people of a block.
 _SHUFFLE_SEQUENCES = 65_536
-_BLOCK_SEQUENCES = 4_096
+_BLOCK_SEQUENCES = 2_048
 
 
 def cut_windows(
@@ -113,9 +113,12 @@ def training_batches(
     shuffled = (
         sequences.unbatch()
         .shuffle(_SHUFFLE_SEQUENCES, seed=seed, reshuffle_each_iteration=True)
-        .repeat()
         .ragged_batch(_BLOCK_SEQUENCES)
+        .repeat()
     )
+    # Workers read the same stream, each takes its share of every batch.
+    options = tf.data.Options()
+    options.experimental_distribute.auto_shard_policy = tf.data.experimental.AutoShardPolicy.DATA
     return (
         # The running number of the block makes its draws new in every epoch.
         shuffled.enumerate()
@@ -123,4 +126,5 @@ def training_batches(
         .rebatch(batch_size, drop_remainder=True)
         .skip(start_step)
         .prefetch(tf.data.AUTOTUNE)
+        .with_options(options)
     )

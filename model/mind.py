@@ -49,8 +49,17 @@ class MindModel(tfrs.Model):
         self.num_interests = (
             1 if model_config.extractor == "average" else model_config.num_interests
         )
+        # bfloat16 has float32's range: no loss scaling.
+        policy = tf.keras.mixed_precision.Policy(
+            "mixed_bfloat16" if training_config.mixed_precision else "float32"
+        )
         self.item_encoder = ItemEncoder(
-            catalogue, dim, side_features=model_config.side_features, seed=seed
+            catalogue,
+            dim,
+            side_features=model_config.side_features,
+            id_dropout=model_config.item_id_dropout,
+            seed=seed,
+            dtype=policy,
         )
         if model_config.recency_position:
             self._positions = self.add_weight(
@@ -58,7 +67,11 @@ class MindModel(tfrs.Model):
                 shape=[model_config.history_length, dim],
                 initializer=tf.keras.initializers.RandomNormal(stddev=_INIT_STD, seed=seed + 100),
             )
-        self.extractor = make_extractor(model_config, seed)
+            # log of the factor by which each distance counts.
+            self._recency_weight = self.add_weight(
+                name="recency_weight", shape=[model_config.history_length], initializer="zeros"
+            )
+        self.extractor = make_extractor(model_config, seed, policy)
         self._profile_tables = {
             name: self.add_weight(
                 name=f"profile_{name}",
@@ -74,6 +87,7 @@ class MindModel(tfrs.Model):
                 activation="relu" if i < len(widths) - 1 else None,
                 kernel_initializer=tf.keras.initializers.GlorotUniform(seed=seed + 300 + i),
                 name=f"projection_{i}",
+                dtype=policy,
             )
             for i, width in enumerate(widths)
         ]
@@ -83,6 +97,7 @@ class MindModel(tfrs.Model):
         self._sampler = NegativeSampler(training_config, catalogue)
         # Part of the checkpoint, see CapsuleLayer.
         self._generator = tf.random.Generator.from_seed(seed)
+        self.compiled_user_interests = tf.function(self.user_interests, reduce_retracing=True)
         # Creates the weights of all layers, so that a checkpoint can be read.
         self.user_interests(
             tf.zeros([1, model_config.history_length], tf.int32),
@@ -109,11 +124,16 @@ class MindModel(tfrs.Model):
           interests float32 [B, K, d] and the mask bool [B, K] of active ones.
         """
         length = tf.reduce_sum(tf.cast(history > 0, tf.int32), axis=1)  # [B]
-        behaviors = self.item_encoder(history)  # [B, T, d]
+        behaviors = self.item_encoder(history, training=training)  # [B, T, d]
         if self.model_config.recency_position:
             # 0 for the newest behaviour.
             distance = length[:, tf.newaxis] - 1 - tf.range(tf.shape(history)[1])[tf.newaxis, :]
-            behaviors += tf.gather(self._positions, tf.maximum(distance, 0))
+            distance = tf.maximum(distance, 0)  # [B, T]
+            position = tf.gather(self._positions, distance)
+            weight = tf.exp(tf.gather(self._recency_weight, distance))[:, :, tf.newaxis]
+            behaviors = (behaviors + tf.cast(position, behaviors.dtype)) * tf.cast(
+                weight, behaviors.dtype
+            )
         if training and self.model_config.dropout:
             behaviors = tf.nn.experimental.general_dropout(
                 behaviors, self.model_config.dropout, uniform_sampler=self._generator.uniform
@@ -125,24 +145,27 @@ class MindModel(tfrs.Model):
                 tf.gather(self._profile_tables[n], profile[n]) for n in self._profile_tables
             ]
             person = tf.concat(embedded, axis=-1)[:, tf.newaxis, :]  # [B, 1, P d]
+            person = tf.cast(person, capsules.dtype)
             repeated = tf.repeat(person, self.num_interests, axis=1)
             hidden = tf.concat([capsules, repeated], axis=-1)
         for layer in self._projection:
             hidden = layer(hidden)
         interests = hidden + capsules if self.model_config.residual else hidden
+        interests = tf.cast(interests, tf.float32)
         if self.model_config.normalize:
             interests = tf.math.l2_normalize(interests, axis=-1)
         return interests, interest_mask(length, self.num_interests, self._adaptive)
 
-    def item_vectors(self, items: tf.Tensor) -> tf.Tensor:
+    def item_vectors(self, items: tf.Tensor, training: bool = False) -> tf.Tensor:
         """Final vectors of item indices [...], float32 [..., d]."""
-        return self._final(self.item_encoder(items))
+        return self._final(self.item_encoder(items, training=training))
 
     def item_embeddings(self) -> tf.Tensor:
         """Final vectors of all items, float32 [N + 1, d]; row 0 is zero."""
         return self._final(self.item_encoder.encode_all())
 
     def _final(self, vectors: tf.Tensor) -> tf.Tensor:
+        vectors = tf.cast(vectors, tf.float32)
         return tf.math.l2_normalize(vectors, axis=-1) if self.model_config.normalize else vectors
 
     def compute_loss(self, inputs: Mapping[str, Any], training: bool = False) -> tf.Tensor:
@@ -159,7 +182,7 @@ class MindModel(tfrs.Model):
         history, targets = inputs["history"], inputs["target"]
         config = self.training_config
         interests, _ = self.user_interests(history, inputs["profile"], training)
-        target_vectors = self.item_vectors(targets)  # [B, d]
+        target_vectors = self.item_vectors(targets, training)  # [B, d]
         length = tf.reduce_sum(tf.cast(history > 0, tf.int32), axis=1, keepdims=True)
         # The attention sees the scores as the softmax below does.
         query = (target_vectors / config.temperature)[:, tf.newaxis, :]
@@ -169,7 +192,7 @@ class MindModel(tfrs.Model):
             user_vectors,
             target_vectors,
             targets,
-            self.item_vectors(negatives.items),
+            self.item_vectors(negatives.items, training),
             negatives,
             config.temperature,
             config.logq_correction,

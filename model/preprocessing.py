@@ -9,8 +9,9 @@ import tensorflow_transform as tft
 from model import features
 from model.config_types import config_dataclass, from_dict
 
-# A text vocabulary cannot hold a token with a line break; an item id may have one.
-_VOCABULARY_FORMAT = "tfrecord_gzip"
+# A vocabulary is a text file of one token per line; an id may hold a line break.
+# The escape sign goes first here, and last when it is undone.
+_ESCAPES = (("%", "%25"), ("\n", "%0A"), ("\r", "%0D"))
 
 
 @config_dataclass
@@ -68,15 +69,13 @@ def preprocessing_fn(
     row_of = items.indices[:, 0]  # [events]
     position = items.indices[:, 1]  # [events], in its row
     counted = (position >= tf.gather(num_context, row_of)) & (tf.gather(is_sequence, row_of) > 0)
+    tokens = _to_tokens(items.values)
     vocabulary = tft.vocabulary(
-        items.values,
+        tokens,
         weights=tf.cast(counted, tf.float32),
         vocab_filename=features.ITEM_VOCABULARY,
-        file_format=_VOCABULARY_FORMAT,
     )
-    index = 1 + tft.apply_vocabulary(
-        items.values, vocabulary, default_value=-1, file_format=_VOCABULARY_FORMAT
-    )  # [events], 0 is unknown
+    index = 1 + tft.apply_vocabulary(tokens, vocabulary, default_value=-1)  # [events], 0: unknown
 
     length = tf.math.bincount(
         tf.cast(row_of, tf.int32), minlength=tf.cast(rows, tf.int32), dtype=tf.int64
@@ -107,6 +106,23 @@ def preprocessing_fn(
     return outputs
 
 
+def item_ids(transform_output: tft.TFTransformOutput) -> list[bytes]:
+    """Item ids in vocabulary order: position i is item index i + 1."""
+    return [_from_token(t) for t in transform_output.vocabulary_by_name(features.ITEM_VOCABULARY)]
+
+
+def _to_tokens(values: tf.Tensor) -> tf.Tensor:
+    for sign, escaped in _ESCAPES:
+        values = tf.strings.regex_replace(values, sign, escaped)
+    return values
+
+
+def _from_token(token: bytes) -> bytes:
+    for sign, escaped in reversed(_ESCAPES):
+        token = token.replace(escaped.encode(), sign.encode())
+    return token
+
+
 def _feature_index(
     values: tf.SparseTensor, feature: FeaturePreprocessing, key: str
 ) -> tf.SparseTensor:
@@ -114,9 +130,8 @@ def _feature_index(
     if feature.kind == "numeric":
         index = tft.bucketize(values, feature.num_buckets, name=key)
     else:
-        index = tft.compute_and_apply_vocabulary(
-            values, default_value=-1, vocab_filename=key, file_format=_VOCABULARY_FORMAT
-        )
+        tokens = tf.SparseTensor(values.indices, _to_tokens(values.values), values.dense_shape)
+        index = tft.compute_and_apply_vocabulary(tokens, default_value=-1, vocab_filename=key)
     return tf.SparseTensor(index.indices, tf.cast(index.values, tf.int64) + 1, index.dense_shape)
 
 

@@ -31,15 +31,10 @@ def _remove(scores: tf.Tensor, items: tf.Tensor) -> tf.Tensor:
     return tf.tensor_scatter_nd_min(scores, indices, tf.fill([tf.size(items)], -math.inf))
 
 
-def _candidate_scores(
-    interests: tf.Tensor,
-    mask: tf.Tensor,
-    item_embeddings: tf.Tensor,
-    history: tf.Tensor,
-    exclude_history: bool,
-    retrievable: tf.Tensor | None,
+def _mask_candidates(
+    scores: tf.Tensor, history: tf.Tensor, exclude_history: bool, retrievable: tf.Tensor | None
 ) -> tf.Tensor:
-    scores = _score_block(interests, mask, item_embeddings)
+    """Sets scores [U, N + 1] of everything that is no candidate to minus infinity."""
     if retrievable is not None:
         scores = tf.where(retrievable[tf.newaxis, :], scores, -math.inf)
     if exclude_history:
@@ -93,22 +88,29 @@ def target_ranks(
     ranks = tf.TensorArray(tf.int32, size=num_blocks, infer_shape=False, element_shape=[None, None])
     for i in tf.range(num_blocks):
         users = slice(i * block, (i + 1) * block)
-        scores = _candidate_scores(
-            interests[users],
-            mask[users],
-            item_embeddings,
-            history[users],
-            exclude_history,
-            retrievable,
+        scores = _score_block(interests[users], mask[users], item_embeddings)
+        ranks = ranks.write(
+            i,
+            ranks_from_scores(scores, history[users], targets[users], exclude_history, retrievable),
         )
-        ranks = ranks.write(i, _block_ranks(scores, targets[users]))
-    all_ranks = tf.ensure_shape(ranks.concat(), [None, None])
-    all_ranks = tf.reshape(all_ranks, [num_users, num_targets])
+    return tf.reshape(ranks.concat(), [num_users, num_targets])
+
+
+def ranks_from_scores(
+    scores: tf.Tensor,
+    history: tf.Tensor,
+    targets: tf.Tensor,
+    exclude_history: bool,
+    retrievable: tf.Tensor | None = None,
+) -> tf.Tensor:
+    """`target_ranks` for given scores, float [U, N + 1], of all items."""
+    history, targets = _as_int32(history), _as_int32(targets)
+    scores = _mask_candidates(scores, history, exclude_history, retrievable)
     counted = _is_first_occurrence(targets) & (targets >= 0)
     if exclude_history:
         in_history = tf.reduce_any(targets[:, :, tf.newaxis] == history[:, tf.newaxis, :], axis=2)
         counted &= ~(in_history & (targets > 0))
-    return tf.where(counted, all_ranks, 0)
+    return tf.where(counted, _block_ranks(scores, targets), 0)
 
 
 def _block_ranks(scores: tf.Tensor, targets: tf.Tensor) -> tf.Tensor:
@@ -169,14 +171,8 @@ def top_k(
     )
     for i in tf.range(num_blocks):
         users = slice(i * block, (i + 1) * block)
-        scores = _candidate_scores(
-            interests[users],
-            mask[users],
-            item_embeddings,
-            history[users],
-            exclude_history,
-            retrievable,
-        )
+        scores = _score_block(interests[users], mask[users], item_embeddings)
+        scores = _mask_candidates(scores, history[users], exclude_history, retrievable)
         best = tf.math.top_k(scores, k)
         all_items = all_items.write(i, tf.where(best.values > -math.inf, best.indices, 0))
         all_scores = all_scores.write(i, best.values)

@@ -14,6 +14,7 @@ import tensorflow as tf
 from model import ranking
 from model.config import TrainingConfig
 from model.config_types import to_json
+from model.distribution import worker_index
 from model.input_pipeline import training_batches
 from model.mind import MindModel, interest_statistics
 from model.optimizer import LazyAdam
@@ -94,7 +95,7 @@ class TrainingResult:
       stopped_by: ``patience``, ``max_steps`` or ``max_seconds``.
       seconds: Training and validation time, including that before a resume.
       examples_per_second: Training steps only.
-      history: One entry per validation pass: step, loss, seconds, recall,
+      history: One entry per validation pass: step, loss, seconds, recall, learning_rate,
         active_interests, interest_cosine.
     """
 
@@ -146,12 +147,13 @@ def predict_interests(
     model: MindModel, history: np.ndarray, profile: Mapping[str, np.ndarray]
 ) -> tuple[tf.Tensor, tf.Tensor]:
     """Interests [U, K, d] and mask [U, K] of any number of people, in batches."""
-    forward = tf.function(model.user_interests, reduce_retracing=True)
     interests, masks = [], []
     for start in range(0, len(history), _VALIDATION_BATCH):
         part = slice(start, start + _VALIDATION_BATCH)
         features = {n: tf.constant(profile[n][part], tf.int32) for n in model.profile_features}
-        vectors, mask = forward(tf.constant(history[part], tf.int32), features)
+        vectors, mask = model.compiled_user_interests(
+            tf.constant(history[part], tf.int32), features
+        )
         interests.append(vectors)
         masks.append(mask)
     return tf.concat(interests, axis=0), tf.concat(masks, axis=0)
@@ -192,6 +194,59 @@ def fit(
     )
 
 
+def make_run_steps(
+    model: MindModel, optimizer: tf.keras.optimizers.Optimizer, jit_compile: bool = False
+) -> Callable[[Any, tf.Tensor], tf.Tensor]:
+    """Returns a graph function of (iterator, count) that runs ``count`` steps.
+
+    The function returns the mean loss. All steps run inside one call, under the
+    model's ``tf.distribute`` strategy.
+    """
+    strategy = model.distribute_strategy
+    replicas = strategy.num_replicas_in_sync
+    variables = model.trainable_variables
+
+    @tf.function(jit_compile=jit_compile or None)
+    def gradients_of(batch: Mapping[str, Any]) -> tuple[tf.Tensor, list[Any]]:
+        with tf.GradientTape() as tape:
+            # Replicas sum their gradients, so each holds its share of the mean.
+            loss = model.compute_loss(batch, training=True) / replicas
+        return loss, tape.gradient(loss, variables)
+
+    def step(batch: Mapping[str, Any]) -> tf.Tensor:
+        loss, gradients = gradients_of(batch)
+        used = [(g, v) for g, v in zip(gradients, variables, strict=True) if g is not None]
+        optimizer.apply_gradients(used)
+        return loss
+
+    @tf.function
+    def run_steps(iterator: Any, count: tf.Tensor) -> tf.Tensor:
+        total = tf.constant(0.0)
+        for _ in tf.range(count):
+            losses = strategy.run(step, args=(next(iterator),))
+            total += strategy.reduce(tf.distribute.ReduceOp.SUM, losses, axis=None)
+        return total / tf.cast(count, tf.float32)
+
+    return run_steps
+
+
+def _claim_directory(path: str, configuration: str) -> None:
+    """Writes the configuration beside the checkpoints, or compares it."""
+    config_file = os.path.join(path, "config.json")
+    if not tf.io.gfile.exists(config_file):
+        tf.io.gfile.makedirs(path)
+        with tf.io.gfile.GFile(config_file, "w") as file:
+            file.write(configuration)
+        return
+    with tf.io.gfile.GFile(config_file) as file:
+        found = file.read()
+    if found != configuration:
+        raise ValueError(
+            f"{path} holds checkpoints of another configuration.\nexpected: {configuration}"
+            f"found: {found}Delete the directory or choose another one."
+        )
+
+
 class _Trainer:
     """One call of `fit`."""
 
@@ -213,43 +268,25 @@ class _Trainer:
         self._writer = tf.summary.create_file_writer(log_dir) if log_dir else None
         self._state = _State()
         self._saved_state = tf.Variable("", dtype=tf.string)
-        self._claim_directory(checkpoint_dir)
-        self._manager = self._checkpoints(
-            checkpoint_dir,
-            "latest",
-            model=model,
-            optimizer=self._optimizer,
-            state=self._saved_state,
+        # All workers must take part in saving, each in a directory of its own; a
+        # resumed training reads the chief's.
+        self._resume_from = os.path.join(checkpoint_dir, "latest")
+        if worker := worker_index(self._strategy):
+            checkpoint_dir = f"{checkpoint_dir}-worker-{worker}"
+        _claim_directory(checkpoint_dir, f"{to_json(model.model_config)}\n{to_json(config)}\n")
+        latest = tf.train.Checkpoint(
+            model=model, optimizer=self._optimizer, state=self._saved_state
         )
-        self._best = self._checkpoints(checkpoint_dir, "best", model=model)
+        self._latest = tf.train.CheckpointManager(
+            latest, os.path.join(checkpoint_dir, "latest"), max_to_keep=_CHECKPOINTS_KEPT
+        )
+        self._best = tf.train.CheckpointManager(
+            tf.train.Checkpoint(model=model), os.path.join(checkpoint_dir, "best"), max_to_keep=1
+        )
 
     @property
     def _step(self) -> int:
-        return int(self._optimizer.iterations)
-
-    def _claim_directory(self, path: str) -> None:
-        """Writes the configuration beside the checkpoints, or compares it."""
-        wanted = f"{to_json(self._model.model_config)}\n{to_json(self._config)}\n"
-        config_file = os.path.join(path, "config.json")
-        if not tf.io.gfile.exists(config_file):
-            tf.io.gfile.makedirs(path)
-            with tf.io.gfile.GFile(config_file, "w") as file:
-                file.write(wanted)
-            return
-        with tf.io.gfile.GFile(config_file) as file:
-            found = file.read()
-        if found != wanted:
-            raise ValueError(
-                f"{path} holds checkpoints of another configuration.\nexpected: {wanted}"
-                f"found: {found}Delete the directory or choose another one."
-            )
-
-    def _checkpoints(self, path: str, name: str, **objects: Any) -> tf.train.CheckpointManager:
-        # All workers must take part in saving; only the chief's files are read.
-        directory = os.path.join(path, name)
-        kept = _CHECKPOINTS_KEPT if name == "latest" else 1
-        checkpoint = tf.train.Checkpoint(**objects)
-        return tf.train.CheckpointManager(checkpoint, directory, max_to_keep=kept)
+        return int(self._optimizer.iterations.numpy())
 
     def run(
         self, train_sequences: tf.data.Dataset, on_progress: Callable[[Progress], None] | None
@@ -265,14 +302,14 @@ class _Trainer:
             start_step=self._step,
         )
         iterator = iter(self._strategy.experimental_distribute_dataset(batches))
-        run_steps = self._make_run_steps()
+        run_steps = make_run_steps(self._model, self._optimizer, config.jit_compile)
         while (stopped_by := self._stop_reason()) is None:
             started = time.monotonic()
             count = self._steps_to_boundary()
             loss = float(run_steps(iterator, tf.constant(count)))
-            seconds = time.monotonic() - started
+            seconds = self._agreed(time.monotonic() - started)
             self._after_steps(count, loss, seconds)
-            self._state.seconds += time.monotonic() - started
+            self._state.seconds += self._agreed(time.monotonic() - started)
             if self._step % config.checkpoint_every_steps == 0:
                 self._save()
             if on_progress:
@@ -291,42 +328,21 @@ class _Trainer:
             history=state.history,
         )
 
+    def _agreed(self, seconds: float) -> float:
+        """The workers' mean: all must decide alike whether time is up."""
+        if self._strategy.num_replicas_in_sync == 1:
+            return seconds
+        values = self._strategy.run(lambda: tf.constant(seconds))
+        return float(self._strategy.reduce(tf.distribute.ReduceOp.MEAN, values, axis=None))
+
     def _restore(self) -> None:
-        if latest := self._manager.latest_checkpoint:
-            self._manager.checkpoint.restore(latest).assert_existing_objects_matched()
+        if latest := tf.train.latest_checkpoint(self._resume_from):
+            self._latest.checkpoint.restore(latest).assert_existing_objects_matched()
             self._state = _State(**json.loads(self._saved_state.numpy()))
 
     def _save(self) -> None:
         self._saved_state.assign(json.dumps(dataclasses.asdict(self._state)))
-        self._manager.save(checkpoint_number=self._step)
-
-    def _make_run_steps(self) -> Callable[..., tf.Tensor]:
-        model, optimizer, strategy = self._model, self._optimizer, self._strategy
-        replicas = strategy.num_replicas_in_sync
-        variables = model.trainable_variables
-
-        @tf.function(jit_compile=self._config.jit_compile or None)
-        def gradients_of(batch: Mapping[str, Any]) -> tuple[tf.Tensor, list[Any]]:
-            with tf.GradientTape() as tape:
-                # Replicas sum their gradients, so each holds its share of the mean.
-                loss = model.compute_loss(batch, training=True) / replicas
-            return loss, tape.gradient(loss, variables)
-
-        def step(batch: Mapping[str, Any]) -> tf.Tensor:
-            loss, gradients = gradients_of(batch)
-            used = [(g, v) for g, v in zip(gradients, variables, strict=True) if g is not None]
-            optimizer.apply_gradients(used)
-            return loss
-
-        @tf.function
-        def run_steps(iterator: Any, count: tf.Tensor) -> tf.Tensor:
-            total = tf.constant(0.0)
-            for _ in tf.range(count):
-                losses = strategy.run(step, args=(next(iterator),))
-                total += strategy.reduce(tf.distribute.ReduceOp.SUM, losses, axis=None)
-            return total / tf.cast(count, tf.float32)
-
-        return run_steps
+        self._latest.save(checkpoint_number=self._step)
 
     def _steps_to_boundary(self) -> int:
         """Steps until something is to be done on the host."""
@@ -363,6 +379,7 @@ class _Trainer:
                 "loss": state.loss_sum / max(state.loss_steps, 1),
                 "seconds": state.seconds,
                 "recall": recall,
+                "learning_rate": float(self._optimizer.learning_rate.numpy()),
                 "active_interests": metrics["active_interests"],
                 "interest_cosine": metrics["interest_cosine"],
             }
@@ -375,6 +392,9 @@ class _Trainer:
             self._best.save(checkpoint_number=self._step)
         else:
             state.passes_without_gain += 1
+            if state.passes_without_gain % config.plateau_patience == 0:
+                rate = self._optimizer.learning_rate
+                rate.assign(rate * config.plateau_factor)
 
     def _write_summary(self, scalars: Mapping[str, float]) -> None:
         if self._writer:

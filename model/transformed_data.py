@@ -42,7 +42,7 @@ def read_rows(
     """
     spec = transform_output.transformed_feature_spec()
     parse = {
-        name: tf.io.RaggedFeature(spec[name].dtype)
+        name: tf.io.RaggedFeature(spec[name].dtype, row_splits_dtype=tf.int64)
         if isinstance(spec[name], tf.io.VarLenFeature)
         else spec[name]
         for name in names
@@ -91,7 +91,7 @@ def read_people(
         history.append(rows[features.HISTORY].numpy())
         new_targets = [np.asarray(row, np.int32) for row in rows[features.TARGETS].to_list()]
         targets += new_targets
-        for items, held_out in zip(rows[features.SEQUENCE].to_list(), new_targets):
+        for items, held_out in zip(rows[features.SEQUENCE].to_list(), new_targets, strict=True):
             known = int(np.count_nonzero(held_out))
             excluded.append(np.asarray(items[: len(items) - known], np.int32))
         for name in profile_names:
@@ -154,9 +154,9 @@ def read_catalogue(
     for rows in read_rows(patterns, transform_output, names):
         index = rows[features.ITEM_INDEX].numpy()[:, 0]
         for name in item_features:
-            values[name].update(zip(index.tolist(), rows[name].to_list()))
+            values[name].update(zip(index.tolist(), rows[name].to_list(), strict=True))
         if with_titles:
-            for item, title in zip(index, rows[features.TITLE].to_list()):
+            for item, title in zip(index, rows[features.TITLE].to_list(), strict=True):
                 titles[item - 1] = title[0] if title else b""
     tables, sizes = {}, {}
     for name, by_item in values.items():

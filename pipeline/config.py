@@ -18,6 +18,7 @@ from components.index_builder.config import IndexConfig
 from model.config import ModelConfig, TrainingConfig
 from model.config_types import config_dataclass, from_dict
 from model.presets import PRESETS
+from pipeline.kubeflow.config import KubeflowConfig
 
 
 class ConfigError(ValueError):
@@ -37,15 +38,15 @@ class EvaluationConfig:
       exclude_history: Rank without the items that the person already has.
       cutoffs: N of Recall@N, HitRate@N and NDCG@N.
       item_knn: Also evaluate an item-kNN baseline.
-      confidence_intervals: Bootstrap them.
+      confidence_intervals: Estimate 95 % intervals by a jackknife over people.
     """
 
     primary_metric: typing.Literal["recall", "ndcg", "hit_rate"] = "recall"
-    primary_cutoff: int = Field(50, ge=1)
+    primary_cutoff: int = Field(default=50, ge=1)
     min_lift_over_popularity: float = 0.0
-    max_drop_from_pushed: float = Field(0.01, ge=0.0)
+    max_drop_from_pushed: float = Field(default=0.01, ge=0.0)
     exclude_history: bool = True
-    cutoffs: tuple[int, ...] = Field((10, 20, 50), min_length=1)
+    cutoffs: tuple[int, ...] = Field(default=(10, 20, 50), min_length=1)
     item_knn: bool = True
     confidence_intervals: bool = True
 
@@ -83,9 +84,10 @@ class RunConfig:
       evaluation: Thresholds of the blessing.
       index: How the catalogue is searched.
       push: Where a blessed model goes.
+      kubeflow: How a run on Kubeflow differs from a local one.
     """
 
-    name: str = Field("mind", pattern=r"^[a-z0-9][a-z0-9-]*$")
+    name: str = Field(default="mind", pattern=r"^[a-z0-9][a-z0-9-]*$")
     output_dir: str = "output"
     schema: str = ""
     preset: typing.Literal["strong", "paper"] = "strong"
@@ -95,6 +97,7 @@ class RunConfig:
     evaluation: EvaluationConfig = EvaluationConfig()
     index: IndexConfig = IndexConfig()
     push: PushConfig = PushConfig()
+    kubeflow: KubeflowConfig = KubeflowConfig()
 
 
 def load(
@@ -118,7 +121,9 @@ def load(
     for override in overrides:
         key, equals, text = override.partition("=")
         if not equals or not key:
-            raise ConfigError(f"--set {override!r}: expected KEY=VALUE, like --set model.dropout=0.1")
+            raise ConfigError(
+                f"--set {override!r}: expected KEY=VALUE, like --set model.dropout=0.1"
+            )
         try:
             value = yaml.safe_load(text)
         except yaml.YAMLError as error:
@@ -154,7 +159,9 @@ def _read_yaml(path: Path) -> dict[str, Any]:
     except yaml.YAMLError as error:
         raise ConfigError(f"{path}: not valid YAML: {error}") from None
     if not isinstance(values, dict):
-        raise ConfigError(f"{path}: expected a mapping at the top, received {type(values).__name__}")
+        raise ConfigError(
+            f"{path}: expected a mapping at the top, received {type(values).__name__}"
+        )
     return values
 
 

@@ -14,6 +14,7 @@ from components.index_builder.component import IndexBuilder
 from components.index_validator.component import IndexValidator
 from components.last_pushed.component import LastPushedModel
 from components.pusher.component import AtomicPusher
+from components.schema_gen.component import SequenceSchemaGen
 from model import features
 from model.config_types import to_dict, to_json
 from model.preprocessing import FeaturePreprocessing, PreprocessingConfig
@@ -26,6 +27,7 @@ from pipeline.target import RunTarget
 # Code that runs inside each component, for its cache key.
 _MODEL_CODE = ("model",)
 _EXAMPLE_GEN_CODE = ("components/example_gen", "model/features.py")
+_SCHEMA_CODE = ("components/schema_gen", "model/features.py")
 _TRANSFORM_CODE = ("model/preprocessing.py", "model/features.py")
 _BASELINE_CODE = (
     "components/baseline",
@@ -54,14 +56,16 @@ def _data_steps(config: RunConfig, target: RunTarget) -> _DataSteps:
         bad_rows_dir=target.bad_rows_dir,
         source_digest=source_digest(*_EXAMPLE_GEN_CODE),
     ).with_id("example-gen")
-    statistics_gen = tfx.components.StatisticsGen(
-        examples=example_gen.outputs["examples"]
-    ).with_id("statistics-gen")
+    statistics_gen = tfx.components.StatisticsGen(examples=example_gen.outputs["examples"]).with_id(
+        "statistics-gen"
+    )
+    schema_gen: BaseNode
     if config.schema:
         schema_gen = tfx.components.ImportSchemaGen(schema_file=config.schema)
     else:
-        schema_gen = tfx.components.SchemaGen(
-            statistics=statistics_gen.outputs["statistics"], infer_feature_shape=False
+        schema_gen = SequenceSchemaGen(
+            statistics=statistics_gen.outputs["statistics"],
+            source_digest=source_digest(*_SCHEMA_CODE),
         )
     return _DataSteps(example_gen, statistics_gen, schema_gen.with_id("schema"))
 
@@ -169,9 +173,7 @@ def create_pipeline(config: RunConfig, target: RunTarget) -> tfx.dsl.Pipeline:
         model_blessing=evaluator.outputs["blessing"],
         infra_blessing=index_validator.outputs["blessing"],
         push_destination=tfx.proto.PushDestination(
-            filesystem=tfx.proto.PushDestination.Filesystem(
-                base_directory=target.push_destination
-            )
+            filesystem=tfx.proto.PushDestination.Filesystem(base_directory=target.push_destination)
         ),
     ).with_id("pusher")
 

@@ -55,9 +55,7 @@ def latest_run(target: RunTarget, pipeline_name: str) -> dict[str, Step]:
             state={_STATE.COMPLETE: "ran", _STATE.CACHED: "cached"}.get(
                 execution.last_known_state, "failed"
             ),
-            seconds=(
-                execution.last_update_time_since_epoch - execution.create_time_since_epoch
-            )
+            seconds=(execution.last_update_time_since_epoch - execution.create_time_since_epoch)
             / 1000.0,
             outputs=_outputs(store, execution.id),
         )

@@ -1,5 +1,6 @@
 """The facts of a run, gathered from its artifacts: ``summary.json``."""
 
+import datetime
 import json
 import math
 import os
@@ -12,16 +13,16 @@ import tensorflow_model_analysis as tfma
 from tfx.utils import io_utils
 
 from components.example_gen.report import FILE_NAME as INGEST_REPORT
-from components.index_validator.validation import VALIDATION_FILE
+from components.index_validator.executor import VALIDATION_FILE
 from model import features
+from model.config_types import strict_json
 from model.trainer import TRAINING_REPORT
 from pipeline import eval_config
 from pipeline.config import RunConfig
 from pipeline.run_artifacts import Step
 from pipeline.sample_people import sample_people
+from pipeline.summary_view import OVERALL
 from pipeline.target import RunTarget
-
-OVERALL = "overall"
 
 
 def summarise(
@@ -44,6 +45,7 @@ def summarise(
     return {
         "name": config.name,
         "run_key": target.run_key,
+        "finished": datetime.datetime.now(datetime.timezone.utc).isoformat(timespec="seconds"),
         "seconds": round(seconds, 1),
         "steps": [
             {"id": name, "state": step.state, "seconds": round(step.seconds, 1)}
@@ -86,7 +88,7 @@ def _metrics(steps: Mapping[str, Step]) -> dict[str, Any]:
     for node, ranker, model_name in (
         ("evaluator", "mind", eval_config.CANDIDATE),
         ("evaluator", "pushed", eval_config.BASELINE),
-        ("item-knn-evaluator", "item_knn", eval_config.CANDIDATE),
+        ("item-knn-evaluator", "item_knn", ""),  # TFMA drops the name of a single model
     ):
         uri = _output(steps, node, "evaluation")
         if uri is None:
@@ -95,10 +97,8 @@ def _metrics(steps: Mapping[str, Step]) -> dict[str, Any]:
             continue
         loaded = tfma.load_eval_result(uri, model_name=model_name)
         result[ranker] = {
-            _slice_name(sliced.slice): {
-                name: _bounded(value) for name, value in sliced.metrics[""][""].items()
-            }
-            for sliced in loaded.slicing_metrics
+            _slice_name(key): {name: _bounded(value) for name, value in metrics[""][""].items()}
+            for key, metrics in loaded.slicing_metrics
         }
     if "mind" in result:
         result["popularity"] = {
@@ -118,7 +118,7 @@ def _popularity_part(values: Mapping[str, Any]) -> dict[str, Any]:
 
 def _has_pushed_baseline(steps: Mapping[str, Step]) -> bool:
     step = steps.get("last-pushed")
-    return bool(step and step.outputs["model"].properties.get("pushed_version"))
+    return bool(step and step.outputs["model"].properties.get("version"))
 
 
 def _slice_name(key: Any) -> str:
@@ -139,18 +139,13 @@ def _bounded(value: Mapping[str, Any]) -> dict[str, float]:
 
 
 def _blessing(config: RunConfig, steps: Mapping[str, Step]) -> dict[str, Any] | None:
+    """Whether the model was blessed, the thresholds, and those that were missed."""
     step = steps.get("evaluator")
     if step is None or step.state == "failed":
         return None
-    blessed = bool(step.outputs["blessing"].properties.get("blessed"))
-    reasons = []
     validation = tfma.load_validation_result(step.outputs["evaluation"].uri)
-    for sliced in validation.metric_validations_per_slice:
-        for failure in sliced.failures:
-            reasons.append(f"{failure.metric_key.name}: {failure.message}".strip())
     return {
-        "blessed": blessed,
-        "reasons": reasons,
+        "blessed": bool(step.outputs["blessing"].properties.get("blessed")),
         "thresholds": {
             eval_config.lift_metric(config.evaluation): {
                 "above": config.evaluation.min_lift_over_popularity
@@ -159,7 +154,24 @@ def _blessing(config: RunConfig, steps: Mapping[str, Step]) -> dict[str, Any] | 
                 "at_least_pushed_minus": config.evaluation.max_drop_from_pushed
             },
         },
+        "reasons": [
+            _failure(failure)
+            for sliced in validation.metric_validations_per_slice
+            for failure in sliced.failures
+        ],
     }
+
+
+def _failure(failure: Any) -> str:
+    """Reads a failed threshold; a difference is that to the baseline model."""
+    what = "differs from the last pushed model's by" if failure.metric_key.is_diff else "is"
+    return f"{failure.metric_key.name} {what} {_number(failure.metric_value):+.4f}"
+
+
+def _number(value: Any) -> float:
+    """The value of TFMA's metric proto, bounded or not."""
+    bounded = value.WhichOneof("type") == "bounded_value"
+    return value.bounded_value.value.value if bounded else value.double_value.value
 
 
 def _manifest(steps: Mapping[str, Step]) -> dict[str, Any] | None:
@@ -199,5 +211,5 @@ def _samples(config: RunConfig, steps: Mapping[str, Step]) -> list[dict[str, Any
 def write(summary: Mapping[str, Any], directory: Path) -> Path:
     """Writes ``summary.json`` and returns its path."""
     path = directory / "summary.json"
-    path.write_text(json.dumps(summary, indent=1, ensure_ascii=False), encoding="utf-8")
+    path.write_text(strict_json(summary, indent=1), encoding="utf-8")
     return path

@@ -11,47 +11,78 @@ from pathlib import Path
 from typing import TextIO
 
 from absl import logging as absl_logging
+from rich.console import Console, ConsoleDimensions, RenderableType
+from rich.live import Live
+from rich.spinner import Spinner
+from rich.table import Table
+from rich.text import Text
 
-# TFX's runner announces steps with these messages.
+from pipeline.summary_view import duration
+
+PROGRESS_LOG = "mind.progress"  # logger whose records are for the person
+
+# TFX's runner and launcher announce steps with these messages.
 _RUNNING = "Component %s is running."
 _FINISHED = "Component %s is finished."
+_CACHED = "A cached execution %d is used."
+
+_NAME_WIDTH = 20
+_WIDTH_ELSEWHERE = 100  # of a file or a pipe, which has no width of its own
+_SECONDS_BETWEEN_LINES = 10.0  # of progress, where a line cannot be overwritten
 
 
 class Terminal:
-    """The person's own view: step lines and progress.
+    """The person's own view: step lines, progress and the summary.
 
-    Attributes:
-      stream: Where it writes; stays the terminal while the process's standard
-        streams go to the log.
+    On a terminal the running step is a live line at the bottom. Elsewhere (a
+    pipe, a CI log) only finished lines are written, progress now and then.
     """
 
     def __init__(self, stream: TextIO):
-        self.stream = stream
-        self._live = stream.isatty()
+        """Writes to ``stream``, which stays the terminal while the process's own go to the log."""
+        self._stream = stream
+        self._console = _Console(file=stream, highlight=False, markup=False, emoji=False)
+        self._is_live = self._console.is_terminal and not self._console.is_dumb_terminal
+        self._spinner = Spinner("dots")
         self._steps = 0
         self._step = 0
-        self._name = ""
+        self._name = ""  # of the running step; empty between steps
+        self._cached = False
         self._started = 0.0
-        self._line_open = False
+        self._progress = ""
+        self._last_line = 0.0
+        self._live = Live(
+            console=self._console,
+            get_renderable=self._running_step,
+            transient=True,
+            refresh_per_second=8,
+            # Those go to the log, and stay there.
+            redirect_stdout=False,
+            redirect_stderr=False,
+        )
 
-    def print(self, text: str = "") -> None:
-        """Prints a line of its own."""
-        self._end_line()
-        print(text, file=self.stream, flush=True)
+    def print(self, content: RenderableType = "") -> None:
+        """Prints text or anything that rich renders, above the live line.
+
+        Plain text is never broken or cut, so that paths and commands can be copied.
+        """
+        self._console.print(content, soft_wrap=isinstance(content, str), crop=False)
 
     def expect_steps(self, count: int) -> None:
         """Sets the number of steps, for the counter."""
         self._steps = count
 
-    def failed(self, error: Exception, log_file: Path, *, verbose: bool) -> None:
+    def failed(self, error: BaseException, log_file: Path, *, verbose: bool) -> None:
         """Reports an error: its message, and where the details are."""
         logging.getLogger(__name__).error("The run failed.", exc_info=error)
-        step = f" in step {self._name}" if self._name else ""
-        self.print(f"\nFailed{step}: {_root_cause(error)}")
+        where = f" in step {self._name}" if self._name else ""
+        if self._name:
+            self._end_step("failed after " + duration(time.monotonic() - self._started), "red")
+        self.print(f"\nFailed{where}: {_root_cause(error)}")
         if verbose:
             self.print("".join(traceback.format_exception(error)))
         self.print(
-            f"Details: {log_file}\n"
+            f"\nDetails: {log_file}\n"
             "What was served before is untouched; the next run continues from the steps that "
             "are complete."
         )
@@ -59,58 +90,86 @@ class Terminal:
     def step_running(self, name: str) -> None:
         """Announces a step."""
         self._step += 1
-        self._name, self._started = name, time.monotonic()
-        if self._live:
-            self._overwrite(f"[{self._step:2d}/{self._steps}] {name} …")
+        self._name, self._cached, self._progress = name, False, ""
+        self._started = self._last_line = time.monotonic()
+        if self._is_live:
+            self._live.start()
 
-    def step_finished(self, name: str) -> None:
-        """Ends a step's line with its duration."""
-        seconds = time.monotonic() - self._started
-        line = f"[{self._step:2d}/{self._steps}] {name:<20} {seconds:6.1f} s"
-        if self._live:
-            self._overwrite(line)
-            self._end_line()
+    def step_cached(self) -> None:
+        """Notes that the running step is served from cache."""
+        self._cached = True
+
+    def step_finished(self) -> None:
+        """Ends the running step's line with its duration."""
+        if self._cached:
+            self._end_step("cached", "dim")
         else:
-            self.print(line)
+            self._end_step(duration(time.monotonic() - self._started), "")
 
     def progress(self, text: str) -> None:
-        """Shows progress inside a step; overwrites itself on a real terminal."""
-        line = f"[{self._step:2d}/{self._steps}] {self._name}: {text}"
-        if self._live:
-            self._overwrite(line)
-        else:
-            self.print(line)
+        """Shows how far the running step is."""
+        self._progress = text
+        now = time.monotonic()
+        if not self._is_live and now - self._last_line >= _SECONDS_BETWEEN_LINES:
+            self._last_line = now
+            self.print(self._prefix() + text)
 
     def close(self) -> None:
-        """Ends an open line."""
-        self._end_line()
-        self.stream.close()
+        """Ends the live line and closes the stream."""
+        self._live.stop()
+        self._stream.close()
 
-    def _overwrite(self, line: str) -> None:
-        self.stream.write("\r\x1b[2K" + line)
-        self.stream.flush()
-        self._line_open = True
+    def _prefix(self) -> str:
+        return f"[{self._step:2d}/{self._steps}] {self._name:<{_NAME_WIDTH}} "
 
-    def _end_line(self) -> None:
-        if self._line_open:
-            self.stream.write("\n")
-            self._line_open = False
+    def _end_step(self, outcome: str, style: str) -> None:
+        self._live.stop()
+        self._console.print(self._prefix() + outcome, style=style, soft_wrap=True)
+        self._name = ""
+
+    def _running_step(self) -> RenderableType:
+        """The live line; one line whatever the width."""
+        grid = Table.grid(padding=(0, 1, 0, 0))
+        for _ in range(3):
+            grid.add_column(no_wrap=True)
+        grid.add_column()  # the one that gives way
+        elapsed = duration(int(time.monotonic() - self._started))
+        progress = Text(self._progress, no_wrap=True, overflow="ellipsis")
+        grid.add_row(self._prefix().rstrip(), self._spinner, elapsed, progress)
+        return grid
+
+
+class _Console(Console):
+    """Has the width of the terminal that it writes to, not of the process's streams."""
+
+    @property  # type: ignore[misc]
+    def size(self) -> ConsoleDimensions:
+        if not self.is_terminal:
+            given = os.environ.get("COLUMNS", "")
+            return ConsoleDimensions(int(given) if given.isdigit() else _WIDTH_ELSEWHERE, 25)
+        try:
+            columns, lines = os.get_terminal_size(self.file.fileno())
+        except (OSError, ValueError):
+            return super().size
+        return ConsoleDimensions(columns or 80, lines or 25)
 
 
 class _StepHandler(logging.Handler):
-    """Turns TFX's step messages and our progress records into terminal lines."""
+    """Turns TFX's step messages and progress records into terminal lines."""
 
     def __init__(self, terminal: Terminal):
         super().__init__()
         self._terminal = terminal
 
     def emit(self, record: logging.LogRecord) -> None:
-        if record.name == "mind.progress":
+        if record.name == PROGRESS_LOG:
             self._terminal.progress(record.getMessage())
-        elif record.msg == _RUNNING and record.args:
+        elif record.msg == _RUNNING and isinstance(record.args, tuple):
             self._terminal.step_running(str(record.args[0]))
-        elif record.msg == _FINISHED and record.args:
-            self._terminal.step_finished(str(record.args[0]))
+        elif record.msg == _CACHED:
+            self._terminal.step_cached()
+        elif record.msg == _FINISHED:
+            self._terminal.step_finished()
 
 
 def _root_cause(error: BaseException) -> str:
@@ -144,9 +203,7 @@ def quiet_run(log_file: Path) -> Iterator[Terminal]:
     root = logging.getLogger()
     old_handlers, old_level = root.handlers[:], root.level
     file_handler = logging.StreamHandler(log)
-    file_handler.setFormatter(
-        logging.Formatter("%(asctime)s %(levelname)s %(name)s: %(message)s")
-    )
+    file_handler.setFormatter(logging.Formatter("%(asctime)s %(levelname)s %(name)s: %(message)s"))
     root.handlers = [file_handler, _StepHandler(terminal)]
     absl_logging.set_verbosity(absl_logging.INFO)
     root.setLevel(logging.INFO)

@@ -1,137 +1,157 @@
-"""The end-of-run summary as text for the terminal."""
+"""The end-of-run summary for the terminal."""
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from typing import Any
 
-from pipeline.run_summary import OVERALL
+from rich.console import Group, RenderableType
+from rich.table import Table
+from rich.text import Text
 
-_RANKERS = {
-    "mind": "MIND (this run)",
-    "pushed": "last pushed model",
-    "item_knn": "item-kNN",
-    "popularity": "popularity",
-}
-_QUANTITIES = ("recall", "ndcg", "hit_rate")
+from pipeline import summary_view
+from pipeline.summary_view import QUANTITIES, RANKERS, SPLITS, Estimate
+
+_LABEL_WIDTH = 11
+_INTERVAL_WIDTH = 11  # a narrow terminal shows it below the value
+_SHOWN_HISTORY = 5
+_QUERY_ITEMS = 3  # of the sample person's history, in the command to try
+_SINGLE_QUOTE_SAFE = str.maketrans({"'": "'\\''"})
 
 
-def render(summary: Mapping[str, Any], cutoffs: tuple[int, ...], exclude_history: bool) -> str:
-    """Lines of text, in the order in which a reader asks.
+def render(
+    summary: Mapping[str, Any], cutoffs: tuple[int, ...], exclude_history: bool
+) -> RenderableType:
+    """What happened, in the order in which a reader asks; the outcome comes last.
 
     Args:
       summary: From ``run_summary.summarise``.
-      cutoffs: N of the metrics.
+      cutoffs: N of the metrics; the largest is shown.
       exclude_history: Which of the two rankings is the primary one.
+
+    Returns:
+      Something that ``Terminal.print`` prints at the terminal's width.
     """
     parts = [
         _data(summary["data"]),
-        _metrics(summary["metrics"], cutoffs, exclude_history),
+        _metrics(summary["metrics"], cutoffs[-1], exclude_history),
         _sample(summary["sample_people"]),
-        _index(summary["index"]),
         _outcome(summary),
     ]
-    return "\n\n".join(part for part in parts if part)
+    shown = [part for part in parts if part is not None]
+    return Group(*(line for part in shown for line in (part, Text())))
 
 
-def _data(report: Mapping[str, Any] | None) -> str:
-    if not report:
-        return ""
-    rows = report["rows"]
-    dropped = {**rows["bad"], **{k: v for k, v in rows["dropped"].items() if v}}
-    why = ", ".join(f"{reason} {count:,}" for reason, count in dropped.items()) or "none"
+def _data(data: Mapping[str, Any] | None) -> RenderableType | None:
+    if not data:
+        return None
+    events = f"{data['tables']['interactions']['read']:,} read, {data['events']['kept']:,} kept"
+    dropped = summary_view.dropped_events(data)
+    if dropped:
+        events += "; not kept: " + ", ".join(f"{reason} {n:,}" for reason, n in dropped.items())
     splits = ", ".join(
-        f"{name} {values['people']:,}" for name, values in report["splits"].items()
+        f"{data['splits'][name]['sequences']:,} {name}" for name in SPLITS if name in data["splits"]
     )
-    return (
-        f"Data      {rows['read']:,} rows read, {rows['kept']:,} kept; dropped: {why}\n"
-        f"          {report['users']['kept']:,} people, {report['catalogue']:,} items in the "
-        f"catalogue; people per split: {splits}"
+    return _labelled(
+        ("Events", events),
+        ("People", f"{data['users']['kept']:,}; by split: {splits}"),
+        ("Catalogue", f"{data['catalogue']['items']:,} items"),
     )
 
 
 def _metrics(
-    metrics: Mapping[str, Any], cutoffs: tuple[int, ...], exclude_history: bool
-) -> str:
+    metrics: Mapping[str, Any], cutoff: int, exclude_history: bool
+) -> RenderableType | None:
     if "mind" not in metrics:
-        return ""
-    suffix = "" if exclude_history else "_history_included"
-    names = [f"{q}_at_{cutoffs[-1]}{suffix}" for q in _QUANTITIES]
-    header = f"{'Test split, 95 % interval':<28}" + "".join(
-        f"{_label(name):>26}" for name in names
-    )
-    lines = [header]
-    for ranker, label in _RANKERS.items():
-        if ranker in metrics:
-            values = metrics[ranker][OVERALL]
-            lines.append(
-                f"{label:<28}" + "".join(f"{_interval(values.get(name)):>26}" for name in names)
-            )
-    return "\n".join(lines)
+        return None
+    table = Table(box=None, padding=(0, 2, 0, 0), pad_edge=False, header_style="bold")
+    table.add_column("Test split", no_wrap=True)
+    names = [summary_view.metric_name(q, cutoff, not exclude_history) for q in QUANTITIES]
+    for name in names:
+        table.add_column(summary_view.metric_label(name), min_width=_INTERVAL_WIDTH)
+    bounded = False
+    for key, label in RANKERS.items():
+        if key in metrics:
+            found = [summary_view.estimate(metrics, key, name) for name in names]
+            bounded |= any(e is not None and e.low is not None for e in found)
+            table.add_row(label, *map(_interval, found), style="bold" if key == "mind" else "")
+    return Group(table, Text("value and its 95 % interval", style="dim")) if bounded else table
 
 
-def _label(name: str) -> str:
-    quantity, _, cutoff = name.removesuffix("_history_included").partition("_at_")
-    return f"{quantity.replace('_', ' ')}@{cutoff}"
+def _interval(found: Estimate | None) -> str:
+    if found is None:
+        return "-"
+    if found.low is None or found.high is None:
+        return f"{found.value:.4f}"
+    return f"{found.value:.4f} {found.low:.3f}\N{EN DASH}{found.high:.3f}"
 
 
-def _interval(value: Mapping[str, float] | None) -> str:
-    if not value or "value" not in value:
-        return "–"
-    text = f"{value['value']:.4f}"
-    if "low" in value and "high" in value:
-        text += f" [{value['low']:.4f}, {value['high']:.4f}]"
-    return text
-
-
-def _index(validation: Mapping[str, Any] | None) -> str:
-    if not validation:
-        return ""
-    return (
-        f"Index     {validation['kind']}, recall@{validation['recall_k']} "
-        f"{validation['recall']:.4f}, one request p50 "
-        f"{validation['single_latency_ms']['p50']:.1f} ms, p99 "
-        f"{validation['single_latency_ms']['p99']:.1f} ms, "
-        f"{validation['size_bytes'] / 1e6:.1f} MB"
-    )
-
-
-def _sample(people: list[Mapping[str, Any]] | None) -> str:
+def _sample(people: list[Mapping[str, Any]] | None) -> RenderableType | None:
     if not people:
-        return ""
+        return None
     person = people[0]
-    recent = ", ".join(_name(item) for item in person["history"][-5:])
-    lines = [
-        f"For person {person['user_id']}, who has {person['history_length']} items, "
-        f"most recently {recent}:"
-    ]
+    hits = summary_view.hits(person)
+    recent = _names(reversed(person["history"][-_SHOWN_HISTORY:]))
+    intro = Text(
+        f"Person {person['user_id']}, {person['history_length']:,} items, newest first: {recent} …"
+    )
+    rows = Table.grid(padding=(0, 2, 0, 0))
+    rows.add_column(no_wrap=True, style="cyan")
+    rows.add_column()
     for group in person["interests"]:
-        label = "most popular" if group["interest"] < 0 else f"interest {group['interest'] + 1}"
-        names = ", ".join(_name(item) for item in group["items"])
-        lines.append(f"  {label}: {names}")
-    return "\n".join(lines)
+        label = summary_view.interest_name(group["interest"])
+        rows.add_row(f"  {label}", _names(group["items"], marked=hits))
+    if hits:
+        rows.add_row("", Text("* what the person really chose next", style="dim"))
+    return Group(intro, rows)
 
 
-def _name(item: Mapping[str, str]) -> str:
-    return item["title"] or item["item_id"]
+def _names(items: Iterable[Mapping[str, Any]], marked: Iterable[str] = ()) -> str:
+    return " · ".join(
+        summary_view.item_name(item) + ("*" if item["item_id"] in marked else "") for item in items
+    )
 
 
-def _outcome(summary: Mapping[str, Any]) -> str:
-    lines = []
-    blessing = summary["blessing"]
-    if blessing is not None:
-        lines.append(
-            "Blessed   yes"
-            if blessing["blessed"]
-            else "Blessed   no: " + "; ".join(blessing["reasons"])
+def _outcome(summary: Mapping[str, Any]) -> RenderableType:
+    pushed = summary["push"]["pushed"]
+    lines: list[RenderableType] = []
+    if index := summary["index"]:
+        latency = index["latency_ms"]
+        found = (
+            f"recall@{index['recall_k']} {index['recall']:.4f}, one request "
+            f"{latency['p50']:.1f} ms (p99 {latency['p99']:.1f} ms), "
+            f"{summary_view.size(index['bytes'])}"
         )
-    push = summary["push"]
-    if push["pushed"]:
-        lines.append(f"Pushed    version {push['version']} to {push['path']}")
-        history = ""
-        if summary["sample_people"]:
-            history = ",".join(i["item_id"] for i in summary["sample_people"][0]["history"][-3:])
-        lines.append("Serve it  make serve")
-        lines.append(f"Query it  python -m serving.client --history {history} -k 10 --titles")
-    elif blessing is not None:
-        lines.append("Pushed    no; what was served before stays")
-    lines.append(f"Time      {summary['seconds']:.0f} s")
-    return "\n".join(lines)
+        if manifest := summary["manifest"]:
+            found = f"{summary_view.algorithm(manifest['index']['algorithm'])}: {found}"
+        lines.append(_labelled(("Index", found)))
+    verdict = Text(summary_view.verdict(summary), style="bold green" if pushed else "bold red")
+    reasons = [("", reason) for reason in summary_view.why_not_pushed(summary)]
+    if not pushed:
+        reasons.append(("", "What was served before stays."))
+    lines.append(_labelled(("Result", verdict), *reasons))
+    if pushed:
+        lines.append(_copyable("Pushed to", summary["push"]["path"]))
+        lines.append(_copyable("Serve it", "make serve"))
+        lines.append(_copyable("Query it", _query(summary["sample_people"])))
+    lines.append(_copyable("Time", summary_view.duration(summary["seconds"])))
+    return Group(*lines)
+
+
+def _query(people: list[Mapping[str, Any]] | None) -> str:
+    items = people[0]["history"][-_QUERY_ITEMS:] if people else []
+    history = ",".join(item["item_id"] for item in items).translate(_SINGLE_QUOTE_SAFE)
+    return f"python -m serving.client --history '{history}' -k 10 --titles"
+
+
+def _labelled(*rows: tuple[str, str | Text]) -> Table:
+    """Rows of a label and a text that wraps beside it."""
+    grid = Table.grid(padding=0)
+    grid.add_column(width=_LABEL_WIDTH, no_wrap=True)
+    grid.add_column()
+    for label, text in rows:
+        grid.add_row(label, text)
+    return grid
+
+
+def _copyable(label: str, text: str) -> Text:
+    """A line that is never broken, so that it can be copied."""
+    return Text(f"{label:<{_LABEL_WIDTH}}{text}", no_wrap=True, overflow="ignore")

@@ -16,7 +16,7 @@ from model import features, transformed_data
 class Executor(base_executor.BaseExecutor):
     """Executor of ``BaselineBuilder``."""
 
-    def Do(  # noqa: N802  (TFX's name)
+    def Do(
         self,
         input_dict: dict[str, list[types.Artifact]],
         output_dict: dict[str, list[types.Artifact]],

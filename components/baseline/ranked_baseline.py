@@ -75,9 +75,7 @@ class ItemKnnBaseline(PopularityBaseline):
         never = tf.zeros([1, 1], tf.int32)  # padding is no candidate
         if exclude:
             never = tf.concat([never, history[:, tf.newaxis]], axis=0)
-        scores = tf.tensor_scatter_nd_update(
-            scores, never, tf.fill([tf.shape(never)[0]], -1.0)
-        )
+        scores = tf.tensor_scatter_nd_update(scores, never, tf.fill([tf.shape(never)[0]], -1.0))
         target_scores = tf.gather(scores, tf.maximum(targets, 0))  # [M]
         better = scores[tf.newaxis, :] > target_scores[:, tf.newaxis]  # [M, N + 1]
         # Equal scores rank by train frequency, which is index order.

@@ -85,7 +85,7 @@ class _RankMeans(beam.CombineFn):
     def merge_accumulators(
         self, accumulators: Iterable[tuple[np.ndarray, int]]
     ) -> tuple[np.ndarray, int]:
-        sums, counts = zip(*accumulators)
+        sums, counts = zip(*accumulators, strict=True)
         return np.sum(sums, axis=0), sum(counts)
 
     def extract_output(
@@ -116,7 +116,7 @@ class _Recommended(beam.CombineFn):
     def merge_accumulators(
         self, accumulators: Iterable[tuple[set[int], int]]
     ) -> tuple[set[int], int]:
-        items, sizes = zip(*accumulators)
+        items, sizes = zip(*accumulators, strict=True)
         return set().union(*items), max(sizes)
 
     def extract_output(
@@ -173,6 +173,7 @@ class RetrievalMetric(tfma.metrics.Metric):
         )
 
     def get_config(self) -> dict[str, Any]:
+        """Constructor arguments."""
         config = super().get_config()
         del config["position"]
         return config

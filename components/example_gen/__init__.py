@@ -1,0 +1,1 @@
+"""InteractionExampleGen: interaction logs to one sequence per person."""

@@ -1,5 +1,7 @@
 """InteractionExampleGen: interaction logs to one sequence per person."""
 
+from typing import ClassVar
+
 from tfx import types
 from tfx.dsl.components.base.base_beam_component import BaseBeamComponent
 from tfx.dsl.components.base.executor_spec import BeamExecutorSpec
@@ -14,7 +16,7 @@ from model.config_types import to_json
 class InteractionExampleGenSpec(ComponentSpec):
     """Parameters and output of InteractionExampleGen; all strings and integers."""
 
-    PARAMETERS = {
+    PARAMETERS: ClassVar = {
         executor.DATA_CONFIG_KEY: ExecutionParameter(type=str),
         executor.HISTORY_LENGTH_KEY: ExecutionParameter(type=int),
         executor.SPAN_KEY: ExecutionParameter(type=str),
@@ -22,8 +24,8 @@ class InteractionExampleGenSpec(ComponentSpec):
         "input_fingerprint": ExecutionParameter(type=str),
         "source_digest": ExecutionParameter(type=str),
     }
-    INPUTS = {}
-    OUTPUTS = {executor.EXAMPLES_KEY: ChannelParameter(type=standard_artifacts.Examples)}
+    INPUTS: ClassVar[dict[str, ChannelParameter]] = {}
+    OUTPUTS: ClassVar = {executor.EXAMPLES_KEY: ChannelParameter(type=standard_artifacts.Examples)}
 
 
 class InteractionExampleGen(BaseBeamComponent):

@@ -35,7 +35,7 @@ class FeatureConfig:
     column: str
     kind: Literal["categorical", "numeric"] = "categorical"
     separator: str = ""
-    num_buckets: int = Field(10, ge=2, le=1000)
+    num_buckets: int = Field(default=10, ge=2, le=1000)
 
 
 @config_dataclass
@@ -56,7 +56,7 @@ class TableConfig:
 
     files: tuple[str, ...] = Field(min_length=1)
     format: Literal["auto", "csv", "parquet", "jsonl"] = "auto"
-    delimiter: str = Field(",", min_length=1, max_length=8)
+    delimiter: str = Field(default=",", min_length=1, max_length=8)
     quoting: bool = True
     encoding: str = "utf-8"
     column_names: tuple[str, ...] = ()
@@ -125,10 +125,10 @@ class SplitConfig:
     """
 
     protocol: Literal["leave_last", "user", "time"] = "leave_last"
-    num_targets: int = Field(1, ge=1)
-    eval_fraction: float = Field(0.1, gt=0.0, lt=0.5)
-    test_fraction: float = Field(0.1, gt=0.0, lt=0.5)
-    target_fraction: float = Field(0.2, gt=0.0, lt=1.0)
+    num_targets: int = Field(default=1, ge=1)
+    eval_fraction: float = Field(default=0.1, gt=0.0, lt=0.5)
+    test_fraction: float = Field(default=0.1, gt=0.0, lt=0.5)
+    target_fraction: float = Field(default=0.2, gt=0.0, lt=1.0)
     seed: int = 1230
 
 
@@ -154,10 +154,10 @@ class DataConfig:
     interactions: InteractionsConfig
     items: ItemsConfig | None = None
     users: UsersConfig | None = None
-    min_item_interactions: int = Field(1, ge=1)
-    min_user_interactions: int = Field(3, ge=2)
+    min_item_interactions: int = Field(default=1, ge=1)
+    min_user_interactions: int = Field(default=3, ge=2)
     drop_duplicates: bool = True
     split: SplitConfig = SplitConfig()
-    max_bad_row_fraction: float = Field(0.01, ge=0.0, le=1.0)
-    max_sequence_length: int = Field(1_000, ge=2)
-    num_shards: int = Field(0, ge=0, le=10_000)
+    max_bad_row_fraction: float = Field(default=0.01, ge=0.0, le=1.0)
+    max_sequence_length: int = Field(default=1_000, ge=2)
+    num_shards: int = Field(default=0, ge=0, le=10_000)

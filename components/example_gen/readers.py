@@ -1,11 +1,15 @@
 """Streams the wanted columns of CSV, Parquet and JSON-lines files in blocks."""
 
+import contextlib
 import difflib
 import io
+import itertools
 import posixpath
-from collections.abc import Iterator, Sequence
+import shutil
+import tempfile
+from collections.abc import Iterator
 from dataclasses import dataclass, field
-from typing import Any, BinaryIO
+from typing import IO, Any
 
 import numpy as np
 import orjson
@@ -66,25 +70,17 @@ def column_names(path: str, table: TableConfig) -> list[str]:
       DataError: if the file is empty or not what its format says.
     """
     kind = file_format(table, path)
-    with _readable(path):
+    with _readable(path), _local_file(path, table) as file:
         if kind == "parquet":
-            with _open_raw(path) as stream:
-                return pa.parquet.ParquetFile(stream).schema_arrow.names
-        with _open(path) as stream:
+            return pyarrow.parquet.read_schema(file.path).names
+        with _open(file) as stream:
             if kind == "csv":
-                reader = _open_csv(stream, table, None, _HEADER_BYTES, [])
-                return reader.schema.names
-            names: dict[str, None] = {}
-            lines = 0
-            for line in io.BufferedReader(stream):
-                lines += 1
-                row = _json_object(line)
-                names.update(dict.fromkeys(row or {}))
-                if lines == _HEADER_LINES:
-                    break
-            if not lines:
+                return _open_csv(stream, table, None, _HEADER_BYTES, []).schema.names
+            head = list(itertools.islice(io.BufferedReader(stream), _HEADER_LINES))
+            if not head:
                 raise DataError(f"{path} is empty")
-            return list(names)
+            rows = [_json_object(line) or {} for line in head]
+            return list(dict.fromkeys(name for row in rows for name in row))
 
 
 def check_columns(path: str, table: TableConfig, columns: dict[str, str]) -> None:
@@ -108,54 +104,89 @@ def check_columns(path: str, table: TableConfig, columns: dict[str, str]) -> Non
     raise DataError("\n".join(lines))
 
 
-def read_blocks(path: str, table: TableConfig, columns: Sequence[str]) -> Iterator[Block]:
+def read_blocks(path: str, table: TableConfig, columns: dict[str, str]) -> Iterator[Block]:
     """Reads a file in blocks of bounded size, in its order.
 
     Args:
       path: Anything that Beam's ``FileSystems`` opens; compression by extension.
       table: Format, delimiter and the like.
-      columns: Wanted columns; each must exist (``check_columns``), except in JSON
-        lines, where an absent key is a missing value.
+      columns: Wanted columns by configuration key.
 
     Raises:
-      DataError: if the file breaks off or is not what its format says.
+      DataError: if the file breaks off, is not what its format says, or lacks a
+        column.
     """
     readers = {"csv": _read_csv, "parquet": _read_parquet, "jsonl": _read_jsonl}
-    with _readable(path):
-        yield from readers[file_format(table, path)](path, table, list(dict.fromkeys(columns)))
+    read = readers[file_format(table, path)]
+    with _readable(path), _local_file(path, table) as file:
+        check_columns(path, table, columns)
+        yield from read(file, table, list(dict.fromkeys(columns.values())))
 
 
-class _readable:  # noqa: N801 - used as a context manager, like contextlib's own
-    """Turns the many errors of a broken file into one ``DataError``."""
+@dataclass(frozen=True)
+class _LocalFile:
+    """A file on this machine.
 
-    def __init__(self, path: str):
-        self._path = path
+    Attributes:
+      path: Where.
+      codec: Arrow's name of its compression, if any.
+    """
 
-    def __enter__(self) -> None:
-        return None
-
-    def __exit__(self, kind: Any, error: BaseException | None, trace: Any) -> None:
-        if isinstance(error, DataError):
-            return
-        if isinstance(error, pa.ArrowInvalid) and "Empty CSV file" in str(error):
-            raise DataError(f"{self._path} is empty") from error
-        if isinstance(error, pa.ArrowInvalid | EOFError | UnicodeError | OSError):
-            raise DataError(
-                f"Cannot read {self._path}: {error}. If it is whole, check `format`, "
-                "`delimiter`, `encoding` and, for a CSV file with stray double quotes, "
-                "`quoting: false`"
-            ) from error
+    path: str
+    codec: str | None
 
 
-def _open_raw(path: str) -> BinaryIO:
-    return FileSystems.open(path, compression_type=CompressionTypes.UNCOMPRESSED)
+@contextlib.contextmanager
+def _local_file(path: str, table: TableConfig) -> Iterator[_LocalFile]:
+    """The file itself if Arrow can read it as it is, else a temporary copy.
 
-
-def _open(path: str) -> pa.NativeFile:
-    """Opens a file on any file system, decompressed by its extension."""
-    stream = pa.PythonFile(_open_raw(path), mode="r")
+    Arrow reads ahead in threads of its own. Over a Python stream, as Beam's file
+    systems give, they need the interpreter lock, and a reader that is dropped
+    halfway waits for them with the lock held, forever.
+    """
     codec = _CODECS.get(posixpath.splitext(path)[1].lower())
-    return pa.CompressedInputStream(stream, codec) if codec else stream
+    replace = len(table.delimiter) > 1 and file_format(table, path) == "csv"
+    if not replace and not FileSystems.get_scheme(path):
+        yield _LocalFile(path, codec)
+        return
+    with tempfile.NamedTemporaryFile() as copy:
+        with FileSystems.open(path, compression_type=CompressionTypes.UNCOMPRESSED) as stream:
+            if replace:
+                source: Any = pa.PythonFile(stream, mode="r")
+                source = pa.CompressedInputStream(source, codec) if codec else source
+                _copy_replacing(source, copy, table.delimiter.encode(), _UNIT_SEPARATOR)
+                codec = None
+            else:
+                shutil.copyfileobj(stream, copy, BLOCK_BYTES)
+        copy.flush()
+        yield _LocalFile(copy.name, codec)
+
+
+def _copy_replacing(source: Any, target: IO[bytes], old: bytes, new: bytes) -> None:
+    """Copies line by line, so that no occurrence of ``old`` is cut in two."""
+    for line in io.BufferedReader(source, BLOCK_BYTES):
+        target.write(line.replace(old, new))
+
+
+@contextlib.contextmanager
+def _readable(path: str) -> Iterator[None]:
+    """Turns the many errors of a broken file into one ``DataError``."""
+    try:
+        yield
+    except DataError:
+        raise
+    except (pa.ArrowInvalid, EOFError, UnicodeError, OSError) as error:
+        if "Empty CSV file" in str(error):
+            raise DataError(f"{path} is empty") from error
+        raise DataError(
+            f"Cannot read {path}: {error}. If it is whole, check `format`, `delimiter`, "
+            "`encoding` and, for a CSV file with stray double quotes, `quoting: false`"
+        ) from error
+
+
+def _open(file: _LocalFile) -> pa.NativeFile:
+    stream = pa.OSFile(file.path)
+    return pa.CompressedInputStream(stream, file.codec) if file.codec else stream
 
 
 def _open_csv(
@@ -163,36 +194,34 @@ def _open_csv(
     table: TableConfig,
     columns: list[str] | None,
     block_bytes: int,
-    invalid: list[pa.csv.InvalidRow],
-) -> pa.csv.CSVStreamingReader:
-    source = stream
+    invalid: list[pyarrow.csv.InvalidRow],
+) -> pyarrow.csv.CSVStreamingReader:
     delimiter, quoting = table.delimiter, table.quoting
-    if len(delimiter) > 1:
-        source = pa.TransformInputStream(source, _DelimiterReplacer(delimiter.encode()))
+    if len(delimiter) > 1:  # replaced in the file's copy
         delimiter, quoting = _UNIT_SEPARATOR.decode(), False
 
-    def skip(row: pa.csv.InvalidRow) -> str:
+    def skip(row: pyarrow.csv.InvalidRow) -> str:
         invalid.append(row)
         return "skip"
 
     types = {} if columns is None else {name: pa.binary() for name in columns}
-    return pa.csv.open_csv(
-        source,
+    return pyarrow.csv.open_csv(
+        stream,
         # One thread: only then does Arrow number the rows that it skips.
-        pa.csv.ReadOptions(
+        pyarrow.csv.ReadOptions(
             use_threads=False,
             block_size=block_bytes,
             encoding=table.encoding,
             column_names=list(table.column_names) or None,
         ),
-        pa.csv.ParseOptions(
+        pyarrow.csv.ParseOptions(
             delimiter=delimiter,
             quote_char='"' if quoting else False,
             newlines_in_values=quoting,
             invalid_row_handler=skip,
         ),
         # Bytes, unchecked: one bad byte must cost one row and not the whole file.
-        pa.csv.ConvertOptions(
+        pyarrow.csv.ConvertOptions(
             check_utf8=False,
             include_columns=columns,
             column_types=types,
@@ -201,35 +230,12 @@ def _open_csv(
     )
 
 
-class _DelimiterReplacer:
-    """Replaces a delimiter of several bytes by one byte, across block borders."""
-
-    def __init__(self, delimiter: bytes):
-        self._delimiter = delimiter
-        self._rest = b""
-
-    def __call__(self, block: pa.Buffer) -> bytes:
-        data = self._rest + bytes(block)
-        keep = 0
-        if len(block):  # an empty block is the end of the file
-            keep = next(
-                (
-                    n
-                    for n in range(len(self._delimiter) - 1, 0, -1)
-                    if data.endswith(self._delimiter[:n])
-                ),
-                0,
-            )
-        self._rest = data[len(data) - keep :]
-        return data[: len(data) - keep].replace(self._delimiter, _UNIT_SEPARATOR)
-
-
-def _read_csv(path: str, table: TableConfig, columns: list[str]) -> Iterator[Block]:
-    invalid: list[pa.csv.InvalidRow] = []
+def _read_csv(file: _LocalFile, table: TableConfig, columns: list[str]) -> Iterator[Block]:
+    invalid: list[pyarrow.csv.InvalidRow] = []
     first_line = 1 if table.column_names else 2  # a header is line 1
     read = 0  # rows read and kept so far
     skipped: list[int] = []  # for each skipped row, how many kept rows come before it
-    with _open(path) as stream:
+    with _open(file) as stream:
         reader = _open_csv(stream, table, columns, BLOCK_BYTES, invalid)
         for batch in _batches(reader):
             # Arrow parses ahead, so rows of a later block may already be here.
@@ -238,14 +244,16 @@ def _read_csv(path: str, table: TableConfig, columns: list[str]) -> Iterator[Blo
             index = np.arange(read, read + batch.num_rows)
             numbers = index + first_line + np.searchsorted(skipped, index, side="right")
             read += batch.num_rows
-            yield Block(pa.Table.from_batches([batch]), numbers, _rejections(invalid))
+            yield Block(
+                pa.Table.from_batches([batch]), numbers, _rejections(invalid, table.delimiter)
+            )
             invalid.clear()
     if invalid:
         empty = pa.table({name: pa.array([], pa.binary()) for name in columns})
-        yield Block(empty, np.array([], np.int64), _rejections(invalid))
+        yield Block(empty, np.array([], np.int64), _rejections(invalid, table.delimiter))
 
 
-def _batches(reader: pa.csv.CSVStreamingReader) -> Iterator[pa.RecordBatch]:
+def _batches(reader: pyarrow.csv.CSVStreamingReader) -> Iterator[pa.RecordBatch]:
     while True:
         try:
             yield reader.read_next_batch()
@@ -253,32 +261,31 @@ def _batches(reader: pa.csv.CSVStreamingReader) -> Iterator[pa.RecordBatch]:
             return
 
 
-def _rejections(invalid: list[pa.csv.InvalidRow]) -> list[RejectedRow]:
+def _rejections(invalid: list[pyarrow.csv.InvalidRow], delimiter: str) -> list[RejectedRow]:
     return [
         RejectedRow(
             "wrong_number_of_columns",
             row.number,
-            row.text.replace(_UNIT_SEPARATOR.decode(), " "),
+            row.text.replace(_UNIT_SEPARATOR.decode(), delimiter),
         )
         for row in invalid
     ]
 
 
-def _read_parquet(path: str, table: TableConfig, columns: list[str]) -> Iterator[Block]:
+def _read_parquet(file: _LocalFile, table: TableConfig, columns: list[str]) -> Iterator[Block]:
     del table
     read = 0
-    with _open_raw(path) as stream:
-        parquet = pa.parquet.ParquetFile(stream)
-        for batch in parquet.iter_batches(_PARQUET_ROWS, columns=columns):
-            numbers = np.arange(read + 1, read + 1 + batch.num_rows)
-            read += batch.num_rows
-            yield Block(pa.Table.from_batches([batch]).select(columns), numbers)
+    parquet = pyarrow.parquet.ParquetFile(file.path)
+    for batch in parquet.iter_batches(_PARQUET_ROWS, columns=columns):
+        numbers = np.arange(read + 1, read + 1 + batch.num_rows)
+        read += batch.num_rows
+        yield Block(pa.Table.from_batches([batch]).select(columns), numbers)
 
 
-def _read_jsonl(path: str, table: TableConfig, columns: list[str]) -> Iterator[Block]:
+def _read_jsonl(file: _LocalFile, table: TableConfig, columns: list[str]) -> Iterator[Block]:
     del table
     number = 0
-    with _open(path) as stream:
+    with _open(file) as stream:
         text = io.BufferedReader(stream, BLOCK_BYTES)
         while lines := text.readlines(BLOCK_BYTES):
             values: dict[str, list[Any]] = {name: [] for name in columns}

@@ -19,6 +19,7 @@ PADDING_ID = ""
 NO_INTEREST = -1
 
 _STRINGS = tf.TensorSpec([None], tf.string)
+_SCALAR = tf.TensorSpec([], tf.int32)
 
 
 class VocabularyInitializer(lookup_ops.TableInitializerBase):
@@ -159,7 +160,8 @@ class RetrievalBundle(tf.Module):
 
         Returns:
           ``item_ids`` string [B, k], ``scores`` float32 [B, k] and
-          ``interest_index`` int32 [B, k], best first. Rows with fewer items (or
+          ``interest_index`` int32 [B, k], best first; and ``num_known`` int32
+          [B], how many ids of the history are known. Rows with fewer items (or
           with a smaller k than others) end in ("", 0, -1). People without a
           known item get the most popular ones: the score is the count in train
           and the interest -1.
@@ -196,6 +198,9 @@ class RetrievalBundle(tf.Module):
             "interest_index": tf.where(
                 (positions >= 0) & ~is_cold[:, tf.newaxis], interest, NO_INTEREST
             ),
+            "num_known": tf.math.count_nonzero(
+                self.vocabulary.lookup(history) >= 0, axis=1, dtype=tf.int32
+            ),
         }
 
     def similar_items(self, items: tf.Tensor, k: tf.Tensor) -> dict[str, tf.Tensor]:
@@ -231,6 +236,21 @@ class RetrievalBundle(tf.Module):
         rows = self.vocabulary.lookup(items)
         titles = tf.gather(self.tower.item_titles, tf.maximum(rows, 0))
         return {"titles": tf.where(rows >= 0, titles, ""), "known": rows >= 0}
+
+    def list_items(self, offset: tf.Tensor, limit: tf.Tensor) -> dict[str, tf.Tensor]:
+        """Returns ``limit`` items from ``offset`` on, in vocabulary order (most frequent first).
+
+        ``item_ids``, ``titles`` string [L] and ``train_counts`` int64 [L]; fewer
+        at the end of the vocabulary.
+        """
+        num_items = self.tower.item_ids.shape[0]
+        first = tf.clip_by_value(offset, 0, num_items)
+        rows = tf.range(first, first + tf.clip_by_value(limit, 0, num_items - first))
+        return {
+            "item_ids": tf.gather(self.tower.item_ids, rows),
+            "titles": tf.gather(self.tower.item_titles, rows),
+            "train_counts": tf.gather(self.tower.train_counts, rows),
+        }
 
     def signatures(self) -> dict[str, Any]:
         """Returns what the bundle serves, by name; see docs/serving.md."""
@@ -276,6 +296,10 @@ class RetrievalBundle(tf.Module):
             ),
             "item_embeddings": signature(self.item_embeddings, {"items": (_STRINGS, None)}),
             "item_titles": signature(self.item_titles, {"items": (_STRINGS, None)}),
+            "list_items": signature(
+                self.list_items,
+                {"offset": (_SCALAR, tf.constant(0)), "limit": (_SCALAR, tf.constant(1000))},
+            ),
             # The tower's own: `evaluate` is what the next run's Evaluator
             # compares its candidate with.
             **{

@@ -31,12 +31,12 @@ class IndexConfig:
     """
 
     kind: Literal["auto", "exact", "scann"] = "scann"
-    exact_below_items: int = Field(20_000, ge=0)
-    tree_from_items: int = Field(100_000, ge=1000)
-    recall_target: float = Field(0.98, gt=0.0, le=1.0)
-    recall_k: int = Field(100, ge=1)
-    num_queries: int = Field(500, ge=1)
-    default_k: int = Field(10, ge=1)
-    max_k: int = Field(1000, ge=1)
+    exact_below_items: int = Field(default=20_000, ge=0)
+    tree_from_items: int = Field(default=100_000, ge=1000)
+    recall_target: float = Field(default=0.98, gt=0.0, le=1.0)
+    recall_k: int = Field(default=100, ge=1)
+    num_queries: int = Field(default=500, ge=1)
+    default_k: int = Field(default=10, ge=1)
+    max_k: int = Field(default=1000, ge=1)
     exclude_history: bool = True
-    max_latency_ms: float = Field(0.0, ge=0.0)
+    max_latency_ms: float = Field(default=0.0, ge=0.0)

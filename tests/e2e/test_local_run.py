@@ -82,12 +82,18 @@ def test_the_model_is_pushed_and_beats_the_baselines(project):
 
 def test_every_row_is_accounted_for(project):
     report = project.summary()["data"]
-    assert report["rows"]["read"] == _PEOPLE * planted.EVENTS_PER_PERSON
-    assert report["splits"]["test"]["people"] == _PEOPLE
+    events = _PEOPLE * planted.EVENTS_PER_PERSON
+    assert report["tables"]["interactions"] == {"read": events, "bad": {}}
+    assert report["events"]["kept"] == events
+    splits = report["splits"]
+    assert splits["test"]["sequences"] == splits["eval"]["sequences"] == _PEOPLE
+    assert splits["train"]["events"] == events - 2 * _PEOPLE
 
 
 def test_the_served_model_finds_both_planted_interests(project):
-    served = tf.saved_model.load(str(project.output / "serving_models/mind" / project.versions()[0]))
+    served = tf.saved_model.load(
+        str(project.output / "serving_models/mind" / project.versions()[0])
+    )
     serve = served.signatures["recommend"]
     found, separate = [], []
     rng = np.random.default_rng(7)

@@ -35,7 +35,13 @@ def test_popularity_buckets_split_train_events():
     buckets = outputs.popularity_buckets(np.array([50, 30, 10, 5, 4, 1, 0]))
     names = {value: name for name, value in outputs.POPULARITY_BUCKETS.items()}
     assert [names[b] for b in buckets] == [
-        "head", "middle", "middle", "tail", "tail", "tail", "unseen",
+        "head",
+        "middle",
+        "middle",
+        "tail",
+        "tail",
+        "tail",
+        "unseen",
     ]
 
 

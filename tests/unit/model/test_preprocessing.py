@@ -45,11 +45,11 @@ def _row(items, user=None, targets=0, context=0, genre=(), price=(), country=())
     }
 
 
-# Counted events: b 3, a 2, "new\nline" 1; "cold" only in the catalogue. The
+# Counted events: b 3, a 2, "new\n%0Aline" 1; "cold" only in the catalogue. The
 # second row repeats b, b as context, which must not be counted twice.
 _TRAIN = [
     _row([b"a", b"b", b"b"], user=b"u1", country=[b"NL"]),
-    _row([b"b", b"b", b"a", b"b", b"new\nline"], user=b"u2", context=2),
+    _row([b"b", b"b", b"a", b"b", b"new\n%0Aline"], user=b"u2", context=2),
 ]
 _CATALOG = [
     _row([b"a"], genre=[b"x", b"y"], price=[1.0]),
@@ -77,9 +77,7 @@ def transformed():
                 tf.train.Example(
                     features=tf.train.Features(
                         feature={
-                            key: tf.train.Feature(
-                                float_list=tf.train.FloatList(value=value)
-                            )
+                            key: tf.train.Feature(float_list=tf.train.FloatList(value=value))
                             if key == "item_price"
                             else tf.train.Feature(int64_list=tf.train.Int64List(value=value))
                             if key.startswith("num_")
@@ -92,7 +90,7 @@ def transformed():
             ]
             return layer(tf.io.parse_example(examples, _SPEC))
 
-        vocabulary = output.vocabulary_by_name("items")
+        vocabulary = preprocessing.item_ids(output)
         yield vocabulary, apply(_TRAIN), apply(_CATALOG), apply(_EVAL)
 
 
@@ -102,7 +100,7 @@ def _ragged(sparse):
 
 def test_vocabulary_is_ordered_by_train_frequency_and_holds_the_catalogue(transformed):
     vocabulary = transformed[0]
-    assert vocabulary == [b"b", b"a", b"new\nline", b"cold"]
+    assert vocabulary == [b"b", b"a", b"new\n%0Aline", b"cold"]
 
 
 def test_train_sequences_are_whole(transformed):

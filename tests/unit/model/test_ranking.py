@@ -72,7 +72,13 @@ def test_blocks_do_not_change_the_result(monkeypatch, block_floats):
     for u in range(len(interests)):
         single = np.array([[i] for i in range(1, 20)]).T
         by_rank = _oracle(
-            interests[u : u + 1], mask[u : u + 1], items, history[u : u + 1], single, True, retrievable
+            interests[u : u + 1],
+            mask[u : u + 1],
+            items,
+            history[u : u + 1],
+            single,
+            True,
+            retrievable,
         )[0]
         assert [by_rank[i - 1] for i in best[u].numpy() if i > 0] == [1, 2, 3, 4]
 

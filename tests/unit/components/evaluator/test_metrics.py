@@ -64,11 +64,17 @@ def _compute(metric, elements):
 
 _ELEMENTS = [
     _element(
-        ranks=[1, 30], popularity_ranks=[40, 2], target_popularity=[1, 3], recommended=[1, 2, 3],
+        ranks=[1, 30],
+        popularity_ranks=[40, 2],
+        target_popularity=[1, 3],
+        recommended=[1, 2, 3],
         catalogue_size=8,
     ),
     _element(
-        ranks=[60, 0], popularity_ranks=[3, 0], target_popularity=[3, 0], recommended=[3, 4, 9],
+        ranks=[60, 0],
+        popularity_ranks=[3, 0],
+        target_popularity=[3, 0],
+        recommended=[3, 4, 9],
         catalogue_size=8,
     ),
 ]

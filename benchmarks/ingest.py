@@ -1,0 +1,154 @@
+"""Ingestion at scale: synthetic logs of 1 M and 10 M events through ExampleGen + Transform.
+
+    python -m benchmarks.ingest --events 1000000 10000000 --json ingest.json
+
+Each size runs in a process of its own, so that its peak memory is its own. Needs
+two cores at most; prints a table and writes JSON.
+"""
+
+import argparse
+import concurrent.futures
+import json
+import multiprocessing
+import os
+import tempfile
+import threading
+import time
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+import psutil
+import pyarrow as pa
+import pyarrow.csv
+
+# Events per person and per item of a mid-sized shop.
+_EVENTS_PER_USER = 30
+_EVENTS_PER_ITEM = 100
+_BLOCK = 1_000_000
+_FIRST_SECOND = 1_600_000_000
+_SECONDS = 365 * 24 * 3600
+_BEAM_ARGS = ["--runner=DirectRunner", "--direct_running_mode=in_memory"]
+
+
+def write_log(path: str, num_events: int, seed: int = 1) -> None:
+    """Writes a CSV log: popular and rare items, busy and idle people, no order."""
+    rng = np.random.default_rng(seed)
+    num_users = num_events // _EVENTS_PER_USER
+    num_items = num_events // _EVENTS_PER_ITEM
+    activity = rng.lognormal(sigma=1.0, size=num_users).cumsum()
+    popularity = (1.0 / np.arange(1, num_items + 1) ** 0.8).cumsum()
+    schema = pa.schema(
+        [("user_id", pa.string()), ("item_id", pa.string()), ("timestamp", pa.int64())]
+    )
+    with pa.csv.CSVWriter(path, schema) as writer:
+        for begin in range(0, num_events, _BLOCK):
+            size = min(_BLOCK, num_events - begin)
+            user = np.searchsorted(activity, rng.random(size) * activity[-1])
+            item = np.searchsorted(popularity, rng.random(size) * popularity[-1])
+            columns = [
+                pa.array(user).cast(pa.string()),
+                pa.array(item).cast(pa.string()),
+                pa.array(_FIRST_SECOND + rng.integers(0, _SECONDS, size)),
+            ]
+            writer.write(pa.Table.from_arrays(columns, schema=schema))
+
+
+def run(num_events: int) -> dict[str, Any]:
+    """Ingests a synthetic log of ``num_events`` and measures it."""
+    with tempfile.TemporaryDirectory() as folder:
+        log = os.path.join(folder, "log.csv")
+        write_log(log, num_events)
+        result: dict[str, Any] = {"events": num_events, "megabytes": os.path.getsize(log) / 1e6}
+        result["example_gen"] = _measure(lambda: _example_gen(folder, log))
+        steps = [step for step in result.values() if isinstance(step, dict)]
+        result["seconds"] = sum(step["seconds"] for step in steps)
+        result["peak_gigabytes"] = max(step["peak_gigabytes"] for step in steps)
+        result["events_per_second"] = num_events / result["seconds"]
+    return result
+
+
+def _example_gen(folder: str, log: str) -> None:
+    import apache_beam as beam
+    from tfx.dsl.components.base.base_beam_executor import BaseBeamExecutor
+    from tfx.types import standard_artifacts
+
+    import model  # noqa: F401 - selects Keras 2 before TensorFlow is imported
+    from components.example_gen.config import DataConfig, InteractionsConfig
+    from components.example_gen.executor import Executor
+    from model.config_types import to_json
+
+    examples = standard_artifacts.Examples()
+    examples.uri = os.path.join(folder, "examples")
+    config = DataConfig(
+        interactions=InteractionsConfig(files=(log,)),
+        min_item_interactions=5,
+        min_user_interactions=5,
+    )
+    context = BaseBeamExecutor.Context(make_beam_pipeline_fn=lambda: beam.Pipeline(argv=_BEAM_ARGS))
+    Executor(context).Do(
+        {},
+        {"examples": [examples]},
+        {
+            "data_config": to_json(config),
+            "history_length": 50,
+            "span": "",
+            "bad_rows_dir": os.path.join(folder, "bad"),
+        },
+    )
+
+
+def _measure(step: Callable[[], None]) -> dict[str, float]:
+    """Seconds of ``step``, and the peak resident memory of this process and its children."""
+    done = threading.Event()
+    peak = 0
+
+    def watch() -> None:
+        nonlocal peak
+        me = psutil.Process()
+        while not done.wait(0.1):
+            total = 0
+            for process in [me, *me.children(recursive=True)]:
+                try:
+                    total += process.memory_info().rss
+                except psutil.NoSuchProcess:
+                    continue
+            peak = max(peak, total)
+
+    watcher = threading.Thread(target=watch)
+    watcher.start()
+    begin = time.monotonic()
+    try:
+        step()
+    finally:
+        seconds = time.monotonic() - begin
+        done.set()
+        watcher.join()
+    return {"seconds": seconds, "peak_gigabytes": peak / 1e9}
+
+
+def main() -> None:
+    """Runs the sizes asked for."""
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--events", type=int, nargs="+", default=[1_000_000, 10_000_000])
+    parser.add_argument("--json", default="", help="also write the figures here")
+    flags = parser.parse_args()
+    results = []
+    print(f"{'events':>12} {'MB':>8} {'seconds':>9} {'events/s':>10} {'peak GB':>8}")
+    for num_events in flags.events:
+        spawn = multiprocessing.get_context("spawn")
+        with concurrent.futures.ProcessPoolExecutor(1, spawn) as pool:
+            result = pool.submit(run, num_events).result()
+        results.append(result)
+        print(
+            f"{num_events:>12,} {result['megabytes']:>8.0f} {result['seconds']:>9.1f} "
+            f"{result['events_per_second']:>10,.0f} {result['peak_gigabytes']:>8.2f}",
+            flush=True,
+        )
+    if flags.json:
+        with open(flags.json, "w") as file:
+            json.dump(results, file, indent=2)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,88 @@
+"""Public implementations to compare with, each in an environment of its own."""
+
+import json
+import os
+import shutil
+import subprocess
+import tempfile
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import tensorflow as tf
+
+from benchmarks import protocols
+from model import ranking
+from model.input_pipeline import cut_windows
+
+# Its wheels' TensorFlow and NumPy cannot live beside the project's.
+REQUIREMENTS = {
+    "deepmatch": ("deepmatch==0.3.2", "tensorflow-cpu==2.15.1", "numpy<2"),
+}
+# What belongs to this project's environment and would change the peer's.
+_OWN_ENVIRONMENT = ("PYTHONPATH", "VIRTUAL_ENV", "TF_USE_LEGACY_KERAS")
+_SCRIPTS = {"deepmatch": "deepmatch_mind.py"}
+
+
+def run(name: str, arguments: list[str]) -> None:
+    """Runs the peer's script with uv, which makes (and caches) its environment.
+
+    Raises:
+      FileNotFoundError: if uv is not installed.
+      subprocess.CalledProcessError: if the script fails.
+    """
+    uv = os.environ.get("UV") or shutil.which("uv")
+    if uv is None:
+        raise FileNotFoundError("Peers run in their own environments, made by uv: install uv.")
+    packages = [part for package in REQUIREMENTS[name] for part in ("--with", package)]
+    script = Path(__file__).parent / _SCRIPTS[name]
+    command = [uv, "run", "--no-project", "--python", "3.11", *packages, str(script), *arguments]
+    environment = {k: v for k, v in os.environ.items() if k not in _OWN_ENVIRONMENT}
+    subprocess.run(command, check=True, env=environment)
+
+
+def write_split(split: protocols.Split, history_length: int, path: Path) -> None:
+    """Writes a split as the padded arrays that the scripts read."""
+    history, target, _ = cut_windows(
+        tf.ragged.constant(split.train, dtype=tf.int64),
+        tf.zeros([len(split.train)], tf.int64),
+        history_length,
+        tf.constant([1, 1], tf.int64),
+    )
+    np.savez(
+        path,
+        num_items=split.num_items,
+        train_history=history,
+        train_target=target,
+        validation_history=protocols.pad(split.validation.histories, history_length),
+        validation_excluded=protocols.pad(split.validation.histories),
+        validation_targets=protocols.pad(split.validation.targets, fill=-1),
+        test_history=protocols.pad(split.test.histories, history_length),
+    )
+
+
+def evaluate(
+    name: str,
+    split: protocols.Split,
+    history_length: int,
+    cutoffs: tuple[int, ...],
+    arguments: list[str],
+) -> dict[str, Any]:
+    """Trains the peer and ranks with its vectors as with the model's own."""
+    with tempfile.TemporaryDirectory() as directory:
+        data, output = Path(directory) / "split.npz", Path(directory) / "peer"
+        write_split(split, history_length, data)
+        run(name, ["--input", str(data), "--output", str(output), *arguments])
+        vectors = dict(np.load(output.with_suffix(".npz")))
+        result = json.loads(output.with_suffix(".json").read_text())
+    interests = tf.constant(vectors["interests"])
+    mask = tf.ones(interests.shape[:2], tf.bool)
+    shown = protocols.pad(split.test.histories)
+    targets = protocols.pad(split.test.targets, fill=-1)
+    for kind, exclude in (("excluded", True), ("included", False)):
+        ranks = ranking.target_ranks(
+            interests, mask, tf.constant(vectors["items"]), shown, targets, exclude
+        )
+        metrics = ranking.metrics_from_ranks(ranks.numpy(), cutoffs)
+        result |= {f"{kind}.{key}": value for key, value in metrics.items()}
+    return result

@@ -1,0 +1,78 @@
+"""What a person would otherwise write: the model and FAISS behind a FastAPI handler.
+
+Runs in an environment of its own (tensorflow==2.16.2, faiss-cpu, fastapi, uvicorn):
+
+  python benchmarks/peers/faiss_server.py MODEL_DIR flat|hnsw PORT
+"""
+
+import sys
+
+import faiss
+import numpy as np
+import tensorflow as tf
+import uvicorn
+from fastapi import FastAPI
+from pydantic import BaseModel
+
+# Usual settings: FAISS's wiki for this size; efSearch chosen to reach 0.98 recall.
+_HNSW_LINKS = 32
+_HNSW_EF_CONSTRUCTION = 100
+_HNSW_EF_SEARCH = 256
+
+
+class Request(BaseModel):
+    """Histories of one length, and how many items are wanted."""
+
+    history: list[list[str]]
+    k: int = 100
+
+
+def build(model_dir: str, kind: str) -> FastAPI:
+    """Loads the Trainer's model, indexes its vectors and makes the application."""
+    tower = tf.saved_model.load(model_dir)
+    item_ids = np.array([item.decode() for item in tower.item_ids.numpy()], object)
+    position = {item: i for i, item in enumerate(item_ids)}
+    vectors = tower.item_vectors.numpy()
+    if kind == "flat":
+        index = faiss.IndexFlatIP(vectors.shape[1])
+    else:
+        index = faiss.IndexHNSWFlat(vectors.shape[1], _HNSW_LINKS, faiss.METRIC_INNER_PRODUCT)
+        index.hnsw.efConstruction = _HNSW_EF_CONSTRUCTION
+        index.hnsw.efSearch = _HNSW_EF_SEARCH
+    index.add(vectors)
+    app = FastAPI()
+
+    @app.get("/health")
+    def health() -> dict[str, str]:
+        return {"status": "alive"}
+
+    @app.post("/recommend")
+    def recommend(request: Request) -> dict[str, list]:
+        user = tower.user_interests(tf.constant(request.history), {})
+        interests = user["interests"].numpy()  # [B, K, d]
+        mask = user["interest_mask"].numpy()
+        seen = [{position.get(item, -1) for item in row} for row in request.history]
+        depth = request.k + max(map(len, seen), default=0)
+        batch, num_interests, dimensions = interests.shape
+        scores, rows = index.search(interests.reshape(-1, dimensions), depth)
+        scores = scores.reshape(batch, num_interests, depth)
+        rows = rows.reshape(batch, num_interests, depth)
+        ids, best = [], []
+        for person in range(batch):
+            active = mask[person]
+            candidates = rows[person][active].ravel()
+            order = np.argsort(-scores[person][active].ravel(), kind="stable")
+            _, first = np.unique(candidates[order], return_index=True)
+            merged = order[np.sort(first)]
+            merged = [i for i in merged if candidates[i] not in seen[person]][: request.k]
+            ids.append(item_ids[candidates[merged]].tolist())
+            best.append(scores[person][active].ravel()[merged].tolist())
+        return {"item_ids": ids, "scores": best}
+
+    return app
+
+
+if __name__ == "__main__":
+    uvicorn.run(
+        build(sys.argv[1], sys.argv[2]), host="127.0.0.1", port=int(sys.argv[3]), log_level="error"
+    )

@@ -1,0 +1,205 @@
+"""Retrieval quality of a preset on an interaction data set.
+
+    python benchmarks/quality.py --data DIR --protocol user --preset strong \
+        --seeds 1,2,3 --output out.json
+
+``DIR`` holds ``interactions.csv[.gz]`` (user_id, item_id, timestamp) and
+optionally ``items.csv[.gz]`` and ``users.csv[.gz]``. Training selects on the
+validation people; the printed figures are those of the test people, by full
+ranking over all items, once with every person's history excluded from the
+candidates and once included.
+"""
+
+import argparse
+import json
+import resource
+import sys
+import tempfile
+import time
+from pathlib import Path
+from typing import Any
+
+sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
+
+import numpy as np
+import tensorflow as tf
+
+import model  # noqa: F401  (selects Keras 2 before TensorFlow is imported)
+from benchmarks import baselines, peers, protocols
+from model.catalogue import Catalogue
+from model.config import ModelConfig, TrainingConfig
+from model.config_types import from_dict
+from model.mind import MindModel
+from model.presets import PRESETS
+from model.training import Progress, evaluate, fit
+
+CUTOFFS = (10, 20, 50)
+
+
+def configs(
+    preset: str, overrides: list[str], history_length: int, seed: int
+) -> tuple[ModelConfig, TrainingConfig]:
+    """The preset with ``model.key=value`` and ``training.key=value`` changes."""
+    values = {part: dict(PRESETS[preset][part]) for part in ("model", "training")}
+    values["model"]["history_length"] = history_length
+    values["training"]["seed"] = seed
+    for override in overrides:
+        key, text = override.split("=", 1)
+        part, name = key.split(".", 1)
+        try:
+            values[part][name] = json.loads(text)
+        except json.JSONDecodeError:
+            values[part][name] = text
+    return from_dict(ModelConfig, values["model"]), from_dict(TrainingConfig, values["training"])
+
+
+def train_and_evaluate(
+    split: protocols.Split,
+    catalogue: Catalogue,
+    profiles: protocols.Profiles,
+    model_config: ModelConfig,
+    training_config: TrainingConfig,
+) -> dict[str, Any]:
+    """Trains one model and evaluates it on validation and test people."""
+    started = time.monotonic()
+    mind = MindModel(model_config, training_config, catalogue, profiles.vocab_sizes)
+    sequences = tf.data.Dataset.from_tensor_slices(
+        {
+            "sequence": tf.ragged.constant(split.train, dtype=tf.int64),
+            "num_context": np.zeros(len(split.train), np.int64),
+            "profile": profiles.of(split.train_users),
+        }
+    ).batch(4096)
+    length = model_config.history_length
+    with tempfile.TemporaryDirectory() as directory:
+        result = fit(
+            mind,
+            sequences,
+            protocols.validation_data(split.validation, length, profiles),
+            training_config,
+            directory,
+            on_progress=_print_progress,
+        )
+    test = protocols.validation_data(split.test, length, profiles)
+    figures: dict[str, Any] = {}
+    for name, exclude in (("excluded", True), ("included", False)):
+        figures |= {f"{name}.{k}": v for k, v in evaluate(mind, test, CUTOFFS, exclude).items()}
+    return figures | {
+        "validation.recall": result.best_recall,
+        "steps": result.steps,
+        "best_step": result.best_step,
+        "seconds": time.monotonic() - started,
+        "examples_per_second": result.examples_per_second,
+        "curve": [(h["step"], round(h["seconds"]), round(h["recall"], 5)) for h in result.history],
+    }
+
+
+def _print_progress(progress: Progress) -> None:
+    recall = progress.validation_recall
+    print(
+        f"\rstep {progress.step}/{progress.max_steps}  loss {progress.loss:.3f}  "
+        f"{progress.examples_per_second:,.0f} examples/s  validation recall "
+        f"{'-' if recall is None else f'{recall:.4f}'}",
+        end="" if sys.stderr.isatty() else "\n",
+        file=sys.stderr,
+    )
+
+
+def summarise(runs: list[dict[str, Any]]) -> dict[str, float]:
+    """Mean and standard deviation (``.std``) over the runs' numbers."""
+    summary: dict[str, float] = {}
+    for key, value in runs[0].items():
+        if isinstance(value, int | float):
+            values = [run[key] for run in runs]
+            summary[key] = float(np.mean(values))
+            summary[f"{key}.std"] = float(np.std(values))
+    return summary
+
+
+def print_table(rows: dict[str, dict[str, Any]]) -> None:
+    """Prints one line per method."""
+    columns = [
+        f"{kind}.{metric}@{k}"
+        for kind in ("excluded", "included")
+        for metric in ("recall", "ndcg", "hit_rate")
+        for k in CUTOFFS
+    ]
+    print(" " * 12 + " ".join(f"{c.replace('cluded.', '.'):>14}" for c in columns))
+    for name, row in rows.items():
+        print(f"{name:12}" + " ".join(f"{row[c]:14.4f}" for c in columns))
+
+
+def main() -> None:
+    """Runs the program."""
+    parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
+    parser.add_argument("--data", type=Path, required=True)
+    parser.add_argument("--protocol", choices=protocols.PROTOCOLS, default="user")
+    parser.add_argument("--preset", choices=sorted(PRESETS), default="strong")
+    parser.add_argument("--seeds", default="1", help="comma-separated")
+    parser.add_argument("--history-length", type=int, help="default: 20, or 50 for long histories")
+    parser.add_argument("--side-features", action="store_true", help="use items.csv and users.csv")
+    parser.add_argument(
+        "--cold-share",
+        type=float,
+        default=0.0,
+        help="hold this share of the items out of training; the targets are those items only",
+    )
+    parser.add_argument("--threads", type=int, default=1)
+    parser.add_argument(
+        "--set",
+        dest="overrides",
+        action="append",
+        default=[],
+        metavar="KEY=VALUE",
+        help="change the preset, e.g. model.dropout=0.1 or training.temperature=0.1",
+    )
+    parser.add_argument("--baselines", action="store_true", help="add popularity and item-kNN")
+    parser.add_argument("--peer", choices=sorted(peers.REQUIREMENTS), help="add a public port")
+    parser.add_argument(
+        "--peer-args", default="", help="for the peer's script, e.g. '--power 1'; see its --help"
+    )
+    parser.add_argument("--output", type=Path)
+    args = parser.parse_args()
+    tf.config.threading.set_intra_op_parallelism_threads(args.threads)
+    tf.config.threading.set_inter_op_parallelism_threads(args.threads)
+    split = protocols.load_split(args.data, args.protocol)
+    if args.cold_share:
+        split = protocols.hold_items_out(split, args.cold_share)
+    length = args.history_length or split.history_length()
+    if args.side_features:
+        catalogue = protocols.load_side_features(args.data, split)
+        profiles = protocols.load_profiles(args.data, split)
+    else:
+        catalogue, profiles = Catalogue(split.train_counts()), protocols.Profiles()
+    seeds = [int(seed) for seed in args.seeds.split(",")]
+    runs = []
+    for seed in seeds:
+        model_config, training_config = configs(args.preset, args.overrides, length, seed)
+        run = train_and_evaluate(split, catalogue, profiles, model_config, training_config)
+        runs.append({"seed": seed} | run)
+        print(json.dumps(runs[-1]), flush=True)
+    report: dict[str, Any] = {
+        "data": args.data.name,
+        "protocol": args.protocol,
+        "preset": args.preset,
+        "overrides": args.overrides,
+        **summarise(runs),
+        # Of the whole process, so of the largest run.
+        "peak_memory_gb": resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 2**20,
+        "runs": runs,
+        "seeds": seeds,
+    }
+    table = {args.preset: report}
+    if args.baselines:
+        for scorer in (baselines.popularity, baselines.item_knn):
+            table[scorer.__name__] = baselines.evaluate(scorer(split), split.test, CUTOFFS)
+    if args.peer:
+        table[args.peer] = peers.evaluate(args.peer, split, length, CUTOFFS, args.peer_args.split())
+    report["methods"] = {name: row for name, row in table.items() if row is not report}
+    print_table(table)
+    if args.output:
+        args.output.write_text(json.dumps(report, indent=2))
+
+
+if __name__ == "__main__":
+    main()

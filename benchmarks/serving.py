@@ -1,0 +1,371 @@
+"""Latency and throughput of the served endpoint, beside a FAISS handler.
+
+Builds bundles around a synthetic tower (benchmarks.index), serves each with the
+embedded server, and loads it from a process of its own: closed loop (the next
+request follows the answer) and open loop (requests come at random times at half
+of the closed loop's rate, and latency counts from when they were due). The same
+requests then go to FAISS flat and HNSW behind FastAPI in the same run.
+
+  python -m benchmarks.serving --items 10000 100000 1000000 --seconds 5 \
+    --baseline_python .baseline/bin/python --json out.json
+
+Traffic stays on the loopback; every loop is bounded by --seconds.
+"""
+
+import argparse
+import contextlib
+import json
+import os
+import random
+import re
+import socket
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import httpx
+import numpy as np
+import psutil
+
+from benchmarks.index import _run as build_step
+
+_K = 100
+_BATCHES = (1, 32)
+_RECALL_PEOPLE = 96
+_WARM_UP_REQUESTS = 20
+_COLUMNS = {
+    "items": 8,
+    "server": 15,
+    "api": 5,
+    "loop": 7,
+    "batch": 6,
+    "qps": 9,
+    "people_s": 9,
+    "p50_ms": 8,
+    "p95_ms": 8,
+    "p99_ms": 8,
+    "cpu": 6,
+    "rss_mb": 7,
+    "recall": 7,
+}
+
+
+def main() -> None:
+    """Prints one line per server, API, loop and batch size."""
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--items", type=int, nargs="+", default=[10_000, 100_000])
+    parser.add_argument("--dimensions", type=int, default=64)
+    parser.add_argument("--kinds", nargs="+", default=["exact", "scann"])
+    parser.add_argument("--seconds", type=float, default=5.0, help="length of each loop")
+    parser.add_argument(
+        "--baseline_python", help="Python with tensorflow, faiss-cpu, fastapi and uvicorn"
+    )
+    parser.add_argument("--baselines", nargs="+", default=["flat", "hnsw"])
+    parser.add_argument("--json", type=Path, help="also write the figures here")
+    arguments = parser.parse_args()
+    print(" ".join(f"{name:>{width}}" for name, width in _COLUMNS.items()), flush=True)
+    rows: list[dict[str, Any]] = []
+    for items in arguments.items:
+        with tempfile.TemporaryDirectory() as folder:
+            build_step("trained", folder, items, arguments.dimensions)
+            rows += _measure_size(Path(folder), items, arguments)
+            if arguments.json:
+                arguments.json.write_text(json.dumps(rows, indent=2))
+
+
+def _measure_size(folder: Path, items: int, arguments: argparse.Namespace) -> list[dict[str, Any]]:
+    rows = []
+    exact: list[list[str]] | None = None
+    servers = [(kind, ("grpc", "rest")) for kind in arguments.kinds]
+    if arguments.baseline_python:
+        servers += [(f"faiss-{kind}", ("rest",)) for kind in arguments.baselines]
+    for name, apis in servers:
+        if name.startswith("faiss-"):
+            starting = _faiss_server(arguments.baseline_python, folder / "trained", name[6:])
+        else:
+            build_step("build", folder, name)
+            starting = _embedded_server(folder, name)
+        with starting as target:
+            found = _load("answers", folder, target, apis[-1], 32, 0.0, 0.0)["answers"]
+            # The exact kind is the truth that the others are compared with.
+            exact = exact or found
+            recall = np.mean(
+                [len(set(a) & set(b)) / len(b) for a, b in zip(found, exact, strict=True)]
+            )
+            for api in apis:
+                for batch in _BATCHES:
+                    row = {"items": items, "server": name, "api": api, "batch": batch}
+                    row["recall"] = round(float(recall), 4)
+                    closed = _measure("closed", folder, target, api, batch, arguments.seconds, 0.0)
+                    rows.append(row | closed)
+                    _print(rows[-1])
+                    if batch == 1:
+                        rate = closed["qps"] / 2
+                        opened = _measure(
+                            "open", folder, target, api, batch, arguments.seconds, rate
+                        )
+                        rows.append(row | opened)
+                        _print(rows[-1])
+    return rows
+
+
+def _measure(
+    loop: str,
+    folder: Path,
+    target: dict[str, Any],
+    api: str,
+    batch: int,
+    seconds: float,
+    rate: float,
+) -> dict[str, Any]:
+    server = psutil.Process(target["pid"])
+    before, started = server.cpu_times(), time.monotonic()
+    figures = _load(loop, folder, target, api, batch, seconds, rate)
+    after, elapsed = server.cpu_times(), time.monotonic() - started
+    used = after.user + after.system - before.user - before.system
+    # Start-up of the load generator counts as idle time of the server.
+    return figures | {
+        "loop": loop,
+        "cpu": round(used / min(elapsed, seconds), 2),
+        "rss_mb": round(server.memory_info().rss / 1e6),
+    }
+
+
+def _print(row: dict[str, Any]) -> None:
+    print(" ".join(f"{row[name]!s:>{width}}" for name, width in _COLUMNS.items()), flush=True)
+
+
+@contextlib.contextmanager
+def _embedded_server(folder: Path, kind: str) -> Iterator[dict[str, Any]]:
+    base = folder / f"{kind}-base"
+    base.mkdir()
+    (base / "1").symlink_to(folder / kind, target_is_directory=True)
+    log = folder / f"{kind}.log"
+    command = [
+        *(sys.executable, "-m", "serving.server", "--model_base_path", str(base)),
+        *("--rest_port", "0", "--grpc_port", "0"),
+    ]
+    with _process(command, log) as process:
+        ports = _wait_for(lambda: re.search(r'"rest_port": (\d+), "grpc_port": (\d+)', _text(log)))
+        target = {
+            "pid": process.pid,
+            "kind": "embedded",
+            "rest": f"http://127.0.0.1:{ports[1]}",
+            "grpc": f"127.0.0.1:{ports[2]}",
+        }
+        _wait_for(lambda: _answers(f"{target['rest']}/ready"))
+        yield target
+
+
+@contextlib.contextmanager
+def _faiss_server(python: str, model_dir: Path, kind: str) -> Iterator[dict[str, Any]]:
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        port = probe.getsockname()[1]
+    script = Path(__file__).parent / "peers" / "faiss_server.py"
+    command = [python, str(script), str(model_dir), kind, str(port)]
+    with _process(command, model_dir.parent / f"faiss-{kind}.log") as process:
+        url = f"http://127.0.0.1:{port}"
+        _wait_for(lambda: _answers(f"{url}/health"))
+        yield {"pid": process.pid, "kind": "faiss", "rest": url}
+
+
+@contextlib.contextmanager
+def _process(command: list[str], log: Path) -> Iterator[subprocess.Popen[bytes]]:
+    environment = {**os.environ, "TF_CPP_MIN_LOG_LEVEL": "3"}
+    with log.open("wb") as output:
+        process = subprocess.Popen(command, stderr=output, stdout=output, env=environment)
+    try:
+        yield process
+    except Exception:
+        print(_text(log)[-2000:], file=sys.stderr)
+        raise
+    finally:
+        process.terminate()
+        process.wait(30)
+
+
+def _text(path: Path) -> str:
+    return path.read_text() if path.exists() else ""
+
+
+def _answers(url: str) -> bool:
+    try:
+        return httpx.get(url, timeout=1.0).is_success
+    except httpx.HTTPError:
+        return False
+
+
+def _wait_for(condition: Any, seconds: float = 900.0) -> Any:
+    deadline = time.monotonic() + seconds
+    while not (value := condition()):
+        if time.monotonic() > deadline:
+            raise TimeoutError(f"the server was not ready within {seconds:g} s")
+        time.sleep(0.1)
+    return value
+
+
+def _load(
+    loop: str,
+    folder: Path,
+    target: dict[str, Any],
+    api: str,
+    batch: int,
+    seconds: float,
+    rate: float,
+) -> dict[str, Any]:
+    """Runs ``load_step`` in a process of its own."""
+    spec = {
+        **{"loop": loop, "examples": str(folder / "examples.gz"), "target": target, "api": api},
+        **{"batch": batch, "seconds": seconds, "rate": rate},
+    }
+    command = [sys.executable, "-c", "from benchmarks import serving; serving.load_step()"]
+    environment = {**os.environ, "TF_CPP_MIN_LOG_LEVEL": "3"}
+    output = subprocess.run(
+        [*command, json.dumps(spec)],
+        check=True,
+        stdout=subprocess.PIPE,
+        text=True,
+        env=environment,
+    ).stdout
+    return json.loads(output.splitlines()[-1])
+
+
+def load_step() -> None:
+    """The load generator: sends requests and prints what it measured."""
+    spec = json.loads(sys.argv[1])
+    histories = _histories(spec["examples"])
+    send = _sender(spec)
+    batch = spec["batch"]
+    if spec["loop"] == "answers":
+        people = histories[:_RECALL_PEOPLE]
+        batches = [people[i : i + batch] for i in range(0, len(people), batch)]
+        answers = [ids for part in batches for ids in send(send.encode(part), decode=True)]
+        print(json.dumps({"answers": answers}))
+        return
+    generator = random.Random(0)
+    requests = [send.encode(generator.choices(histories, k=batch)) for _ in range(64)]
+    for request in requests[:_WARM_UP_REQUESTS]:
+        send(request)
+    run = _closed_loop if spec["loop"] == "closed" else _open_loop
+    latencies, elapsed = run(send, requests, spec["seconds"], spec["rate"])
+    p50, p95, p99 = np.percentile(np.array(latencies) * 1e3, [50, 95, 99])
+    figures = {
+        "qps": len(latencies) / elapsed,
+        "people_s": batch * len(latencies) / elapsed,
+        "p50_ms": p50,
+        "p95_ms": p95,
+        "p99_ms": p99,
+    }
+    print(json.dumps({name: round(float(value), 2) for name, value in figures.items()}))
+
+
+def _closed_loop(
+    send: Any, requests: list[Any], seconds: float, rate: float
+) -> tuple[list[float], float]:
+    latencies: list[float] = []
+    start = time.perf_counter()
+    while (began := time.perf_counter()) < start + seconds:
+        send(requests[len(latencies) % len(requests)])
+        latencies.append(time.perf_counter() - began)
+    return latencies, time.perf_counter() - start
+
+
+def _open_loop(
+    send: Any, requests: list[Any], seconds: float, rate: float
+) -> tuple[list[float], float]:
+    """Poisson arrivals on a few threads; a late start counts as latency."""
+    from concurrent.futures import ThreadPoolExecutor
+
+    generator = random.Random(1)
+    due, times = 0.0, []
+    while (due := due + generator.expovariate(rate)) < seconds:
+        times.append(due)
+    start = time.perf_counter()
+
+    def one(numbered: tuple[int, float]) -> float:
+        position, due = numbered
+        time.sleep(max(0.0, start + due - time.perf_counter()))
+        send(requests[position % len(requests)])
+        return time.perf_counter() - start - due
+
+    with ThreadPoolExecutor(8) as threads:
+        latencies = list(threads.map(one, enumerate(times)))
+    return latencies, time.perf_counter() - start
+
+
+def _histories(path: str) -> list[list[str]]:
+    import tensorflow as tf
+
+    dataset = tf.data.TFRecordDataset(path, compression_type="GZIP")
+    result = []
+    for record in dataset.as_numpy_iterator():
+        values = tf.train.Example.FromString(record).features.feature["item_id"].bytes_list.value
+        result.append([value.decode() for value in values])
+    return result
+
+
+def _sender(spec: dict[str, Any]) -> Any:
+    target = spec["target"]
+    if spec["api"] == "grpc":
+        return _Grpc(target["grpc"])
+    if target["kind"] == "faiss":
+        return _Rest(f"{target['rest']}/recommend", columns=False)
+    return _Rest(f"{target['rest']}/v1/models/mind:predict", columns=True)
+
+
+class _Rest:
+    """Sends encoded JSON bodies; reads, and only for answers parses, the response."""
+
+    def __init__(self, url: str, columns: bool):
+        self._url, self._columns = url, columns
+        self._http = httpx.Client(timeout=60.0, headers={"content-type": "application/json"})
+
+    def encode(self, histories: list[list[str]]) -> bytes:
+        inputs = {"history": histories, "k": _K}
+        return json.dumps({"inputs": inputs} if self._columns else inputs).encode()
+
+    def __call__(self, body: bytes, decode: bool = False) -> list[list[str]]:
+        response = self._http.post(self._url, content=body).raise_for_status()
+        if not decode:
+            return []
+        answer = response.json()
+        return (answer["outputs"] if self._columns else answer)["item_ids"]
+
+
+class _Grpc:
+    """Sends Predict requests."""
+
+    def __init__(self, address: str):
+        import grpc
+        from tensorflow_serving.apis import prediction_service_pb2_grpc
+
+        options = [("grpc.max_receive_message_length", -1)]
+        channel = grpc.insecure_channel(address, options)
+        self._stub = prediction_service_pb2_grpc.PredictionServiceStub(channel)
+
+    def encode(self, histories: list[list[str]]) -> Any:
+        import tensorflow as tf
+        from tensorflow_serving.apis import predict_pb2
+
+        request = predict_pb2.PredictRequest()
+        request.model_spec.name = "mind"
+        request.inputs["history"].CopyFrom(tf.make_tensor_proto(histories))
+        request.inputs["k"].CopyFrom(tf.make_tensor_proto(np.int32(_K)))
+        return request
+
+    def __call__(self, request: Any, decode: bool = False) -> list[list[str]]:
+        response = self._stub.Predict(request, 60.0)
+        if not decode:
+            return []
+        import tensorflow as tf
+
+        return tf.make_ndarray(response.outputs["item_ids"]).astype(str).tolist()
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,237 @@
+"""How a run summary reads: the words and derived figures that all its views share.
+
+The summary itself is made in ``pipeline.run_summary``; nothing here imports
+TensorFlow, so a view can be made of any ``summary.json``.
+"""
+
+import dataclasses
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+OVERALL = "overall"  # name of the slice that holds everybody
+POPULAR_FALLBACK = -1  # interest index of items recommended by popularity
+
+# In the order in which they are shown.
+RANKERS = {
+    "mind": "MIND (this run)",
+    "pushed": "Last pushed",
+    "item_knn": "Item-kNN",
+    "popularity": "Popularity",
+}
+SPLITS = ("train", "eval", "test")
+QUANTITIES = {"recall": "Recall", "ndcg": "NDCG", "hit_rate": "Hit rate"}
+
+_HISTORY_INCLUDED = "_history_included"
+_LIFT = "_lift_over_popularity"
+_WORDS = {**QUANTITIES, "coverage": "Coverage", "mrr": "MRR"}
+_STOPPED_BY = {
+    "patience": "early stopping",
+    "max_steps": "step limit",
+    "max_seconds": "time limit",
+}
+_ALGORITHMS = {
+    "exact": "Exact",
+    "scann_ah": "ScaNN, hashed",
+    "scann_tree_ah": "ScaNN, tree, hashed",
+}
+
+
+@dataclasses.dataclass(frozen=True)
+class Estimate:
+    """A metric with its 95 % confidence interval.
+
+    Attributes:
+      value: Point estimate.
+      low: Lower end of the interval; None if there is no interval.
+      high: Upper end.
+    """
+
+    value: float
+    low: float | None = None
+    high: float | None = None
+
+
+@dataclasses.dataclass(frozen=True)
+class Gate:
+    """One condition between the trained model and the served one.
+
+    Attributes:
+      condition: What must hold, in words.
+      measured: What was measured, in words.
+      passed: Whether it held.
+    """
+
+    condition: str
+    measured: str
+    passed: bool
+
+
+def estimate(
+    metrics: Mapping[str, Any], ranker: str, metric: str, slice_name: str = OVERALL
+) -> Estimate | None:
+    """One figure of the summary's ``metrics``; None if it was not measured."""
+    found = metrics.get(ranker, {}).get(slice_name, {}).get(metric) or {}
+    if "value" not in found:
+        return None
+    # Resampling leaves people out, and with them items: biased for coverage.
+    if "low" not in found or metric.startswith("coverage"):
+        return Estimate(found["value"])
+    if metric.endswith(_LIFT):
+        return Estimate(found["value"], found["low"], found["high"])
+    # All others are shares; the evaluator's intervals are symmetric and may stick out.
+    return Estimate(found["value"], max(found["low"], 0.0), min(found["high"], 1.0))
+
+
+def with_history(primary_metric: str) -> bool:
+    """Whether the primary ranking leaves people's own items among the candidates."""
+    return primary_metric.endswith(_HISTORY_INCLUDED)
+
+
+def metric_name(quantity: str, cutoff: int | None, history_included: bool) -> str:
+    """Name in ``metrics`` of a quantity, as ``ndcg_at_50`` or ``mrr``."""
+    name = quantity if cutoff is None else f"{quantity}_at_{cutoff}"
+    # Coverage is measured on the primary ranking only and has one name.
+    return name + (_HISTORY_INCLUDED if history_included and quantity != "coverage" else "")
+
+
+def metric_label(name: str) -> str:
+    """Reads a metric's name: ``ndcg_at_50_history_included`` is NDCG@50."""
+    plain = name.replace(_HISTORY_INCLUDED, "").removesuffix(_LIFT)
+    quantity, _, cutoff = plain.partition("_at_")
+    word = _WORDS.get(quantity, quantity.replace("_", " "))
+    label = f"{word}@{cutoff}" if cutoff else word
+    return f"{label} above popularity" if name.endswith(_LIFT) else label
+
+
+def cutoffs(metrics: Mapping[str, Any]) -> list[int]:
+    """All N for which Recall@N was measured, ascending."""
+    names = metrics.get("mind", {}).get(OVERALL, {})
+    tails = [name.removeprefix("recall_at_") for name in names if name.startswith("recall_at_")]
+    return sorted(int(tail) for tail in tails if tail.isdecimal())
+
+
+def dropped_events(data: Mapping[str, Any]) -> dict[str, int]:
+    """Events that were read and not kept, by reason; only reasons that occurred."""
+    events = data["events"]
+    reasons = {
+        **{_spaced(k): v for k, v in data["tables"]["interactions"]["bad"].items()},
+        "duplicate": events["dropped_duplicates"],
+        "item too rare": events["dropped_rare_items"],
+        "person with too few events": events["dropped_inactive_users"],
+    }
+    return {reason: count for reason, count in reasons.items() if count}
+
+
+def gates(summary: Mapping[str, Any]) -> list[Gate]:
+    """The conditions of the blessing and what was measured for each."""
+    blessing, metrics = summary["blessing"], summary["metrics"]
+    if not blessing:
+        return []
+    found = []
+    for name, limits in blessing["thresholds"].items():
+        candidate = estimate(metrics, "mind", name)
+        pushed = estimate(metrics, "pushed", name)
+        label = metric_label(name)
+        if candidate is None:
+            found.append(Gate(f"{label} is measured", "not measured", False))
+            continue
+        if "above" in limits:
+            condition = f"{label} by more than {limits['above']:g}"
+            passed = candidate.value > limits["above"]
+            found.append(Gate(condition, _difference(candidate.value), passed))
+        if "at_least_pushed_minus" in limits and pushed is not None:
+            allowed = limits["at_least_pushed_minus"]
+            change = candidate.value - pushed.value
+            condition = f"{label} at most {allowed:g} below the last pushed model"
+            found.append(Gate(condition, _difference(change), change >= -allowed))
+    return found
+
+
+def verdict(summary: Mapping[str, Any]) -> str:
+    """One sentence: what became of the trained model."""
+    blessing, push, index = summary["blessing"], summary["push"], summary["index"]
+    if push["pushed"]:
+        return f"Blessed and pushed as version {push['version']}"
+    if blessing is None:
+        return "Not evaluated, not pushed"
+    if not blessing["blessed"]:
+        return "Not blessed, not pushed"
+    if index is not None and not index["blessed"]:
+        return "Blessed, but the index was refused: not pushed"
+    return "Blessed, not pushed"
+
+
+def why_not_pushed(summary: Mapping[str, Any]) -> list[str]:
+    """Reasons in words; empty if it was pushed."""
+    if summary["push"]["pushed"]:
+        return []
+    failed = [
+        f"Required: {gate.condition}; measured: {gate.measured}"
+        for gate in gates(summary)
+        if not gate.passed
+    ]
+    reasons = failed or list((summary["blessing"] or {}).get("reasons", []))
+    return reasons + list((summary["index"] or {}).get("reasons", []))
+
+
+def stopped_by(reason: str) -> str:
+    """Reads ``TrainingResult.stopped_by``."""
+    return _STOPPED_BY.get(reason, _spaced(reason))
+
+
+def algorithm(name: str) -> str:
+    """Reads the algorithm that the index's manifest names."""
+    return _ALGORITHMS.get(name, _spaced(name))
+
+
+def item_name(item: Mapping[str, Any]) -> str:
+    """The title of an item, or its id if it has none."""
+    return item["title"] or item["item_id"]
+
+
+def interest_name(interest: int) -> str:
+    """Name of a group of recommendations."""
+    return "Most popular" if interest == POPULAR_FALLBACK else f"Interest {interest + 1}"
+
+
+def hits(person: Mapping[str, Any]) -> set[str]:
+    """Ids of recommended items that are among the person's held-out items."""
+    held_out = {item["item_id"] for item in person["targets"]}
+    return {i["item_id"] for g in person["interests"] for i in g["items"]} & held_out
+
+
+def duration(seconds: float) -> str:
+    """A duration in the unit that a reader would choose; tenths only of a float."""
+    if round(seconds, 1) < 60:
+        return f"{seconds} s" if isinstance(seconds, int) else f"{seconds:.1f} s"
+    minutes, rest = divmod(round(seconds), 60)
+    if minutes < 60:
+        return f"{minutes} min {rest:02d} s"
+    return f"{minutes // 60} h {minutes % 60:02d} min"
+
+
+def size(num_bytes: float) -> str:
+    """A size in decimal units."""
+    for unit in ("B", "kB", "MB"):
+        if num_bytes < 1000:
+            return f"{num_bytes:.0f} {unit}" if unit == "B" else f"{num_bytes:.1f} {unit}"
+        num_bytes /= 1000
+    return f"{num_bytes:.1f} GB"
+
+
+def history_buckets(metrics: Mapping[str, Any]) -> Sequence[tuple[str, str]]:
+    """Slices by history length as (slice name, label), shortest first."""
+    found = []
+    for name in metrics.get("mind", {}):
+        key, _, label = name.partition("=")
+        if key == "history_length_bucket":
+            found.append((name, label))
+    return sorted(found, key=lambda pair: int(pair[1].rstrip("+").partition("-")[0]))
+
+
+def _difference(value: float) -> str:
+    return f"{abs(value):.4f} {'above' if value >= 0 else 'below'}"
+
+
+def _spaced(text: str) -> str:
+    return text.replace("_", " ")

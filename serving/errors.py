@@ -1,0 +1,68 @@
+"""Errors of the serving API: one exception, a gRPC code, and its HTTP status."""
+
+import grpc
+import tensorflow as tf
+
+# TF Serving's mapping of canonical codes to HTTP (model_servers/http_server.cc).
+_HTTP_STATUS = {
+    grpc.StatusCode.OK: 200,
+    grpc.StatusCode.CANCELLED: 499,
+    grpc.StatusCode.UNKNOWN: 500,
+    grpc.StatusCode.INVALID_ARGUMENT: 400,
+    grpc.StatusCode.DEADLINE_EXCEEDED: 504,
+    grpc.StatusCode.NOT_FOUND: 404,
+    grpc.StatusCode.ALREADY_EXISTS: 409,
+    grpc.StatusCode.PERMISSION_DENIED: 403,
+    grpc.StatusCode.RESOURCE_EXHAUSTED: 429,
+    grpc.StatusCode.FAILED_PRECONDITION: 400,
+    grpc.StatusCode.ABORTED: 409,
+    grpc.StatusCode.OUT_OF_RANGE: 400,
+    grpc.StatusCode.UNIMPLEMENTED: 501,
+    grpc.StatusCode.INTERNAL: 500,
+    grpc.StatusCode.UNAVAILABLE: 503,
+    grpc.StatusCode.DATA_LOSS: 500,
+    grpc.StatusCode.UNAUTHENTICATED: 401,
+}
+_GRPC_CODES = {code.value[0]: code for code in grpc.StatusCode}
+
+
+class ServingError(Exception):
+    """A request or a load that failed, in terms that a client understands.
+
+    Attributes:
+      code: Canonical status code, as TF Serving would give.
+      message: What is wrong and what was expected.
+    """
+
+    def __init__(self, code: grpc.StatusCode, message: str):
+        super().__init__(message)
+        self.code = code
+        self.message = message
+
+    @property
+    def http_status(self) -> int:
+        """HTTP status that TF Serving's REST API answers for ``code``."""
+        return _HTTP_STATUS[self.code]
+
+
+def invalid_argument(message: str) -> ServingError:
+    """A request that can never succeed as it is written."""
+    return ServingError(grpc.StatusCode.INVALID_ARGUMENT, message)
+
+
+def not_found(message: str) -> ServingError:
+    """A model, version or path that is not there."""
+    return ServingError(grpc.StatusCode.NOT_FOUND, message)
+
+
+def from_tensorflow(error: tf.errors.OpError) -> ServingError:
+    """Turns an error of TensorFlow's runtime into one for the client.
+
+    The runtime's text carries the graph node and a Python stack trace of the
+    program that built the model; only its first part means anything to whoever
+    sent the request.
+    """
+    text = error.message.removeprefix("Graph execution error:").strip()
+    for trailer in ("\n\t [[", "\n\n", "\nDetected at node", "Original stack trace"):
+        text = text.split(trailer, 1)[0]
+    return ServingError(_GRPC_CODES[error.error_code], text.strip() or type(error).__name__)

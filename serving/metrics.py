@@ -1,0 +1,86 @@
+"""What the server measures, in Prometheus' terms."""
+
+from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, ProcessCollector
+
+# From the overhead of an empty request to the point where a person gives up.
+_LATENCY_BUCKETS = (
+    *(0.001, 0.002, 0.003, 0.004, 0.006, 0.008, 0.01, 0.015, 0.02, 0.03, 0.05),
+    *(0.1, 0.2, 0.5, 1.0, 2.0, 5.0, 10.0),
+)
+_BATCH_BUCKETS = (1, 2, 4, 8, 16, 32, 64, 128, 256)
+
+
+class Metrics:
+    """The server's metrics, in a registry of their own.
+
+    Labels only take values that exist on the server (a request for an unknown
+    model counts under an empty name), so that no client can grow them.
+    """
+
+    def __init__(self) -> None:
+        self.registry = CollectorRegistry()
+        ProcessCollector(registry=self.registry)
+        self.requests = Counter(
+            "serving_requests",
+            "Requests answered, by status code.",
+            ["model", "api", "method", "code"],
+            registry=self.registry,
+        )
+        self.latency = Histogram(
+            "serving_request_seconds",
+            "Time from a decoded predict request to its result.",
+            ["model", "signature"],
+            buckets=_LATENCY_BUCKETS,
+            registry=self.registry,
+        )
+        self.run_latency = Histogram(
+            "serving_model_run_seconds",
+            "Time in the model itself.",
+            ["model", "signature"],
+            buckets=_LATENCY_BUCKETS,
+            registry=self.registry,
+        )
+        self.batch_size = Histogram(
+            "serving_batch_requests",
+            "Requests merged into one run of the model.",
+            ["model"],
+            buckets=_BATCH_BUCKETS,
+            registry=self.registry,
+        )
+        self.in_flight = Gauge(
+            "serving_requests_in_flight", "Predict requests being run.", registry=self.registry
+        )
+        self.model_loads = Counter(
+            "serving_model_loads",
+            "Versions loaded, or that failed to load.",
+            ["model", "outcome"],
+            registry=self.registry,
+        )
+        self.version_available = Gauge(
+            "serving_model_version_available",
+            "1 for each version that serves.",
+            ["model", "version"],
+            registry=self.registry,
+        )
+        self.histories = Counter(
+            "serving_histories", "Histories recommended for.", ["model"], registry=self.registry
+        )
+        self.empty_histories = Counter(
+            "serving_empty_histories",
+            "Histories without one known item; they get the popular items.",
+            ["model"],
+            registry=self.registry,
+        )
+        self.history_items = Counter(
+            "serving_history_items", "Items in histories.", ["model"], registry=self.registry
+        )
+        self.unknown_history_items = Counter(
+            "serving_unknown_history_items",
+            "Items in histories that the model does not know.",
+            ["model"],
+            registry=self.registry,
+        )
+
+    def forget_version(self, model: str, version: str) -> None:
+        """Drops the gauge of a version that no longer serves."""
+        self.version_available.remove(model, version)

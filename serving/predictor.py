@@ -1,0 +1,83 @@
+"""Runs a predict request: the part that REST and gRPC share."""
+
+import dataclasses
+import time
+from collections.abc import Mapping, Sequence
+
+import numpy as np
+
+from serving.batching import Runner
+from serving.metrics import Metrics
+from serving.model_manager import Servable
+from serving.signature import DEFAULT_SIGNATURE
+
+# Names of the bundle's serving signature that the quality metrics read.
+HISTORY_INPUT = "history"
+KNOWN_OUTPUT = "num_known"
+INTEREST_OUTPUT = "interest_index"
+# interest_index of an item that was recommended for its popularity.
+POPULARITY_INTEREST = -1
+
+
+@dataclasses.dataclass(frozen=True)
+class Predictor:
+    """Checks, runs and measures predict requests.
+
+    Attributes:
+      runner: Threads that run models.
+      metrics: Told of latency and of what histories look like.
+    """
+
+    runner: Runner
+    metrics: Metrics
+
+    async def predict(
+        self,
+        servable: Servable,
+        signature_name: str,
+        inputs: Mapping[str, np.ndarray],
+        output_filter: Sequence[str],
+        timeout_seconds: float,
+    ) -> dict[str, np.ndarray]:
+        """Runs a signature on ``servable``, which the caller holds.
+
+        Args:
+          servable: The version to run.
+          signature_name: Empty means ``serving_default``.
+          inputs: Arrays by input name; those with a default may be missing.
+          output_filter: Outputs to return; all if empty.
+          timeout_seconds: Time left for the request.
+
+        Raises:
+          ServingError: see ``SavedModel`` and ``Runner``.
+        """
+        signature_name = signature_name or DEFAULT_SIGNATURE
+        started = time.monotonic()
+        complete = servable.model.complete_inputs(signature_name, inputs)
+        output_names = servable.model.output_names(signature_name, output_filter)
+        with self.metrics.in_flight.track_inprogress():
+            outputs = await self.runner.run(
+                servable, signature_name, complete, output_names, timeout_seconds
+            )
+        self.metrics.latency.labels(servable.name, signature_name).observe(
+            time.monotonic() - started
+        )
+        if signature_name == DEFAULT_SIGNATURE and HISTORY_INPUT in complete:
+            self._observe_histories(servable.name, complete[HISTORY_INPUT], outputs)
+        return outputs
+
+    def _observe_histories(
+        self, model: str, history: np.ndarray, outputs: Mapping[str, np.ndarray]
+    ) -> None:
+        self.metrics.histories.labels(model).inc(len(history))
+        items = np.count_nonzero(history != b"")
+        self.metrics.history_items.labels(model).inc(int(items))
+        if KNOWN_OUTPUT in outputs:
+            known = outputs[KNOWN_OUTPUT]
+            self.metrics.unknown_history_items.labels(model).inc(int(items - known.sum()))
+            self.metrics.empty_histories.labels(model).inc(int(np.count_nonzero(known == 0)))
+        elif INTEREST_OUTPUT in outputs and outputs[INTEREST_OUTPUT].shape[-1]:
+            first = outputs[INTEREST_OUTPUT][..., 0]
+            self.metrics.empty_histories.labels(model).inc(
+                int(np.count_nonzero(first == POPULARITY_INTEREST))
+            )

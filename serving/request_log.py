@@ -1,0 +1,81 @@
+"""One record per request: a metric always, a log line if asked for."""
+
+import contextlib
+import dataclasses
+import logging
+import time
+from collections.abc import Callable, Collection, Iterator
+from typing import Literal
+
+from serving.errors import ServingError
+from serving.metrics import Metrics
+
+_log = logging.getLogger(__name__)
+
+
+@dataclasses.dataclass
+class Record:
+    """What became of a request.
+
+    Attributes:
+      error: Why it failed; None if it did not.
+    """
+
+    error: ServingError | None = None
+
+    def fail(self, error: ServingError) -> None:
+        """Notes that the request failed."""
+        self.error = error
+
+
+class RequestLog:
+    """Counts requests and logs those that ``level`` asks for.
+
+    Args:
+      metrics: Counts by model, API, method and code.
+      model_names: Gives the models that exist.
+      level: ``none``, ``errors`` or ``all``.
+    """
+
+    def __init__(
+        self,
+        metrics: Metrics,
+        model_names: Callable[[], Collection[str]],
+        level: Literal["none", "errors", "all"],
+    ):
+        self._metrics = metrics
+        self._model_names = model_names
+        self._level = level
+
+    @contextlib.contextmanager
+    def record(self, api: str, method: str, model: str) -> Iterator[Record]:
+        """Measures a request.
+
+        Args:
+          api: ``REST`` or ``gRPC``.
+          method: What is asked for.
+          model: Model named in the request; may not exist.
+        """
+        record = Record()
+        started = time.monotonic()
+        code = "CANCELLED"
+        try:
+            yield record
+            code = record.error.code.name if record.error else "OK"
+        finally:
+            # A client could invent names without end; metrics must not keep them.
+            known = model if model in self._model_names() else ""
+            self._metrics.requests.labels(known, api, method, code).inc()
+            if self._level == "all" or (self._level == "errors" and code != "OK"):
+                _log.log(
+                    logging.INFO if code == "OK" else logging.WARNING,
+                    "request",
+                    extra={
+                        "api": api,
+                        "method": method,
+                        "model": model[:100],
+                        "code": code,
+                        "error": record.error.message[:500] if record.error else None,
+                        "milliseconds": round(1000 * (time.monotonic() - started), 3),
+                    },
+                )

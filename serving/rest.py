@@ -1,0 +1,212 @@
+"""TF Serving's REST API, with health, metrics and the demo page beside it."""
+
+import asyncio
+import json
+import logging
+import re
+import urllib.parse
+from collections.abc import Callable
+
+import grpc
+from aiohttp import web
+from google.protobuf import json_format
+from prometheus_client import CONTENT_TYPE_LATEST, generate_latest
+from tensorflow_serving.apis import get_model_metadata_pb2, model_pb2
+
+from serving import codec, demo
+from serving.errors import ServingError, invalid_argument
+from serving.metadata import SIGNATURE_DEF, model_metadata
+from serving.metrics import Metrics
+from serving.model_manager import ModelManager
+from serving.predictor import Predictor
+from serving.request_log import RequestLog
+
+_log = logging.getLogger(__name__)
+
+# TF Serving's two patterns (model_servers/http_rest_api_util.cc).
+_MODEL = r"/v1/models/(?P<name>[^/:]+)(?:/versions/(?P<version>\d+)|/labels/(?P<label>[^/:]+))?"
+_PREDICT_PATH = re.compile(_MODEL + r":(?P<method>predict|classify|regress)", re.IGNORECASE)
+_MODEL_PATH = re.compile(_MODEL + r"(?:/(?P<method>metadata))?", re.IGNORECASE)
+
+# Bodies above this are decoded off the event loop, which others wait for.
+_LARGE_BODY = 64 * 2**10
+_MAX_VERSION = 2**63 - 1
+
+
+class RestApi:
+    """Routes of the HTTP port.
+
+    Args:
+      manager: Hands out model versions.
+      predictor: Runs them.
+      metrics: Served at ``/metrics`` and where TF Serving has them.
+      request_log: Told of every API request.
+      is_draining: Whether the server is about to stop.
+      timeout_seconds: Longest a request may take, reading its body included.
+      max_request_bytes: Largest body.
+    """
+
+    def __init__(
+        self,
+        manager: ModelManager,
+        predictor: Predictor,
+        metrics: Metrics,
+        request_log: RequestLog,
+        is_draining: Callable[[], bool],
+        timeout_seconds: float,
+        max_request_bytes: int,
+    ):
+        self._manager = manager
+        self._predictor = predictor
+        self._metrics = metrics
+        self._request_log = request_log
+        self._is_draining = is_draining
+        self._timeout_seconds = timeout_seconds
+        self._max_request_bytes = max_request_bytes
+
+    def application(self) -> web.Application:
+        """The aiohttp application."""
+        app = web.Application(client_max_size=self._max_request_bytes)
+        app.router.add_get("/health", self._health)
+        app.router.add_get("/ready", self._ready)
+        app.router.add_get("/metrics", self._prometheus)
+        app.router.add_get("/monitoring/prometheus/metrics", self._prometheus)
+        demo.add_routes(app, self._manager)
+        app.router.add_route("*", "/{path:(?i:v1)/.*}", self._api)
+        return app
+
+    async def _health(self, request: web.Request) -> web.Response:
+        """The process answers; nothing about models."""
+        return web.json_response({"status": "alive"})
+
+    async def _ready(self, request: web.Request) -> web.Response:
+        """Whether to send traffic here."""
+        if self._is_draining():
+            return web.json_response({"status": "draining"}, status=503)
+        if not self._manager.is_ready():
+            return web.json_response({"status": "loading"}, status=503)
+        return web.json_response({"status": "ready"})
+
+    async def _prometheus(self, request: web.Request) -> web.Response:
+        return web.Response(
+            body=generate_latest(self._metrics.registry),
+            headers={"Content-Type": CONTENT_TYPE_LATEST},
+        )
+
+    async def _api(self, request: web.Request) -> web.Response:
+        path = request.url.raw_path
+        pattern = {"POST": _PREDICT_PATH, "GET": _MODEL_PATH}.get(request.method)
+        match = pattern.fullmatch(path) if pattern else None
+        name = urllib.parse.unquote(match["name"]) if match else ""
+        method = (match["method"] or "status").lower() if match else "malformed"
+        with self._request_log.record("REST", method, name) as record:
+            try:
+                if match is None:
+                    raise invalid_argument(f"Malformed request: {request.method} {path}")
+                spec = _model_spec(name, match["version"], match["label"])
+                if method == "predict":
+                    body = await asyncio.wait_for(
+                        self._predict(request, spec), self._timeout_seconds
+                    )
+                elif method == "metadata":
+                    body = self._metadata(spec)
+                elif method == "status":
+                    body = self._status(spec)
+                else:
+                    raise ServingError(
+                        grpc.StatusCode.UNIMPLEMENTED,
+                        f"Method {method} is not served; use :predict",
+                    )
+                return web.Response(body=body, content_type="application/json")
+            except ServingError as e:
+                error = e
+            except web.HTTPRequestEntityTooLarge:
+                error = ServingError(
+                    grpc.StatusCode.RESOURCE_EXHAUSTED,
+                    f"Request body is larger than the limit of {self._max_request_bytes} bytes",
+                )
+                record.fail(error)
+                return _error_response(error, status=413, close=True)
+            except (TimeoutError, asyncio.TimeoutError):
+                error = ServingError(
+                    grpc.StatusCode.DEADLINE_EXCEEDED,
+                    f"Request took longer than the limit of {self._timeout_seconds:g} seconds",
+                )
+                record.fail(error)
+                # Told apart from a slow model: here the body never came.
+                status = 408 if not request.content.is_eof() else 504
+                return _error_response(error, status=status, close=True)
+            except Exception as e:
+                _log.exception("request failed")
+                error = ServingError(grpc.StatusCode.INTERNAL, f"{type(e).__name__}: {e}")
+            record.fail(error)
+            return _error_response(error)
+
+    async def _predict(self, request: web.Request, spec: model_pb2.ModelSpec) -> bytes:
+        body = await request.read()
+        # Taken once: signature and answer are of the same version.
+        with self._manager.get(spec).hold() as servable:
+            signatures = servable.model.signatures
+            if len(body) > _LARGE_BODY:
+                decoded = await asyncio.to_thread(codec.parse_predict_request, body, signatures)
+            else:
+                decoded = codec.parse_predict_request(body, signatures)
+            outputs = await self._predictor.predict(
+                servable,
+                decoded.signature_name,
+                decoded.inputs,
+                output_filter=(),
+                timeout_seconds=self._timeout_seconds,
+            )
+        if sum(value.size for value in outputs.values()) * 8 > _LARGE_BODY:
+            return await asyncio.to_thread(
+                codec.format_predict_response, outputs, decoded.row_format
+            )
+        return codec.format_predict_response(outputs, decoded.row_format)
+
+    def _status(self, spec: model_pb2.ModelSpec) -> bytes:
+        return _to_json(self._manager.status(spec))
+
+    def _metadata(self, spec: model_pb2.ModelSpec) -> bytes:
+        request = get_model_metadata_pb2.GetModelMetadataRequest(
+            model_spec=spec, metadata_field=[SIGNATURE_DEF]
+        )
+        response = model_metadata(self._manager, request)
+        signatures = get_model_metadata_pb2.SignatureDefMap()
+        response.metadata[SIGNATURE_DEF].Unpack(signatures)
+        # As TF Serving does: without the type URL that an Any would add.
+        return b'{"model_spec":%b,"metadata":{"signature_def":%b}}' % (
+            _to_json(response.model_spec),
+            _to_json(signatures),
+        )
+
+
+def _model_spec(name: str, version: str | None, label: str | None) -> model_pb2.ModelSpec:
+    spec = model_pb2.ModelSpec(name=name)
+    if version is not None:
+        if int(version) > _MAX_VERSION:
+            raise invalid_argument(f"Failed to convert version: {version} to numeric.")
+        spec.version.value = int(version)
+    if label is not None:
+        spec.version_label = urllib.parse.unquote(label)
+    return spec
+
+
+def _to_json(message: object) -> bytes:
+    fields = json_format.MessageToDict(
+        message, including_default_value_fields=True, preserving_proto_field_name=True
+    )
+    return json.dumps(fields, indent=1).encode()
+
+
+def _error_response(
+    error: ServingError, status: int | None = None, close: bool = False
+) -> web.Response:
+    response = web.Response(
+        status=status or error.http_status,
+        body=codec.format_error(error.message),
+        content_type="application/json",
+    )
+    if close:
+        response.force_close()
+    return response

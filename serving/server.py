@@ -1,0 +1,303 @@
+"""Serves pushed models over TF Serving's REST and gRPC API.
+
+    python -m serving.server --model_base_path output/serving_models/mind
+
+See docs/server.md for what of the API there is.
+"""
+
+import argparse
+import asyncio
+import contextlib
+import dataclasses
+import functools
+import logging
+import signal
+import ssl
+import sys
+import typing
+from collections.abc import Sequence
+from pathlib import Path
+
+import grpc
+import pydantic
+import tensorflow as tf
+from aiohttp import web
+from google.protobuf import text_format
+from tensorflow_serving.apis import model_service_pb2_grpc, prediction_service_pb2_grpc
+from tensorflow_serving.config import model_server_config_pb2
+
+from model.config_types import from_dict, to_dict
+from serving import logs
+from serving.batching import Runner
+from serving.config import BatchingConfig, ServerConfig
+from serving.errors import ServingError
+from serving.grpc_service import ModelService, PredictionService
+from serving.integrity import verify_manifest
+from serving.metrics import Metrics
+from serving.model_manager import ModelManager
+from serving.predictor import Predictor
+from serving.request_log import RequestLog
+from serving.rest import RestApi
+from serving.saved_model import SavedModel
+
+_log = logging.getLogger(__name__)
+
+_LINGERING_SECONDS = 1.0
+_KEEPALIVE_SECONDS = 75.0  # an idle or silent connection is closed after this
+
+
+class ModelServer:
+    """Both ports over one set of models; use on one event loop.
+
+    Attributes:
+      rest_port: The port in use, once started.
+      grpc_port: The port in use, once started.
+    """
+
+    def __init__(self, config: ServerConfig):
+        self._config = config
+        self.metrics = Metrics()
+        self.manager = ModelManager(
+            functools.partial(_load, session_config=_session_config(config)),
+            self.metrics,
+            settle_seconds=config.settle_seconds,
+        )
+        self._runner = Runner(config.batching, self.metrics)
+        self._draining = False
+        self._watcher: asyncio.Task[None] | None = None
+        predictor = Predictor(self._runner, self.metrics)
+        request_log = RequestLog(self.metrics, self.manager.model_names, config.log_requests)
+        rest = RestApi(
+            self.manager,
+            predictor,
+            self.metrics,
+            request_log,
+            is_draining=lambda: self._draining,
+            timeout_seconds=config.request_timeout_seconds,
+            max_request_bytes=config.max_request_bytes,
+        )
+        self._http = web.AppRunner(
+            rest.application(),
+            access_log=None,
+            shutdown_timeout=config.drain_seconds,
+            # How long to read on after refusing a body, so that the client sees why.
+            lingering_time=_LINGERING_SECONDS,
+            keepalive_timeout=_KEEPALIVE_SECONDS,
+        )
+        self._grpc = grpc.aio.server(
+            options=[
+                ("grpc.max_receive_message_length", config.max_request_bytes),
+                ("grpc.max_send_message_length", -1),
+                # A second server on the port is an error, not a silent split.
+                ("grpc.so_reuseport", 0),
+            ]
+        )
+        prediction_service_pb2_grpc.add_PredictionServiceServicer_to_server(
+            PredictionService(
+                self.manager,
+                predictor,
+                request_log,
+                timeout_seconds=config.request_timeout_seconds,
+                # An honest encoding has at least a byte per element.
+                max_elements=config.max_request_bytes,
+            ),
+            self._grpc,
+        )
+        model_service_pb2_grpc.add_ModelServiceServicer_to_server(
+            ModelService(self.manager, request_log, config.allow_reload), self._grpc
+        )
+        self.rest_port = config.rest_port
+        self.grpc_port = config.grpc_port
+
+    async def start(self) -> None:
+        """Opens both ports, then loads what there is and watches for more.
+
+        Raises:
+          OSError: a port or a TLS file cannot be used.
+          ServingError: the model configuration cannot be used.
+        """
+        config = self._config
+        address = f"{config.host}:{config.grpc_port}"
+        # gRPC raises RuntimeError where a port cannot be bound.
+        try:
+            if config.tls_certificate:
+                self.grpc_port = self._grpc.add_secure_port(address, _grpc_credentials(config))
+            else:
+                self.grpc_port = self._grpc.add_insecure_port(address)
+        except RuntimeError as e:
+            raise OSError(f"gRPC cannot listen on {address}: {e}") from e
+        await self._http.setup()
+        site = web.TCPSite(
+            self._http,
+            config.host,
+            config.rest_port,
+            ssl_context=_ssl_context(config) if config.tls_certificate else None,
+        )
+        await site.start()
+        self.rest_port = self._http.addresses[0][1]
+        await self._grpc.start()
+        _log.info(
+            "listening",
+            extra={"host": config.host, "rest_port": self.rest_port, "grpc_port": self.grpc_port},
+        )
+        await self.manager.configure(_model_server_config(config))
+        self._watcher = asyncio.create_task(
+            self.manager.watch(config.file_system_poll_wait_seconds)
+        )
+
+    async def stop(self) -> None:
+        """Refuses new requests, waits for those under way, and unloads."""
+        self._draining = True
+        if self._watcher is not None:
+            self._watcher.cancel()
+            with contextlib.suppress(asyncio.CancelledError):
+                await self._watcher
+        await asyncio.gather(self._grpc.stop(self._config.drain_seconds), self._http.cleanup())
+        await self.manager.close()
+        self._runner.close()
+        _log.info("stopped")
+
+
+async def serve(config: ServerConfig) -> None:
+    """Runs a server until SIGINT or SIGTERM."""
+    server = ModelServer(config)
+    stop = asyncio.Event()
+    loop = asyncio.get_running_loop()
+    for number in (signal.SIGINT, signal.SIGTERM):
+        loop.add_signal_handler(number, stop.set)
+    try:
+        await server.start()
+        await stop.wait()
+    finally:
+        await server.stop()
+
+
+def parse_args(argv: Sequence[str]) -> ServerConfig:
+    """Reads the command line: one flag per field of the configuration.
+
+    Raises:
+      SystemExit: on flags that do not make a configuration.
+    """
+    parser = argparse.ArgumentParser(
+        prog="python -m serving.server",
+        description="Serves pushed models over TF Serving's REST and gRPC API.",
+    )
+    for cls, prefix in ((ServerConfig, ""), (BatchingConfig, "batching_")):
+        descriptions = _attribute_descriptions(cls)
+        defaults = to_dict(cls())
+        for field in dataclasses.fields(cls):
+            if field.name == "batching":
+                continue
+            kind = type(defaults[field.name])
+            parser.add_argument(
+                f"--{prefix}{field.name}",
+                default=argparse.SUPPRESS,
+                action=argparse.BooleanOptionalAction if kind is bool else "store",
+                **(
+                    {}
+                    if kind is bool
+                    else {"type": lambda s: s.split(","), "metavar": "NAME,..."}
+                    if kind is list
+                    else {"type": kind}
+                ),
+                help=f"{descriptions[field.name]} (default: {defaults[field.name]!r})".replace(
+                    "%", "%%"
+                ),
+            )
+    values = vars(parser.parse_args(argv))
+    batching = {
+        key.removeprefix("batching_"): values.pop(key)
+        for key in [key for key in values if key.startswith("batching_")]
+    }
+    try:
+        config = from_dict(ServerConfig, {**values, "batching": batching})
+    except pydantic.ValidationError as e:
+        problems = "; ".join(
+            f"--{'_'.join(map(str, p['loc']))}: {p['msg']}, got {p['input']!r}" for p in e.errors()
+        )
+        parser.error(problems)
+    if bool(config.model_base_path) == bool(config.model_config_file):
+        parser.error("give one of --model_base_path and --model_config_file")
+    if bool(config.tls_certificate) != bool(config.tls_key):
+        parser.error("--tls_certificate and --tls_key go together")
+    if config.tls_client_ca and not config.tls_certificate:
+        parser.error("--tls_client_ca needs --tls_certificate")
+    return config
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Entry point."""
+    config = parse_args(sys.argv[1:] if argv is None else argv)
+    logs.configure()
+    try:
+        asyncio.run(serve(config))
+    except (OSError, ServingError, text_format.ParseError) as e:
+        _log.error("cannot serve", extra={"error": str(e)})
+        return 1
+    return 0
+
+
+def _load(path: Path, session_config: tf.compat.v1.ConfigProto) -> SavedModel:
+    """Loads a version that is what was pushed, and replays its warm-up requests."""
+    verify_manifest(path)
+    loaded = SavedModel(path, session_config)
+    try:
+        loaded.warm_up(path)
+    except ServingError:
+        loaded.close()
+        raise
+    return loaded
+
+
+def _session_config(config: ServerConfig) -> tf.compat.v1.ConfigProto:
+    return tf.compat.v1.ConfigProto(
+        intra_op_parallelism_threads=config.intra_op_threads,
+        inter_op_parallelism_threads=config.inter_op_threads,
+    )
+
+
+def _model_server_config(config: ServerConfig) -> model_server_config_pb2.ModelServerConfig:
+    result = model_server_config_pb2.ModelServerConfig()
+    if config.model_config_file:
+        text_format.Parse(Path(config.model_config_file).read_text(), result)
+    else:
+        result.model_config_list.config.add(
+            name=config.model_name, base_path=config.model_base_path, model_platform="tensorflow"
+        )
+    return result
+
+
+def _ssl_context(config: ServerConfig) -> ssl.SSLContext:
+    context = ssl.create_default_context(ssl.Purpose.CLIENT_AUTH)
+    context.load_cert_chain(config.tls_certificate, config.tls_key)
+    if config.tls_client_ca:
+        context.load_verify_locations(config.tls_client_ca)
+        context.verify_mode = ssl.CERT_REQUIRED
+    return context
+
+
+def _grpc_credentials(config: ServerConfig) -> grpc.ServerCredentials:
+    return grpc.ssl_server_credentials(
+        [(Path(config.tls_key).read_bytes(), Path(config.tls_certificate).read_bytes())],
+        Path(config.tls_client_ca).read_bytes() if config.tls_client_ca else None,
+        require_client_auth=bool(config.tls_client_ca),
+    )
+
+
+def _attribute_descriptions(cls: type) -> dict[str, str]:
+    """Help texts from the ``Attributes:`` section of a docstring."""
+    section = typing.cast(str, cls.__doc__).split("Attributes:\n", 1)[1]
+    descriptions: dict[str, str] = {}
+    name = ""
+    for line in section.splitlines():
+        text = line.strip()
+        if line.startswith("      ") and not line.startswith("       ") and ":" in text:
+            name, text = text.split(":", 1)
+            descriptions[name] = ""
+        if name:
+            descriptions[name] = f"{descriptions[name]} {text.strip()}".strip()
+    return descriptions
+
+
+if __name__ == "__main__":
+    sys.exit(main())

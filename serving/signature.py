@@ -1,0 +1,86 @@
+"""A SavedModel's signature, unpacked once for quick use on every request."""
+
+import dataclasses
+import math
+
+import numpy as np
+import tensorflow as tf
+from tensorflow.core.framework import tensor_pb2
+from tensorflow.core.protobuf import meta_graph_pb2
+
+DEFAULT_SIGNATURE = "serving_default"
+
+
+@dataclasses.dataclass(frozen=True)
+class TensorSlot:
+    """One input or output of a signature.
+
+    Attributes:
+      tensor_name: Graph tensor that is fed or fetched.
+      dtype: Element type.
+      shape: Static shape; ``None`` for an unknown dimension, or for all of it.
+    """
+
+    tensor_name: str
+    dtype: tf.DType
+    shape: tuple[int | None, ...] | None
+
+    @classmethod
+    def from_proto(cls, info: meta_graph_pb2.TensorInfo) -> "TensorSlot":
+        """Reads a SignatureDef's TensorInfo."""
+        shape = tf.TensorShape(info.tensor_shape)
+        return cls(
+            tensor_name=info.name,
+            dtype=tf.as_dtype(info.dtype),
+            shape=None if shape.rank is None else tuple(shape.as_list()),
+        )
+
+    @property
+    def is_batched(self) -> bool:
+        """Whether the first dimension is free, as a batch dimension is."""
+        return bool(self.shape) and self.shape[0] is None  # type: ignore[index]
+
+
+@dataclasses.dataclass(frozen=True)
+class Signature:
+    """A callable of a SavedModel.
+
+    Attributes:
+      inputs: By the name used in requests.
+      outputs: By the name used in responses, sorted.
+      defaults: Values of the inputs that a request may leave out.
+    """
+
+    inputs: dict[str, TensorSlot]
+    outputs: dict[str, TensorSlot]
+    defaults: dict[str, np.ndarray]
+
+    @classmethod
+    def from_proto(cls, definition: meta_graph_pb2.SignatureDef) -> "Signature":
+        """Reads a SignatureDef."""
+        return cls(
+            inputs={k: TensorSlot.from_proto(v) for k, v in sorted(definition.inputs.items())},
+            outputs={k: TensorSlot.from_proto(v) for k, v in sorted(definition.outputs.items())},
+            defaults={k: array_from_proto(v) for k, v in definition.defaults.items()},
+        )
+
+
+def array_from_proto(proto: tensor_pb2.TensorProto, max_elements: int | None = None) -> np.ndarray:
+    """Decodes a TensorProto; strings become an ``object`` array of bytes.
+
+    Args:
+      proto: The tensor.
+      max_elements: Refuse larger ones. A few bytes can stand for a tensor of any
+        size, since the last value is repeated up to the shape.
+
+    Raises:
+      ValueError, TypeError, KeyError: it is malformed, or larger.
+    """
+    sizes = [dim.size for dim in proto.tensor_shape.dim]
+    if proto.tensor_shape.unknown_rank or min(sizes, default=0) < 0:
+        raise ValueError(f"the shape must be known, got {sizes}")
+    if max_elements is not None and math.prod(sizes) > max_elements:
+        raise ValueError(f"the shape {sizes} has more than {max_elements} elements, the limit")
+    array = tf.make_ndarray(proto)
+    # make_ndarray gives an empty string tensor the type of an empty list.
+    return array.astype(object) if proto.dtype == tf.string.as_datatype_enum else array

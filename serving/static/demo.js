@@ -1,0 +1,275 @@
+// The demo page: a person's history on the left, one row per interest on the right.
+// It uses the public REST API only, but for the title search.
+
+const HUES = ["#2b6cb0", "#c05621", "#2f855a", "#9f3a8e", "#b7791f", "#0f766e", "#7f1d1d", "#4c51bf"];
+const SEARCH_DELAY_MS = 120;
+const SAMPLE_SIZE = 4;
+const MOST_ITEMS = 1000;
+
+const element = (id) => document.getElementById(id);
+const state = { model: "", inputs: {}, history: [], titles: new Map(), turn: 0 };
+
+function make(tag, properties = {}, ...children) {
+  const node = Object.assign(document.createElement(tag), properties);
+  node.append(...children);
+  return node;
+}
+
+async function json(url, options) {
+  const response = await fetch(url, options);
+  const body = await response.json();
+  if (!response.ok) throw new Error(body.error || `HTTP ${response.status}`);
+  return body;
+}
+
+async function predict(signature, inputs) {
+  const body = JSON.stringify({ signature_name: signature, inputs });
+  const url = `/v1/models/${encodeURIComponent(state.model)}:predict`;
+  return (await json(url, { method: "POST", body })).outputs;
+}
+
+const title = (id) => state.titles.get(id) || id;
+
+async function learnTitles(ids) {
+  const missing = [...new Set(ids)].filter((id) => id && !state.titles.has(id));
+  if (!missing.length) return;
+  const { titles, known } = await predict("item_titles", { items: missing });
+  missing.forEach((id, i) => state.titles.set(id, known[i] ? titles[i] || id : ""));
+}
+
+// Profile features of the model, from the signature's inputs.
+function profile() {
+  const values = {};
+  for (const input of document.querySelectorAll("#profile input")) values[input.name] = [input.value];
+  return values;
+}
+
+function onlyInputsOf(signature, values) {
+  const known = state.inputs[signature] || [];
+  return Object.fromEntries(Object.entries(values).filter(([name]) => known.includes(name)));
+}
+
+const dot = (a, b) => a.reduce((sum, value, i) => sum + value * b[i], 0);
+
+// Each history item belongs to the active interest that it is closest to.
+function formedBy(history, vectors, known, interests, mask) {
+  const groups = interests.map(() => []);
+  history.forEach((id, i) => {
+    if (!known[i]) return;
+    const scores = interests.map((interest, n) => (mask[n] ? dot(interest, vectors[i]) : -Infinity));
+    const best = scores.indexOf(Math.max(...scores));
+    groups[best].push({ id, score: scores[best] });
+  });
+  return groups;
+}
+
+// The answer is one ranking over all interests, so an interest with lower scores
+// comes late in it: ask for more until each has filled its row.
+async function findForAll(k, numInterests, request) {
+  let wanted = Math.min(MOST_ITEMS, k * numInterests * 2);
+  let found = await request(wanted);
+  while (wanted < MOST_ITEMS) {
+    const counts = new Map();
+    found.item_ids[0].forEach((id, i) => {
+      const interest = found.interest_index[0][i];
+      if (id) counts.set(interest, (counts.get(interest) || 0) + 1);
+    });
+    const complete = [...counts.values()].filter((count) => count >= k).length >= numInterests;
+    if (complete || found.item_ids[0].includes("")) break; // or there are no more items
+    wanted = Math.min(MOST_ITEMS, wanted * 5);
+    const more = await request(wanted).catch(() => null); // beyond the index's max_k
+    if (!more) break;
+    found = more;
+  }
+  return found;
+}
+
+async function recommend() {
+  const turn = ++state.turn;
+  element("results").ariaBusy = "true";
+  const history = state.history;
+  const k = Number(element("k").value);
+  const shown = Number(element("interests").value);
+  const padded = [history.length ? history : [""]];
+  try {
+    const [user, items] = await Promise.all([
+      predict("user_interests", onlyInputsOf("user_interests", { history: padded, ...profile() })),
+      history.length ? predict("item_embeddings", { items: history }) : { vectors: [], known: [] },
+    ]);
+    const interests = user.interests[0];
+    const mask = user.interest_mask[0];
+    const found = await findForAll(k, history.length ? mask.filter(Boolean).length : 1, (wanted) =>
+      predict("serving_default", onlyInputsOf("serving_default", {
+        history: padded,
+        k: wanted,
+        exclude_history: element("exclude-history").checked,
+        diversity: Number(element("diversity").value),
+        ...profile(),
+      })));
+    await learnTitles([...history, ...found.item_ids[0]]);
+    if (turn !== state.turn) return; // a newer request has been made meanwhile
+    const groups = formedBy(history, items.vectors, items.known, interests, mask);
+    showHistory(groups);
+    showResults(found, groups, k, shown);
+    element("results").ariaBusy = "false";
+    element("error").hidden = true;
+  } catch (error) {
+    if (turn !== state.turn) return;
+    element("error").textContent = error.message;
+    element("error").hidden = false;
+  }
+}
+
+function showHistory(groups = []) {
+  const owner = new Map();
+  groups.forEach((group, n) => group.forEach(({ id }) => owner.set(id, n)));
+  element("history").replaceChildren(...state.history.map((id, i) => {
+    const known = state.titles.get(id) !== "";
+    const mark = make("i", { className: "dot", ariaHidden: "true" });
+    if (owner.has(id)) mark.style.setProperty("--hue", HUES[owner.get(id) % HUES.length]);
+    const name = make("span", { className: known ? "" : "unknown" }, known ? title(id) : `${id} (unknown)`);
+    const remove = make("button", { type: "button", ariaLabel: `Remove ${title(id)}` }, "✕");
+    remove.addEventListener("click", () => setHistory(state.history.filter((_, n) => n !== i)));
+    const row = make("li", {}, mark, name, remove);
+    row.dataset.item = id;
+    return row;
+  }));
+  element("history-hint").hidden = state.history.length > 0;
+}
+
+function showResults(found, groups, k, shown) {
+  const rows = new Map();
+  found.item_ids[0].forEach((id, i) => {
+    const interest = found.interest_index[0][i];
+    if (!id) return;
+    if (!rows.has(interest)) rows.set(interest, []);
+    rows.get(interest).push({ id, score: found.scores[0][i] });
+  });
+  // The interest that finds the best item comes first.
+  const sections = [...rows].slice(0, shown).map(([interest, items]) => {
+    const popular = interest < 0;
+    const section = make("section", { className: "interest" });
+    section.dataset.interest = interest;
+    if (!popular) section.style.setProperty("--hue", HUES[interest % HUES.length]);
+    section.append(make("h2", {}, popular ? "Popular items" : `Interest ${interest + 1}`));
+    if (!popular) {
+      const chips = groups[interest].sort((a, b) => b.score - a.score)
+        .map(({ id }) => make("span", { className: "chip" }, title(id)));
+      section.append(make("p", { className: "formed" }, chips.length ? "formed by" : "formed by a mixture",
+        ...chips));
+    }
+    section.append(make("ul", { className: "items" }, ...items.slice(0, k).map(({ id, score }) => {
+      const add = make("button", { type: "button", title: "Add to the history" }, make("span", { className: "title" }, title(id)));
+      add.addEventListener("click", () => setHistory([...state.history, id]));
+      const detail = popular ? `${score} in train` : score.toFixed(3);
+      const card = make("li", {}, add, make("span", { className: "detail" }, detail));
+      card.dataset.item = id;
+      return card;
+    })));
+    return section;
+  });
+  element("results").replaceChildren(...(sections.length ? sections : [make("p", {}, "Nothing found.")]));
+}
+
+function setHistory(history) {
+  state.history = history;
+  saveAddress();
+  showHistory();
+  recommend();
+}
+
+// The address holds the request, so that it can be shared and reloaded.
+function saveAddress() {
+  const values = new URLSearchParams({ model: state.model, history: state.history.join(","), k: element("k").value });
+  window.history.replaceState(null, "", `#${values}`);
+}
+
+function showValues() {
+  for (const id of ["k", "diversity", "interests"]) element(`${id}-value`).value = element(id).value;
+}
+
+async function search() {
+  const query = element("query").value.trim();
+  const list = element("matches");
+  const close = () => { list.hidden = true; element("query").ariaExpanded = "false"; };
+  if (!query) return close();
+  const values = new URLSearchParams({ model: state.model, q: query });
+  const found = await json(`/demo/items?${values}`).catch(() => []);
+  if (query !== element("query").value.trim()) return;
+  list.replaceChildren(...found.map(({ id, title: name }) => {
+    state.titles.set(id, name || id);
+    const option = make("li", { role: "option" }, name ? `${name} (${id})` : id);
+    option.dataset.item = id;
+    option.addEventListener("mousedown", (event) => { event.preventDefault(); choose(id); });
+    return option;
+  }));
+  if (!found.length) list.replaceChildren(make("li", { className: "hint" }, "Nothing matches."));
+  list.hidden = false;
+  element("query").ariaExpanded = "true";
+
+  function choose(id) {
+    element("query").value = "";
+    close();
+    setHistory([...state.history, id]);
+  }
+  element("query").onkeydown = (event) => {
+    const options = [...list.querySelectorAll("[role=option]")];
+    const current = options.findIndex((option) => option.ariaSelected === "true");
+    if (event.key === "Escape") close();
+    if (event.key === "Enter" && options.length) choose(options[Math.max(0, current)].dataset.item);
+    const step = { ArrowDown: 1, ArrowUp: -1 }[event.key];
+    if (!step || !options.length) return;
+    event.preventDefault();
+    const next = (current + step + options.length) % options.length;
+    options.forEach((option, i) => { option.ariaSelected = String(i === next); });
+    options[next].scrollIntoView({ block: "nearest" });
+  };
+  element("query").onblur = close;
+}
+
+async function sample() {
+  const values = new URLSearchParams({ model: state.model, q: "" });
+  const popular = await json(`/demo/items?${values}`);
+  for (const { id, title: name } of popular) state.titles.set(id, name || id);
+  const ids = popular.map(({ id }) => id).sort(() => Math.random() - 0.5);
+  setHistory(ids.slice(0, SAMPLE_SIZE));
+}
+
+function delayed(action, milliseconds) {
+  let timer;
+  return () => { clearTimeout(timer); timer = setTimeout(action, milliseconds); };
+}
+
+async function start() {
+  const address = new URLSearchParams(location.hash.slice(1));
+  const models = await json("/demo/models");
+  state.model = models.includes(address.get("model")) ? address.get("model") : models[0];
+  const metadata = await json(`/v1/models/${encodeURIComponent(state.model)}/metadata`);
+  const signatures = metadata.metadata.signature_def.signature_def;
+  for (const [name, signature] of Object.entries(signatures)) state.inputs[name] = Object.keys(signature.inputs);
+  element("status").textContent = `${state.model}, version ${metadata.model_spec.version}`;
+  element("diversity-row").hidden = !state.inputs.serving_default.includes("diversity");
+  for (const name of state.inputs.serving_default.filter((input) => input.startsWith("user_"))) {
+    const input = make("input", { type: "text", name, id: name });
+    input.addEventListener("input", delayed(recommend, SEARCH_DELAY_MS));
+    element("profile").append(make("label", { htmlFor: name }, name.slice("user_".length)), input);
+    element("profile").hidden = false;
+  }
+  if (address.get("k")) element("k").value = address.get("k");
+  const history = (address.get("history") || "").split(",").filter(Boolean);
+  showValues();
+  element("query").addEventListener("input", delayed(search, SEARCH_DELAY_MS));
+  element("clear").addEventListener("click", () => setHistory([]));
+  element("sample").addEventListener("click", sample);
+  for (const id of ["k", "diversity", "interests", "exclude-history"]) {
+    element(id).addEventListener("input", () => { showValues(); saveAddress(); recommend(); });
+  }
+  await learnTitles(history);
+  setHistory(history);
+}
+
+start().catch((error) => {
+  element("status").textContent = "No model to show.";
+  element("error").textContent = error.message;
+  element("error").hidden = false;
+});

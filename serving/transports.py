@@ -1,0 +1,235 @@
+"""How the client talks to a server: REST, synchronous and asynchronous.
+
+gRPC is in ``serving.grpc_transports``: its stubs import TensorFlow, which takes
+seconds that a REST client need not wait.
+"""
+
+import dataclasses
+import urllib.parse
+from collections.abc import Mapping
+from typing import Any, Protocol
+
+import httpx
+import numpy as np
+
+Inputs = Mapping[str, Any]
+Outputs = dict[str, np.ndarray]
+
+# Back from HTTP to the canonical code, as far as TF Serving's mapping allows.
+_CODES = {
+    400: "INVALID_ARGUMENT",
+    401: "UNAUTHENTICATED",
+    403: "PERMISSION_DENIED",
+    404: "NOT_FOUND",
+    408: "DEADLINE_EXCEEDED",
+    409: "ABORTED",
+    413: "RESOURCE_EXHAUSTED",
+    429: "RESOURCE_EXHAUSTED",
+    501: "UNIMPLEMENTED",
+    503: "UNAVAILABLE",
+    504: "DEADLINE_EXCEEDED",
+}
+
+
+class ClientError(Exception):
+    """A request that the server refused, or that never reached it.
+
+    Attributes:
+      code: Canonical status name, such as ``NOT_FOUND``.
+      message: The server's words.
+    """
+
+    def __init__(self, code: str, message: str):
+        super().__init__(f"{code}: {message}")
+        self.code = code
+        self.message = message
+
+
+@dataclasses.dataclass(frozen=True)
+class Target:
+    """Where requests go.
+
+    Attributes:
+      url: ``http://``, ``https://``, ``grpc://`` or ``grpcs://`` host:port.
+      model: Model name.
+      version: Version number; None is the newest.
+      label: Version label, in place of ``version``.
+      timeout_seconds: Longest a request may take.
+      ca_certificate: PEM file that the server's certificate is checked
+        against; empty uses the system's.
+    """
+
+    url: str
+    model: str = "mind"
+    version: int | None = None
+    label: str = ""
+    timeout_seconds: float = 10.0
+    ca_certificate: str = ""
+
+
+@dataclasses.dataclass(frozen=True)
+class SignatureNames:
+    """Names of a signature's inputs and outputs."""
+
+    inputs: frozenset[str]
+    outputs: frozenset[str]
+
+
+Signatures = dict[str, SignatureNames]
+
+
+class Transport(Protocol):
+    """Sends requests and waits for the answers."""
+
+    def predict(self, signature: str, inputs: Inputs) -> Outputs:
+        """Runs a signature; string outputs are ``object`` arrays of ``str``."""
+
+    def signatures(self) -> Signatures:
+        """The model's signatures."""
+
+    def close(self) -> None:
+        """Closes connections."""
+
+
+class AsyncTransport(Protocol):
+    """Like ``Transport``, awaited."""
+
+    async def predict(self, signature: str, inputs: Inputs) -> Outputs:
+        """Runs a signature; string outputs are ``object`` arrays of ``str``."""
+
+    async def signatures(self) -> Signatures:
+        """The model's signatures."""
+
+    async def close(self) -> None:
+        """Closes connections."""
+
+
+class RestTransport:
+    """TF Serving's REST API."""
+
+    def __init__(self, target: Target):
+        self._path = _model_path(target)
+        self._http = httpx.Client(**_http_options(target))
+
+    def predict(self, signature: str, inputs: Inputs) -> Outputs:
+        """See ``Transport``."""
+        body = _request_body(signature, inputs)
+        outputs = self._send("POST", f"{self._path}:predict", body)["outputs"]
+        if not isinstance(outputs, dict):
+            outputs = _named(signature, outputs, self.signatures())
+        return _to_arrays(outputs)
+
+    def signatures(self) -> Signatures:
+        """See ``Transport``."""
+        return _signatures(self._send("GET", f"{self._path}/metadata", None))
+
+    def close(self) -> None:
+        """See ``Transport``."""
+        self._http.close()
+
+    def _send(self, method: str, path: str, body: Any) -> Any:
+        try:
+            return _checked(self._http.request(method, path, json=body))
+        except httpx.HTTPError as e:
+            raise _unreachable(e) from e
+
+
+class AsyncRestTransport:
+    """TF Serving's REST API, asynchronous."""
+
+    def __init__(self, target: Target):
+        self._path = _model_path(target)
+        self._http = httpx.AsyncClient(**_http_options(target))
+
+    async def predict(self, signature: str, inputs: Inputs) -> Outputs:
+        """See ``AsyncTransport``."""
+        body = _request_body(signature, inputs)
+        outputs = (await self._send("POST", f"{self._path}:predict", body))["outputs"]
+        if not isinstance(outputs, dict):
+            outputs = _named(signature, outputs, await self.signatures())
+        return _to_arrays(outputs)
+
+    async def signatures(self) -> Signatures:
+        """See ``AsyncTransport``."""
+        return _signatures(await self._send("GET", f"{self._path}/metadata", None))
+
+    async def close(self) -> None:
+        """See ``AsyncTransport``."""
+        await self._http.aclose()
+
+    async def _send(self, method: str, path: str, body: Any) -> Any:
+        try:
+            return _checked(await self._http.request(method, path, json=body))
+        except httpx.HTTPError as e:
+            raise _unreachable(e) from e
+
+
+def _http_options(target: Target) -> dict[str, Any]:
+    return {
+        "base_url": target.url,
+        "timeout": target.timeout_seconds,
+        "verify": target.ca_certificate or True,
+    }
+
+
+def _model_path(target: Target) -> str:
+    path = f"/v1/models/{urllib.parse.quote(target.model, safe='')}"
+    if target.version is not None:
+        path += f"/versions/{target.version}"
+    elif target.label:
+        path += f"/labels/{urllib.parse.quote(target.label, safe='')}"
+    return path
+
+
+def _request_body(signature: str, inputs: Inputs) -> dict[str, Any]:
+    # Columns, not rows: they can carry inputs without a batch dimension.
+    return {
+        "signature_name": signature,
+        "inputs": {
+            name: value.tolist() if isinstance(value, np.ndarray) else value
+            for name, value in inputs.items()
+        },
+    }
+
+
+def _checked(response: httpx.Response) -> Any:
+    try:
+        body = response.json()
+    except ValueError:
+        body = {}
+    if response.is_success and isinstance(body, dict):
+        return body
+    message = body.get("error") if isinstance(body, dict) else None
+    raise ClientError(
+        _CODES.get(response.status_code, "UNKNOWN"),
+        message or f"HTTP {response.status_code} from {response.url}, not TF Serving's API",
+    )
+
+
+def _named(signature: str, value: Any, signatures: Signatures) -> dict[str, Any]:
+    """Adds the name of an only output, which TF Serving leaves out."""
+    (name,) = signatures[signature].outputs
+    return {name: value}
+
+
+def _to_arrays(outputs: Mapping[str, Any]) -> Outputs:
+    arrays = {name: np.array(value) for name, value in outputs.items()}
+    return {n: a.astype(object) if a.dtype.kind == "U" else a for n, a in arrays.items()}
+
+
+def _signatures(body: Any) -> Signatures:
+    return {
+        name: SignatureNames(
+            frozenset(definition.get("inputs", {})), frozenset(definition.get("outputs", {}))
+        )
+        for name, definition in body["metadata"]["signature_def"]["signature_def"].items()
+    }
+
+
+def _unreachable(error: httpx.HTTPError) -> ClientError:
+    code = "DEADLINE_EXCEEDED" if isinstance(error, httpx.TimeoutException) else "UNAVAILABLE"
+    try:
+        where = str(error.request.url)
+    except RuntimeError:
+        where = "the server"
+    return ClientError(code, f"no answer from {where} ({error or type(error).__name__})")

@@ -1,0 +1,61 @@
+"""Models and servers of the serving integration tests."""
+
+import socket
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from tests import serving_models
+from tests.running_server import RunningServer
+
+
+@pytest.fixture(scope="session")
+def half_plus_two(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    path = tmp_path_factory.mktemp("half_plus_two") / "saved"
+    serving_models.save_half_plus_two(path)
+    return path
+
+
+@pytest.fixture(scope="session")
+def recommender(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    path = tmp_path_factory.mktemp("recommender") / "saved"
+    serving_models.save_recommender(path)
+    return path
+
+
+@pytest.fixture(scope="session")
+def server(
+    half_plus_two: Path, recommender: Path, tmp_path_factory: pytest.TempPathFactory
+) -> Iterator[RunningServer]:
+    """Two models: ``half_plus_two`` (versions 1 and 2, labels) and ``mind``."""
+    base = tmp_path_factory.mktemp("server")
+    serving_models.push(half_plus_two, base / "half_plus_two", 1)
+    serving_models.push(half_plus_two, base / "half_plus_two", 2)
+    serving_models.push(recommender, base / "mind", 1)
+    config = base / "models.config"
+    config.write_text(
+        f"""
+        model_config_list {{
+          config {{
+            name: "half_plus_two"
+            base_path: "{base}/half_plus_two"
+            model_platform: "tensorflow"
+            model_version_policy {{ all {{}} }}
+            version_labels {{ key: "stable" value: 1 }}
+          }}
+          config {{ name: "mind" base_path: "{base}/mind" model_platform: "tensorflow" }}
+        }}
+        """
+    )
+    with RunningServer(
+        model_config_file=str(config), request_timeout_seconds=3.0, max_request_bytes=2**20
+    ) as running:
+        yield running
+
+
+@pytest.fixture
+def unused_port() -> int:
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return probe.getsockname()[1]

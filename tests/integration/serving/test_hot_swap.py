@@ -1,0 +1,295 @@
+"""Versions come and go under load: nothing fails, nothing mixes, nothing leaks."""
+
+import contextlib
+import re
+import shutil
+import signal
+import subprocess
+import sys
+import threading
+import time
+from pathlib import Path
+
+import grpc
+import httpx
+import numpy as np
+import psutil
+import pytest
+import tensorflow as tf
+from tensorflow_serving.apis import predict_pb2, prediction_service_pb2_grpc
+
+from tests import serving_models
+from tests.running_server import RunningServer, wait_until
+
+_ROOT = Path(__file__).resolve().parents[3]
+SWAPS = 20
+BALLAST = 16 * 2**20  # what one leaked version would cost
+
+
+class _Process:
+    """The server as people start it: a process of its own."""
+
+    def __init__(self, base, log):
+        self._log = log
+        self.process = subprocess.Popen(
+            [
+                *(sys.executable, "-m", "serving.server", "--model_base_path", str(base)),
+                *("--model_name", "m", "--rest_port", "0", "--grpc_port", "0"),
+                *("--settle_seconds", "0", "--file_system_poll_wait_seconds", "0.05"),
+            ],
+            stderr=log.open("w"),
+            cwd=_ROOT,
+        )
+        wait_until(lambda: re.search(r'"grpc_port": \d+', self.log()), 60)
+        self.rest_port = int(re.search(r'"rest_port": (\d+)', self.log())[1])
+        self.grpc_port = int(re.search(r'"grpc_port": (\d+)', self.log())[1])
+        self.http = httpx.Client(base_url=f"http://127.0.0.1:{self.rest_port}")
+
+    def log(self):
+        return self._log.read_text()
+
+    def available(self):
+        states = self.http.get("/v1/models/m").json().get("model_version_status", [])
+        return [int(s["version"]) for s in states if s["state"] == "AVAILABLE"]
+
+    def serves(self, version):
+        wait_until(lambda: self.available() == [version])
+
+
+class _Load:
+    """Threads that ask for ``version`` without pause and check each answer."""
+
+    def __init__(self, server):
+        self._server = server
+        self._stop = threading.Event()
+        self.answers = 0
+        self.problems = []
+        self.versions = set()
+        self._threads = [
+            threading.Thread(target=target) for target in (self._rest, self._rest, self._grpc)
+        ]
+
+    def __enter__(self):
+        for thread in self._threads:
+            thread.start()
+        return self
+
+    def __exit__(self, *exc):
+        self._stop.set()
+        for thread in self._threads:
+            thread.join()
+
+    def _rest(self):
+        with httpx.Client(base_url=f"http://127.0.0.1:{self._server.rest_port}") as http:
+            body = {"signature_name": "version", "inputs": {"x": [0, 0]}}
+            while not self._stop.is_set():
+                try:
+                    response = http.post("/v1/models/m:predict", json=body)
+                    outputs = response.json()["outputs"]
+                    self._check({*outputs["first"], *outputs["second"]})
+                except Exception as e:
+                    self.problems.append(repr(e))
+
+    def _grpc(self):
+        with grpc.insecure_channel(f"127.0.0.1:{self._server.grpc_port}") as channel:
+            stub = prediction_service_pb2_grpc.PredictionServiceStub(channel)
+            request = predict_pb2.PredictRequest()
+            request.model_spec.name = "m"
+            request.model_spec.signature_name = "version"
+            request.inputs["x"].CopyFrom(tf.make_tensor_proto(np.zeros(2, np.float32)))
+            while not self._stop.is_set():
+                try:
+                    response = stub.Predict(request)
+                    outputs = [tf.make_ndarray(v) for v in response.outputs.values()]
+                    version = response.model_spec.version.value
+                    self._check({float(version), *np.concatenate(outputs).tolist()})
+                except Exception as e:
+                    self.problems.append(repr(e))
+
+    def _check(self, versions):
+        self.answers += 1
+        self.versions |= versions
+        if len(versions) != 1:
+            self.problems.append(f"an answer mixes versions {versions}")
+
+
+def test_twenty_swaps_under_load(tmp_path):
+    base = tmp_path / "base"
+
+    def push(version):
+        saved = tmp_path / "saved"
+        serving_models.save_half_plus_two(saved, half=float(version), ballast_bytes=BALLAST)
+        serving_models.push(saved, base, version)
+        shutil.rmtree(saved)
+
+    push(1)
+    server = _Process(base, tmp_path / "log")
+    server.serves(1)
+    memory = {}
+    with _Load(server) as load:
+        for version in range(2, SWAPS + 2):
+            push(version)
+            server.serves(version)
+            shutil.rmtree(base / str(version - 1))
+            memory[version] = psutil.Process(server.process.pid).memory_info().rss
+    assert load.problems == []
+    assert load.answers > SWAPS * 10
+    assert load.versions == set(range(1, SWAPS + 2))
+    # The first swaps fill allocators' caches; after them, no growth.
+    assert memory[SWAPS + 1] - memory[6] < 3 * BALLAST
+
+    # Asked to stop under load, it ends what it began and leaves in peace.
+    with _Load(server) as load:
+        wait_until(lambda: load.answers > 20)
+        server.process.send_signal(signal.SIGTERM)
+        assert server.process.wait(30) == 0
+    gone = re.compile("refused|reset|disconnected|UNAVAILABLE", re.IGNORECASE)
+    assert [problem for problem in load.problems if not gone.search(problem)] == []
+    assert '"event": "stopped"' in server.log()
+
+
+@contextlib.contextmanager
+def _serving(base, **config):
+    with RunningServer(
+        model_base_path=str(base),
+        model_name="m",
+        file_system_poll_wait_seconds=0.05,
+        **config,
+    ) as server:
+        yield server
+
+
+def _states(server):
+    body = httpx.get(f"{server.url}/v1/models/m").json()
+    return {int(s["version"]): s for s in body.get("model_version_status", [])}
+
+
+def _answer(server):
+    body = {"signature_name": "version", "inputs": {"x": [0]}}
+    response = httpx.post(f"{server.url}/v1/models/m:predict", json=body)
+    return response.json()["outputs"]["first"] if response.is_success else response.status_code
+
+
+@pytest.fixture(scope="module")
+def saved(tmp_path_factory):
+    """Saved models by version; their answer is the version."""
+    paths = {v: tmp_path_factory.mktemp("saved") / str(v) for v in (1, 2, 3)}
+    for version, path in paths.items():
+        serving_models.save_half_plus_two(path, half=float(version))
+    return paths
+
+
+def test_a_corrupt_version_is_never_served(saved, tmp_path):
+    serving_models.push(saved[1], tmp_path, 1)
+    broken = tmp_path / ".broken"
+    shutil.copytree(saved[2], broken)
+    next((broken / "variables").glob("*.data*")).write_bytes(b"garbage")
+    with _serving(tmp_path) as server:
+        broken.rename(tmp_path / "2")
+        wait_until(lambda: 2 in _states(server))
+        wait_until(lambda: _states(server)[2]["state"] == "END")
+        status = _states(server)[2]["status"]
+        assert status["error_code"] == "INVALID_ARGUMENT"
+        assert "does not load as a SavedModel" in status["error_message"]
+        assert _states(server)[1]["state"] == "AVAILABLE"
+        assert _answer(server) == [1.0]
+        assert server.metric("serving_model_loads_total", model="m", outcome="failure") == 1
+        # A good version after it is served; repairing the bad one is noticed.
+        shutil.rmtree(tmp_path / "2")
+        serving_models.push(saved[2], tmp_path, 2)
+        wait_until(lambda: _answer(server) == [2.0])
+    # After a restart, too, the corrupt newest version is passed over.
+    next((tmp_path / "2" / "variables").glob("*.data*")).write_bytes(b"garbage")
+    with _serving(tmp_path) as server:
+        assert _answer(server) == [1.0]
+
+
+def test_a_version_is_not_loaded_while_it_is_being_written(saved, tmp_path):
+    serving_models.push(saved[1], tmp_path, 1)
+    with _serving(tmp_path, settle_seconds=1.0) as server:
+        wait_until(lambda: _answer(server) == [1.0])
+        target = tmp_path / "2"
+        shutil.copytree(saved[2], target, ignore=shutil.ignore_patterns("variables"))
+        (target / "variables").mkdir()
+        for file in sorted((saved[2] / "variables").iterdir()):
+            for size in (file.stat().st_size // 2, None):
+                (target / "variables" / file.name).write_bytes(file.read_bytes()[:size])
+                time.sleep(0.3)
+                assert 2 not in _states(server)
+                assert _answer(server) == [1.0]
+        wait_until(lambda: _answer(server) == [2.0])
+        assert server.metric("serving_model_loads_total", model="m", outcome="failure") == 0
+
+
+def test_directories_without_a_model_are_left_alone(saved, tmp_path):
+    (tmp_path / "5").mkdir()
+    (tmp_path / "6" / "variables").mkdir(parents=True)
+    with _serving(tmp_path) as server:
+        assert httpx.get(f"{server.url}/ready").status_code == 503
+        assert _answer(server) == 404
+        serving_models.push(saved[1], tmp_path, 1)
+        wait_until(lambda: _answer(server) == [1.0])
+        assert httpx.get(f"{server.url}/ready").status_code == 200
+
+
+def test_deleting_the_newest_version_rolls_back(saved, tmp_path):
+    for version in (1, 2):
+        serving_models.push(saved[version], tmp_path, version)
+    with _serving(tmp_path) as server:
+        assert _answer(server) == [2.0]
+        shutil.rmtree(tmp_path / "2")
+        wait_until(lambda: _answer(server) == [1.0])
+        # But an emptied directory is not an order to stop.
+        shutil.rmtree(tmp_path / "1")
+        time.sleep(0.3)
+        assert _answer(server) == [1.0]
+
+
+@pytest.mark.parametrize(
+    ("policy", "expected"),
+    [
+        ("latest { num_versions: 2 }", {2, 3}),
+        ("all { }", {1, 2, 3}),
+        ("specific { versions: 1 versions: 3 }", {1, 3}),
+    ],
+)
+def test_version_policies(saved, tmp_path, policy, expected):
+    for version, path in saved.items():
+        serving_models.push(path, tmp_path / "base", version)
+    config = tmp_path / "models.config"
+    config.write_text(
+        f'model_config_list {{ config {{ name: "m" base_path: "{tmp_path}/base"'
+        f" model_version_policy {{ {policy} }} }} }}"
+    )
+    with RunningServer(model_config_file=str(config)) as server:
+        assert {v for v, s in _states(server).items() if s["state"] == "AVAILABLE"} == expected
+        for version in saved:
+            response = httpx.post(
+                f"{server.url}/v1/models/m/versions/{version}:predict",
+                json={"signature_name": "version", "inputs": {"x": [0]}},
+            )
+            assert response.status_code == (200 if version in expected else 404)
+
+
+def test_a_version_is_unloaded_only_after_its_last_request(saved, tmp_path):
+    serving_models.push(saved[1], tmp_path, 1)
+    with _serving(tmp_path) as server:
+        manager = server.server.manager
+        spec = predict_pb2.PredictRequest().model_spec
+        spec.name = "m"
+
+        async def hold():
+            held = manager.get(spec).hold()
+            held.__enter__()
+            return held
+
+        held = server.call(hold())
+        serving_models.push(saved[2], tmp_path, 2)
+        wait_until(lambda: _answer(server) == [2.0])
+        assert _states(server)[1]["state"] == "UNLOADING"
+
+        async def release():
+            held.__exit__(None, None, None)
+
+        server.call(release())
+        wait_until(lambda: _states(server)[1]["state"] == "END")

@@ -1,0 +1,77 @@
+"""The loss against a softmax written out in NumPy."""
+
+import numpy as np
+import tensorflow as tf
+
+from model.losses import sampled_softmax_loss
+from model.sampling import Negatives
+
+
+def _case():
+    rng = np.random.default_rng(0)
+    users = rng.normal(size=(3, 4)).astype(np.float32)
+    table = rng.normal(size=(8, 4)).astype(np.float32)
+    targets = np.array([2, 5, 1])
+    items = np.array([3, 5, 7, 3])  # 5 is an accidental hit of the second row
+    counts = rng.normal(size=4).astype(np.float32)
+    target_counts = rng.normal(size=3).astype(np.float32)
+    return users, table, targets, items, counts, target_counts
+
+
+def _loss(temperature, logq):
+    users, table, targets, items, counts, target_counts = _case()
+    negatives = Negatives(tf.constant(items), tf.constant(counts), tf.constant(target_counts))
+    return sampled_softmax_loss(
+        tf.constant(users), tf.constant(table[targets]), tf.constant(targets),
+        tf.constant(table[items]), negatives, temperature, logq,
+    )  # fmt: skip
+
+
+def test_loss_equals_the_written_out_softmax():
+    users, table, targets, items, counts, target_counts = _case()
+    for temperature, logq in ((1.0, False), (0.1, True)):
+        expected = []
+        for u in range(3):
+            logits = [users[u] @ table[targets[u]] / temperature - logq * target_counts[u]]
+            for item, count in zip(items, counts, strict=True):
+                if item != targets[u]:
+                    logits.append(users[u] @ table[item] / temperature - logq * count)
+            logits = np.array(logits, np.float64)
+            peak = logits.max()
+            expected.append(peak + np.log(np.exp(logits - peak).sum()) - logits[0])
+        np.testing.assert_allclose(_loss(temperature, logq), expected, rtol=1e-4, atol=1e-5)
+
+
+def test_logq_makes_the_sampled_softmax_estimate_the_full_one():
+    """The mean gradient over many samples is near that of the full softmax."""
+    rng = np.random.default_rng(1)
+    user = tf.constant(rng.normal(size=(1, 4)), tf.float32)
+    table = tf.constant(rng.normal(size=(31, 4)), tf.float32)
+    target = tf.constant([4])
+    probability = np.append(0, 1 / np.arange(1, 31))
+    probability /= probability.sum()
+    with tf.GradientTape() as tape:
+        tape.watch(user)
+        logits = user @ tf.transpose(table[1:])
+        full = tf.nn.sparse_softmax_cross_entropy_with_logits(target - 1, logits)
+    expected = tape.gradient(full, user).numpy()[0]
+
+    def mean_gradient(logq):
+        total = np.zeros(4)
+        for _ in range(60):
+            items = rng.choice(31, 200, p=probability)
+            counts = tf.constant(np.log(200 * probability[items]), tf.float32)
+            target_count = tf.constant(np.log(200 * probability[[4]]), tf.float32)
+            with tf.GradientTape() as tape:
+                tape.watch(user)
+                loss = sampled_softmax_loss(
+                    user, tf.gather(table, target), target, tf.gather(table, items),
+                    Negatives(tf.constant(items, tf.int32), counts, target_count), 1.0, logq,
+                )  # fmt: skip
+            total += tape.gradient(loss, user).numpy()[0] / 60
+        return total
+
+    corrected = np.linalg.norm(mean_gradient(True) - expected)
+    plain = np.linalg.norm(mean_gradient(False) - expected)
+    assert corrected < 0.1 * np.linalg.norm(expected)
+    assert plain > 3 * corrected

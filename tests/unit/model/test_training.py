@@ -1,0 +1,147 @@
+"""The loop: it learns, stops, keeps the best and survives a crash."""
+
+import dataclasses
+
+import numpy as np
+import pytest
+import tensorflow as tf
+
+from model.config import ModelConfig, TrainingConfig
+from model.mind import MindModel
+from model.training import TrainingResult, evaluate, fit
+
+MODEL = ModelConfig(embedding_dim=8, num_interests=2, history_length=10, hidden_units=(16,))
+TRAINING = TrainingConfig(
+    num_negatives=20,
+    batch_size=32,
+    max_steps=60,
+    eval_every_steps=20,
+    checkpoint_every_steps=20,
+    eval_cutoff=10,
+    eval_exclude_history=False,
+    learning_rate=0.01,
+)
+
+
+def _fit(
+    data, directory, config=TRAINING, on_progress=None, **kwargs
+) -> tuple[MindModel, TrainingResult]:
+    model = MindModel(MODEL, config, data.catalogue)
+    validation = data.validation(MODEL.history_length)
+    result = fit(
+        model, data.dataset(), validation, config, str(directory), on_progress=on_progress, **kwargs
+    )
+    return model, result
+
+
+def _weights(model):
+    return {w.name: w.numpy() for w in model.weights}
+
+
+def test_a_killed_training_ends_with_the_weights_of_an_uninterrupted_one(toy_data, tmp_path):
+    whole, expected = _fit(toy_data, tmp_path / "whole")
+
+    class Killed(Exception):
+        pass
+
+    def kill(progress):
+        if progress.step == 40:
+            raise Killed  # after the checkpoint of step 40
+
+    config = dataclasses.replace(TRAINING, eval_every_steps=20)
+    with pytest.raises(Killed):
+        _fit(toy_data, tmp_path / "killed", config, kill)
+    steps = []
+    resumed, result = _fit(
+        toy_data, tmp_path / "killed", config, lambda progress: steps.append(progress.step)
+    )
+    assert steps == [60]  # only what was missing
+    for name, value in _weights(whole).items():
+        np.testing.assert_array_equal(_weights(resumed)[name], value, err_msg=name)
+    assert result.best_step == expected.best_step
+    assert [h["recall"] for h in result.history] == [h["recall"] for h in expected.history]
+    assert [h["loss"] for h in result.history] == [h["loss"] for h in expected.history]
+
+
+def test_steps_after_the_last_checkpoint_are_done_again(toy_data, tmp_path):
+    config = dataclasses.replace(TRAINING, eval_every_steps=15, checkpoint_every_steps=40)
+    whole, _ = _fit(toy_data, tmp_path / "whole", config)
+
+    def kill(progress):
+        if progress.step >= 45:
+            raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        _fit(toy_data, tmp_path / "killed", config, kill)
+    resumed, _ = _fit(toy_data, tmp_path / "killed", config)
+    for name, value in _weights(whole).items():
+        np.testing.assert_array_equal(_weights(resumed)[name], value, err_msg=name)
+
+
+def test_training_learns_and_the_best_weights_are_kept(toy_data, tmp_path):
+    config = dataclasses.replace(TRAINING, max_steps=400, eval_every_steps=50)
+    model, result = _fit(toy_data, tmp_path, config)
+    # Two of six groups are a person's own: 10 items by chance find 10 of 48.
+    assert result.best_recall > 2 * 10 / 48
+    recalls = {h["step"]: h["recall"] for h in result.history}
+    assert result.best_recall == max(recalls.values()) == recalls[result.best_step]
+    validation = toy_data.validation(MODEL.history_length)
+    metrics = evaluate(model, validation, (10,), exclude_history=False)
+    assert metrics["recall@10"] == pytest.approx(result.best_recall)
+    losses = [h["loss"] for h in result.history]
+    assert losses[-1] < losses[0]
+
+
+def test_training_stops_when_recall_stops_rising(toy_data, tmp_path):
+    # A vanishing learning rate: the first pass stays the best.
+    config = dataclasses.replace(
+        TRAINING, learning_rate=1e-12, max_steps=10_000, early_stopping_patience=3
+    )
+    _, result = _fit(toy_data, tmp_path, config)
+    assert (result.stopped_by, result.best_step, result.steps) == ("patience", 20, 80)
+
+
+def test_training_stops_in_time(toy_data, tmp_path):
+    config = dataclasses.replace(TRAINING, max_seconds=1, max_steps=10**6, eval_every_steps=10**6)
+    _, result = _fit(toy_data, tmp_path, config)
+    assert result.stopped_by == "max_seconds"
+    assert result.steps < 10**6
+    assert result.history[-1]["step"] == result.steps  # the last state was validated
+
+
+def test_progress_counts_down(toy_data, tmp_path):
+    seen = []
+    _fit(toy_data, tmp_path, on_progress=seen.append)
+    assert [p.step for p in seen] == [20, 40, 60]
+    assert [p.max_steps for p in seen] == [60] * 3
+    assert seen[-1].seconds_left == 0
+    assert seen[0].seconds_left > seen[1].seconds_left > 0
+    assert seen[0].validation_recall is not None
+
+
+def test_a_directory_of_another_configuration_is_refused(toy_data, tmp_path):
+    _fit(toy_data, tmp_path)
+    config = dataclasses.replace(TRAINING, learning_rate=0.5)
+    with pytest.raises(ValueError, match="checkpoints of another configuration"):
+        _fit(toy_data, tmp_path, config)
+
+
+def test_a_diverging_loss_is_an_error(toy_data, tmp_path):
+    config = dataclasses.replace(TRAINING, learning_rate=1e30)
+    model = MindModel(dataclasses.replace(MODEL, normalize=False), config, toy_data.catalogue)
+    validation = toy_data.validation(MODEL.history_length)
+    with pytest.raises(FloatingPointError, match="Lower learning_rate"):
+        fit(model, toy_data.dataset(), validation, config, str(tmp_path))
+
+
+def test_scalars_for_tensorboard(toy_data, tmp_path):
+    _fit(toy_data, tmp_path / "checkpoints", log_dir=str(tmp_path / "logs"))
+    (file,) = (tmp_path / "logs").iterdir()
+    tags = {
+        (event.step, value.tag)
+        for event in tf.compat.v1.train.summary_iterator(str(file))
+        for value in event.summary.value
+    }
+    for tag in ("loss", "validation/recall@10", "validation/active_interests",
+                "validation/interest_cosine"):  # fmt: skip
+        assert {(20, tag), (40, tag), (60, tag)} <= tags

@@ -1,0 +1,158 @@
+import pytest
+
+from pipeline import summary_view
+from tests.unit.pipeline import summaries
+
+
+@pytest.mark.parametrize(
+    ("name", "label"),
+    [
+        ("recall_at_50", "Recall@50"),
+        ("ndcg_at_10_history_included", "NDCG@10"),
+        ("hit_rate_at_20", "Hit rate@20"),
+        ("mrr_history_included", "MRR"),
+        ("recall_at_50_lift_over_popularity", "Recall@50 above popularity"),
+        ("recall_at_50_history_included_lift_over_popularity", "Recall@50 above popularity"),
+    ],
+)
+def test_metric_label(name, label):
+    assert summary_view.metric_label(name) == label
+
+
+def test_metric_name_is_the_evaluators():
+    from components.evaluator import metrics
+
+    for quantity in metrics.CUTOFF_QUANTITIES:
+        assert quantity in summary_view.QUANTITIES
+        assert summary_view.metric_name(quantity, 20, True) == metrics.metric_name(
+            quantity, 20, "history_included"
+        )
+    assert summary_view.metric_name("mrr", None, False) == metrics.metric_name("mrr")
+
+
+def test_cutoffs_are_those_measured():
+    names = ["recall_at_5", "recall_at_100", "recall_at_5_history_included", "recall_at_5_tail"]
+    metrics = {"mind": {"overall": {name: {"value": 0.0} for name in names}}}
+    assert summary_view.cutoffs(metrics) == [5, 100]
+
+
+@pytest.mark.parametrize(
+    ("metric", "low", "high", "expected"),
+    [
+        ("recall_at_5", 0.1, 0.4, (0.1, 0.4)),
+        ("hit_rate_at_5", 0.9, 1.005, (0.9, 1.0)),
+        ("mrr", -0.01, 0.2, (0.0, 0.2)),
+        ("recall_at_5_lift_over_popularity", -0.02, 0.1, (-0.02, 0.1)),
+        ("coverage_at_5", 0.1, 0.2, (None, None)),
+    ],
+)
+def test_intervals_stay_within_what_the_metric_can_be(metric, low, high, expected):
+    metrics = {"mind": {"overall": {metric: {"value": 0.15, "low": low, "high": high}}}}
+    found = summary_view.estimate(metrics, "mind", metric)
+    assert found.value == 0.15
+    assert (found.low, found.high) == expected
+
+
+def test_what_was_not_measured_is_none():
+    metrics = {"mind": {"overall": {"recall_at_5_unseen": {}}}}
+    assert summary_view.estimate(metrics, "mind", "recall_at_5_unseen") is None
+    assert summary_view.estimate(metrics, "pushed", "recall_at_5") is None
+
+
+def test_events_read_are_kept_or_dropped():
+    data = summaries.pushed()["data"]
+    dropped = summary_view.dropped_events(data)
+    assert dropped == {"negative timestamp": 1, "unparsable timestamp": 2, "item too rare": 710}
+    assert data["events"]["kept"] + sum(dropped.values()) == 100_000
+
+
+def test_gates_pass_in_a_pushed_run():
+    lift, change = summary_view.gates(summaries.pushed())
+    assert lift.passed
+    assert (lift.condition, lift.measured) == (
+        "Recall@50 above popularity by more than 0",
+        "0.1870 above",
+    )
+    assert change.passed
+    assert (change.condition, change.measured) == (
+        "Recall@50 at most 0.01 below the last pushed model",
+        "0.0110 above",
+    )
+
+
+def test_no_gate_on_the_pushed_model_before_the_first_push():
+    summary = summaries.pushed()
+    del summary["metrics"]["pushed"]
+    assert [gate.condition for gate in summary_view.gates(summary)] == [
+        "Recall@50 above popularity by more than 0"
+    ]
+
+
+def test_a_refusal_says_what_was_required_and_measured():
+    summary = summaries.refused()
+    assert summary_view.verdict(summary) == "Not blessed, not pushed"
+    assert summary_view.why_not_pushed(summary) == [
+        "Required: Recall@50 at most 0.01 below the last pushed model; measured: 0.0170 below"
+    ]
+
+
+def test_an_unexplained_refusal_gives_the_evaluators_reason():
+    summary = summaries.pushed()
+    summary["blessing"] |= {"blessed": False, "reasons": ["a slice is missing"]}
+    summary["push"]["pushed"] = False
+    assert summary_view.why_not_pushed(summary) == ["a slice is missing"]
+
+
+def test_a_refused_index_is_the_reason():
+    summary = summaries.pushed()
+    summary["push"]["pushed"] = False
+    summary["index"] |= {"blessed": False, "reasons": ["recall@100 is 0.9"]}
+    assert summary_view.verdict(summary) == "Blessed, but the index was refused: not pushed"
+    assert summary_view.why_not_pushed(summary) == ["recall@100 is 0.9"]
+
+
+def test_history_buckets_are_ordered_by_length():
+    labels = ["50+", "5-9", "100+", "10-19", "1-4"]
+    metrics = {"mind": {f"history_length_bucket={label}": {} for label in labels} | {"overall": {}}}
+    assert [label for _, label in summary_view.history_buckets(metrics)] == [
+        "1-4",
+        "5-9",
+        "10-19",
+        "50+",
+        "100+",
+    ]
+
+
+def test_hits_are_recommended_targets():
+    person = {
+        "targets": [{"item_id": "a"}, {"item_id": "z"}],
+        "interests": [
+            {"interest": 0, "items": [{"item_id": "b"}]},
+            {"interest": 1, "items": [{"item_id": "c"}, {"item_id": "a"}]},
+        ],
+    }
+    assert summary_view.hits(person) == {"a"}
+
+
+@pytest.mark.parametrize(
+    ("seconds", "text"),
+    [
+        (0.04, "0.0 s"),
+        (59.9, "59.9 s"),
+        (59.97, "1 min 00 s"),
+        (42, "42 s"),
+        (60, "1 min 00 s"),
+        (3599.6, "1 h 00 min"),
+        (3725.0, "1 h 02 min"),
+    ],
+)
+def test_duration(seconds, text):
+    assert summary_view.duration(seconds) == text
+
+
+@pytest.mark.parametrize(
+    ("num_bytes", "text"),
+    [(999, "999 B"), (1000, "1.0 kB"), (3_482_112, "3.5 MB"), (2e9, "2.0 GB")],
+)
+def test_size(num_bytes, text):
+    assert summary_view.size(num_bytes) == text

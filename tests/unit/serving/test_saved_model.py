@@ -1,0 +1,99 @@
+import numpy as np
+import pytest
+import tensorflow as tf
+from tensorflow_serving.apis import prediction_log_pb2
+
+from serving.errors import ServingError
+from serving.saved_model import WARMUP_FILE, SavedModel
+from tests import serving_models
+
+
+@pytest.fixture(scope="module")
+def path(tmp_path_factory):
+    path = tmp_path_factory.mktemp("half_plus_two") / "1"
+    serving_models.save_half_plus_two(path)
+    return path
+
+
+@pytest.fixture(scope="module")
+def model(path):
+    return SavedModel(path)
+
+
+def _copy(path, tmp_path):
+    return serving_models.push(path, tmp_path / "base", 1)
+
+
+def test_two_versions_with_tables_of_one_name_do_not_meet(tmp_path):
+    models = []
+    for version, size in enumerate((50, 60)):
+        serving_models.save_recommender(tmp_path / str(version), num_items=size)
+        models.append(SavedModel(tmp_path / str(version)))
+    inputs = {"items": np.array([b"55"], object)}
+    known = [model.run("item_titles", inputs, ("known",))["known"].tolist() for model in models]
+    assert known == [[False], [True]]
+
+
+def test_scalars_keep_their_type(model):
+    outputs = model.run("scalar", {"x": np.array(2.5, np.float32)}, ("y",))
+    assert outputs["y"].shape == ()
+    assert outputs["y"].dtype == np.float32
+
+
+def test_a_deadline_is_kept(tmp_path):
+    @tf.function(input_signature=[tf.TensorSpec([], tf.int32)])
+    def count(n):
+        return {"n": tf.while_loop(lambda i: i < n, lambda i: i + 1, [tf.constant(0)])[0]}
+
+    tf.saved_model.save(tf.Module(), str(tmp_path), signatures=count)
+    model = SavedModel(tmp_path)
+    with pytest.raises(ServingError, match=r"(?i)deadline|timed out") as e:
+        model.run("serving_default", {"n": np.array(2**30, np.int32)}, ("n",), timeout_ms=50)
+    assert e.value.http_status == 504
+
+
+@pytest.mark.parametrize(
+    "damage",
+    [
+        lambda p: (p / "saved_model.pb").write_bytes(b"not a proto"),
+        lambda p: (p / "saved_model.pb").write_bytes((p / "saved_model.pb").read_bytes()[:5000]),
+        lambda p: (p / "saved_model.pb").write_bytes(b""),
+        lambda p: (p / "variables" / "variables.index").unlink(),
+        lambda p: next((p / "variables").glob("*.data*")).write_bytes(b"12"),
+        lambda p: next((p / "variables").glob("*.data*")).unlink(),
+    ],
+)
+def test_a_damaged_directory_does_not_load(path, tmp_path, damage):
+    broken = _copy(path, tmp_path)
+    damage(broken)
+    with pytest.raises(ServingError, match="does not load as a SavedModel"):
+        SavedModel(broken)
+
+
+def _write_warm_up(path, *requests):
+    (path / WARMUP_FILE).parent.mkdir()
+    with tf.io.TFRecordWriter(str(path / WARMUP_FILE)) as writer:
+        for signature, inputs in requests:
+            log = prediction_log_pb2.PredictionLog()
+            request = log.predict_log.request
+            request.model_spec.signature_name = signature
+            for name, value in inputs.items():
+                request.inputs[name].CopyFrom(tf.make_tensor_proto(value))
+            writer.write(log.SerializeToString())
+
+
+def test_warm_up_replays_every_request(path, model, tmp_path):
+    copy = _copy(path, tmp_path)
+    assert model.warm_up(copy) == 0
+    _write_warm_up(copy, ("", {"x": [1.0]}), ("two", {"x1": [1.0], "x2": [1.0]}))
+    assert model.warm_up(copy) == 2
+
+
+def test_a_failing_warm_up_names_the_request(path, model, tmp_path):
+    copy = _copy(path, tmp_path)
+    _write_warm_up(copy, ("", {"x": [1.0]}), ("defaults", {"x": [1.0], "plus": -1.0}))
+    with pytest.raises(ServingError, match=r"warm-up request 1 of .*plus must be >= 0"):
+        model.warm_up(copy)
+    (copy / WARMUP_FILE).write_bytes(b"no records" * 10)
+    with pytest.raises(ServingError, match="cannot be read"):
+        model.warm_up(copy)

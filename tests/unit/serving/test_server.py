@@ -1,0 +1,72 @@
+import asyncio
+import json
+import logging
+import socket
+
+import pytest
+
+from serving.config import BatchingConfig, ServerConfig
+from serving.logs import JsonFormatter
+from serving.server import parse_args, serve
+
+
+def test_flags_become_the_configuration():
+    config = parse_args(
+        [
+            *("--model_base_path", "models", "--rest_port", "0", "--allow_reload"),
+            *("--batching_padded_inputs", "a,b", "--no-batching_enabled"),
+        ]
+    )
+    assert config == ServerConfig(
+        model_base_path="models",
+        rest_port=0,
+        allow_reload=True,
+        batching=BatchingConfig(padded_inputs=("a", "b"), enabled=False),
+    )
+
+
+@pytest.mark.parametrize(
+    ("argv", "message"),
+    [
+        ([], "give one of --model_base_path and --model_config_file"),
+        (["--model_base_path", "m", "--model_config_file", "c"], "give one of"),
+        (["--model_base_path", "m", "--rest_port", "99999"], "--rest_port: Input should be less"),
+        (["--model_base_path", "m", "--batching_num_threads", "0"], "--batching_num_threads:"),
+        (["--model_base_path", "m", "--tls_key", "k"], "--tls_certificate and --tls_key"),
+        (["--model_base_path", "m", "--tls_client_ca", "c"], "needs --tls_certificate"),
+        (["--nope"], "unrecognized arguments"),
+    ],
+)
+def test_flags_that_cannot_be_used_say_why(argv, message, capsys):
+    with pytest.raises(SystemExit):
+        parse_args(["--model_base_path", "m", *argv] if argv == ["--nope"] else argv)
+    assert message in capsys.readouterr().err
+
+
+def test_every_flag_is_described(capsys):
+    with pytest.raises(SystemExit):
+        parse_args(["--help"])
+    shown = " ".join(capsys.readouterr().out.split())
+    assert "Largest request body. (default: 16777216)" in shown
+    assert "refused with UNAVAILABLE. (default: 1000)" in shown
+
+
+@pytest.mark.parametrize("flag", ["rest_port", "grpc_port"])
+def test_a_port_in_use_is_reported(flag, tmp_path):
+    with socket.socket() as taken:
+        taken.bind(("127.0.0.1", 0))
+        taken.listen()
+        ports = {"rest_port": 0, "grpc_port": 0, flag: taken.getsockname()[1]}
+        config = ServerConfig(model_base_path=str(tmp_path), **ports)
+        with pytest.raises(OSError, match=f"{ports[flag]}"):
+            asyncio.run(serve(config))
+
+
+def test_log_lines_are_json_with_their_extra_fields():
+    record = logging.makeLogRecord(
+        {"name": "n", "levelname": "INFO", "msg": "loaded %s", "args": ("a",), "version": 3}
+    )
+    entry = json.loads(JsonFormatter().format(record))
+    assert entry["event"] == "loaded a"
+    assert entry["version"] == 3
+    assert entry["time"].endswith("Z")

@@ -76,8 +76,10 @@ class TrainingConfig:
       early_stopping_patience: Validation passes without a better Recall@N
         before training stops; the best weights are kept.
       eval_max_users: People used for one validation pass.
-      eval_cutoff: N of the Recall@N that selects the best weights.
+      eval_cutoff: N of the Recall@N that selects the best weights. A pipeline
+        takes it from ``evaluation.primary_cutoff``.
       eval_exclude_history: Take the history out of the candidates in validation.
+        A pipeline takes it from ``evaluation.exclude_history``.
       checkpoint_every_steps: Steps between resumable checkpoints.
       mixed_precision: Compute in bfloat16 (weights stay float32).
       jit_compile: Compile the step with XLA.

@@ -34,21 +34,21 @@ class ModelConfig:
       profile_features: Feed the person's profile to the ReLU layers.
     """
 
-    embedding_dim: int = Field(64, ge=4, le=1024)
-    num_interests: int = Field(4, ge=1, le=64)
-    history_length: int = Field(50, ge=1, le=10_000)
+    embedding_dim: int = Field(default=64, ge=4, le=1024)
+    num_interests: int = Field(default=4, ge=1, le=64)
+    history_length: int = Field(default=50, ge=1, le=10_000)
     extractor: Literal["capsule", "self_attentive", "average"] = "capsule"
     routing: Literal["b2i", "shared_logits"] = "b2i"
-    routing_iterations: int = Field(3, ge=1, le=10)
-    routing_init_std: float = Field(1.0, ge=0.0)
+    routing_iterations: int = Field(default=3, ge=1, le=10)
+    routing_init_std: float = Field(default=1.0, ge=0.0)
     adaptive_interests: bool = True
     recency_position: bool = True
-    dropout: float = Field(0.3, ge=0.0, lt=1.0)
+    dropout: float = Field(default=0.5, ge=0.0, lt=1.0)
     hidden_units: tuple[int, ...] = (256,)
     residual: bool = True
     normalize: bool = True
     side_features: bool = True
-    item_id_dropout: float = Field(0.1, ge=0.0, lt=1.0)
+    item_id_dropout: float = Field(default=0.1, ge=0.0, lt=1.0)
     profile_features: bool = True
 
 
@@ -85,24 +85,24 @@ class TrainingConfig:
       seed: Seeds initial weights, sampling and routing.
     """
 
-    attention_power: float = Field(float("inf"), ge=0.0)
-    temperature: float = Field(0.07, gt=0.0)
+    attention_power: float = Field(default=float("inf"), ge=0.0)
+    temperature: float = Field(default=0.07, gt=0.0)
     negatives: Literal["log_uniform", "uniform", "in_batch", "mixed"] = "log_uniform"
-    num_negatives: int = Field(2048, ge=1)
+    num_negatives: int = Field(default=2048, ge=1)
     logq_correction: bool = True
-    targets_per_sequence: int = Field(0, ge=0)
-    batch_size: int = Field(1024, ge=1)
-    learning_rate: float = Field(3e-3, gt=0.0)
-    plateau_factor: float = Field(0.3, gt=0.0, le=1.0)
-    plateau_patience: int = Field(2, ge=1)
-    max_steps: int = Field(20_000, ge=1)
-    max_seconds: int = Field(0, ge=0)
-    eval_every_steps: int = Field(250, ge=1)
-    early_stopping_patience: int = Field(5, ge=1)
-    eval_max_users: int = Field(4_000, ge=1)
-    eval_cutoff: int = Field(50, ge=1)
+    targets_per_sequence: int = Field(default=0, ge=0)
+    batch_size: int = Field(default=1024, ge=1)
+    learning_rate: float = Field(default=3e-3, gt=0.0)
+    plateau_factor: float = Field(default=0.3, gt=0.0, le=1.0)
+    plateau_patience: int = Field(default=2, ge=1)
+    max_steps: int = Field(default=20_000, ge=1)
+    max_seconds: int = Field(default=0, ge=0)
+    eval_every_steps: int = Field(default=250, ge=1)
+    early_stopping_patience: int = Field(default=5, ge=1)
+    eval_max_users: int = Field(default=4_000, ge=1)
+    eval_cutoff: int = Field(default=50, ge=1)
     eval_exclude_history: bool = True
-    checkpoint_every_steps: int = Field(500, ge=1)
+    checkpoint_every_steps: int = Field(default=500, ge=1)
     mixed_precision: bool = False
     jit_compile: bool = False
     distribution: Literal["none", "mirrored", "multi_worker_mirrored"] = "none"

@@ -98,7 +98,7 @@ class TrainingConfig:
     max_steps: int = Field(default=20_000, ge=1)
     max_seconds: int = Field(default=0, ge=0)
     eval_every_steps: int = Field(default=250, ge=1)
-    early_stopping_patience: int = Field(default=5, ge=1)
+    early_stopping_patience: int = Field(default=6, ge=1)
     eval_max_users: int = Field(default=4_000, ge=1)
     eval_cutoff: int = Field(default=50, ge=1)
     eval_exclude_history: bool = True

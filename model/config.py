@@ -43,11 +43,7 @@ class ModelConfig:
     routing_init_std: float = Field(default=1.0, ge=0.0)
     adaptive_interests: bool = True
     recency_position: bool = True
-<<<<<<< HEAD
-    dropout: float = Field(default=0.3, ge=0.0, lt=1.0)
-=======
     dropout: float = Field(default=0.5, ge=0.0, lt=1.0)
->>>>>>> model
     hidden_units: tuple[int, ...] = (256,)
     residual: bool = True
     normalize: bool = True
@@ -104,11 +100,7 @@ class TrainingConfig:
     max_steps: int = Field(default=20_000, ge=1)
     max_seconds: int = Field(default=0, ge=0)
     eval_every_steps: int = Field(default=250, ge=1)
-<<<<<<< HEAD
-    early_stopping_patience: int = Field(default=5, ge=1)
-=======
     early_stopping_patience: int = Field(default=6, ge=1)
->>>>>>> model
     eval_max_users: int = Field(default=4_000, ge=1)
     eval_cutoff: int = Field(default=50, ge=1)
     eval_exclude_history: bool = True

@@ -13,7 +13,7 @@ validation target.
 import dataclasses
 import random
 import re
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -149,6 +149,39 @@ def split_sequences(sequences: dict, protocol: str) -> Split:
         train=[[index[i] for i in s] for s in train],
         validation=people(groups[0]),
         test=people(groups[1]),
+    )
+
+
+def hold_items_out(split: Split, share: float) -> Split:
+    """The split with a share of the items kept out of training.
+
+    They stay in the catalogue, as its last indices, and are the only targets of
+    the test people; everybody's histories and the validation people's targets
+    are free of them.
+    """
+    shuffled = np.random.default_rng(_SPLIT_SEED).permutation(split.num_items) + 1
+    held = set(shuffled[: round(share * split.num_items)].tolist())
+    order = sorted(range(1, split.num_items + 1), key=lambda i: (i in held, i))
+    index = {old: new for new, old in enumerate(order, start=1)}
+
+    def warm(row: list[int]) -> list[int]:
+        return [index[i] for i in row if i not in held]
+
+    def cold(row: list[int]) -> list[int]:
+        return [index[i] for i in row if i in held]
+
+    def people(group: People, keep: Callable[[list[int]], list[int]]) -> People:
+        rows = zip(group.users, group.histories, group.targets, strict=True)
+        kept = [(user, warm(history), keep(targets)) for user, history, targets in rows]
+        kept = [row for row in kept if row[1] and row[2]]
+        return People(*(list(column) for column in zip(*kept, strict=True)))
+
+    return Split(
+        items=[split.items[i - 1] for i in order],
+        train_users=split.train_users,
+        train=[warm(row) for row in split.train],
+        validation=people(split.validation, warm),
+        test=people(split.test, cold),
     )
 
 

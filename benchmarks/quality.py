@@ -138,6 +138,12 @@ def main() -> None:
     parser.add_argument("--seeds", default="1", help="comma-separated")
     parser.add_argument("--history-length", type=int, help="default: 20, or 50 for long histories")
     parser.add_argument("--side-features", action="store_true", help="use items.csv and users.csv")
+    parser.add_argument(
+        "--cold-share",
+        type=float,
+        default=0.0,
+        help="hold this share of the items out of training; the targets are those items only",
+    )
     parser.add_argument("--threads", type=int, default=1)
     parser.add_argument(
         "--set",
@@ -157,6 +163,8 @@ def main() -> None:
     tf.config.threading.set_intra_op_parallelism_threads(args.threads)
     tf.config.threading.set_inter_op_parallelism_threads(args.threads)
     split = protocols.load_split(args.data, args.protocol)
+    if args.cold_share:
+        split = protocols.hold_items_out(split, args.cold_share)
     length = args.history_length or split.history_length()
     if args.side_features:
         catalogue = protocols.load_side_features(args.data, split)

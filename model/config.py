@@ -22,12 +22,15 @@ class ModelConfig:
       routing_iterations: r, routing iterations per forward pass.
       routing_init_std: Standard deviation of the initial routing logits.
       adaptive_interests: Use ``K'_u = max(1, min(K, log2 |history|))``.
-      recency_position: Add an embedding of each behaviour's distance to the end.
+      recency_position: Add an embedding of each behaviour's distance to the end
+        and weigh the behaviour by a learned factor of that distance.
       dropout: Rate on behaviour embeddings, in training only.
       hidden_units: Widths of the ReLU layers after routing.
       residual: Add the capsules to the output of the ReLU layers.
       normalize: L2-normalise interests and items before the dot product.
       side_features: Pool item side features into the item embedding.
+      item_id_dropout: Rate at which an item with side features loses its id in
+        training, so that items without train interactions are found by theirs.
       profile_features: Feed the person's profile to the ReLU layers.
     """
 
@@ -45,6 +48,7 @@ class ModelConfig:
     residual: bool = True
     normalize: bool = True
     side_features: bool = True
+    item_id_dropout: float = Field(default=0.1, ge=0.0, lt=1.0)
     profile_features: bool = True
 
 
@@ -88,7 +92,7 @@ class TrainingConfig:
     logq_correction: bool = True
     targets_per_sequence: int = Field(default=0, ge=0)
     batch_size: int = Field(default=1024, ge=1)
-    learning_rate: float = Field(default=1e-3, gt=0.0)
+    learning_rate: float = Field(default=3e-3, gt=0.0)
     plateau_factor: float = Field(default=0.3, gt=0.0, le=1.0)
     plateau_patience: int = Field(default=2, ge=1)
     max_steps: int = Field(default=20_000, ge=1)

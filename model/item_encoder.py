@@ -19,11 +19,15 @@ class ItemEncoder(tf.keras.layers.Layer):
     seen in training has no id embedding worth using: it is pooled from its side
     features alone, and is a zero vector if it has none.
 
+    For such items to be found, side features must be able to stand alone: in
+    training, an item with side features loses its id at rate ``id_dropout``.
+
     Args:
       catalogue: Counts and side features, kept as constants.
       embedding_dim: d.
       side_features: False pools ids only.
-      seed: Seeds the embeddings.
+      id_dropout: Rate, in training only.
+      seed: Seeds the embeddings and the dropout.
     """
 
     def __init__(
@@ -31,11 +35,15 @@ class ItemEncoder(tf.keras.layers.Layer):
         catalogue: Catalogue,
         embedding_dim: int,
         side_features: bool = True,
+        id_dropout: float = 0.0,
         seed: int = 1,
         **kwargs: Any,
     ):
         super().__init__(name="item_encoder", **kwargs)
         self.num_items = catalogue.num_items
+        self._id_dropout = id_dropout
+        # Part of the checkpoint, see CapsuleLayer.
+        self._generator = tf.random.Generator.from_seed(seed)
         self._features = sorted(catalogue.side_features) if side_features else []
         self._has_id = tf.constant(catalogue.train_counts > 0)
         self._values = {
@@ -57,28 +65,35 @@ class ItemEncoder(tf.keras.layers.Layer):
             for offset, name in enumerate(self._features, start=1)
         }
 
-    def call(self, items: tf.Tensor) -> tf.Tensor:
+    def call(self, items: tf.Tensor, training: bool | None = None) -> tf.Tensor:
         """Embeds item indices.
 
         Args:
           items: int32 [...], 0 is padding.
+          training: Drop ids out.
 
         Returns:
           float [..., d]; zeros for padding.
         """
         has_id = tf.cast(tf.gather(self._has_id, items), self.compute_dtype)[..., tf.newaxis]
-        total = tf.cast(tf.gather(self._id_table, items), self.compute_dtype) * has_id  # [..., d]
         if not self._features:
-            return total
-        voices = has_id  # [..., 1]
+            return self._embed(self._id_table, items) * has_id
+        total, voices = 0.0, 0.0
         for name in self._features:
             values = tf.gather(self._values[name], items)  # [..., F]
             present = tf.cast(values > 0, self.compute_dtype)
-            embedded = tf.cast(tf.gather(self._side_tables[name], values), self.compute_dtype)
+            embedded = self._embed(self._side_tables[name], values)  # [..., F, d]
             count = tf.reduce_sum(present, axis=-1, keepdims=True)  # [..., 1]
             total += tf.einsum("...fd,...f->...d", embedded, present) / tf.maximum(count, 1.0)
-            voices += tf.cast(count > 0, self.compute_dtype)
-        return total / tf.maximum(voices, 1.0)
+            voices += tf.cast(count > 0, self.compute_dtype)  # [..., 1]
+        if training and self._id_dropout:
+            kept = self._generator.uniform(tf.shape(has_id)) >= self._id_dropout
+            has_id *= tf.cast(kept | (voices == 0), self.compute_dtype)
+        total += self._embed(self._id_table, items) * has_id
+        return total / tf.maximum(voices + has_id, 1.0)
+
+    def _embed(self, table: tf.Variable, indices: tf.Tensor) -> tf.Tensor:
+        return tf.cast(tf.gather(table, indices), self.compute_dtype)
 
     def encode_all(self) -> tf.Tensor:
         """Returns float [N + 1, d], the embeddings of all items in index order."""

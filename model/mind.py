@@ -1,12 +1,14 @@
 """MIND: Multi-Interest Network with Dynamic routing (arXiv 1904.08030)."""
 
+import math
 from collections.abc import Mapping
 from typing import Any
 
+import numpy as np
 import tensorflow as tf
 import tensorflow_recommenders as tfrs
 
-from model.attention import LabelAwareAttention
+from model.attention import attention_weights
 from model.capsule import interest_mask
 from model.catalogue import Catalogue
 from model.config import ModelConfig, TrainingConfig
@@ -54,13 +56,27 @@ class MindModel(tfrs.Model):
             "mixed_bfloat16" if training_config.mixed_precision else "float32"
         )
         self.item_encoder = ItemEncoder(
-            catalogue, dim, side_features=model_config.side_features, seed=seed, dtype=policy
+            catalogue,
+            dim,
+            side_features=model_config.side_features,
+            id_dropout=model_config.item_id_dropout,
+            seed=seed,
+            dtype=policy,
         )
         if model_config.recency_position:
             self._positions = self.add_weight(
                 name="recency_position",
                 shape=[model_config.history_length, dim],
                 initializer=tf.keras.initializers.RandomNormal(stddev=_INIT_STD, seed=seed + 100),
+            )
+            # Log of the factor by which each distance counts; 1 / sqrt(1 + distance)
+            # at the start.
+            self._recency_weight = self.add_weight(
+                name="recency_weight",
+                shape=[model_config.history_length],
+                initializer=tf.keras.initializers.Constant(
+                    -0.5 * np.log1p(np.arange(model_config.history_length))
+                ),
             )
         self.extractor = make_extractor(model_config, seed, policy)
         self._profile_tables = {
@@ -82,9 +98,6 @@ class MindModel(tfrs.Model):
             )
             for i, width in enumerate(widths)
         ]
-        self.attention = LabelAwareAttention(
-            self.num_interests, training_config.attention_power, adaptive=self._adaptive
-        )
         self._sampler = NegativeSampler(training_config, catalogue)
         # Part of the checkpoint, see CapsuleLayer.
         self._generator = tf.random.Generator.from_seed(seed)
@@ -114,38 +127,50 @@ class MindModel(tfrs.Model):
         Returns:
           interests float32 [B, K, d] and the mask bool [B, K] of active ones.
         """
-        length = tf.reduce_sum(tf.cast(history > 0, tf.int32), axis=1)  # [B]
-        behaviors = self.item_encoder(history)  # [B, T, d]
+        length = _length(history)
+        capsules = self._capsules(history, length, training)
+        mask = interest_mask(length, self.num_interests, self._adaptive)
+        return self._project(capsules, profile), mask
+
+    def _capsules(self, history: tf.Tensor, length: tf.Tensor, training: bool) -> tf.Tensor:
+        """Interests before the profile and the ReLU layers, [B, K, d]."""
+        behaviors = self.item_encoder(history, training=training)  # [B, T, d]
         if self.model_config.recency_position:
             # 0 for the newest behaviour.
             distance = length[:, tf.newaxis] - 1 - tf.range(tf.shape(history)[1])[tf.newaxis, :]
-            positions = tf.gather(self._positions, tf.maximum(distance, 0))
-            behaviors += tf.cast(positions, behaviors.dtype)
+            distance = tf.maximum(distance, 0)  # [B, T]
+            position = tf.gather(self._positions, distance)
+            weight = tf.exp(tf.gather(self._recency_weight, distance))[:, :, tf.newaxis]
+            behaviors = (behaviors + tf.cast(position, behaviors.dtype)) * tf.cast(
+                weight, behaviors.dtype
+            )
         if training and self.model_config.dropout:
             behaviors = tf.nn.experimental.general_dropout(
                 behaviors, self.model_config.dropout, uniform_sampler=self._generator.uniform
             )
-        capsules = self.extractor([behaviors, length[:, tf.newaxis]], training=training)
+        return self.extractor([behaviors, length[:, tf.newaxis]], training=training)
+
+    def _project(self, capsules: tf.Tensor, profile: Mapping[str, tf.Tensor]) -> tf.Tensor:
+        """Capsules [B, k, d] to interests, float32 [B, k, d]."""
         hidden = capsules
         if self._profile_tables:
             embedded = [
                 tf.gather(self._profile_tables[n], profile[n]) for n in self._profile_tables
             ]
-            person = tf.concat(embedded, axis=-1)[:, tf.newaxis, :]  # [B, 1, P d]
-            person = tf.cast(person, capsules.dtype)
-            repeated = tf.repeat(person, self.num_interests, axis=1)
+            person = tf.cast(tf.concat(embedded, axis=-1), capsules.dtype)  # [B, P d]
+            repeated = tf.repeat(person[:, tf.newaxis, :], capsules.shape[1], axis=1)
             hidden = tf.concat([capsules, repeated], axis=-1)
         for layer in self._projection:
             hidden = layer(hidden)
         interests = hidden + capsules if self.model_config.residual else hidden
         interests = tf.cast(interests, tf.float32)
-        if self.model_config.normalize:
-            interests = tf.math.l2_normalize(interests, axis=-1)
-        return interests, interest_mask(length, self.num_interests, self._adaptive)
+        return (
+            tf.math.l2_normalize(interests, axis=-1) if self.model_config.normalize else interests
+        )
 
-    def item_vectors(self, items: tf.Tensor) -> tf.Tensor:
+    def item_vectors(self, items: tf.Tensor, training: bool = False) -> tf.Tensor:
         """Final vectors of item indices [...], float32 [..., d]."""
-        return self._final(self.item_encoder(items))
+        return self._final(self.item_encoder(items, training=training))
 
     def item_embeddings(self) -> tf.Tensor:
         """Final vectors of all items, float32 [N + 1, d]; row 0 is zero."""
@@ -168,23 +193,49 @@ class MindModel(tfrs.Model):
         """
         history, targets = inputs["history"], inputs["target"]
         config = self.training_config
-        interests, _ = self.user_interests(history, inputs["profile"], training)
-        target_vectors = self.item_vectors(targets)  # [B, d]
-        length = tf.reduce_sum(tf.cast(history > 0, tf.int32), axis=1, keepdims=True)
-        # The attention sees the scores as the softmax below does.
-        query = (target_vectors / config.temperature)[:, tf.newaxis, :]
-        user_vectors = self.attention([interests, query, length])  # [B, d]
+        target_vectors = self.item_vectors(targets, training)  # [B, d]
+        user_vectors = self._attended(history, inputs["profile"], target_vectors, training)
         negatives = self._sampler.draw(targets, self._generator)
         losses = sampled_softmax_loss(
             user_vectors,
             target_vectors,
             targets,
-            self.item_vectors(negatives.items),
+            self.item_vectors(negatives.items, training),
             negatives,
             config.temperature,
             config.logq_correction,
         )
         return tf.reduce_mean(losses)
+
+    def _attended(
+        self,
+        history: tf.Tensor,
+        profile: Mapping[str, tf.Tensor],
+        target_vectors: tf.Tensor,
+        training: bool,
+    ) -> tf.Tensor:
+        """User vectors [B, d] by label-aware attention to the targets."""
+        length = _length(history)
+        mask = interest_mask(length, self.num_interests, self._adaptive)
+        capsules = self._capsules(history, length, training)
+        power = self.training_config.attention_power
+        is_hard = math.isinf(power)
+        # The hard choice passes a gradient to the chosen interest only: all are
+        # computed to choose, one is computed again to learn.
+        interests = self._project(tf.stop_gradient(capsules) if is_hard else capsules, profile)
+        # The attention sees the scores as the softmax of the loss does.
+        scores = tf.einsum("bkd,bd->bk", interests, target_vectors)
+        weights = attention_weights(scores / self.training_config.temperature, mask, power)
+        if not is_hard:
+            return tf.einsum("bk,bkd->bd", weights, interests)
+        best = tf.argmax(weights, axis=1)
+        chosen = tf.gather(capsules, best, batch_dims=1)[:, tf.newaxis, :]  # [B, 1, d]
+        return self._project(chosen, profile)[:, 0, :]
+
+
+def _length(history: tf.Tensor) -> tf.Tensor:
+    """Behaviours of each person, int32 [B]."""
+    return tf.reduce_sum(tf.cast(history > 0, tf.int32), axis=1)
 
 
 def interest_statistics(interests: tf.Tensor, mask: tf.Tensor) -> dict[str, tf.Tensor]:

@@ -90,6 +90,8 @@ class TrainingResult:
 
     Attributes:
       steps: Steps done.
+      resumed_from_step: Step of the checkpoint that an interrupted training went
+        on from; 0 for one that was not interrupted.
       best_step: Step of the best validation pass.
       best_recall: Its Recall@N.
       stopped_by: ``patience``, ``max_steps`` or ``max_seconds``.
@@ -100,6 +102,7 @@ class TrainingResult:
     """
 
     steps: int
+    resumed_from_step: int
     best_step: int
     best_recall: float
     stopped_by: str
@@ -194,6 +197,42 @@ def fit(
     )
 
 
+def make_run_steps(
+    model: MindModel, optimizer: tf.keras.optimizers.Optimizer, jit_compile: bool = False
+) -> Callable[[Any, tf.Tensor], tf.Tensor]:
+    """Returns a graph function of (iterator, count) that runs ``count`` steps.
+
+    The function returns the mean loss. All steps run inside one call, under the
+    model's ``tf.distribute`` strategy.
+    """
+    strategy = model.distribute_strategy
+    replicas = strategy.num_replicas_in_sync
+    variables = model.trainable_variables
+
+    @tf.function(jit_compile=jit_compile or None)
+    def gradients_of(batch: Mapping[str, Any]) -> tuple[tf.Tensor, list[Any]]:
+        with tf.GradientTape() as tape:
+            # Replicas sum their gradients, so each holds its share of the mean.
+            loss = model.compute_loss(batch, training=True) / replicas
+        return loss, tape.gradient(loss, variables)
+
+    def step(batch: Mapping[str, Any]) -> tf.Tensor:
+        loss, gradients = gradients_of(batch)
+        used = [(g, v) for g, v in zip(gradients, variables, strict=True) if g is not None]
+        optimizer.apply_gradients(used)
+        return loss
+
+    @tf.function
+    def run_steps(iterator: Any, count: tf.Tensor) -> tf.Tensor:
+        total = tf.constant(0.0)
+        for _ in tf.range(count):
+            losses = strategy.run(step, args=(next(iterator),))
+            total += strategy.reduce(tf.distribute.ReduceOp.SUM, losses, axis=None)
+        return total / tf.cast(count, tf.float32)
+
+    return run_steps
+
+
 def _claim_directory(path: str, configuration: str) -> None:
     """Writes the configuration beside the checkpoints, or compares it."""
     config_file = os.path.join(path, "config.json")
@@ -256,6 +295,7 @@ class _Trainer:
         self, train_sequences: tf.data.Dataset, on_progress: Callable[[Progress], None] | None
     ) -> TrainingResult:
         self._restore()
+        resumed_from_step = self._step
         config = self._config
         batches = training_batches(
             train_sequences,
@@ -266,7 +306,7 @@ class _Trainer:
             start_step=self._step,
         )
         iterator = iter(self._strategy.experimental_distribute_dataset(batches))
-        run_steps = self._make_run_steps()
+        run_steps = make_run_steps(self._model, self._optimizer, config.jit_compile)
         while (stopped_by := self._stop_reason()) is None:
             started = time.monotonic()
             count = self._steps_to_boundary()
@@ -284,6 +324,7 @@ class _Trainer:
         state = self._state
         return TrainingResult(
             steps=self._step,
+            resumed_from_step=resumed_from_step,
             best_step=state.best_step,
             best_recall=state.best_recall,
             stopped_by=stopped_by,
@@ -307,34 +348,6 @@ class _Trainer:
     def _save(self) -> None:
         self._saved_state.assign(json.dumps(dataclasses.asdict(self._state)))
         self._latest.save(checkpoint_number=self._step)
-
-    def _make_run_steps(self) -> Callable[..., tf.Tensor]:
-        model, optimizer, strategy = self._model, self._optimizer, self._strategy
-        replicas = strategy.num_replicas_in_sync
-        variables = model.trainable_variables
-
-        @tf.function(jit_compile=self._config.jit_compile or None)
-        def gradients_of(batch: Mapping[str, Any]) -> tuple[tf.Tensor, list[Any]]:
-            with tf.GradientTape() as tape:
-                # Replicas sum their gradients, so each holds its share of the mean.
-                loss = model.compute_loss(batch, training=True) / replicas
-            return loss, tape.gradient(loss, variables)
-
-        def step(batch: Mapping[str, Any]) -> tf.Tensor:
-            loss, gradients = gradients_of(batch)
-            used = [(g, v) for g, v in zip(gradients, variables, strict=True) if g is not None]
-            optimizer.apply_gradients(used)
-            return loss
-
-        @tf.function
-        def run_steps(iterator: Any, count: tf.Tensor) -> tf.Tensor:
-            total = tf.constant(0.0)
-            for _ in tf.range(count):
-                losses = strategy.run(step, args=(next(iterator),))
-                total += strategy.reduce(tf.distribute.ReduceOp.SUM, losses, axis=None)
-            return total / tf.cast(count, tf.float32)
-
-        return run_steps
 
     def _steps_to_boundary(self) -> int:
         """Steps until something is to be done on the host."""

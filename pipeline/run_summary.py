@@ -15,6 +15,7 @@ from tfx.utils import io_utils
 from components.example_gen.report import FILE_NAME as INGEST_REPORT
 from components.index_validator.executor import VALIDATION_FILE
 from model import features
+from model.config_types import strict_json
 from model.trainer import TRAINING_REPORT
 from pipeline import eval_config
 from pipeline.config import RunConfig
@@ -117,7 +118,7 @@ def _popularity_part(values: Mapping[str, Any]) -> dict[str, Any]:
 
 def _has_pushed_baseline(steps: Mapping[str, Step]) -> bool:
     step = steps.get("last-pushed")
-    return bool(step and step.outputs["model"].properties.get("pushed_version"))
+    return bool(step and step.outputs["model"].properties.get("version"))
 
 
 def _slice_name(key: Any) -> str:
@@ -138,37 +139,39 @@ def _bounded(value: Mapping[str, Any]) -> dict[str, float]:
 
 
 def _blessing(config: RunConfig, steps: Mapping[str, Step]) -> dict[str, Any] | None:
+    """Whether the model was blessed, the thresholds, and those that were missed."""
     step = steps.get("evaluator")
     if step is None or step.state == "failed":
         return None
     validation = tfma.load_validation_result(step.outputs["evaluation"].uri)
-    limits = {
-        eval_config.lift_metric(config.evaluation): (
-            f"its lift over popularity must be above {config.evaluation.min_lift_over_popularity}"
-        ),
-        eval_config.primary_metric(config.evaluation): (
-            f"it may be at most {config.evaluation.max_drop_from_pushed} below the last pushed "
-            "model"
-        ),
-    }
     return {
         "blessed": bool(step.outputs["blessing"].properties.get("blessed")),
+        "thresholds": {
+            eval_config.lift_metric(config.evaluation): {
+                "above": config.evaluation.min_lift_over_popularity
+            },
+            eval_config.primary_metric(config.evaluation): {
+                "at_least_pushed_minus": config.evaluation.max_drop_from_pushed
+            },
+        },
         "reasons": [
-            f"{failure.metric_key.name} differs by {failure.metric_value.double_value.value:+.4f}: "
-            f"{limits[failure.metric_key.name]}"
-            if failure.metric_key.is_diff
-            else f"{failure.metric_key.name} is {_number(failure.metric_value):.4f}: "
-            f"{limits[failure.metric_key.name]}"
+            _failure(failure)
             for sliced in validation.metric_validations_per_slice
             for failure in sliced.failures
         ],
     }
 
 
+def _failure(failure: Any) -> str:
+    """Reads a failed threshold; a difference is that to the baseline model."""
+    what = "differs from the last pushed model's by" if failure.metric_key.is_diff else "is"
+    return f"{failure.metric_key.name} {what} {_number(failure.metric_value):+.4f}"
+
+
 def _number(value: Any) -> float:
     """The value of TFMA's metric proto, bounded or not."""
-    kind = value.WhichOneof("type")
-    return getattr(value, kind).value.value if kind == "bounded_value" else value.double_value.value
+    bounded = value.WhichOneof("type") == "bounded_value"
+    return value.bounded_value.value.value if bounded else value.double_value.value
 
 
 def _manifest(steps: Mapping[str, Step]) -> dict[str, Any] | None:
@@ -208,5 +211,5 @@ def _samples(config: RunConfig, steps: Mapping[str, Step]) -> list[dict[str, Any
 def write(summary: Mapping[str, Any], directory: Path) -> Path:
     """Writes ``summary.json`` and returns its path."""
     path = directory / "summary.json"
-    path.write_text(json.dumps(summary, indent=1, ensure_ascii=False), encoding="utf-8")
+    path.write_text(strict_json(summary, indent=1), encoding="utf-8")
     return path

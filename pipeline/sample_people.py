@@ -91,7 +91,7 @@ class _Titles:
 
     def __init__(self, bundle: Any):
         tower = bundle.tower
-        self._by_id = dict(zip(tower.item_ids.numpy(), tower.item_titles.numpy()))
+        self._by_id = dict(zip(tower.item_ids.numpy(), tower.item_titles.numpy(), strict=True))
 
     def describe(self, item: bytes) -> dict[str, str]:
         return {

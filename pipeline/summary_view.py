@@ -18,6 +18,7 @@ RANKERS = {
     "item_knn": "Item-kNN",
     "popularity": "Popularity",
 }
+SPLITS = ("train", "eval", "test")
 QUANTITIES = {"recall": "Recall", "ndcg": "NDCG", "hit_rate": "Hit rate"}
 
 _HISTORY_INCLUDED = "_history_included"
@@ -72,7 +73,13 @@ def estimate(
     found = metrics.get(ranker, {}).get(slice_name, {}).get(metric) or {}
     if "value" not in found:
         return None
-    return Estimate(found["value"], found.get("low"), found.get("high"))
+    # Resampling leaves people out, and with them items: biased for coverage.
+    if "low" not in found or metric.startswith("coverage"):
+        return Estimate(found["value"])
+    if metric.endswith(_LIFT):
+        return Estimate(found["value"], found["low"], found["high"])
+    # All others are shares; the evaluator's intervals are symmetric and may stick out.
+    return Estimate(found["value"], max(found["low"], 0.0), min(found["high"], 1.0))
 
 
 def with_history(primary_metric: str) -> bool:
@@ -159,7 +166,7 @@ def why_not_pushed(summary: Mapping[str, Any]) -> list[str]:
     if summary["push"]["pushed"]:
         return []
     failed = [
-        f"required: {gate.condition}; measured: {gate.measured}"
+        f"Required: {gate.condition}; measured: {gate.measured}"
         for gate in gates(summary)
         if not gate.passed
     ]

@@ -142,8 +142,8 @@ class Terminal:
 class _Console(Console):
     """Has the width of the terminal that it writes to, not of the process's streams."""
 
-    @property
-    def size(self) -> ConsoleDimensions:  # type: ignore[misc]
+    @property  # type: ignore[misc]
+    def size(self) -> ConsoleDimensions:
         if not self.is_terminal:
             given = os.environ.get("COLUMNS", "")
             return ConsoleDimensions(int(given) if given.isdigit() else _WIDTH_ELSEWHERE, 25)

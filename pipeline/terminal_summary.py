@@ -8,7 +8,7 @@ from rich.table import Table
 from rich.text import Text
 
 from pipeline import summary_view
-from pipeline.summary_view import QUANTITIES, RANKERS, Estimate
+from pipeline.summary_view import QUANTITIES, RANKERS, SPLITS, Estimate
 
 _LABEL_WIDTH = 11
 _INTERVAL_WIDTH = 11  # a narrow terminal shows it below the value
@@ -47,7 +47,9 @@ def _data(data: Mapping[str, Any] | None) -> RenderableType | None:
     dropped = summary_view.dropped_events(data)
     if dropped:
         events += "; not kept: " + ", ".join(f"{reason} {n:,}" for reason, n in dropped.items())
-    splits = ", ".join(f"{values['sequences']:,} {name}" for name, values in data["splits"].items())
+    splits = ", ".join(
+        f"{data['splits'][name]['sequences']:,} {name}" for name in SPLITS if name in data["splits"]
+    )
     return _labelled(
         ("Events", events),
         ("People", f"{data['users']['kept']:,}; by split: {splits}"),

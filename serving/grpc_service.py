@@ -1,16 +1,19 @@
 """TF Serving's gRPC services: PredictionService and ModelService."""
 
+import asyncio
 import functools
 import logging
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Mapping
 from typing import Any, TypeVar
 
 import grpc
+import numpy as np
 import tensorflow as tf
 from tensorflow_serving.apis import (
     get_model_metadata_pb2,
     get_model_status_pb2,
     model_management_pb2,
+    model_pb2,
     model_service_pb2_grpc,
     predict_pb2,
     prediction_service_pb2_grpc,
@@ -24,6 +27,8 @@ from serving.request_log import RequestLog
 from serving.signature import DEFAULT_SIGNATURE, array_from_proto
 
 _log = logging.getLogger(__name__)
+
+_LARGE_MESSAGE = 64 * 2**10  # bytes
 _Method = TypeVar("_Method", bound=Callable[..., Awaitable[Any]])
 
 
@@ -56,6 +61,7 @@ class PredictionService(prediction_service_pb2_grpc.PredictionServiceServicer):
       predictor: Runs them.
       request_log: Told of every request.
       timeout_seconds: Longest a request may take.
+      max_elements: Largest input, in elements.
     """
 
     def __init__(
@@ -64,10 +70,12 @@ class PredictionService(prediction_service_pb2_grpc.PredictionServiceServicer):
         predictor: Predictor,
         request_log: RequestLog,
         timeout_seconds: float,
+        max_elements: int,
     ):
         self._manager = manager
         self._predictor = predictor
         self._timeout_seconds = timeout_seconds
+        self._max_elements = max_elements
         self.request_log = request_log
 
     @_answer
@@ -78,10 +86,11 @@ class PredictionService(prediction_service_pb2_grpc.PredictionServiceServicer):
         if not request.HasField("model_spec"):
             raise invalid_argument("Missing ModelSpec")
         with self._manager.get(request.model_spec).hold() as servable:
-            try:
-                inputs = {name: array_from_proto(t) for name, t in request.inputs.items()}
-            except (ValueError, TypeError, KeyError) as e:
-                raise invalid_argument(f"tensor parsing error: {e}") from e
+            # Large messages are decoded off the event loop, which others wait for.
+            if request.ByteSize() > _LARGE_MESSAGE:
+                inputs = await asyncio.to_thread(_decode, request, self._max_elements)
+            else:
+                inputs = _decode(request, self._max_elements)
             remaining = context.time_remaining()
             outputs = await self._predictor.predict(
                 servable,
@@ -92,13 +101,14 @@ class PredictionService(prediction_service_pb2_grpc.PredictionServiceServicer):
                 if remaining is None
                 else min(remaining, self._timeout_seconds),
             )
-        response = predict_pb2.PredictResponse()
-        response.model_spec.name = servable.name
-        response.model_spec.version.value = servable.version
-        response.model_spec.signature_name = request.model_spec.signature_name or DEFAULT_SIGNATURE
-        for name, value in outputs.items():
-            response.outputs[name].CopyFrom(tf.make_tensor_proto(value))
-        return response
+        model_spec = model_pb2.ModelSpec(
+            name=servable.name,
+            signature_name=request.model_spec.signature_name or DEFAULT_SIGNATURE,
+        )
+        model_spec.version.value = servable.version
+        if sum(value.nbytes for value in outputs.values()) > _LARGE_MESSAGE:
+            return await asyncio.to_thread(_encode, model_spec, outputs)
+        return _encode(model_spec, outputs)
 
     @_answer
     async def GetModelMetadata(
@@ -149,3 +159,21 @@ class ModelService(model_service_pb2_grpc.ModelServiceServicer):
             raise invalid_argument("ReloadConfigRequest must have a model_config_list")
         await self._manager.configure(request.config)
         return model_management_pb2.ReloadConfigResponse()
+
+
+def _decode(request: predict_pb2.PredictRequest, max_elements: int) -> dict[str, np.ndarray]:
+    try:
+        return {
+            name: array_from_proto(tensor, max_elements) for name, tensor in request.inputs.items()
+        }
+    except (ValueError, TypeError, KeyError) as e:
+        raise invalid_argument(f"tensor parsing error: {e}") from e
+
+
+def _encode(
+    model_spec: model_pb2.ModelSpec, outputs: Mapping[str, np.ndarray]
+) -> predict_pb2.PredictResponse:
+    response = predict_pb2.PredictResponse(model_spec=model_spec)
+    for name, value in outputs.items():
+        response.outputs[name].CopyFrom(tf.make_tensor_proto(value))
+    return response

@@ -2,7 +2,7 @@
 
     python -m serving.server --model_base_path output/serving_models/mind
 
-See docs/serving.md for what of the API there is.
+See docs/server.md for what of the API there is.
 """
 
 import argparse
@@ -43,6 +43,7 @@ from serving.saved_model import SavedModel
 _log = logging.getLogger(__name__)
 
 _LINGERING_SECONDS = 1.0
+_KEEPALIVE_SECONDS = 75.0  # an idle or silent connection is closed after this
 
 
 class ModelServer:
@@ -81,6 +82,7 @@ class ModelServer:
             shutdown_timeout=config.drain_seconds,
             # How long to read on after refusing a body, so that the client sees why.
             lingering_time=_LINGERING_SECONDS,
+            keepalive_timeout=_KEEPALIVE_SECONDS,
         )
         self._grpc = grpc.aio.server(
             options=[
@@ -91,7 +93,14 @@ class ModelServer:
             ]
         )
         prediction_service_pb2_grpc.add_PredictionServiceServicer_to_server(
-            PredictionService(self.manager, predictor, request_log, config.request_timeout_seconds),
+            PredictionService(
+                self.manager,
+                predictor,
+                request_log,
+                timeout_seconds=config.request_timeout_seconds,
+                # An honest encoding has at least a byte per element.
+                max_elements=config.max_request_bytes,
+            ),
             self._grpc,
         )
         model_service_pb2_grpc.add_ModelServiceServicer_to_server(

@@ -13,11 +13,11 @@ from components.anomaly_gate import executor
 class AnomalyGateSpec(ComponentSpec):
     """Input of AnomalyGate; it has neither parameters nor outputs."""
 
-    PARAMETERS: ClassVar = {}
+    PARAMETERS: ClassVar[dict[str, object]] = {}
     INPUTS: ClassVar = {
         executor.ANOMALIES_KEY: ChannelParameter(type=standard_artifacts.ExampleAnomalies)
     }
-    OUTPUTS: ClassVar = {}
+    OUTPUTS: ClassVar[dict[str, ChannelParameter]] = {}
 
 
 class AnomalyGate(BaseComponent):

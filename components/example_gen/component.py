@@ -24,7 +24,7 @@ class InteractionExampleGenSpec(ComponentSpec):
         "input_fingerprint": ExecutionParameter(type=str),
         "source_digest": ExecutionParameter(type=str),
     }
-    INPUTS: ClassVar = {}
+    INPUTS: ClassVar[dict[str, ChannelParameter]] = {}
     OUTPUTS: ClassVar = {executor.EXAMPLES_KEY: ChannelParameter(type=standard_artifacts.Examples)}
 
 

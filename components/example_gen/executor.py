@@ -13,7 +13,7 @@ from tfx.proto import example_gen_pb2
 from tfx.types import artifact_utils
 
 from components.example_gen import report as reports
-from components.example_gen.config import DataConfig
+from components.example_gen.config import DataConfig, ItemsConfig, UsersConfig
 from components.example_gen.errors import DataError
 from components.example_gen.files import resolve, tables
 from components.example_gen.readers import check_columns
@@ -92,9 +92,9 @@ def _plan(examples: types.Artifact, exec_properties: dict[str, Any]) -> Ingestio
     for name, table in tables(config).items():
         found = resolve(table, exec_properties.get(SPAN_KEY, ""))
         columns = (
-            interaction_columns(config.interactions)
-            if table is config.interactions
-            else entity_columns(table)
+            entity_columns(table)
+            if isinstance(table, ItemsConfig | UsersConfig)
+            else interaction_columns(config.interactions)
         )
         for file in found:  # of an object store: when it is read, which copies it
             if not FileSystems.get_scheme(file.path):

@@ -244,7 +244,9 @@ def _read_csv(file: _LocalFile, table: TableConfig, columns: list[str]) -> Itera
             index = np.arange(read, read + batch.num_rows)
             numbers = index + first_line + np.searchsorted(skipped, index, side="right")
             read += batch.num_rows
-            yield Block(pa.Table.from_batches([batch]), numbers, _rejections(invalid, table.delimiter))
+            yield Block(
+                pa.Table.from_batches([batch]), numbers, _rejections(invalid, table.delimiter)
+            )
             invalid.clear()
     if invalid:
         empty = pa.table({name: pa.array([], pa.binary()) for name in columns})

@@ -51,12 +51,12 @@ def check_interactions(block: Block, config: InteractionsConfig, file: str) -> C
     item = to_text(block.columns[config.item_column])
     time = block.columns[config.timestamp_column]
     seconds, problems = parse_timestamps(time, config.timestamp_unit)
-    reasons = {
+    reasons: dict[str, np.ndarray] = {
         "not_utf8": user.not_utf8 | item.not_utf8,
         "missing_user_id": is_blank(user.values),
         "missing_item_id": is_blank(item.values),
         "id_not_whole": user.not_whole | item.not_whole,
-        **problems,
+        **{str(reason): rows for reason, rows in problems.items()},
     }
     table = pa.table({USER: user.values, ITEM: item.values, TIME: seconds})
     return _set_apart(block, table, reasons, "interactions", file)

@@ -166,7 +166,7 @@ class _Read(beam.DoFn):
 
     def process(self, file: tuple[int, str]) -> Iterator[Any]:
         number, path = file
-        check = {
+        check: Any = {
             "interactions": rows.check_interactions,
             "items": rows.check_items,
             "users": rows.check_users,

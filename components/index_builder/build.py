@@ -5,6 +5,7 @@ import time
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+import numpy as np
 import tensorflow as tf
 from absl import logging
 
@@ -18,7 +19,8 @@ from components.index_builder.config import IndexConfig
 from components.index_builder.manifest import write_manifest
 from components.index_builder.people import read_people
 from components.index_builder.search import ScannSearch
-from components.index_builder.tuning import build_search, queries_of, tune
+from components.index_builder.tuning import build_search, choose, queries_of, tune
+from components.index_builder.warmup import write_warmup
 
 
 def build_bundle(
@@ -46,12 +48,16 @@ def build_bundle(
     vectors = retrievable_vectors(tower, rows)
     search = build_search(vectors, config)
     bundle = RetrievalBundle(tower, rows, search, config)
-    curve = []
+    index: dict[str, Any] = {"recall": 1.0, "curve": []}
     if isinstance(search, ScannSearch):
         people = read_people(example_files, "tuning", config.num_queries, profile_names(tower))
         curve = tune(search, queries_of(bundle, people), config)
+        index["recall"] = choose(curve, config.recall_target).recall
+        index["curve"] = [dataclasses.asdict(point) for point in curve]
     tf.saved_model.save(bundle, output_dir, signatures=bundle.signatures())
-    index = {**search.describe(), "curve": [dataclasses.asdict(point) for point in curve]}
+    most_frequent = tower.item_ids.numpy()[np.argmax(tower.train_counts.numpy())]
+    write_warmup(output_dir, [most_frequent], config.default_k)
+    index |= {**search.describe(), "recall_k": config.recall_k}
     write_manifest(
         output_dir,
         {

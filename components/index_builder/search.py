@@ -60,6 +60,9 @@ class Search(Protocol):
     def describe(self) -> dict[str, int | str]:
         """Returns the algorithm and its parameters, for the manifest."""
 
+    def resources(self) -> list[tf.Tensor]:
+        """Returns handles of what stays in memory until it is destroyed."""
+
 
 class ExactSearch(tf.Module):
     """Scores every item, block by block, with plain TensorFlow ops."""
@@ -72,6 +75,10 @@ class ExactSearch(tf.Module):
     def describe(self) -> dict[str, int | str]:
         """See ``Search``."""
         return {"algorithm": "exact"}
+
+    def resources(self) -> list[tf.Tensor]:
+        """See ``Search``; none."""
+        return []
 
     def candidates(
         self, interests: tf.Tensor, mask: tf.Tensor, depth: tf.Tensor, k: tf.Tensor
@@ -128,9 +135,8 @@ class ScannSearch(tf.Module):
     """Approximate search with ScaNN's TensorFlow ops.
 
     ``tfrs.layers.factorized_top_k.ScaNN`` is not used: it always builds a tree,
-    fixes the settings at build time (one build per tried setting) and names
-    the resource in the exported graph after its node, so that in one process a
-    new version would be answered by the old version's index.
+    holds a second copy of the vectors and fixes the settings at build time, so
+    that every setting tried would be another build.
     """
 
     def __init__(
@@ -177,8 +183,8 @@ class ScannSearch(tf.Module):
             for name, value in state._asdict().items()
             if name != "dataset"
         }
-        # ScaNN looks its index up by this name in the whole process. Two
-        # versions must not share it; two loads of one version may.
+        # ScaNN looks its index up by this name in the whole process: two that
+        # are built in one process must not share it.
         digest = hashlib.sha256(database.numpy().tobytes())
         digest.update(repr((num_leaves, recall_k)).encode())
         self._shared_name = f"index-{digest.hexdigest()[:32]}"
@@ -205,15 +211,20 @@ class ScannSearch(tf.Module):
             settings["leaves_to_search"] = int(self.leaves_to_search.numpy())
         return settings
 
+    def resources(self) -> list[tf.Tensor]:
+        """See ``Search``; the index itself."""
+        return [self._searcher()]
+
+    def _searcher(self) -> tf.Tensor:
+        """Returns the index, made at the first request and then found by its name."""
+        return self._ops.tensors_to_scann(
+            x=self.vectors, shared_name=self._shared_name, **self._state
+        )
+
     def candidates(
         self, interests: tf.Tensor, mask: tf.Tensor, depth: tf.Tensor, k: tf.Tensor
     ) -> Candidates:
         """See ``Search``; up to ``depth`` items per interest."""
-        ops = self._ops
-        # Created at the first request and found by its name from then on.
-        searcher = ops.tensors_to_scann(
-            x=self.vectors, shared_name=self._shared_name, **self._state
-        )
         # At more items than the settings were tuned for, search more.
         widening = tf.maximum(1.0, tf.cast(k, tf.float32) / self._recall_k)
 
@@ -221,8 +232,8 @@ class ScannSearch(tf.Module):
             return tf.cast(tf.math.ceil(tf.cast(setting, tf.float32) * widening), tf.int32)
 
         leaves = tf.minimum(widened(self.leaves_to_search), max(self.num_leaves, 1))
-        found = ops.scann_search_batched(
-            searcher,
+        found = self._ops.scann_search_batched(
+            self._searcher(),
             tf.boolean_mask(interests, mask),  # [Q, d], the active ones
             final_num_neighbors=depth,
             pre_reordering_num_neighbors=tf.maximum(widened(self.reorder), depth),

@@ -88,7 +88,7 @@ def tune(search: ScannSearch, queries: Sequence[Query], config: IndexConfig) -> 
       config: Names target and depth.
 
     Returns:
-      Everything tried: the recall-latency curve.
+      Everything tried: the recall-latency curve; ``choose`` names the point in use.
     """
     num_items = search.vectors.shape[0]
     k = min(config.recall_k, num_items)
@@ -116,7 +116,8 @@ def tune(search: ScannSearch, queries: Sequence[Query], config: IndexConfig) -> 
             curve.append(point)
             if _reaches(point, config.recall_target):
                 break
-    search.use(chosen_settings(curve, config.recall_target))
+    chosen = choose(curve, config.recall_target)
+    search.use(ScannSettings(chosen.leaves_to_search, chosen.reorder))
     return curve
 
 
@@ -137,15 +138,12 @@ def _reaches(point: CurvePoint, target: float) -> bool:
     return point.recall_lower >= target and point.full_answers >= _MIN_FULL_ANSWERS
 
 
-def chosen_settings(curve: Sequence[CurvePoint], target: float) -> ScannSettings:
-    """Returns the settings that ``tune`` chooses from what it tried."""
+def choose(curve: Sequence[CurvePoint], target: float) -> CurvePoint:
+    """Returns the fastest point that reaches ``target``, or else the one of best recall."""
     reaching = [point for point in curve if _reaches(point, target)]
-    best = (
-        min(reaching, key=lambda point: point.latency_ms)
-        if reaching
-        else max(curve, key=lambda point: point.recall)
-    )
-    return ScannSettings(best.leaves_to_search, best.reorder)
+    if reaching:
+        return min(reaching, key=lambda point: point.latency_ms)
+    return max(curve, key=lambda point: point.recall)
 
 
 def _settings(num_items: int, num_leaves: int, k: int) -> Iterator[Iterator[ScannSettings]]:

@@ -4,6 +4,7 @@
 const HUES = ["#2b6cb0", "#c05621", "#2f855a", "#9f3a8e", "#b7791f", "#0f766e", "#7f1d1d", "#4c51bf"];
 const SEARCH_DELAY_MS = 120;
 const SAMPLE_SIZE = 4;
+const MOST_ITEMS = 1000;
 
 const element = (id) => document.getElementById(id);
 const state = { model: "", inputs: {}, history: [], titles: new Map(), turn: 0 };
@@ -62,6 +63,27 @@ function formedBy(history, vectors, known, interests, mask) {
   return groups;
 }
 
+// The answer is one ranking over all interests, so an interest with lower scores
+// comes late in it: ask for more until each has filled its row.
+async function findForAll(k, numInterests, request) {
+  let wanted = Math.min(MOST_ITEMS, k * numInterests * 2);
+  let found = await request(wanted);
+  while (wanted < MOST_ITEMS) {
+    const counts = new Map();
+    found.item_ids[0].forEach((id, i) => {
+      const interest = found.interest_index[0][i];
+      if (id) counts.set(interest, (counts.get(interest) || 0) + 1);
+    });
+    const complete = [...counts.values()].filter((count) => count >= k).length >= numInterests;
+    if (complete || found.item_ids[0].includes("")) break; // or there are no more items
+    wanted = Math.min(MOST_ITEMS, wanted * 5);
+    const more = await request(wanted).catch(() => null); // beyond the index's max_k
+    if (!more) break;
+    found = more;
+  }
+  return found;
+}
+
 async function recommend() {
   const turn = ++state.turn;
   element("results").ariaBusy = "true";
@@ -76,15 +98,14 @@ async function recommend() {
     ]);
     const interests = user.interests[0];
     const mask = user.interest_mask[0];
-    // Enough for every interest to fill its row, if it finds that many.
-    const wanted = Math.min(1000, k * Math.max(1, mask.filter(Boolean).length) * 2);
-    const found = await predict("serving_default", onlyInputsOf("serving_default", {
-      history: padded,
-      k: wanted,
-      exclude_history: element("exclude-history").checked,
-      diversity: Number(element("diversity").value),
-      ...profile(),
-    }));
+    const found = await findForAll(k, history.length ? mask.filter(Boolean).length : 1, (wanted) =>
+      predict("serving_default", onlyInputsOf("serving_default", {
+        history: padded,
+        k: wanted,
+        exclude_history: element("exclude-history").checked,
+        diversity: Number(element("diversity").value),
+        ...profile(),
+      })));
     await learnTitles([...history, ...found.item_ids[0]]);
     if (turn !== state.turn) return; // a newer request has been made meanwhile
     const groups = formedBy(history, items.vectors, items.known, interests, mask);

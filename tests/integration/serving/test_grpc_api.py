@@ -4,6 +4,8 @@ import grpc
 import numpy as np
 import pytest
 import tensorflow as tf
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
 from tensorflow_serving.apis import (
     get_model_metadata_pb2,
     get_model_status_pb2,
@@ -118,6 +120,54 @@ def test_a_malformed_tensor(stub):
     request.inputs["x"].tensor_shape.dim.add(size=3)
     request.inputs["x"].tensor_content = b"12345"
     with pytest.raises(grpc.RpcError, match="tensor parsing error"):
+        stub.Predict(request)
+
+
+_DTYPES = [0, 1, 2, 3, 7, 9, 10, 20, 21, 101, 200]
+
+
+@settings(
+    max_examples=100, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture]
+)
+@given(
+    st.sampled_from(["half_plus_two", "mind", "x"]),
+    st.sampled_from(["", "types", "defaults", "item_titles", "x"]),
+    st.dictionaries(
+        st.sampled_from(["x", "plus", "history", "k", "items", "a_string", "?"]),
+        st.tuples(
+            st.sampled_from(_DTYPES),
+            st.lists(st.integers(-2, 5) | st.just(2**40), max_size=3),
+            st.binary(max_size=24),
+            st.lists(st.binary(max_size=3), max_size=3),
+            st.lists(st.floats(width=32), max_size=3),
+        ),
+        max_size=3,
+    ),
+)
+def test_no_tensor_makes_the_server_fail(stub, name, signature, tensors):
+    request = _request(name, signature)
+    for key, (dtype, shape, content, strings, floats) in tensors.items():
+        proto = request.inputs[key]
+        proto.dtype = dtype
+        for size in shape:
+            proto.tensor_shape.dim.add(size=size)
+        proto.tensor_content = content
+        proto.string_val.extend(strings)
+        proto.float_val.extend(floats)
+    try:
+        stub.Predict(request)
+    except grpc.RpcError as e:
+        code = e.code().name
+    else:
+        code = "OK"
+    assert code in {"OK", "INVALID_ARGUMENT", "NOT_FOUND", "FAILED_PRECONDITION"}
+
+
+def test_a_small_message_cannot_ask_for_a_huge_tensor(stub):
+    request = _request(x=[1.0])
+    del request.inputs["x"].tensor_shape.dim[:]
+    request.inputs["x"].tensor_shape.dim.add(size=2**33)  # 32 GiB of the same value
+    with pytest.raises(grpc.RpcError, match="has more than 1048576 elements, the limit"):
         stub.Predict(request)
 
 

@@ -73,7 +73,7 @@ def test_splits_equal_the_reference(tmp_path, protocol):
 
 
 def test_a_missing_file_is_named(tmp_path):
-    with pytest.raises(FileNotFoundError, match="no interactions.csv"):
+    with pytest.raises(FileNotFoundError, match=r"no interactions\.csv"):
         protocols.load_split(tmp_path, "user")
 
 
@@ -147,3 +147,25 @@ def test_side_features_and_profiles(tmp_path):
     # 99 is not known from train; user 5 has no row.
     np.testing.assert_array_equal(profiles.of([1, 2, 3, 4, 5])["age"], [2, 1, 2, 0, 0])
     assert profiles.vocab_sizes == {"age": 3}
+
+
+def test_held_out_items_are_targets_only():
+    people = protocols.People([1, 2], [[1, 2, 3], [4, 5]], [[6, 7, 8], [9, 10, 1]])
+    split = protocols.Split(
+        list("abcdefghij"), [1, 2], [[*range(1, 11)], [1, 2, 3]], people, people
+    )
+    held = protocols.hold_items_out(split, 0.3)
+    counts = held.train_counts()
+    assert (counts[1:8] > 0).all()
+    np.testing.assert_array_equal(counts[8:], 0)
+    cold = {held.items[i - 1] for i in (8, 9, 10)}
+    assert sorted(held.items) == list("abcdefghij")
+
+    def named(rows):
+        return [[held.items[i - 1] for i in row] for row in rows]
+
+    assert named(held.train) == [[i for i in s if i not in cold] for s in ("abcdefghij", "abc")]
+    for user, targets in zip(held.test.users, named(held.test.targets), strict=True):
+        assert targets == [i for i in {1: "fgh", 2: "ija"}[user] if i in cold]
+    for user, targets in zip(held.validation.users, named(held.validation.targets), strict=True):
+        assert targets == [i for i in {1: "fgh", 2: "ija"}[user] if i not in cold]

@@ -54,6 +54,20 @@ def test_padding_and_unseen_ids_get_no_gradient():
     np.testing.assert_array_equal(tf.reduce_any(gradient != 0, axis=1), [0, 1, 1, 0, 0])
 
 
+def test_an_item_with_side_features_loses_its_id_at_the_set_rate():
+    encoder = ItemEncoder(CATALOGUE, embedding_dim=4, id_dropout=0.3)
+    brand = encoder._side_tables["brand"].numpy()[1]
+    both = encoder(tf.constant([1]))[0].numpy()
+    drawn = encoder(tf.fill([4000], 1), training=True).numpy()
+    without_id = np.isclose(drawn, brand).all(axis=1)
+    np.testing.assert_allclose(drawn[~without_id], np.tile(both, (sum(~without_id), 1)), atol=1e-7)
+    # Five standard deviations of a binomial count.
+    assert abs(without_id.sum() - 1200) < 5 * np.sqrt(4000 * 0.3 * 0.7)
+    # Item 2 has nothing but its id.
+    only_id = encoder(tf.fill([100], 2), training=True)
+    np.testing.assert_array_equal(only_id, np.tile(encoder(tf.constant([2])), (100, 1)))
+
+
 def test_all_items_in_blocks(monkeypatch):
     encoder = _encoder()
     monkeypatch.setattr(item_encoder, "_BLOCK", 2)

@@ -36,6 +36,29 @@ def test_cutoffs_are_those_measured():
     assert summary_view.cutoffs(metrics) == [5, 100]
 
 
+@pytest.mark.parametrize(
+    ("metric", "low", "high", "expected"),
+    [
+        ("recall_at_5", 0.1, 0.4, (0.1, 0.4)),
+        ("hit_rate_at_5", 0.9, 1.005, (0.9, 1.0)),
+        ("mrr", -0.01, 0.2, (0.0, 0.2)),
+        ("recall_at_5_lift_over_popularity", -0.02, 0.1, (-0.02, 0.1)),
+        ("coverage_at_5", 0.1, 0.2, (None, None)),
+    ],
+)
+def test_intervals_stay_within_what_the_metric_can_be(metric, low, high, expected):
+    metrics = {"mind": {"overall": {metric: {"value": 0.15, "low": low, "high": high}}}}
+    found = summary_view.estimate(metrics, "mind", metric)
+    assert found.value == 0.15
+    assert (found.low, found.high) == expected
+
+
+def test_what_was_not_measured_is_none():
+    metrics = {"mind": {"overall": {"recall_at_5_unseen": {}}}}
+    assert summary_view.estimate(metrics, "mind", "recall_at_5_unseen") is None
+    assert summary_view.estimate(metrics, "pushed", "recall_at_5") is None
+
+
 def test_events_read_are_kept_or_dropped():
     data = summaries.pushed()["data"]
     dropped = summary_view.dropped_events(data)
@@ -69,7 +92,7 @@ def test_a_refusal_says_what_was_required_and_measured():
     summary = summaries.refused()
     assert summary_view.verdict(summary) == "Not blessed, not pushed"
     assert summary_view.why_not_pushed(summary) == [
-        "required: Recall@50 at most 0.01 below the last pushed model; measured: 0.0170 below"
+        "Required: Recall@50 at most 0.01 below the last pushed model; measured: 0.0170 below"
     ]
 
 

@@ -34,6 +34,6 @@ def test_matches_dense_cosine(num_neighbours, monkeypatch):
         best = np.sort(expected[item])[::-1][:num_neighbours]
         row = np.sort(found.similarities[item])[::-1]
         np.testing.assert_allclose(row[: len(best)], best, atol=1e-6)
-        for other, similarity in zip(found.items[item], found.similarities[item]):
+        for other, similarity in zip(found.items[item], found.similarities[item], strict=True):
             if other:
                 assert similarity == pytest.approx(expected[item, other], abs=1e-6)

@@ -272,6 +272,19 @@ def test_the_vectors_are_never_read_sparsely(bundle_dirs, kind):
     assert gathered <= {1}
 
 
+@pytest.mark.parametrize("kind", _KINDS)
+def test_release_frees_one_load_and_no_other(bundle_dirs, kind):
+    """Else every replaced version would stay in a server's memory."""
+    old, new = (tf.saved_model.load(str(bundle_dirs[kind])) for _ in range(2))
+    history = tf.constant([["item20"]])
+    before = new.signatures["recommend"](history)["item_ids"].numpy().tolist()
+    assert old.signatures["recommend"](history)["item_ids"].numpy().tolist() == before
+    old.release()
+    with pytest.raises((tf.errors.NotFoundError, tf.errors.FailedPreconditionError)):
+        old.signatures["recommend"](history)
+    assert new.signatures["recommend"](history)["item_ids"].numpy().tolist() == before
+
+
 _ASK = """
 import sys
 import tensorflow as tf

@@ -6,7 +6,7 @@ import tensorflow as tf
 
 from components.index_builder.config import IndexConfig
 from components.index_builder.search import ScannSearch, ScannSettings
-from components.index_builder.tuning import CurvePoint, Query, build_search, chosen_settings, tune
+from components.index_builder.tuning import CurvePoint, Query, build_search, choose, tune
 from tests.synthetic_tower import unit_vectors
 
 
@@ -72,17 +72,17 @@ def _point(reorder, recall_lower, latency_ms, full_answers=1.0):
 
 def test_the_fastest_of_those_that_reach_the_target_is_chosen():
     curve = [_point(1, 0.94, 1.0), _point(2, 0.96, 3.0), _point(3, 0.95, 2.0)]
-    assert chosen_settings(curve, 0.95).reorder == 3
+    assert choose(curve, 0.95).reorder == 3
 
 
 def test_settings_that_leave_answers_short_are_not_chosen():
     curve = [_point(1, 0.97, 1.0, full_answers=0.9), _point(2, 0.96, 3.0)]
-    assert chosen_settings(curve, 0.95).reorder == 2
+    assert choose(curve, 0.95).reorder == 2
 
 
 def test_an_unreached_target_leaves_the_best_recall():
     curve = [_point(1, 0.80, 1.0), _point(2, 0.90, 3.0), _point(3, 0.85, 2.0)]
-    assert chosen_settings(curve, 0.95).reorder == 2
+    assert choose(curve, 0.95).reorder == 2
 
 
 def test_recall_is_measured_without_the_exact_search_behind_it():

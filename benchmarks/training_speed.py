@@ -1,0 +1,165 @@
+"""Training speed: examples per CPU-second, growth with the catalogue, memory.
+
+    python benchmarks/training_speed.py --peers deepmatch --output speed.json
+
+Every measurement is a process of its own with one thread. ``--data DIR`` takes
+the histories of a data set as ``benchmarks/quality.py`` reads it; without it they
+are synthetic, with the same catalogue size and mean length as Amazon Beauty.
+Ours includes cutting the windows; peers are timed on their training step alone.
+"""
+
+import argparse
+import json
+import resource
+import subprocess
+import sys
+import tempfile
+import time
+from pathlib import Path
+from typing import Any
+
+sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
+
+import numpy as np
+import tensorflow as tf
+
+import model  # noqa: F401  (selects Keras 2 before TensorFlow is imported)
+from benchmarks import peers, protocols
+from model.catalogue import Catalogue
+from model.config import ModelConfig, TrainingConfig
+from model.input_pipeline import training_batches
+from model.mind import MindModel
+from model.optimizer import LazyAdam
+from model.training import make_run_steps
+
+_DIM, _INTERESTS = 64, 4
+_LENGTHS = (20, 50)
+_SMALL_CATALOGUE, _LARGE_CATALOGUE = 10_000, 1_000_000
+_PEOPLE, _MEAN_LENGTH, _NUM_ITEMS = 20_000, 9, 12_000
+
+
+def synthetic_split(num_items: int, mean_length: int, seed: int = 0) -> protocols.Split:
+    """People with geometric history lengths and Zipf-like items."""
+    rng = np.random.default_rng(seed)
+    lengths = 5 + rng.geometric(1 / max(mean_length - 4, 1), _PEOPLE) - 1
+    # Log-uniform ranks; sorted by count afterwards, as the vocabulary is.
+    flat = np.exp(rng.random(lengths.sum()) * np.log(num_items)).astype(np.int64)
+    counts = np.bincount(flat, minlength=num_items + 1)[1:]
+    index = np.empty(num_items + 1, np.int64)
+    index[np.argsort(-counts, kind="stable") + 1] = np.arange(1, num_items + 1)
+    sequences = [s.tolist() for s in np.split(index[flat], np.cumsum(lengths)[:-1])]
+    nobody = protocols.People([0], [sequences[0]], [[1]])
+    return protocols.Split(list(range(num_items)), [], sequences, nobody, nobody)
+
+
+def measure(args: argparse.Namespace) -> dict[str, float]:
+    """Speed of our training loop in this process, windows included."""
+    tf.config.threading.set_intra_op_parallelism_threads(1)
+    tf.config.threading.set_inter_op_parallelism_threads(1)
+    split = load(args, args.num_items)
+    counts = split.train_counts()
+    if args.num_items > _NUM_ITEMS:
+        # Every item counts as seen, or the sampler would leave most of them out.
+        counts[1:] = np.maximum(counts[1:], 1)
+    model_config = ModelConfig(
+        embedding_dim=_DIM, num_interests=_INTERESTS, history_length=args.length
+    )
+    config = TrainingConfig(num_negatives=args.negatives, batch_size=args.batch_size)
+    mind = MindModel(model_config, config, Catalogue(counts))
+    optimizer = LazyAdam(config.learning_rate, jit_compile=False)
+    optimizer.build(mind.trainable_variables)
+    sequences = tf.data.Dataset.from_tensor_slices(
+        {
+            "sequence": tf.ragged.constant(split.train, dtype=tf.int64),
+            "num_context": np.zeros(len(split.train), np.int64),
+            "profile": {},
+        }
+    ).batch(4096)
+    iterator = iter(training_batches(sequences, args.length, config.batch_size, config.seed))
+    run_steps = make_run_steps(mind, optimizer)
+    run_steps(iterator, tf.constant(20))
+    cpu, wall, steps = time.process_time(), time.monotonic(), 0
+    while time.monotonic() - wall < args.seconds:
+        run_steps(iterator, tf.constant(20))
+        steps += 20
+    cpu = time.process_time() - cpu
+    return {
+        "examples_per_cpu_second": steps * config.batch_size / cpu,
+        "step_cpu_milliseconds": 1000 * cpu / steps,
+        "peak_memory_gb": resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 2**20,
+    }
+
+
+def load(args: argparse.Namespace, num_items: int) -> protocols.Split:
+    """The split to train on."""
+    if args.data:
+        return protocols.load_split(args.data, "user")
+    return synthetic_split(num_items, max(_MEAN_LENGTH, args.length // 2))
+
+
+def in_process(args: argparse.Namespace, length: int, num_items: int) -> dict[str, float]:
+    """Runs `measure` in a new process, for its own peak memory."""
+    command = [
+        *(sys.executable, __file__, "--measure", "--length", str(length)),
+        *("--num-items", str(num_items), "--seconds", str(args.seconds)),
+        *("--negatives", str(args.negatives), "--batch-size", str(args.batch_size)),
+        *(("--data", str(args.data)) if args.data else ()),
+    ]
+    done = subprocess.run(command, check=True, stdout=subprocess.PIPE, text=True)
+    return json.loads(done.stdout.splitlines()[-1])
+
+
+def measure_peer(args: argparse.Namespace, name: str, length: int) -> dict[str, float]:
+    """Speed of a public port's training step in its own environment."""
+    args.length = length
+    with tempfile.TemporaryDirectory() as directory:
+        data, output = Path(directory) / "split.npz", Path(directory) / "peer"
+        peers.write_split(load(args, _NUM_ITEMS), length, data)
+        arguments = [
+            *("--input", str(data), "--output", str(output), "--dim", str(_DIM)),
+            *("--interests", str(_INTERESTS), "--negatives", str(args.negatives)),
+            *("--batch-size", str(args.batch_size), "--speed-seconds", str(args.seconds)),
+        ]
+        peers.run(name, arguments)
+        return json.loads(output.with_suffix(".json").read_text())
+
+
+def main() -> None:
+    """Runs the program."""
+    parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
+    parser.add_argument("--data", type=Path)
+    parser.add_argument("--seconds", type=int, default=15)
+    parser.add_argument("--negatives", type=int, default=1280)
+    parser.add_argument("--batch-size", type=int, default=1024)
+    parser.add_argument("--peers", nargs="*", default=[], choices=sorted(peers.REQUIREMENTS))
+    parser.add_argument("--output", type=Path)
+    parser.add_argument("--measure", action="store_true", help=argparse.SUPPRESS)
+    parser.add_argument("--length", type=int, default=20, help=argparse.SUPPRESS)
+    parser.add_argument("--num-items", type=int, default=_NUM_ITEMS, help=argparse.SUPPRESS)
+    args = parser.parse_args()
+    if args.measure:
+        print(json.dumps(measure(args)))
+        return
+    report: dict[str, Any] = {"speed": {}, "negatives": args.negatives}
+    for length in _LENGTHS:
+        rows = {"ours": in_process(args, length, _NUM_ITEMS)}
+        rows |= {name: measure_peer(args, name, length) for name in args.peers}
+        report["speed"][f"length_{length}"] = rows
+        for name, row in rows.items():
+            print(
+                f"L={length:<3} {name:12} {row['examples_per_cpu_second']:10,.0f} examples per "
+                f"CPU-second {row['peak_memory_gb']:6.2f} GB",
+                flush=True,
+            )
+    args.data = None
+    growth = {n: in_process(args, 20, n) for n in (_SMALL_CATALOGUE, _LARGE_CATALOGUE)}
+    small, large = (growth[n]["step_cpu_milliseconds"] for n in growth)
+    report["catalogue"] = {str(n): row for n, row in growth.items()}
+    report["catalogue_step_ratio"] = large / small
+    print(f"step with 10 k items {small:.1f} ms, with 1 M {large:.1f} ms: {large / small:.2f} x")
+    if args.output:
+        args.output.write_text(json.dumps(report, indent=2))
+
+
+if __name__ == "__main__":
+    main()

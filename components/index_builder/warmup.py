@@ -1,0 +1,35 @@
+"""The requests that TF Serving replays before a version takes traffic.
+
+Without them the first request pays for creating the index and for TensorFlow's
+lazy initialisation (https://www.tensorflow.org/tfx/serving/saved_model_warmup).
+"""
+
+import os
+from collections.abc import Sequence
+
+import tensorflow as tf
+from tensorflow_serving.apis import predict_pb2, prediction_log_pb2
+from tfx.utils import path_utils
+
+from model.features import HISTORY
+
+
+def write_warmup(model_dir: str, history: Sequence[bytes], k: int) -> None:
+    """Writes one request for ``serving_default``; the signature's defaults do the rest.
+
+    Args:
+      model_dir: The saved bundle.
+      history: Ids of items that the bundle knows, oldest first.
+      k: Items asked for.
+    """
+    request = predict_pb2.PredictRequest()
+    request.model_spec.signature_name = "serving_default"
+    request.inputs[HISTORY].CopyFrom(tf.make_tensor_proto([list(history)], tf.string))
+    request.inputs["k"].CopyFrom(tf.make_tensor_proto(k, tf.int32))
+    log = prediction_log_pb2.PredictionLog(
+        predict_log=prediction_log_pb2.PredictLog(request=request)
+    )
+    path = path_utils.warmup_file_path(model_dir)
+    tf.io.gfile.makedirs(os.path.dirname(path))
+    with tf.io.TFRecordWriter(path) as writer:
+        writer.write(log.SerializeToString())

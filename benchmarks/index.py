@@ -195,7 +195,9 @@ def _synthetic_tower(vectors):
 
         @tf.function(input_signature=[tf.TensorSpec([None, None], tf.string, "history"), {}])
         def user_interests(self, history, profile):
-            index = self.table.lookup(history[:, :_HISTORY])  # [B, T]
+            # The warm-up request is shorter than the histories of the benchmark.
+            padded = tf.pad(history, [[0, 0], [0, _HISTORY]], constant_values="")
+            index = self.table.lookup(padded[:, :_HISTORY])  # [B, T]
             behaviours = tf.gather(self.item_vectors.read_value(), index)
             quarters = tf.reshape(
                 behaviours, [-1, _INTERESTS, _HISTORY // _INTERESTS, vectors.shape[1]]

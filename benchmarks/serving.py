@@ -195,7 +195,7 @@ def _text(path: Path) -> str:
 
 def _answers(url: str) -> bool:
     try:
-        return httpx.get(url, timeout=1.0).is_success
+        return httpx.get(url, timeout=1.0, verify=False).is_success  # no TLS to set up
     except httpx.HTTPError:
         return False
 

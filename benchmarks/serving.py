@@ -18,6 +18,7 @@ import json
 import os
 import random
 import re
+import signal
 import socket
 import subprocess
 import sys
@@ -67,6 +68,8 @@ def main() -> None:
     parser.add_argument("--baselines", nargs="+", default=["flat", "hnsw"])
     parser.add_argument("--json", type=Path, help="also write the figures here")
     arguments = parser.parse_args()
+    # Ended from outside, it ends the servers it started.
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(1))
     print(" ".join(f"{name:>{width}}" for name, width in _COLUMNS.items()), flush=True)
     rows: list[dict[str, Any]] = []
     for items in arguments.items:

@@ -21,6 +21,7 @@ _DEFAULT_CONFIG = "configs/movielens-100k.yaml"
 EXIT_FAILED = 1
 EXIT_USAGE = 2
 EXIT_NOT_PUSHED = 3
+EXIT_INTERRUPTED = 130  # the shell's convention for Ctrl-C
 
 
 def _parser() -> argparse.ArgumentParser:

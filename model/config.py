@@ -92,7 +92,7 @@ class TrainingConfig:
     logq_correction: bool = True
     targets_per_sequence: int = Field(default=0, ge=0)
     batch_size: int = Field(default=1024, ge=1)
-    learning_rate: float = Field(default=1e-3, gt=0.0)
+    learning_rate: float = Field(default=3e-3, gt=0.0)
     plateau_factor: float = Field(default=0.3, gt=0.0, le=1.0)
     plateau_patience: int = Field(default=2, ge=1)
     max_steps: int = Field(default=20_000, ge=1)

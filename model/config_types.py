@@ -6,6 +6,7 @@ are refused, and they turn into JSON and back (TFX carries parameters as JSON).
 """
 
 import json
+import math
 from collections.abc import Mapping
 from typing import Any, TypeVar
 
@@ -46,3 +47,21 @@ def from_dict(cls: type[T], values: Mapping[str, Any]) -> T:
 def from_json(cls: type[T], text: str) -> T:
     """Builds a ``cls`` from the JSON that ``to_json`` wrote."""
     return pydantic.TypeAdapter(cls).validate_json(text, strict=True)
+
+
+def strict_json(value: Any, *, indent: int | None = None) -> str:
+    """JSON that every parser reads: infinities and NaN become their names.
+
+    For files that others read; ``to_json`` keeps them as numbers, for us.
+    """
+    return json.dumps(_named(value), sort_keys=True, indent=indent, ensure_ascii=False)
+
+
+def _named(value: Any) -> Any:
+    if isinstance(value, Mapping):
+        return {key: _named(item) for key, item in value.items()}
+    if isinstance(value, list | tuple):
+        return [_named(item) for item in value]
+    if isinstance(value, float) and not math.isfinite(value):
+        return str(value)
+    return value

@@ -1,12 +1,14 @@
 """MIND: Multi-Interest Network with Dynamic routing (arXiv 1904.08030)."""
 
+import math
 from collections.abc import Mapping
 from typing import Any
 
+import numpy as np
 import tensorflow as tf
 import tensorflow_recommenders as tfrs
 
-from model.attention import LabelAwareAttention
+from model.attention import attention_weights
 from model.capsule import interest_mask
 from model.catalogue import Catalogue
 from model.config import ModelConfig, TrainingConfig
@@ -67,9 +69,14 @@ class MindModel(tfrs.Model):
                 shape=[model_config.history_length, dim],
                 initializer=tf.keras.initializers.RandomNormal(stddev=_INIT_STD, seed=seed + 100),
             )
-            # log of the factor by which each distance counts.
+            # Log of the factor by which each distance counts; 1 / sqrt(1 + distance)
+            # at the start.
             self._recency_weight = self.add_weight(
-                name="recency_weight", shape=[model_config.history_length], initializer="zeros"
+                name="recency_weight",
+                shape=[model_config.history_length],
+                initializer=tf.keras.initializers.Constant(
+                    -0.5 * np.log1p(np.arange(model_config.history_length))
+                ),
             )
         self.extractor = make_extractor(model_config, seed, policy)
         self._profile_tables = {
@@ -91,9 +98,6 @@ class MindModel(tfrs.Model):
             )
             for i, width in enumerate(widths)
         ]
-        self.attention = LabelAwareAttention(
-            self.num_interests, training_config.attention_power, adaptive=self._adaptive
-        )
         self._sampler = NegativeSampler(training_config, catalogue)
         # Part of the checkpoint, see CapsuleLayer.
         self._generator = tf.random.Generator.from_seed(seed)
@@ -123,7 +127,13 @@ class MindModel(tfrs.Model):
         Returns:
           interests float32 [B, K, d] and the mask bool [B, K] of active ones.
         """
-        length = tf.reduce_sum(tf.cast(history > 0, tf.int32), axis=1)  # [B]
+        length = _length(history)
+        capsules = self._capsules(history, length, training)
+        mask = interest_mask(length, self.num_interests, self._adaptive)
+        return self._project(capsules, profile), mask
+
+    def _capsules(self, history: tf.Tensor, length: tf.Tensor, training: bool) -> tf.Tensor:
+        """Interests before the profile and the ReLU layers, [B, K, d]."""
         behaviors = self.item_encoder(history, training=training)  # [B, T, d]
         if self.model_config.recency_position:
             # 0 for the newest behaviour.
@@ -138,23 +148,25 @@ class MindModel(tfrs.Model):
             behaviors = tf.nn.experimental.general_dropout(
                 behaviors, self.model_config.dropout, uniform_sampler=self._generator.uniform
             )
-        capsules = self.extractor([behaviors, length[:, tf.newaxis]], training=training)
+        return self.extractor([behaviors, length[:, tf.newaxis]], training=training)
+
+    def _project(self, capsules: tf.Tensor, profile: Mapping[str, tf.Tensor]) -> tf.Tensor:
+        """Capsules [B, k, d] to interests, float32 [B, k, d]."""
         hidden = capsules
         if self._profile_tables:
             embedded = [
                 tf.gather(self._profile_tables[n], profile[n]) for n in self._profile_tables
             ]
-            person = tf.concat(embedded, axis=-1)[:, tf.newaxis, :]  # [B, 1, P d]
-            person = tf.cast(person, capsules.dtype)
-            repeated = tf.repeat(person, self.num_interests, axis=1)
+            person = tf.cast(tf.concat(embedded, axis=-1), capsules.dtype)  # [B, P d]
+            repeated = tf.repeat(person[:, tf.newaxis, :], capsules.shape[1], axis=1)
             hidden = tf.concat([capsules, repeated], axis=-1)
         for layer in self._projection:
             hidden = layer(hidden)
         interests = hidden + capsules if self.model_config.residual else hidden
         interests = tf.cast(interests, tf.float32)
-        if self.model_config.normalize:
-            interests = tf.math.l2_normalize(interests, axis=-1)
-        return interests, interest_mask(length, self.num_interests, self._adaptive)
+        return (
+            tf.math.l2_normalize(interests, axis=-1) if self.model_config.normalize else interests
+        )
 
     def item_vectors(self, items: tf.Tensor, training: bool = False) -> tf.Tensor:
         """Final vectors of item indices [...], float32 [..., d]."""
@@ -181,12 +193,8 @@ class MindModel(tfrs.Model):
         """
         history, targets = inputs["history"], inputs["target"]
         config = self.training_config
-        interests, _ = self.user_interests(history, inputs["profile"], training)
         target_vectors = self.item_vectors(targets, training)  # [B, d]
-        length = tf.reduce_sum(tf.cast(history > 0, tf.int32), axis=1, keepdims=True)
-        # The attention sees the scores as the softmax below does.
-        query = (target_vectors / config.temperature)[:, tf.newaxis, :]
-        user_vectors = self.attention([interests, query, length])  # [B, d]
+        user_vectors = self._attended(history, inputs["profile"], target_vectors, training)
         negatives = self._sampler.draw(targets, self._generator)
         losses = sampled_softmax_loss(
             user_vectors,
@@ -198,6 +206,36 @@ class MindModel(tfrs.Model):
             config.logq_correction,
         )
         return tf.reduce_mean(losses)
+
+    def _attended(
+        self,
+        history: tf.Tensor,
+        profile: Mapping[str, tf.Tensor],
+        target_vectors: tf.Tensor,
+        training: bool,
+    ) -> tf.Tensor:
+        """User vectors [B, d] by label-aware attention to the targets."""
+        length = _length(history)
+        mask = interest_mask(length, self.num_interests, self._adaptive)
+        capsules = self._capsules(history, length, training)
+        power = self.training_config.attention_power
+        is_hard = math.isinf(power)
+        # The hard choice passes a gradient to the chosen interest only: all are
+        # computed to choose, one is computed again to learn.
+        interests = self._project(tf.stop_gradient(capsules) if is_hard else capsules, profile)
+        # The attention sees the scores as the softmax of the loss does.
+        scores = tf.einsum("bkd,bd->bk", interests, target_vectors)
+        weights = attention_weights(scores / self.training_config.temperature, mask, power)
+        if not is_hard:
+            return tf.einsum("bk,bkd->bd", weights, interests)
+        best = tf.argmax(weights, axis=1)
+        chosen = tf.gather(capsules, best, batch_dims=1)[:, tf.newaxis, :]  # [B, 1, d]
+        return self._project(chosen, profile)[:, 0, :]
+
+
+def _length(history: tf.Tensor) -> tf.Tensor:
+    """Behaviours of each person, int32 [B]."""
+    return tf.reduce_sum(tf.cast(history > 0, tf.int32), axis=1)
 
 
 def interest_statistics(interests: tf.Tensor, mask: tf.Tensor) -> dict[str, tf.Tensor]:

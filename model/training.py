@@ -90,6 +90,8 @@ class TrainingResult:
 
     Attributes:
       steps: Steps done.
+      resumed_from_step: Step of the checkpoint that an interrupted training went
+        on from; 0 for one that was not interrupted.
       best_step: Step of the best validation pass.
       best_recall: Its Recall@N.
       stopped_by: ``patience``, ``max_steps`` or ``max_seconds``.
@@ -100,6 +102,7 @@ class TrainingResult:
     """
 
     steps: int
+    resumed_from_step: int
     best_step: int
     best_recall: float
     stopped_by: str
@@ -292,6 +295,7 @@ class _Trainer:
         self, train_sequences: tf.data.Dataset, on_progress: Callable[[Progress], None] | None
     ) -> TrainingResult:
         self._restore()
+        resumed_from_step = self._step
         config = self._config
         batches = training_batches(
             train_sequences,
@@ -320,6 +324,7 @@ class _Trainer:
         state = self._state
         return TrainingResult(
             steps=self._step,
+            resumed_from_step=resumed_from_step,
             best_step=state.best_step,
             best_recall=state.best_recall,
             stopped_by=stopped_by,

@@ -18,6 +18,7 @@ from components.index_builder.config import IndexConfig
 from model.config import ModelConfig, TrainingConfig
 from model.config_types import config_dataclass, from_dict
 from model.presets import PRESETS
+from pipeline.kubeflow.config import KubeflowConfig
 
 
 class ConfigError(ValueError):
@@ -75,7 +76,8 @@ class RunConfig:
     Attributes:
       name: Pipeline and served model name.
       output_dir: Root of everything a local run writes.
-      schema: Path of a curated schema (text proto); empty infers one.
+      schema: Path of a curated schema (text proto), relative to the YAML file;
+        empty infers one.
       preset: ``strong`` or ``paper``: defaults of ``model`` and ``training``.
       data: Files, columns, filters, split.
       model: The network.
@@ -83,6 +85,7 @@ class RunConfig:
       evaluation: Thresholds of the blessing.
       index: How the catalogue is searched.
       push: Where a blessed model goes.
+      kubeflow: How a run on Kubeflow differs from a local one.
     """
 
     name: str = Field(default="mind", pattern=r"^[a-z0-9][a-z0-9-]*$")
@@ -95,6 +98,7 @@ class RunConfig:
     evaluation: EvaluationConfig = EvaluationConfig()
     index: IndexConfig = IndexConfig()
     push: PushConfig = PushConfig()
+    kubeflow: KubeflowConfig = KubeflowConfig()
 
 
 def load(
@@ -129,6 +133,8 @@ def load(
     for key, value in (flags or {}).items():
         if value is not None:
             _set(values, key, value, f"flag for {key}")
+    if path and isinstance(values.get("schema"), str) and values["schema"]:
+        values["schema"] = str(Path(path).parent / values["schema"])
     preset = values.get("preset", "strong")
     if preset in PRESETS:  # a wrong name is reported with everything else
         for section, defaults in PRESETS[preset].items():

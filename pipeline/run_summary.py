@@ -15,6 +15,7 @@ from tfx.utils import io_utils
 from components.example_gen.report import FILE_NAME as INGEST_REPORT
 from components.index_validator.executor import VALIDATION_FILE
 from model import features
+from model.config_types import strict_json
 from model.trainer import TRAINING_REPORT
 from pipeline import eval_config
 from pipeline.config import RunConfig
@@ -210,5 +211,5 @@ def _samples(config: RunConfig, steps: Mapping[str, Step]) -> list[dict[str, Any
 def write(summary: Mapping[str, Any], directory: Path) -> Path:
     """Writes ``summary.json`` and returns its path."""
     path = directory / "summary.json"
-    path.write_text(json.dumps(summary, indent=1, ensure_ascii=False), encoding="utf-8")
+    path.write_text(strict_json(summary, indent=1), encoding="utf-8")
     return path

@@ -73,7 +73,7 @@ def estimate(
     found = metrics.get(ranker, {}).get(slice_name, {}).get(metric) or {}
     if "value" not in found:
         return None
-    # Resampling people loses items, so a bootstrap interval of coverage is biased.
+    # Resampling leaves people out, and with them items: biased for coverage.
     if "low" not in found or metric.startswith("coverage"):
         return Estimate(found["value"])
     if metric.endswith(_LIFT):

@@ -13,8 +13,9 @@ from tfx import v1 as tfx
 
 from components.example_gen.files import fingerprint
 from components.last_pushed.versions import newest_version
-from model.config_types import to_dict
+from model.config_types import strict_json, to_dict
 from pipeline.config import RunConfig
+from pipeline.kubeflow.launcher_paths import readable_uri
 from pipeline.source_digest import source_digest
 
 _ALL_CODE = ("components", "model", "pipeline")
@@ -63,7 +64,7 @@ class RunTarget:
             "config": _comparable(config),
             "versions": {name: metadata.version(name) for name in _MANIFEST_PACKAGES},
         }
-        return json.dumps(facts, sort_keys=True)
+        return strict_json(facts)
 
 
 def local_target(
@@ -96,6 +97,35 @@ def local_target(
     )
 
 
+def kfp_target(
+    config: RunConfig,
+    *,
+    pipeline_root: str = "",
+    span: str = "",
+    input_fingerprint: str = "",
+    baseline_version: str = "",
+) -> RunTarget:
+    """The target of ``kubeflow_runner.py``: everything in the object store.
+
+    Nothing is read: the input, its fingerprint and the newest pushed version are
+    known only when the run starts.
+    """
+    root = (pipeline_root or config.kubeflow.pipeline_root).rstrip("/")
+    storage = config.kubeflow.storage_root.rstrip("/") or f"{readable_uri(root)}/storage"
+    training_key = _training_key(config, input_fingerprint)
+    return RunTarget(
+        pipeline_root=root,
+        push_destination=config.push.destination or f"{storage}/serving_models/{config.name}",
+        checkpoint_dir=f"{storage}/checkpoints/{config.name}/{training_key}",
+        bad_rows_dir=f"{storage}/bad_rows/{config.name}",
+        input_fingerprint=input_fingerprint,
+        run_key=_digest(_comparable(config), input_fingerprint, span, source_digest(*_ALL_CODE)),
+        baseline_version=baseline_version,
+        span=span,
+        beam_args=config.kubeflow.beam_args,
+    )
+
+
 def _training_key(config: RunConfig, input_fingerprint: str) -> str:
     """Digest of what a training depends on, and of nothing else.
 
@@ -113,7 +143,7 @@ def _training_key(config: RunConfig, input_fingerprint: str) -> str:
 def _comparable(config: RunConfig) -> dict[str, Any]:
     """The configuration without places, which do not change a model."""
     values = to_dict(config)
-    del values["output_dir"], values["push"]
+    del values["output_dir"], values["push"], values["kubeflow"]
     return values
 
 

@@ -4,6 +4,7 @@ import os
 from typing import Any
 
 from absl import logging
+from apache_beam.io.filesystems import FileSystems
 from tfx import types
 from tfx.components.util import examples_utils
 from tfx.dsl.components.base.base_beam_executor import BaseBeamExecutor
@@ -95,8 +96,9 @@ def _plan(examples: types.Artifact, exec_properties: dict[str, Any]) -> Ingestio
             if isinstance(table, ItemsConfig | UsersConfig)
             else interaction_columns(config.interactions)
         )
-        for file in found:
-            check_columns(file.path, table, columns)
+        for file in found:  # of an object store: when it is read, which copies it
+            if not FileSystems.get_scheme(file.path):
+                check_columns(file.path, table, columns)
         files[name] = [file.path for file in found]
         size += sum(file.size_in_bytes for file in found)
     num_shards = config.num_shards or -(-size // _BYTES_PER_SHARD)

@@ -64,7 +64,11 @@ def resolve(table: TableConfig, span: str = "") -> list[FileMetadata]:
         path = pattern.replace(_SPAN, span)
         if path.startswith(_PACKAGE_PREFIX):
             path = _package_file(path.removeprefix(_PACKAGE_PREFIX))
-        matches = [m for m in FileSystems.match([path])[0].metadata_list if _is_data(m.path)]
+        matches = [
+            match
+            for match in FileSystems.match([path])[0].metadata_list
+            if match.path == path or _is_data(match.path)
+        ]
         if not matches:
             raise DataError(f"No input file matches {path}. {_neighbours(path)}")
         found.update((match.path, match) for match in sorted(matches, key=lambda m: m.path))

@@ -244,11 +244,13 @@ def _read_csv(file: _LocalFile, table: TableConfig, columns: list[str]) -> Itera
             index = np.arange(read, read + batch.num_rows)
             numbers = index + first_line + np.searchsorted(skipped, index, side="right")
             read += batch.num_rows
-            yield Block(pa.Table.from_batches([batch]), numbers, _rejections(invalid))
+            yield Block(
+                pa.Table.from_batches([batch]), numbers, _rejections(invalid, table.delimiter)
+            )
             invalid.clear()
     if invalid:
         empty = pa.table({name: pa.array([], pa.binary()) for name in columns})
-        yield Block(empty, np.array([], np.int64), _rejections(invalid))
+        yield Block(empty, np.array([], np.int64), _rejections(invalid, table.delimiter))
 
 
 def _batches(reader: pyarrow.csv.CSVStreamingReader) -> Iterator[pa.RecordBatch]:
@@ -259,12 +261,12 @@ def _batches(reader: pyarrow.csv.CSVStreamingReader) -> Iterator[pa.RecordBatch]
             return
 
 
-def _rejections(invalid: list[pyarrow.csv.InvalidRow]) -> list[RejectedRow]:
+def _rejections(invalid: list[pyarrow.csv.InvalidRow], delimiter: str) -> list[RejectedRow]:
     return [
         RejectedRow(
             "wrong_number_of_columns",
             row.number,
-            row.text.replace(_UNIT_SEPARATOR.decode(), " "),
+            row.text.replace(_UNIT_SEPARATOR.decode(), delimiter),
         )
         for row in invalid
     ]

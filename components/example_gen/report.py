@@ -9,11 +9,11 @@ from components.example_gen.errors import DataError
 from model import features
 
 FILE_NAME = "ingest_report.json"
-_EXAMPLES_PER_REASON = 3
 _HINTS = {
-    "not_utf8": "set the table's `encoding` (for example latin-1)",
+    "not_utf8": "set the table's `encoding`, for example latin-1",
     "wrong_number_of_columns": "check `delimiter` and `quoting`",
-    "unparsable_timestamp": "check `timestamp_unit` (s, ms, us, or iso for text)",
+    "unparsable_json": "every line must be one JSON object",
+    "unparsable_timestamp": "check `timestamp_unit`: s, ms, us, or iso for text",
     "timestamp_out_of_range": "check `timestamp_unit`: these look like ms or us",
     "negative_timestamp": "check `timestamp_unit` and `timestamp_column`",
     "id_not_whole": "write ids as text or whole numbers",
@@ -65,9 +65,12 @@ def check(report: Report, data_config: DataConfig, bad_rows: str) -> None:
         _check_bad_rows(table, counts, data_config.max_bad_row_fraction, bad_rows)
     events = report.get("events", {})
     if not events.get("valid"):
+        counts = report.get("tables", {}).get("interactions", {"read": 0})
         raise DataError(
-            "The interaction files hold no usable event "
-            f"({report['tables']['interactions']['read']} rows read)"
+            f"The interaction files hold no usable event ({counts['read']} rows read, all of them "
+            f"bad: {bad_rows})"
+            if counts["read"]
+            else "The interaction files hold no event: they are empty but for their header"
         )
     if not events.get("kept"):
         raise DataError(
@@ -97,33 +100,40 @@ def _check_bad_rows(table: str, counts: Report, limit: float, bad_rows: str) -> 
     for reason, number in sorted(counts["bad"].items(), key=lambda pair: (-pair[1], pair[0])):
         hint = _HINTS.get(reason)
         lines.append(f"  {reason}: {number}" + (f" ({hint})" if hint else ""))
-    lines.append("First of them:")
-    lines += [f"  {row}" for row in counts["bad_examples"][:_EXAMPLES_PER_REASON]]
+    lines.append("One of each:")
+    lines += [f"  {rows[0]}" for _, rows in sorted(counts["bad_examples"].items())]
     lines.append(f"All of them: {bad_rows}")
     raise DataError("\n".join(lines))
 
 
 def finish(report: Report, bad_rows: str) -> Report:
-    """Adds what follows from the sums, and drops what was only needed for them."""
+    """The report as people read it: shares instead of sums, no rows in it.
+
+    Args:
+      report: A merged report that passed ``check``.
+      bad_rows: Where the bad rows were written, if there are any.
+    """
     tables = {
-        name: {
-            "read": counts["read"],
-            "bad": dict(sorted(counts["bad"].items())),
-            **{key: value for key, value in counts.items() if key not in _INTERNAL},
-        }
-        for name, counts in sorted(report.get("tables", {}).items())
+        name: {key: value for key, value in counts.items() if key != "bad_examples"}
+        for name, counts in report["tables"].items()
     }
-    splits = report.get("splits", {})
+    splits = {split: dict(counts) for split, counts in report["splits"].items()}
+    trained = splits[features.TRAIN]["events"]
+    targets = 0
     for split in (features.EVAL, features.TEST):
-        if split in splits:
-            targets = splits[split]["targets"]
-            splits[split]["repeated_share"] = (
-                splits[split].pop("repeated_targets") / targets if targets else 0.0
-            )
-    return {**report, "tables": tables, "bad_rows": bad_rows}
-
-
-_INTERNAL = {"read", "bad", "bad_examples"}
+        targets += splits[split]["targets"]
+        splits[split]["repeated_share"] = (
+            splits[split].pop("repeated_targets") / splits[split]["targets"]
+        )
+    events = {**report["events"], "history_only": report["events"]["kept"] - trained - targets}
+    has_bad = any(sum(counts["bad"].values()) for counts in tables.values())
+    return {
+        **report,
+        "tables": tables,
+        "splits": splits,
+        "events": events,
+        "bad_rows": bad_rows if has_bad else "",
+    }
 
 
 def from_json(text: str) -> Report:

@@ -1,7 +1,7 @@
 """Checks the rows of a table and sets the unusable ones apart with the reason."""
 
 import json
-from collections import Counter
+from collections import defaultdict
 from dataclasses import dataclass
 from typing import Any
 
@@ -31,15 +31,18 @@ class CheckedRows:
     Attributes:
       good: Usable rows, in file order.
       first_row: Number of the block's first row; orders blocks of a file.
-      bad: One JSON line for each unusable row: ``reason``, ``table``, ``file``,
-        ``row`` and the raw content.
-      reasons: Number of unusable rows by reason.
+      bad: By reason, one JSON line for each unusable row: ``reason``, ``table``,
+        ``file``, ``row`` and the raw content.
     """
 
     good: pa.Table
     first_row: int
-    bad: list[str]
-    reasons: Counter[str]
+    bad: dict[str, list[str]]
+
+    @property
+    def num_read(self) -> int:
+        """Rows of the block, good and bad."""
+        return self.good.num_rows + sum(map(len, self.bad.values()))
 
 
 def check_interactions(block: Block, config: InteractionsConfig, file: str) -> CheckedRows:
@@ -117,31 +120,30 @@ def _set_apart(
     # The first reason that applies is the one named.
     first = np.select(list(reasons.values()), range(len(names)), default=-1)
     rows = np.flatnonzero(first >= 0)
-    counts = Counter(
-        {
-            names[code]: int(n)
-            for code, n in zip(*np.unique(first, return_counts=True), strict=True)
-            if code >= 0
-        }
-    )
-    bad: list[str] = []
+    bad: dict[str, list[str]] = defaultdict(list)
+
+    def reject(reason: str, row: int, raw: Any) -> None:
+        record = {"reason": reason, "table": table_name, "file": file, "row": int(row), "raw": raw}
+        bad[reason].append(json.dumps(record, ensure_ascii=False, default=_readable))
+
     if len(rows):
-        raw = block.columns.take(pa.array(rows)).to_pylist()
+        raw = _as_bytes(block.columns.take(pa.array(rows))).to_pylist()
         for index, cells in zip(rows, raw, strict=True):
-            bad.append(
-                _bad_row(names[first[index]], table_name, file, block.row_numbers[index], cells)
-            )
+            reject(names[first[index]], block.row_numbers[index], cells)
         table = table.filter(pa.array(first < 0))
     for rejected in block.rejected:
-        counts[rejected.reason] += 1
-        bad.append(_bad_row(rejected.reason, table_name, file, rejected.row, rejected.raw))
+        reject(rejected.reason, rejected.row, rejected.raw)
     first_row = int(block.row_numbers[0]) if len(block.row_numbers) else 0
-    return CheckedRows(table, first_row, bad, counts)
+    return CheckedRows(table, first_row, dict(bad))
 
 
-def _bad_row(reason: str, table: str, file: str, row: int, raw: Any) -> str:
-    record = {"reason": reason, "table": table, "file": file, "row": int(row), "raw": raw}
-    return json.dumps(record, ensure_ascii=False, default=_readable)
+def _as_bytes(table: pa.Table) -> pa.Table:
+    """Text as bytes: what a file calls text need not be UTF-8."""
+    fields = [
+        field.with_type(pa.binary()) if pa.types.is_string(field.type) else field
+        for field in table.schema
+    ]
+    return table.cast(pa.schema(fields))
 
 
 def _readable(value: Any) -> str:

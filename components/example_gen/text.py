@@ -54,7 +54,11 @@ def to_text(column: pa.Array | pa.ChunkedArray, separator: str = "") -> Text:
         return _from_float(array, never)
     if pa.types.is_list(kind) or pa.types.is_large_list(kind):
         return _join(array, separator)
-    return Text(pc.cast(array, pa.string()), never, never)
+    try:
+        return Text(array.cast(pa.string()), never, never)
+    except pa.ArrowNotImplementedError:  # decimals, structures
+        texts = [None if value is None else str(value) for value in array.to_pylist()]
+        return Text(pa.array(texts, pa.string()), never, never)
 
 
 def is_blank(values: pa.StringArray) -> np.ndarray:

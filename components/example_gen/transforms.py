@@ -34,7 +34,6 @@ from model import features
 _NAMESPACE = "InteractionExampleGen"
 _COUNT = "count"
 _BAD, _REPORT, _ITEMS, _TIMES = "bad", "report", "items", "times"
-_BAD_EXAMPLES = 3
 
 # (bucket, (number of the file, first row, packed table))
 Part = tuple[int, tuple[int, int, bytes]]
@@ -182,19 +181,18 @@ class _Read(beam.DoFn):
             # Not raised: Beam would bury the message in a stack of its own.
             yield TaggedOutput(_REPORT, {"unreadable": [str(error)]})
 
-    def _describe(self, checked: CheckedRows) -> Iterator[TaggedOutput]:
-        bad = sum(checked.reasons.values())
+    def _describe(self, checked: CheckedRows) -> Iterator[Any]:
         counts = {
-            "read": checked.good.num_rows + bad,
-            "bad": dict(checked.reasons),
-            "bad_examples": checked.bad[:_BAD_EXAMPLES],
+            "read": checked.num_read,
+            "bad": {reason: len(bad) for reason, bad in checked.bad.items()},
+            "bad_examples": {reason: bad[:1] for reason, bad in checked.bad.items()},
         }
-        Metrics.counter(_NAMESPACE, f"{self._table}_rows").inc(counts["read"])
-        for reason, number in checked.reasons.items():
-            Metrics.counter(_NAMESPACE, f"{self._table}_{reason}").inc(number)
         yield TaggedOutput(_REPORT, {"tables": {self._table: counts}})
-        for row in checked.bad:
-            yield TaggedOutput(_BAD, row)
+        Metrics.counter(_NAMESPACE, f"{self._table}_read").inc(checked.num_read)
+        for reason, bad in checked.bad.items():
+            Metrics.counter(_NAMESPACE, f"{self._table}_{reason}").inc(len(bad))
+            for row in bad:
+                yield TaggedOutput(_BAD, row)
 
     def _part(self, checked: CheckedRows, file_number: int) -> Iterator[Part]:
         for bucket, part in _by_bucket(checked.good, self._key, self._num_buckets):
@@ -308,7 +306,7 @@ class _WriteSequences(beam.DoFn):
 
     def process(
         self, bucket: tuple[int, dict[str, Iterable[Any]]], cuts: list[tuple[int, int]]
-    ) -> Iterator[TaggedOutput]:
+    ) -> Iterator[Any]:
         shard, joined = bucket
         config = self._job.data_config
         packed = list(joined["events"])

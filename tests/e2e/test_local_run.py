@@ -58,7 +58,7 @@ class Project:
 
     def versions(self) -> list[str]:
         folder = self.output / "serving_models" / "mind"
-        return sorted(p.name for p in folder.iterdir()) if folder.exists() else []
+        return sorted(p.name for p in folder.glob("[0-9]*"))
 
 
 @pytest.fixture(scope="module")
@@ -82,8 +82,12 @@ def test_the_model_is_pushed_and_beats_the_baselines(project):
 
 def test_every_row_is_accounted_for(project):
     report = project.summary()["data"]
-    assert report["rows"]["read"] == _PEOPLE * planted.EVENTS_PER_PERSON
-    assert report["splits"]["test"]["people"] == _PEOPLE
+    events = _PEOPLE * planted.EVENTS_PER_PERSON
+    assert report["tables"]["interactions"] == {"read": events, "bad": {}}
+    assert report["events"]["kept"] == events
+    splits = report["splits"]
+    assert splits["test"]["sequences"] == splits["eval"]["sequences"] == _PEOPLE
+    assert splits["train"]["events"] == events - 2 * _PEOPLE
 
 
 def test_the_served_model_finds_both_planted_interests(project):

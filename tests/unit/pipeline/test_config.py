@@ -6,7 +6,7 @@ import math
 import pytest
 
 from components.example_gen.config import DataConfig, InteractionsConfig
-from model.config_types import from_json, to_dict, to_json
+from model.config_types import from_json, strict_json, to_dict, to_json
 from pipeline import config as config_lib
 
 _MINIMAL = "data: {interactions: {files: [log.csv]}}\n"
@@ -125,3 +125,8 @@ def test_equal_configurations_give_equal_json(load):
     second = load(_MINIMAL + "model: {num_interests: 2, dropout: 0.1}\n")
     assert to_json(first) == to_json(second)
     assert to_dict(first)["model"]["dropout"] == 0.1
+
+
+def test_strict_json_names_what_json_cannot_hold():
+    text = strict_json({"p": math.inf, "values": [1.5, -math.inf, math.nan]})
+    assert text == '{"p": "inf", "values": [1.5, "-inf", "nan"]}'

@@ -1,0 +1,1 @@
+"""Compiling, running and submitting the pipeline for Kubeflow Pipelines 2 and Vertex AI."""

@@ -1,0 +1,321 @@
+"""Compiles the pipeline into what Kubeflow Pipelines 2 and Vertex AI execute.
+
+TFX's KubeflowV2DagRunner builds the pipeline spec; what it leaves out is added
+here: runtime parameters with defaults, resources, retries, caching per step,
+environment, secrets and volumes, and the entry point that lets TFX executors run
+under Kubeflow's launcher.
+"""
+
+import dataclasses
+import difflib
+import json
+import posixpath
+from pathlib import Path
+from typing import Any, Literal
+
+import yaml
+from google.protobuf import json_format
+from kfp.pipeline_spec import pipeline_spec_pb2
+from tfx.orchestration.kubeflow.v2 import kubeflow_v2_dag_runner
+
+from model.config_types import from_dict, to_dict
+from pipeline.config import ConfigError, RunConfig
+from pipeline.create_pipeline import create_pipeline
+from pipeline.kubeflow import parameters as parameters_lib
+from pipeline.kubeflow.config import DEFAULT_STEPS
+from pipeline.kubeflow.parameters import PARAMETERS, StepBindings
+from pipeline.target import RunTarget, kfp_target
+
+TargetName = Literal["kfp", "vertex"]
+
+_COMMAND = ("python", "-m", "pipeline.kubeflow.entrypoint")
+_TRAINER = "trainer"
+
+
+@dataclasses.dataclass(frozen=True)
+class CompiledPipeline:
+    """A pipeline that a cluster can execute.
+
+    Attributes:
+      pipeline_spec: What is executed, as plain JSON types.
+      platform_spec: What only Kubernetes knows: secrets and volumes; empty if
+        there are none.
+    """
+
+    pipeline_spec: dict[str, Any]
+    platform_spec: dict[str, Any]
+
+    def to_yaml(self) -> str:
+        """The file that ``kfp.Client`` uploads: one or two YAML documents."""
+        documents = [self.pipeline_spec, *([self.platform_spec] if self.platform_spec else [])]
+        return _header(self.pipeline_spec) + yaml.safe_dump_all(
+            documents, sort_keys=True, width=100, allow_unicode=True
+        )
+
+    def write(self, path: str | Path) -> Path:
+        """Writes the YAML file and returns its path.
+
+        Raises:
+          ConfigError: if the name is not a YAML file's; ``kfp.Client`` would
+            refuse it.
+        """
+        output = Path(path)
+        if output.suffix not in (".yaml", ".yml"):
+            raise ConfigError(f"--output {path}: expected a name that ends in .yaml")
+        output.parent.mkdir(parents=True, exist_ok=True)
+        output.write_text(self.to_yaml(), encoding="utf-8")
+        return output
+
+
+def compile_pipeline(
+    config: RunConfig, image: str, target: TargetName = "kfp", pipeline_root: str = ""
+) -> CompiledPipeline:
+    """Compiles ``create_pipeline`` without touching a network.
+
+    Args:
+      config: The run's configuration.
+      image: Image of all steps.
+      target: Which system executes it.
+      pipeline_root: Replaces ``kubeflow.pipeline_root``.
+
+    Raises:
+      ConfigError: if the configuration does not suit the target.
+    """
+    _check(config, target, pipeline_root or config.kubeflow.pipeline_root)
+    run_target = kfp_target(config, pipeline_root=pipeline_root)
+    spec = _build(config, run_target, image)
+    _check_step_names(config, spec)
+    spec.default_pipeline_root = run_target.pipeline_root
+    _add_parameters(spec, config, run_target)
+    deployment = json_format.ParseDict(
+        json_format.MessageToDict(spec.deployment_spec),
+        pipeline_spec_pb2.PipelineDeploymentConfig(),
+    )
+    for node_id, task in spec.root.dag.tasks.items():
+        container = deployment.executors[_executor(spec, node_id)].container
+        _set_needs(config, node_id, task, container)
+        if target == "vertex" or config.kubeflow.remote_artifacts:
+            container.args.append("--remote_artifacts")
+        for name, value in sorted(_environment(config, target, run_target).items()):
+            container.env.add(name=name, value=value)
+    spec.deployment_spec.Clear()
+    spec.deployment_spec.update(json_format.MessageToDict(deployment))
+    return CompiledPipeline(
+        pipeline_spec=json_format.MessageToDict(spec),
+        platform_spec=_platform_spec(config, target, run_target, list(deployment.executors)),
+    )
+
+
+def _check(config: RunConfig, target: TargetName, pipeline_root: str) -> None:
+    if target == "vertex" and not pipeline_root.startswith("gs://"):
+        raise ConfigError(
+            f"pipeline root {pipeline_root!r}: expected gs://BUCKET/FOLDER for the target vertex. "
+            "Pass --pipeline_root or set kubeflow.pipeline_root."
+        )
+    if target == "vertex" and config.kubeflow.volumes:
+        raise ConfigError(
+            "kubeflow.volumes: Vertex AI has no persistent volume claims. Remove them and keep "
+            "what they hold in gs://."
+        )
+
+
+def _check_step_names(config: RunConfig, spec: pipeline_spec_pb2.PipelineSpec) -> None:
+    known = {*spec.root.dag.tasks, *DEFAULT_STEPS}
+    for name in config.kubeflow.steps:
+        if name not in known:
+            close = difflib.get_close_matches(name, known, n=1)
+            hint = f" Did you mean {close[0]!r}?" if close else ""
+            raise ConfigError(
+                f"kubeflow.steps: no step {name!r}.{hint} Steps: {', '.join(sorted(known))}."
+            )
+
+
+def _build(config: RunConfig, run_target: RunTarget, image: str) -> pipeline_spec_pb2.PipelineSpec:
+    runner = kubeflow_v2_dag_runner.KubeflowV2DagRunner(
+        config=kubeflow_v2_dag_runner.KubeflowV2DagRunnerConfig(
+            default_image=image,
+            default_commands=list(_COMMAND),
+            use_pipeline_spec_2_1=True,
+        )
+    )
+    job = runner.run(create_pipeline(config, run_target), write_out=False)
+    return json_format.ParseDict(job["pipelineSpec"], pipeline_spec_pb2.PipelineSpec())
+
+
+def _executor(spec: pipeline_spec_pb2.PipelineSpec, node_id: str) -> str:
+    return spec.components[spec.root.dag.tasks[node_id].component_ref.name].executor_label
+
+
+# Parameters ---------------------------------------------------------------------------
+
+
+def _add_parameters(
+    spec: pipeline_spec_pb2.PipelineSpec, config: RunConfig, run_target: RunTarget
+) -> None:
+    defaults = {p.name: _default(config, run_target, p.key) for p in PARAMETERS}
+    marked_config, marked_target = _marked(config, run_target.pipeline_root)
+    marked = _build(marked_config, marked_target, "any")
+    bindings = parameters_lib.bind(
+        _execution_properties(spec),
+        _execution_properties(marked),
+        defaults,
+        _keys(run_target),
+        _keys(marked_target),
+    )
+    used = {name for step in bindings.values() for name in step.parameters}
+    for parameter in PARAMETERS:
+        if parameter.name in used:
+            definition = spec.root.input_definitions.parameters[parameter.name]
+            definition.parameter_type = pipeline_spec_pb2.ParameterType.ParameterTypeEnum.Value(
+                parameter.kind
+            )
+            json_format.ParseDict(defaults[parameter.name], definition.default_value)
+            definition.description = parameter.description
+    for node_id, step in bindings.items():
+        _add_step_parameters(spec, node_id, step)
+
+
+def _add_step_parameters(
+    spec: pipeline_spec_pb2.PipelineSpec, node_id: str, bindings: StepBindings
+) -> None:
+    task = spec.root.dag.tasks[node_id]
+    component = spec.components[task.component_ref.name]
+    for parameter in PARAMETERS:
+        if parameter.name not in bindings.parameters:
+            continue
+        definition = component.input_definitions.parameters[parameter.channel]
+        definition.parameter_type = pipeline_spec_pb2.ParameterType.ParameterTypeEnum.Value(
+            parameter.kind
+        )
+        task.inputs.parameters[parameter.channel].component_input_parameter = parameter.name
+    container = spec.deployment_spec["executors"][component.executor_label]["container"]
+    container["args"].extend(["--runtime_parameters", bindings.to_json()])
+
+
+def _execution_properties(spec: pipeline_spec_pb2.PipelineSpec) -> dict[str, dict[str, Any]]:
+    return {
+        node_id: {
+            name: json_format.MessageToDict(value.runtime_value.constant)
+            for name, value in task.inputs.parameters.items()
+        }
+        for node_id, task in spec.root.dag.tasks.items()
+    }
+
+
+def _keys(run_target: RunTarget) -> dict[str, str]:
+    return {
+        parameters_lib.RUN_KEY: run_target.run_key,
+        parameters_lib.TRAINING_KEY: posixpath.basename(run_target.checkpoint_dir),
+    }
+
+
+def _default(config: RunConfig, run_target: RunTarget, key: str) -> Any:
+    if key == "push.destination":  # configured or derived from the storage root
+        return run_target.push_destination
+    section, _, field = key.partition(".")
+    if section == "target":
+        return getattr(run_target, field)
+    node: Any = to_dict(config)
+    for part in key.split("."):
+        node = node[part]
+    return node
+
+
+def _marked(config: RunConfig, pipeline_root: str) -> tuple[RunConfig, RunTarget]:
+    values = to_dict(config)
+    target_fields = {}
+    for parameter in PARAMETERS:
+        *sections, last = parameter.key.split(".")
+        if sections == ["target"]:
+            target_fields[last] = parameter.mark
+            continue
+        node = values
+        for section in sections:
+            node = node[section]
+        node[last] = parameter.mark
+    marked = from_dict(RunConfig, values)
+    return marked, kfp_target(marked, pipeline_root=pipeline_root, **target_fields)
+
+
+# What the cluster provides --------------------------------------------------------------
+
+
+def _set_needs(
+    config: RunConfig,
+    node_id: str,
+    task: pipeline_spec_pb2.PipelineTaskSpec,
+    container: pipeline_spec_pb2.PipelineDeploymentConfig.PipelineContainerSpec,
+) -> None:
+    needs = config.kubeflow.step(node_id)
+    task.caching_options.enable_cache = needs.cache
+    if needs.retries:
+        task.retry_policy.max_retry_count = needs.retries
+        task.retry_policy.backoff_duration.seconds = needs.retry_backoff_seconds
+        task.retry_policy.backoff_factor = 2.0
+    resources = container.resources
+    # Numbers for backends before KFP 2.4, text for those after.
+    if needs.cpu:
+        resources.cpu_limit = resources.cpu_request = needs.cpu
+        resources.resource_cpu_limit = resources.resource_cpu_request = f"{needs.cpu:g}"
+    if needs.memory_gb:
+        resources.memory_limit = resources.memory_request = needs.memory_gb
+        resources.resource_memory_limit = f"{needs.memory_gb:g}G"
+        resources.resource_memory_request = f"{needs.memory_gb:g}G"
+    if node_id == _TRAINER and config.kubeflow.trainer_gpus:
+        accelerator = resources.accelerator
+        accelerator.type = accelerator.resource_type = config.kubeflow.gpu_type
+        accelerator.count = config.kubeflow.trainer_gpus
+        accelerator.resource_count = str(config.kubeflow.trainer_gpus)
+
+
+def _uses_s3(target: TargetName, run_target: RunTarget) -> bool:
+    return target == "kfp" and any(
+        place.startswith("s3://")
+        for place in (run_target.push_destination, run_target.checkpoint_dir)
+    )
+
+
+def _environment(config: RunConfig, target: TargetName, run_target: RunTarget) -> dict[str, str]:
+    """Environment of every step: TensorFlow's and boto's names for the same store."""
+    store = config.kubeflow.object_store
+    environment = {}
+    if _uses_s3(target, run_target):
+        environment["AWS_REGION"] = environment["AWS_DEFAULT_REGION"] = store.region
+        if store.endpoint:
+            environment["S3_ENDPOINT"] = environment["AWS_ENDPOINT_URL"] = store.endpoint
+    return {**environment, **config.kubeflow.env}
+
+
+def _platform_spec(
+    config: RunConfig, target: TargetName, run_target: RunTarget, executors: list[str]
+) -> dict[str, Any]:
+    """Kubernetes' part: ``KubernetesExecutorConfig`` of the kfp-kubernetes package."""
+    store = config.kubeflow.object_store
+    executor: dict[str, Any] = {}
+    if store.secret and _uses_s3(target, run_target):
+        executor["secretAsEnv"] = [
+            {
+                "secretName": store.secret,
+                "keyToEnv": [
+                    {"secretKey": store.access_key, "envVar": "AWS_ACCESS_KEY_ID"},
+                    {"secretKey": store.secret_key, "envVar": "AWS_SECRET_ACCESS_KEY"},
+                ],
+            }
+        ]
+    if config.kubeflow.volumes:
+        executor["pvcMount"] = [
+            {"constant": volume.claim, "mountPath": volume.mount_path}
+            for volume in config.kubeflow.volumes
+        ]
+    if not executor:
+        return {}
+    deployment = {"executors": {label: executor for label in sorted(executors)}}
+    return {"platforms": {"kubernetes": {"deploymentSpec": deployment}}}
+
+
+def _header(spec: dict[str, Any]) -> str:
+    lines = [f"# PIPELINE DEFINITION: {spec['pipelineInfo']['name']}", "# Inputs:"]
+    for name, parameter in sorted(spec["root"]["inputDefinitions"]["parameters"].items()):
+        default = json.dumps(parameter["defaultValue"], ensure_ascii=False)
+        lines.append(f"#   {name}: {parameter['parameterType']} [default: {default}]")
+    return "\n".join(lines) + "\n"

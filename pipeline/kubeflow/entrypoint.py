@@ -1,0 +1,131 @@
+"""What every container of a compiled pipeline runs.
+
+TFX's own entry point does not work under the launcher of open-source Kubeflow
+Pipelines: it opens ``minio://`` URIs that no file layer of its knows, although
+the launcher has a copy at hand; and it fails on the ``executor-logs`` artifact
+that the launcher adds to the outputs. This module translates, puts in the
+parameters of the run, and calls TFX's entry point.
+"""
+
+import argparse
+import importlib.util
+import json
+import os
+import sys
+from collections.abc import Sequence
+from typing import Any
+
+import model  # noqa: F401  (selects Keras 2 before TFX imports TensorFlow)
+from pipeline.kubeflow import parameters
+from pipeline.kubeflow.launcher_paths import local_path, readable_uri
+
+# Added by the launcher (KFP 2.5 and later, PUBLISH_LOGS); its type is not TFX's.
+_EXECUTOR_LOGS = "executor-logs"
+
+
+def main(argv: Sequence[str]) -> None:
+    """Runs one step.
+
+    Args:
+      argv: Arguments of the container; see ``pipeline.kubeflow.compile``.
+    """
+    parser = argparse.ArgumentParser(allow_abbrev=False)
+    parser.add_argument("--executor_class_path", required=True)
+    parser.add_argument("--json_serialized_invocation_args", required=True)
+    parser.add_argument("--json_serialized_inputs_spec_args", required=True)
+    parser.add_argument("--runtime_parameters")
+    parser.add_argument("--remote_artifacts", action="store_true")
+    flags, beam_args = parser.parse_known_args(list(argv))
+
+    executor_input = json.loads(flags.json_serialized_invocation_args)
+    open_file_systems(beam_args)
+    executor_output_file = executor_input["outputs"]["outputFile"]
+    put_parameters(executor_input, flags.runtime_parameters)
+    uris = open_artifacts(executor_input, remote=flags.remote_artifacts)
+    _run(
+        argparse.Namespace(
+            executor_class_path=flags.executor_class_path,
+            json_serialized_invocation_args=json.dumps(executor_input),
+            json_serialized_inputs_spec_args=flags.json_serialized_inputs_spec_args,
+        ),
+        beam_args,
+    )
+    from tfx.dsl.io import fileio
+
+    with fileio.open(executor_input["outputs"]["outputFile"], "rb") as file:
+        executor_output = json.loads(file.read())
+    restore_uris(executor_output, uris)
+    fileio.makedirs(os.path.dirname(executor_output_file))
+    with fileio.open(executor_output_file, "w") as file:
+        file.write(json.dumps(executor_output))
+
+
+def open_file_systems(beam_args: Sequence[str]) -> None:
+    """Lets TensorFlow and Beam read ``s3://``, where the image has what that needs.
+
+    TensorFlow's S3 file system lives in tensorflow-io and is there once imported.
+    Beam's asks for pipeline options even outside a pipeline.
+    """
+    from apache_beam.io.filesystems import FileSystems
+    from apache_beam.options.pipeline_options import PipelineOptions
+
+    FileSystems.set_options(PipelineOptions(list(beam_args)))
+    if importlib.util.find_spec("tensorflow_io"):
+        importlib.import_module("tensorflow_io")
+
+
+def put_parameters(executor_input: dict[str, Any], bindings_json: str | None) -> None:
+    """Puts the run's parameter values into the execution properties, in place."""
+    values = executor_input["inputs"].get("parameterValues", {})
+    given = {
+        name.removeprefix(parameters.CHANNEL_PREFIX): values.pop(name)
+        for name in list(values)
+        if name.startswith(parameters.CHANNEL_PREFIX)
+    }
+    if bindings_json:
+        bindings = parameters.StepBindings.from_json(bindings_json)
+        executor_input["inputs"]["parameterValues"] = parameters.apply(values, bindings, given)
+
+
+def open_artifacts(executor_input: dict[str, Any], *, remote: bool) -> dict[str, str]:
+    """Replaces URIs by what TFX can open, in place.
+
+    Args:
+      executor_input: An ExecutorInput.
+      remote: Open artifacts in the store, not the launcher's copies.
+
+    Returns:
+      The original URI by its replacement.
+    """
+    outputs = executor_input["outputs"]
+    outputs.get("artifacts", {}).pop(_EXECUTOR_LOGS, None)
+    uris = {}
+    for side in ("inputs", "outputs"):
+        for artifacts in executor_input[side].get("artifacts", {}).values():
+            for artifact in artifacts.get("artifacts", []):
+                uri = artifact["uri"]
+                artifact["uri"] = readable_uri(uri) if remote else local_path(uri)
+                uris[artifact["uri"]] = uri
+                if remote and side == "outputs":
+                    # TFX keeps temporary files beside the output file: remote
+                    # Beam workers must see them too.
+                    task_dir = os.path.dirname(artifact["uri"].rstrip("/"))
+                    outputs["outputFile"] = f"{task_dir}/executor_output.json"
+    return uris
+
+
+def restore_uris(executor_output: dict[str, Any], uris: dict[str, str]) -> None:
+    """Undoes ``open_artifacts`` in an ExecutorOutput, in place."""
+    for artifacts in executor_output.get("artifacts", {}).values():
+        for artifact in artifacts.get("artifacts", []):
+            artifact["uri"] = uris.get(artifact["uri"], artifact["uri"])
+
+
+def _run(flags: argparse.Namespace, beam_args: list[str]) -> None:
+    from tfx.orchestration.kubeflow.v2.container import kubeflow_v2_run_executor
+
+    kubeflow_v2_run_executor.main((flags, beam_args))
+
+
+if __name__ == "__main__":
+    main(sys.argv[1:])

@@ -1,0 +1,364 @@
+"""Executes a compiled pipeline without Kubernetes, as Kubeflow Pipelines would.
+
+  python -m pipeline.kubeflow.ir_runner mind.yaml --root DIR [--param NAME=VALUE]
+
+A development tool: it finds out on one machine whether the compiled file, the
+entry point and the image work together. Each step is its real command in a
+process (or container) of its own; driver and launcher are imitated: parameters
+are resolved and type-checked, ExecutorInput is built and parsed strictly,
+artifacts live under ``DIR/pod/minio/...`` as the launcher would place them, and
+``executor-logs`` is among the outputs. Not imitated: Kubernetes, Argo, uploads and
+downloads, ML Metadata, resources. Sources: kubeflow/pipelines ``backend/src/v2``,
+``driver/driver.go``, ``component/launcher_v2.go``, ``cacheutils/cache.go``.
+"""
+
+import argparse
+import dataclasses
+import hashlib
+import json
+import os
+import subprocess
+import sys
+import time
+import uuid
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import Any, Literal
+
+from google.protobuf import json_format
+from kfp.pipeline_spec import pipeline_spec_pb2
+
+from pipeline.kubeflow import spec as spec_lib
+from pipeline.kubeflow.artifact_store import ArtifactStore, Execution
+from pipeline.kubeflow.launcher_paths import ROOT_VARIABLE, local_path
+
+_LOG_LINES_SHOWN = 20
+# Fixed in KFP's launcher (OutputMetadataFilepath).
+_POD_OUTPUT_DIR = "/tmp/kfp_outputs"
+_OUTPUT_FILE = "output_metadata.json"
+_EXECUTOR_LOGS = "executor-logs"
+
+State = Literal["succeeded", "cached", "failed", "skipped"]
+
+
+class TaskFailed(Exception):
+    """A step ended with an error."""
+
+
+@dataclasses.dataclass
+class TaskResult:
+    """How one step ended.
+
+    Attributes:
+      state: ``succeeded``, ``cached``, ``failed`` or ``skipped``.
+      seconds: How long it took.
+      outputs: RuntimeArtifact by output name.
+      log: Its log file; None if it did not run.
+      error: Why it failed.
+    """
+
+    state: State
+    seconds: float = 0.0
+    outputs: dict[str, dict[str, Any]] = dataclasses.field(default_factory=dict)
+    log: Path | None = None
+    error: str = ""
+
+
+class IrRunner:
+    """Runs one compiled pipeline."""
+
+    def __init__(
+        self,
+        pipeline: spec_lib.PipelineFile,
+        root: Path,
+        *,
+        pipeline_root: str = "",
+        use_cache: bool = True,
+        container_command: Sequence[str] = (),
+    ):
+        """Makes a runner.
+
+        Args:
+          pipeline: What to run.
+          root: Directory of everything that is written.
+          pipeline_root: Replaces the pipeline's default root.
+          use_cache: Whether steps may be served from cache.
+          container_command: ``podman run --rm`` or the like: run steps in
+            containers of their image; empty runs them as processes here.
+        """
+        self._pipeline = pipeline
+        self._root = root.resolve()
+        self._pipeline_root = (pipeline_root or pipeline.spec.default_pipeline_root).rstrip("/")
+        self._use_cache = use_cache
+        self._container_command = list(container_command)
+        self._pod = str(self._root / "pod")
+        self.store = ArtifactStore(self._root / "executions.jsonl")
+        self.run_id = f"{time.strftime('%Y%m%d-%H%M%S')}-{uuid.uuid4().hex[:6]}"
+
+    def run(self, given: dict[str, Any]) -> dict[str, TaskResult]:
+        """Runs all steps in order; after a failure, the rest is skipped.
+
+        Args:
+          given: Parameter values.
+
+        Returns:
+          Result by step, in the order of execution.
+        """
+        values = spec_lib.parameter_values(self._pipeline, given, with_defaults=True)
+        results: dict[str, TaskResult] = {}
+        failed = False
+        for name in self._in_order():
+            result = TaskResult("skipped") if failed else self._run_task(name, values, results)
+            failed = failed or result.state == "failed"
+            results[name] = result
+            print(f"{name:<24} {result.state:<10} {result.seconds:7.1f} s", flush=True)
+        return results
+
+    def _in_order(self) -> Iterator[str]:
+        waiting = dict(self._pipeline.spec.root.dag.tasks)
+        while waiting:
+            ready = sorted(
+                name for name, task in waiting.items() if not _needs(task) & set(waiting)
+            )
+            if not ready:
+                raise spec_lib.SpecError(f"tasks depend on each other: {sorted(waiting)}")
+            for name in ready:
+                del waiting[name]
+                yield name
+
+    def _run_task(
+        self, name: str, values: dict[str, Any], results: dict[str, TaskResult]
+    ) -> TaskResult:
+        started = time.monotonic()
+        task = self._pipeline.spec.root.dag.tasks[name]
+        component = self._pipeline.spec.components[task.component_ref.name]
+        container = self._pipeline.deployment.executors[component.executor_label].container
+        task_dir = self._root / "runs" / self.run_id / name
+        task_dir.mkdir(parents=True)
+        inputs = {
+            "parameterValues": _resolve_parameters(name, task, component, values),
+            "artifacts": {
+                key: {"artifacts": [_producer_output(source, results)]}
+                for key, source in task.inputs.artifacts.items()
+            },
+        }
+        outputs = self._provision(name, component, task_dir)
+        cache_key = _cache_key(container, inputs, outputs)
+        if self._use_cache and task.caching_options.enable_cache:
+            hit = self.store.cached(cache_key)
+            if hit:
+                return TaskResult("cached", time.monotonic() - started, hit.outputs)
+        log = task_dir / "log.txt"
+        attempts = 1 + task.retry_policy.max_retry_count
+        for attempt in range(1, attempts + 1):
+            try:
+                self._launch(container, inputs, outputs, task_dir, log)
+                artifacts = _collect(outputs, task_dir / _OUTPUT_FILE)
+                break
+            except (TaskFailed, json_format.ParseError) as error:
+                if attempt == attempts:
+                    return TaskResult("failed", time.monotonic() - started, {}, log, str(error))
+        self.store.publish(Execution(self.run_id, name, cache_key, artifacts))
+        return TaskResult("succeeded", time.monotonic() - started, artifacts, log)
+
+    def _provision(
+        self, name: str, component: pipeline_spec_pb2.ComponentSpec, task_dir: Path
+    ) -> dict[str, Any]:
+        """``provisionOutputs`` of the driver."""
+        types = {
+            key: json_format.MessageToDict(output.artifact_type)
+            for key, output in component.output_definitions.artifacts.items()
+        }
+        types[_EXECUTOR_LOGS] = {"schemaTitle": "system.Artifact"}
+        uri = "/".join(
+            (self._pipeline_root, self._pipeline.spec.pipeline_info.name, self.run_id, name)
+        )
+        salt = uuid.uuid4().hex
+        directory = _POD_OUTPUT_DIR if self._container_command else str(task_dir)
+        return {
+            "artifacts": {
+                key: {"artifacts": [{"type": kind, "uri": f"{uri}/{salt}/{key}"}]}
+                for key, kind in types.items()
+            },
+            "outputFile": f"{directory}/{_OUTPUT_FILE}",
+        }
+
+    def _launch(
+        self,
+        container: pipeline_spec_pb2.PipelineDeploymentConfig.PipelineContainerSpec,
+        inputs: dict[str, Any],
+        outputs: dict[str, Any],
+        task_dir: Path,
+        log: Path,
+    ) -> None:
+        executor_input = {"inputs": inputs, "outputs": outputs}
+        json_format.ParseDict(executor_input, pipeline_spec_pb2.ExecutorInput())
+        text = json.dumps(_as_go_prints(executor_input))
+        (task_dir / "executor_input.json").write_text(text, encoding="utf-8")
+        for output in outputs["artifacts"].values():  # prepareOutputFolders
+            path = local_path(output["artifacts"][0]["uri"], self._pod)
+            os.makedirs(os.path.dirname(path), exist_ok=True)
+        command = [
+            argument.replace("{{$}}", text) for argument in [*container.command, *container.args]
+        ]
+        environment = {variable.name: variable.value for variable in container.env}
+        if self._container_command:
+            command = [*self._in_container(environment, task_dir), container.image, *command]
+            process_environment = dict(os.environ)
+        else:
+            # "python" is the interpreter that runs this.
+            path = os.pathsep.join((os.path.dirname(sys.executable), os.environ.get("PATH", "")))
+            process_environment = {
+                **os.environ,
+                **environment,
+                ROOT_VARIABLE: self._pod,
+                "PATH": path,
+            }
+        with log.open("w", encoding="utf-8") as file:
+            code = subprocess.run(
+                command,
+                stdout=file,
+                stderr=subprocess.STDOUT,
+                stdin=subprocess.DEVNULL,
+                env=process_environment,
+                check=False,
+            ).returncode
+        if code:
+            lines = log.read_text(encoding="utf-8", errors="replace").splitlines()
+            tail = "\n".join(lines[-_LOG_LINES_SHOWN:])
+            raise TaskFailed(f"exit code {code}; the log ends with\n{tail}")
+
+    def _in_container(self, environment: dict[str, str], task_dir: Path) -> list[str]:
+        mounts = {str(task_dir): _POD_OUTPUT_DIR}
+        for directory in ("minio", "s3", "gcs"):
+            os.makedirs(f"{self._pod}/{directory}", exist_ok=True)
+            mounts[f"{self._pod}/{directory}"] = f"/{directory}"
+        flags = [f for host, pod in mounts.items() for f in ("--volume", f"{host}:{pod}")]
+        flags += [f for item in environment.items() for f in ("--env", "=".join(item))]
+        return [*self._container_command, *flags]
+
+    def output_path(self, result: TaskResult, key: str) -> Path:
+        """Where this machine keeps an output."""
+        return Path(local_path(result.outputs[key]["uri"], self._pod))
+
+
+def _needs(task: pipeline_spec_pb2.PipelineTaskSpec) -> set[str]:
+    producers = {a.task_output_artifact.producer_task for a in task.inputs.artifacts.values()}
+    return producers | set(task.dependent_tasks)
+
+
+def _resolve_parameters(
+    name: str,
+    task: pipeline_spec_pb2.PipelineTaskSpec,
+    component: pipeline_spec_pb2.ComponentSpec,
+    values: dict[str, Any],
+) -> dict[str, Any]:
+    """``resolveInputs`` of the driver."""
+    resolved = {}
+    for key, source in task.inputs.parameters.items():
+        kind = source.WhichOneof("kind")
+        if kind == "component_input_parameter":
+            resolved[key] = values[source.component_input_parameter]
+        elif kind == "runtime_value":
+            resolved[key] = json_format.MessageToDict(source.runtime_value.constant)
+        else:
+            raise spec_lib.SpecError(f"task {name}: {kind} of {key} is not supported")
+    for key, definition in component.input_definitions.parameters.items():
+        if key not in resolved and not definition.HasField("default_value"):
+            raise spec_lib.SpecError(
+                f"task {name}: neither value nor default provided for parameter {key!r}"
+            )
+    return resolved
+
+
+def _producer_output(
+    source: pipeline_spec_pb2.TaskInputsSpec.InputArtifactSpec, results: dict[str, TaskResult]
+) -> dict[str, Any]:
+    output = source.task_output_artifact
+    return results[output.producer_task].outputs[output.output_artifact_key]
+
+
+def _collect(outputs: dict[str, Any], output_file: Path) -> dict[str, dict[str, Any]]:
+    """``mergeRuntimeArtifacts`` of the launcher."""
+    written = pipeline_spec_pb2.ExecutorOutput()
+    if output_file.exists():
+        json_format.Parse(output_file.read_text(encoding="utf-8"), written)
+    artifacts = {}
+    for key, provisioned in outputs["artifacts"].items():
+        if key == _EXECUTOR_LOGS:
+            continue
+        artifact = dict(provisioned["artifacts"][0])
+        if written.artifacts[key].artifacts:
+            source = json_format.MessageToDict(written.artifacts[key].artifacts[0])
+            artifact["uri"] = source.get("uri") or artifact["uri"]
+            artifact["metadata"] = source.get("metadata", {})
+        artifacts[key] = artifact
+    return artifacts
+
+
+def _as_go_prints(value: Any) -> Any:
+    """Numbers of a protobuf Value as Go prints them: 10, where Python has 10.0."""
+    if isinstance(value, dict):
+        return {key: _as_go_prints(child) for key, child in value.items()}
+    if isinstance(value, list):
+        return [_as_go_prints(child) for child in value]
+    return int(value) if isinstance(value, float) and value.is_integer() else value
+
+
+def _cache_key(
+    container: pipeline_spec_pb2.PipelineDeploymentConfig.PipelineContainerSpec,
+    inputs: dict[str, Any],
+    outputs: dict[str, Any],
+) -> str:
+    """``GenerateCacheKey``: inputs by name, parameters, kinds of outputs, command, image."""
+    parts = {
+        "command": [*container.command, *container.args],
+        "image": container.image,
+        "environment": {v.name: v.value for v in container.env},
+        "parameters": inputs["parameterValues"],
+        "artifacts": {k: v["artifacts"][0]["name"] for k, v in inputs["artifacts"].items()},
+        "outputs": {k: v["artifacts"][0]["type"] for k, v in outputs["artifacts"].items()},
+    }
+    return hashlib.sha256(json.dumps(parts, sort_keys=True).encode()).hexdigest()
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Runs a compiled pipeline; returns the exit code."""
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument("pipeline", help="compiled YAML file")
+    parser.add_argument("--root", required=True, type=Path, help="directory for everything written")
+    parser.add_argument("--param", action="append", default=[], metavar="NAME=VALUE")
+    parser.add_argument("--pipeline_root", default="", help="replaces the compiled pipeline root")
+    parser.add_argument("--cache", action=argparse.BooleanOptionalAction, default=True)
+    parser.add_argument(
+        "--container",
+        default="",
+        metavar="COMMAND",
+        help="run steps in containers, with a command like 'podman run --rm --network=host'",
+    )
+    flags = parser.parse_args(argv)
+    try:
+        pipeline = spec_lib.load(flags.pipeline)
+        runner = IrRunner(
+            pipeline,
+            flags.root,
+            pipeline_root=flags.pipeline_root,
+            use_cache=flags.cache,
+            container_command=flags.container.split(),
+        )
+        results = runner.run(spec_lib.parse_parameters(pipeline, flags.param))
+    except spec_lib.SpecError as error:
+        print(error, file=sys.stderr)
+        return 2
+    for name, result in results.items():
+        if result.state == "failed":
+            print(f"\nStep {name} failed: {result.error}\nLog: {result.log}", file=sys.stderr)
+            return 1
+    print(f"Run {runner.run_id} succeeded.")
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

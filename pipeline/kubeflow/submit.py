@@ -1,0 +1,318 @@
+"""Uploads a compiled pipeline to Kubeflow Pipelines and starts it, once or on a schedule."""
+
+import contextlib
+import dataclasses
+import datetime
+import hashlib
+import io
+import json
+import os
+import re
+import time
+import warnings
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import kfp
+import kfp_server_api
+import urllib3
+
+TOKEN_VARIABLE = "KFP_TOKEN"
+
+_SUCCEEDED = "SUCCEEDED"
+_FAILED = "FAILED"
+_END_STATES = (_SUCCEEDED, _FAILED, "SKIPPED", "CANCELED")
+_RECURRING_DISABLED = "DISABLED"
+_VERSION_DIGITS = 12
+_PAGE_SIZE = 100
+_CRON_FIELDS = 6
+
+_ADVICE = {
+    401: "The server wants a bearer token: pass --token_file or set $KFP_TOKEN.",
+    403: "The account may not do this there: check --namespace and the roles of the account.",
+    404: "The address answers but is not the API of Kubeflow Pipelines 2: check --host.",
+    409: "Something of this name exists already.",
+}
+
+
+class SubmitError(Exception):
+    """A submission that did not go through; its message is for the user."""
+
+
+@dataclasses.dataclass(frozen=True)
+class Destination:
+    """Where to submit.
+
+    Attributes:
+      host: URL of the API; None is the cluster that this runs in.
+      namespace: Of the run, on a multi-user installation.
+      token_file: File with a bearer token; None reads ``$KFP_TOKEN`` or, in a
+        cluster, the mounted token of the service account.
+      ca_cert: Certificate authority of the host.
+    """
+
+    host: str | None = None
+    namespace: str | None = None
+    token_file: str | None = None
+    ca_cert: str | None = None
+
+
+@dataclasses.dataclass(frozen=True)
+class RunOptions:
+    """How to run.
+
+    Attributes:
+      experiment: Made if there is none of the name.
+      run_name: Shown to people; empty is the pipeline's name and the time.
+      service_account: Of the steps; None is the installation's default.
+      recurring: Schedule as six cron fields; None runs once, now.
+      watch: Wait for the end of the run.
+      watch_timeout_seconds: How long.
+      watch_interval_seconds: Wait between looks at the run.
+    """
+
+    experiment: str = "Default"
+    run_name: str = ""
+    service_account: str | None = None
+    recurring: str | None = None
+    watch: bool = False
+    watch_timeout_seconds: int = 24 * 3600
+    watch_interval_seconds: float = 10.0
+
+
+def check_image(image: str) -> None:
+    """Refuses an image that may be another one tomorrow.
+
+    Raises:
+      SubmitError: for ``:latest`` or no tag at all.
+    """
+    if re.search(r"@sha256:[0-9a-f]{64}$", image):
+        return
+    _, colon, tag = image.rpartition("/")[2].partition(":")
+    if "@" in image or not colon or not tag or tag == "latest":
+        raise SubmitError(
+            f"--image {image}: expected a fixed image, REGISTRY/NAME@sha256:DIGEST or "
+            "REGISTRY/NAME:VERSION. What :latest names changes between the steps of a run, and "
+            "cached outputs would be of another image."
+        )
+
+
+def submit(
+    package: Path,
+    name: str,
+    parameters: dict[str, Any],
+    destination: Destination,
+    options: RunOptions,
+) -> int:
+    """Uploads ``package`` and runs it.
+
+    The pipeline is uploaded as a version named by its content, or not at all if
+    the server has it: submitting again makes another run of the same version. A
+    recurring run takes the place of an earlier one of the same name.
+
+    Args:
+      package: A compiled YAML file, checked by ``pipeline.kubeflow.spec``.
+      name: Of the pipeline.
+      parameters: Checked parameter values.
+      destination: Where.
+      options: How.
+
+    Returns:
+      The exit code: 0, or 1 if a watched run did not succeed.
+
+    Raises:
+      SubmitError: with what was refused, why, and what was made before.
+    """
+    if options.recurring:
+        _check_schedule(options)
+    made: list[str] = []
+    with _explained(destination, made):
+        client = _connect(destination)
+        pipeline_id, version_id = _upload(client, package, name, destination.namespace, made)
+        with _quiet():
+            experiment = client.create_experiment(
+                options.experiment, namespace=destination.namespace
+            )
+        what = {
+            "pipeline_id": pipeline_id,
+            "version_id": version_id,
+            "params": parameters,
+            "service_account": options.service_account,
+        }
+        if options.recurring:
+            _schedule(
+                client, experiment.experiment_id, options.run_name or name, what, options, made
+            )
+            return 0
+        run_name = options.run_name or f"{name} {datetime.datetime.now():%Y-%m-%d %H:%M:%S}"
+        with _quiet():
+            run = client.run_pipeline(experiment.experiment_id, run_name, **what)
+        made.append(f"run {run.run_id}")
+        print(f"Run {run_name!r} created: {run.run_id}")
+        return _watch(client, run.run_id, options) if options.watch else 0
+
+
+def _check_schedule(options: RunOptions) -> None:
+    fields = (options.recurring or "").split()
+    if len(fields) != _CRON_FIELDS:
+        raise SubmitError(
+            f"--recurring {options.recurring!r}: expected six fields (second minute hour day month "
+            f"weekday), like '0 0 3 * * *', received {len(fields)}"
+        )
+    if options.watch:
+        raise SubmitError("--watch: a recurring run has no end to wait for; drop --watch.")
+
+
+def _connect(destination: Destination) -> kfp.Client:
+    token = _token(destination)
+    if destination.host:
+        # kfp.Client asks five times, with pauses, and hides why it failed.
+        configuration = kfp_server_api.Configuration(host=destination.host.rstrip("/"))
+        if token:
+            configuration.api_key = {"authorization": token}
+            configuration.api_key_prefix = {"authorization": "Bearer"}
+        if destination.ca_cert:
+            configuration.ssl_ca_cert = destination.ca_cert
+        api = kfp_server_api.ApiClient(configuration)
+        kfp_server_api.HealthzServiceApi(api).healthz_service_get_healthz()
+    with _quiet():
+        return kfp.Client(
+            host=destination.host,
+            namespace=destination.namespace or "kubeflow",
+            existing_token=token,
+            ssl_ca_cert=destination.ca_cert,
+        )
+
+
+def _token(destination: Destination) -> str | None:
+    if not destination.token_file:
+        return os.environ.get(TOKEN_VARIABLE) or None
+    try:
+        return Path(destination.token_file).read_text(encoding="utf-8").strip()
+    except OSError as error:
+        raise SubmitError(f"--token_file {destination.token_file}: {error.strerror}") from None
+
+
+def _upload(
+    client: kfp.Client, package: Path, name: str, namespace: str | None, made: list[str]
+) -> tuple[str, str]:
+    """Returns ids of the pipeline and of the version that is ``package``."""
+    digest = hashlib.sha256(package.read_bytes()).hexdigest()[:_VERSION_DIGITS]
+    version_name = f"{name}-{digest}"
+    pipeline_id = client.get_pipeline_id(name)
+    if pipeline_id is None:
+        with _quiet():
+            pipeline_id = client.upload_pipeline(
+                str(package), pipeline_name=name, namespace=namespace
+            ).pipeline_id
+        made.append(f"pipeline {name!r}")
+        # The server names the first version after the pipeline.
+        versions = client.list_pipeline_versions(pipeline_id, page_size=1)
+        version_id = versions.pipeline_versions[0].pipeline_version_id
+        print(f"Pipeline {name!r} uploaded: {pipeline_id}")
+        return pipeline_id, version_id
+    known = client.list_pipeline_versions(
+        pipeline_id, page_size=_PAGE_SIZE, filter=_named(version_name)
+    )
+    for version in known.pipeline_versions or []:
+        if version.display_name == version_name:
+            print(f"Pipeline {name!r} has version {version_name} already")
+            return pipeline_id, version.pipeline_version_id
+    with _quiet():
+        version = client.upload_pipeline_version(
+            str(package), version_name, pipeline_id=pipeline_id
+        )
+    made.append(f"version {version_name!r} of pipeline {name!r}")
+    print(f"Version {version_name} of pipeline {name!r} uploaded")
+    return pipeline_id, version.pipeline_version_id
+
+
+def _schedule(
+    client: kfp.Client,
+    experiment_id: str,
+    job_name: str,
+    what: dict[str, Any],
+    options: RunOptions,
+    made: list[str],
+) -> None:
+    before = client.list_recurring_runs(
+        experiment_id=experiment_id, page_size=_PAGE_SIZE, filter=_named(job_name)
+    )
+    replaced = [
+        job
+        for job in before.recurring_runs or []
+        if job.display_name == job_name and job.status != _RECURRING_DISABLED
+    ]
+    recurring = client.create_recurring_run(
+        experiment_id,
+        job_name,
+        cron_expression=options.recurring,
+        max_concurrency=1,
+        no_catchup=True,
+        **what,
+    )
+    made.append(f"recurring run {recurring.recurring_run_id}")
+    print(f"Recurring run {job_name!r} created: {recurring.recurring_run_id}")
+    for job in replaced:
+        client.disable_recurring_run(job.recurring_run_id)
+        print(f"Recurring run {job.recurring_run_id} of the same name disabled")
+
+
+def _watch(client: kfp.Client, run_id: str, options: RunOptions) -> int:
+    # kfp.Client's own waiting never ends when a run is cancelled.
+    deadline = time.monotonic() + options.watch_timeout_seconds
+    while (run := client.get_run(run_id)).state not in _END_STATES:
+        if time.monotonic() > deadline:
+            raise SubmitError(
+                f"Run {run_id} has not ended within {options.watch_timeout_seconds} s; it goes on."
+            )
+        time.sleep(options.watch_interval_seconds)
+    print(f"Run {run_id}: {run.state}")
+    if run.state == _SUCCEEDED:
+        return 0
+    details = run.run_details.task_details if run.run_details else None
+    for task in details or []:
+        if task.state == _FAILED:
+            print(f"  {task.display_name}: {task.error.message if task.error else _FAILED}")
+    return 1
+
+
+def _named(name: str) -> str:
+    return json.dumps(
+        {"predicates": [{"operation": "EQUALS", "key": "display_name", "stringValue": name}]}
+    )
+
+
+@contextlib.contextmanager
+def _quiet() -> Iterator[None]:
+    """Silences what kfp.Client prints; we say it in one line."""
+    with contextlib.redirect_stdout(io.StringIO()), warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        yield
+
+
+@contextlib.contextmanager
+def _explained(destination: Destination, made: list[str]) -> Iterator[None]:
+    """Turns what the client raises into a message that says what stands and what not."""
+    where = destination.host or "the cluster's Kubeflow Pipelines"
+    try:
+        yield
+    except kfp_server_api.ApiException as error:
+        advice = _ADVICE.get(error.status, "The fault is the server's: look at its log.")
+        reason = f"{where} answered {error.status} {error.reason}: {_message(error)} {advice}"
+    except (urllib3.exceptions.HTTPError, OSError) as error:
+        reason = f"{where} cannot be reached ({type(error).__name__}): check --host and network."
+    else:
+        return
+    state = f"Made before: {', '.join(made)}." if made else "Nothing was created."
+    raise SubmitError(f"{reason}\n{state}")
+
+
+def _message(error: kfp_server_api.ApiException) -> str:
+    try:
+        body = json.loads(error.body)
+    except (TypeError, ValueError):
+        return ""
+    text = body.get("message") or body.get("error") if isinstance(body, dict) else ""
+    return f"{str(text).rstrip('.')}." if text else ""

@@ -1,0 +1,105 @@
+import pathlib
+
+import pytest
+
+from components.example_gen.config import DataConfig, InteractionsConfig, ItemsConfig, TableConfig
+from components.example_gen.errors import DataError
+from components.example_gen.files import file_format, fingerprint, resolve, tables
+
+
+def _paths(*files, span=""):
+    return [match.path for match in resolve(TableConfig(files=files), span)]
+
+
+def test_patterns_in_order_files_by_name_none_twice(tmp_path):
+    for name in ("b2.csv", "b1.csv", "a.csv", "_SUCCESS", ".part.csv"):
+        (tmp_path / name).write_text("x")
+    found = _paths(f"{tmp_path}/b*.csv", f"{tmp_path}/*")
+    assert [path.removeprefix(f"{tmp_path}/") for path in found] == ["b1.csv", "b2.csv", "a.csv"]
+
+
+def test_a_marker_that_is_named_is_read(tmp_path):
+    (tmp_path / "_log.csv").write_text("x")
+    assert _paths(f"{tmp_path}/_log.csv") == [f"{tmp_path}/_log.csv"]
+
+
+def test_span(tmp_path):
+    (tmp_path / "log-7.csv").write_text("x")
+    assert _paths(f"{tmp_path}/log-{{SPAN}}.csv", span="7") == [f"{tmp_path}/log-7.csv"]
+    with pytest.raises(DataError, match="needs a span"):
+        _paths(f"{tmp_path}/log-{{SPAN}}.csv")
+
+
+def test_nothing_matches_names_the_nearest(tmp_path):
+    (tmp_path / "interactions.csv").write_text("x")
+    with pytest.raises(
+        DataError, match=r"No input file matches .*/interaction\.csv.*Nearest.*interactions\.csv"
+    ):
+        _paths(f"{tmp_path}/interaction.csv")
+    with pytest.raises(DataError, match="does not exist or is empty"):
+        _paths(f"{tmp_path}/nowhere/x.csv")
+
+
+def test_package_files():
+    [path] = _paths("package:recbole/recbole/dataset_example/ml-100k/ml-100k.inter")
+    assert pathlib.Path(path).read_text().startswith("user_id:token")
+    with pytest.raises(DataError, match=r"no file .*Nearest.*ml-100k\.inter"):
+        _paths("package:recbole/recbole/dataset_example/ml-100k/ml-100k.intr")
+    with pytest.raises(DataError, match="not installed"):
+        _paths("package:no-such-distribution/x.csv")
+
+
+@pytest.mark.parametrize(
+    ("name", "expected"),
+    [
+        ("a.csv", "csv"),
+        ("a.TSV", "csv"),
+        ("a.csv.gz", "csv"),
+        ("a.b/c.parquet", "parquet"),
+        ("a.jsonl.zst", "jsonl"),
+    ],
+)
+def test_format_by_name(name, expected):
+    assert file_format(TableConfig(files=(name,)), name) == expected
+
+
+def test_format_unknown_or_set():
+    with pytest.raises(DataError, match="Set `format`"):
+        file_format(TableConfig(files=("a.log",)), "a.log")
+    assert file_format(TableConfig(files=("a.log",), format="csv"), "a.log") == "csv"
+
+
+def test_fingerprint_sees_content_and_nothing_else(tmp_path):
+    log, items = tmp_path / "log.csv", tmp_path / "items.csv"
+    log.write_text("aaaa")
+    items.write_text("b")
+    config = DataConfig(
+        interactions=InteractionsConfig(files=(str(log),)),
+        items=ItemsConfig(files=(str(items),)),
+    )
+    first = fingerprint(config)
+    assert fingerprint(config) == first
+    log.touch()
+    assert fingerprint(config) == first, "a fresh copy of the same data is the same data"
+    log.write_text("aaba")  # same size
+    second = fingerprint(config)
+    assert second != first
+    log.write_text("aaaa")
+    items.write_text("c")
+    assert fingerprint(config) not in (first, second)
+
+
+def test_fingerprint_tells_the_border_between_files(tmp_path):
+    def digest(*contents):
+        for index, content in enumerate(contents):
+            (tmp_path / f"{index}.csv").write_text(content)
+        return fingerprint(
+            DataConfig(interactions=InteractionsConfig(files=(f"{tmp_path}/*.csv",)))
+        )
+
+    assert digest("ab", "c") != digest("a", "bc")
+
+
+def test_tables_leaves_out_what_is_not_configured():
+    config = DataConfig(interactions=InteractionsConfig(files=("a",)))
+    assert list(tables(config)) == ["interactions"]

@@ -1,0 +1,181 @@
+import socket
+
+import pytest
+
+from pipeline.kubeflow import submit
+from tests.unit.pipeline.kubeflow.kfp_api import ApiError, KfpApi
+from tests.unit.pipeline.kubeflow.pipelines import to_yaml, two_steps
+
+
+@pytest.fixture
+def package(tmp_path, monkeypatch):
+    monkeypatch.setenv("HOME", str(tmp_path))  # kfp.Client keeps a context file there
+    monkeypatch.delenv(submit.TOKEN_VARIABLE, raising=False)
+    path = tmp_path / "tiny.yaml"
+    path.write_text(to_yaml(two_steps(["true"], ["true"])))
+    return path
+
+
+@pytest.fixture
+def api():
+    with KfpApi() as server:
+        yield server
+
+
+def _submit(api, package, parameters=None, token_file=None, **options):
+    return submit.submit(
+        package,
+        "tiny",
+        parameters or {},
+        submit.Destination(host=api.url, token_file=token_file),
+        submit.RunOptions(watch_interval_seconds=0.01, **options),
+    )
+
+
+def test_uploads_and_runs_with_parameters(api, package):
+    options = {"experiment": "e1", "run_name": "r1", "service_account": "runner"}
+    assert _submit(api, package, {"steps": 5}, **options) == 0
+    (pipeline,) = api.pipelines.values()
+    (version,) = api.versions.values()
+    (experiment,) = api.experiments.values()
+    (run,) = api.runs.values()
+    assert pipeline["display_name"] == "tiny"
+    assert version["text"] == package.read_text()
+    assert experiment["display_name"] == "e1"
+    assert run["display_name"] == "r1"
+    assert run["experiment_id"] == experiment["experiment_id"]
+    assert run["service_account"] == "runner"
+    assert run["runtime_config"]["parameters"] == {"steps": 5}
+    assert run["pipeline_version_reference"] == {
+        "pipeline_id": pipeline["pipeline_id"],
+        "pipeline_version_id": version["pipeline_version_id"],
+    }
+
+
+def test_changed_pipeline_becomes_a_new_version_and_an_unchanged_one_does_not(api, package):
+    _submit(api, package)
+    package.write_text(package.read_text() + "# edited\n")
+    _submit(api, package)
+    _submit(api, package)
+    assert len(api.pipelines) == 1
+    assert len(api.versions) == 2
+    newest = list(api.versions)[-1]
+    references = [r["pipeline_version_reference"]["pipeline_version_id"] for r in api.runs.values()]
+    assert references[1:] == [newest, newest]
+
+
+def test_recurring_run_replaces_the_one_of_the_same_name(api, package):
+    _submit(api, package, {"text": "[[ScheduledTime]]"}, recurring="0 0 3 * * *")
+    _submit(api, package, recurring="0 0 4 * * *")
+    _submit(api, package, recurring="0 0 5 * * *", run_name="other")
+    first, second, other = api.recurring_runs.values()
+    assert first["status"] == "DISABLED"
+    assert first["runtime_config"]["parameters"] == {"text": "[[ScheduledTime]]"}
+    assert (second["status"], other["status"]) == ("ENABLED", "ENABLED")
+    assert second["trigger"]["cron_schedule"]["cron"] == "0 0 4 * * *"
+    assert second["no_catchup"] is True
+    assert second["max_concurrency"] in (1, "1")
+    assert not api.runs
+
+
+@pytest.mark.parametrize("schedule", ["0 3 * * *", "daily"])
+def test_schedule_needs_six_fields(api, package, schedule):
+    with pytest.raises(submit.SubmitError, match="expected six fields"):
+        _submit(api, package, recurring=schedule)
+    assert not api.requests
+
+
+def test_token_is_sent_as_bearer(package, tmp_path):
+    token_file = tmp_path / "token"
+    token_file.write_text("s3cret\n")
+    with KfpApi(token="s3cret") as api:
+        _submit(api, package, token_file=str(token_file))
+        assert {request.authorization for request in api.requests} == {"Bearer s3cret"}
+        assert len(api.runs) == 1
+
+
+def test_token_from_the_environment(package, monkeypatch):
+    monkeypatch.setenv(submit.TOKEN_VARIABLE, "s3cret")
+    with KfpApi(token="s3cret") as api:
+        _submit(api, package)
+        assert len(api.runs) == 1
+
+
+def test_missing_token(package):
+    with KfpApi(token="s3cret") as api:
+        with pytest.raises(submit.SubmitError, match=r"401.*--token_file.*\n.*Nothing was created"):
+            _submit(api, package)
+        assert len(api.requests) == 1
+
+
+def test_missing_token_file(api, package):
+    with pytest.raises(submit.SubmitError, match="--token_file /no/such: No such file"):
+        _submit(api, package, token_file="/no/such")
+
+
+def test_unreachable_host(package):
+    with socket.socket() as unused:
+        unused.bind(("127.0.0.1", 0))
+        url = f"http://127.0.0.1:{unused.getsockname()[1]}"
+    with pytest.raises(submit.SubmitError, match=r"cannot be reached.*\n.*Nothing was created"):
+        submit.submit(package, "tiny", {}, submit.Destination(host=url), submit.RunOptions())
+
+
+@pytest.mark.parametrize(
+    ("call", "status", "message", "stands"),
+    [
+        (("GET", "/pipelines"), 403, r"403.*User is not allowed.*--namespace", "Nothing was"),
+        (("POST", "/pipelines/upload"), 409, r"409.*exists already", "Nothing was created"),
+        (("POST", "/experiments"), 403, r"403.*--namespace", "Made before: pipeline 'tiny'"),
+        (("POST", "/runs"), 500, r"500.*The fault is the server's", "Made before: pipeline 'tiny'"),
+        (("GET", "/healthz"), 404, r"404.*not the API of Kubeflow", "Nothing was created"),
+    ],
+)
+def test_refusal_says_why_and_what_was_made(api, package, call, status, message, stands):
+    api.fail[call] = ApiError(status, "User is not allowed")
+    with pytest.raises(submit.SubmitError, match=f"(?s){message}.*{stands}"):
+        _submit(api, package)
+    assert not api.runs
+
+
+def test_server_refuses_an_old_schema(api, package):
+    package.write_text(package.read_text().replace("2.1.0", "2.0.0"))
+    with pytest.raises(submit.SubmitError, match=r"400.*only supports schema version 2\.1\.0"):
+        _submit(api, package)
+    assert not api.pipelines
+
+
+def test_server_refuses_a_parameter_of_another_type(api, package):
+    with pytest.raises(submit.SubmitError, match=r"400.*steps: expected NUMBER_INTEGER"):
+        _submit(api, package, {"steps": "many"})
+    assert not api.runs
+
+
+@pytest.mark.parametrize(("state", "code"), [("SUCCEEDED", 0), ("FAILED", 1), ("CANCELED", 1)])
+def test_watch_ends_with_the_run(package, capsys, state, code):
+    with KfpApi(final_state=state) as api:
+        assert _submit(api, package, watch=True) == code
+    printed = capsys.readouterr().out
+    assert state in printed
+    assert ("trainer: OOM" in printed) == (state == "FAILED")
+
+
+def test_watch_gives_up_in_time(package):
+    late = pytest.raises(submit.SubmitError, match="has not ended within 0 s; it goes on")
+    with KfpApi(final_state="RUNNING") as api, late:
+        _submit(api, package, watch=True, watch_timeout_seconds=0)
+
+
+@pytest.mark.parametrize(
+    "image", ["registry:5000/mind:1.2", "mind@sha256:" + "0" * 64, "r/mind:2@sha256:" + "a" * 64]
+)
+def test_fixed_images(image):
+    submit.check_image(image)
+
+
+@pytest.mark.parametrize(
+    "image", ["mind", "mind:latest", "registry:5000/mind", "mind:", "mind@sha256:12"]
+)
+def test_images_that_may_change(image):
+    with pytest.raises(submit.SubmitError, match="expected a fixed image"):
+        submit.check_image(image)

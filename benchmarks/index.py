@@ -48,18 +48,18 @@ def main() -> None:
     rows = []
     for items in arguments.items:
         with tempfile.TemporaryDirectory() as work_dir:
-            _run("trained", work_dir, items, arguments.dimensions)
+            run_step("trained", work_dir, items, arguments.dimensions)
             for kind in arguments.kinds:
                 row = {"items": items}
-                row |= _run("build", work_dir, kind)
-                row |= _run("serve", work_dir, kind)
+                row |= run_step("build", work_dir, kind)
+                row |= run_step("serve", work_dir, kind)
                 rows.append(row)
                 print(" ".join(f"{row[name]:>13}" for name in _COLUMNS), flush=True)
     if arguments.json:
         arguments.json.write_text(json.dumps(rows, indent=2))
 
 
-def _run(step: str, *arguments: object) -> dict:
+def run_step(step: str, *arguments: object) -> dict:
     """Runs one step in a process of its own, so that its memory is its own."""
     command = [sys.executable, "-c", f"from benchmarks import index; index.{step}_step()"]
     environment = {**os.environ, "TF_CPP_MIN_LOG_LEVEL": "3"}

@@ -32,7 +32,7 @@ import httpx
 import numpy as np
 import psutil
 
-from benchmarks.index import _run as build_step
+from benchmarks.index import run_step
 
 _K = 100
 _BATCHES = (1, 32)
@@ -74,7 +74,7 @@ def main() -> None:
     rows: list[dict[str, Any]] = []
     for items in arguments.items:
         with tempfile.TemporaryDirectory() as folder:
-            build_step("trained", folder, items, arguments.dimensions)
+            run_step("trained", folder, items, arguments.dimensions)
             rows += _measure_size(Path(folder), items, arguments)
             if arguments.json:
                 arguments.json.write_text(json.dumps(rows, indent=2))
@@ -90,7 +90,7 @@ def _measure_size(folder: Path, items: int, arguments: argparse.Namespace) -> li
         if name.startswith("faiss-"):
             starting = _faiss_server(arguments.baseline_python, folder / "trained", name[6:])
         else:
-            build_step("build", folder, name)
+            run_step("build", folder, name)
             starting = _embedded_server(folder, name)
         with starting as target:
             found = _load("answers", folder, target, apis[-1], 32, 0.0, 0.0)["answers"]

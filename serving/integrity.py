@@ -27,6 +27,13 @@ def verify_manifest(path: Path) -> None:
     if not (path / MANIFEST).exists():
         return
     try:
+        _verify(path)
+    except OSError as e:
+        raise _damaged(path, f"{e.filename} cannot be read ({e.strerror})") from e
+
+
+def _verify(path: Path) -> None:
+    try:
         files = json.loads((path / MANIFEST).read_text())["files"]
         expected = {name: (entry["bytes"], entry["sha256"]) for name, entry in files.items()}
     except (ValueError, KeyError, TypeError, AttributeError) as e:

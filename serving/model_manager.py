@@ -18,6 +18,7 @@ from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
+import grpc
 from tensorflow_serving.apis import get_model_status_pb2, model_pb2
 from tensorflow_serving.config import model_server_config_pb2
 
@@ -172,8 +173,9 @@ class ModelManager:
             await asyncio.sleep(interval_seconds)
             try:
                 await self.poll()
-            except OSError:
-                # An unreachable file system is no reason to stop serving.
+            except Exception:
+                # Whatever it was (an unreachable file system, say), what is
+                # served goes on being served, and the next poll tries again.
                 _log.exception("poll failed")
 
     def get(self, spec: model_pb2.ModelSpec) -> Servable:
@@ -291,9 +293,7 @@ class ModelManager:
         model.servables[version] = servable
         started = time.monotonic()
         try:
-            servable._model = await asyncio.get_running_loop().run_in_executor(
-                self._loader, self._load, path
-            )
+            servable._model = await self._load_unchanged(path, files)
         except ServingError as e:
             servable.state = State.END
             servable.error = e
@@ -316,6 +316,17 @@ class ModelManager:
             },
         )
         return True
+
+    async def _load_unchanged(self, path: Path, files: Snapshot) -> SavedModel:
+        loop = asyncio.get_running_loop()
+        loaded = await loop.run_in_executor(self._loader, self._load, path)
+        if await asyncio.to_thread(Snapshot.take, path) != files:
+            # Parts of it may be of before and parts of after the change.
+            await loop.run_in_executor(self._loader, loaded.close)
+            raise ServingError(
+                grpc.StatusCode.ABORTED, f"{path} changed while it was loaded; it is tried again"
+            )
+        return loaded
 
     def _start_unload(self, servable: Servable) -> None:
         servable.state = State.UNLOADING

@@ -36,7 +36,7 @@ class RunningServer:
 
     def call(self, coroutine: Any) -> Any:
         """Runs a coroutine on the server's loop and returns its result."""
-        return asyncio.run_coroutine_threadsafe(coroutine, self._loop).result(60)
+        return asyncio.run_coroutine_threadsafe(coroutine, self._loop).result(120)
 
     def metric(self, name: str, **labels: str) -> float:
         """The value of a metric; 0 if it has none yet."""
@@ -46,7 +46,7 @@ class RunningServer:
         return ModelServer(self.config)
 
 
-def wait_until(condition: Callable[[], bool], seconds: float = 20.0) -> None:
+def wait_until(condition: Callable[[], bool], seconds: float = 120.0) -> None:
     """Waits for a condition that other threads bring about."""
     deadline = time.monotonic() + seconds
     while not condition():

@@ -8,14 +8,20 @@ import os
 from collections.abc import Sequence
 
 import tensorflow as tf
+from tensorflow.python.saved_model import loader_impl
 from tensorflow_serving.apis import predict_pb2, prediction_log_pb2
 from tfx.utils import path_utils
 
 from model.features import HISTORY
 
+_SIGNATURE = "serving_default"
+
 
 def write_warmup(model_dir: str, history: Sequence[bytes], k: int) -> None:
-    """Writes one request for ``serving_default``; the signature's defaults do the rest.
+    """Writes one request for ``serving_default``, with every input.
+
+    TF Serving before 2.13 knows no defaults, and a version whose warm-up fails
+    is not loaded.
 
     Args:
       model_dir: The saved bundle.
@@ -23,7 +29,10 @@ def write_warmup(model_dir: str, history: Sequence[bytes], k: int) -> None:
       k: Items asked for.
     """
     request = predict_pb2.PredictRequest()
-    request.model_spec.signature_name = "serving_default"
+    request.model_spec.signature_name = _SIGNATURE
+    (meta_graph,) = loader_impl.parse_saved_model(model_dir).meta_graphs
+    for name, value in meta_graph.signature_def[_SIGNATURE].defaults.items():
+        request.inputs[name].CopyFrom(value)
     request.inputs[HISTORY].CopyFrom(tf.make_tensor_proto([list(history)], tf.string))
     request.inputs["k"].CopyFrom(tf.make_tensor_proto(k, tf.int32))
     log = prediction_log_pb2.PredictionLog(

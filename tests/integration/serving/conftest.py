@@ -48,9 +48,7 @@ def server(
         }}
         """
     )
-    with RunningServer(
-        model_config_file=str(config), request_timeout_seconds=3.0, max_request_bytes=2**20
-    ) as running:
+    with RunningServer(model_config_file=str(config), max_request_bytes=2**20) as running:
         yield running
 
 

@@ -8,7 +8,9 @@ from tests.running_server import RunningServer
 
 
 def _find(server, query, model="mind"):
-    response = httpx.get(f"{server.url}/demo/items", params={"q": query, "model": model})
+    response = httpx.get(
+        f"{server.url}/demo/items", params={"q": query, "model": model}, timeout=60.0
+    )
     return response.status_code, response.json()
 
 

@@ -15,7 +15,7 @@ def server(recommender, tmp_path):
 
 
 def _post(server, body, model="mind"):
-    return httpx.post(f"{server.url}/v1/models/{model}:predict", json=body)
+    return httpx.post(f"{server.url}/v1/models/{model}:predict", json=body, timeout=60.0)
 
 
 def test_histories_are_counted_with_what_is_unknown_in_them(server):

@@ -9,7 +9,7 @@ import pytest
 
 @pytest.fixture(scope="module")
 def http(server):
-    with httpx.Client(base_url=server.url) as client:
+    with httpx.Client(base_url=server.url, timeout=60.0) as client:
         yield client
 
 

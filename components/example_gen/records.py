@@ -6,6 +6,7 @@ import numpy as np
 import pandas as pd
 import pyarrow as pa
 import pyarrow.compute as pc
+import tensorflow as tf
 from tfx_bsl.coders.example_coder import RecordBatchToExamplesEncoder
 
 from components.example_gen.config import FeatureConfig
@@ -76,7 +77,12 @@ def history_length_bucket(history_length: np.ndarray) -> pa.StringArray:
 def encode(columns: Mapping[str, pa.Array]) -> list[bytes]:
     """Serialises list columns; a null is an absent feature."""
     batch = pa.RecordBatch.from_arrays(list(columns.values()), names=list(columns))
-    return RecordBatchToExamplesEncoder().encode(batch)
+    examples = RecordBatchToExamplesEncoder().encode(batch)
+    # The encoder puts the features in an order that differs from call to call.
+    return [
+        tf.train.Example.FromString(example).SerializeToString(deterministic=True)
+        for example in examples
+    ]
 
 
 def entity_table(

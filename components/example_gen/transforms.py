@@ -181,7 +181,7 @@ class _Read(beam.DoFn):
             # Not raised: Beam would bury the message in a stack of its own.
             yield TaggedOutput(_REPORT, {"unreadable": [str(error)]})
 
-    def _describe(self, checked: CheckedRows) -> Iterator[TaggedOutput]:
+    def _describe(self, checked: CheckedRows) -> Iterator[Any]:
         counts = {
             "read": checked.num_read,
             "bad": {reason: len(bad) for reason, bad in checked.bad.items()},
@@ -306,7 +306,7 @@ class _WriteSequences(beam.DoFn):
 
     def process(
         self, bucket: tuple[int, dict[str, Iterable[Any]]], cuts: list[tuple[int, int]]
-    ) -> Iterator[TaggedOutput]:
+    ) -> Iterator[Any]:
         shard, joined = bucket
         config = self._job.data_config
         packed = list(joined["events"])

@@ -1,0 +1,273 @@
+"""Every row of the table of bad input in docs/data.md."""
+
+import gzip
+import json
+
+import pandas as pd
+import pyarrow as pa
+import pyarrow.parquet
+import pytest
+
+from components.example_gen.errors import DataError
+from tests.unit.components.example_gen.ingestion import ingest, read_bad_rows
+
+# Five people with three events each, so that one bad row of fifteen and one is 6 %.
+GOOD = [f"u{user},i{item},{time}" for user in range(5) for time, item in enumerate("abc")]
+HEADER = "user_id,item_id,timestamp"
+
+
+def _ingest(folder, data, name="log.csv", **config):
+    (folder / name).write_bytes(data if isinstance(data, bytes) else data.encode())
+    config.setdefault("max_bad_row_fraction", 0.5)
+    interactions = {"files": [f"{folder}/{name}"], **config.pop("interactions", {})}
+    return ingest(folder, interactions=interactions, **config)
+
+
+def _csv(*rows, header=HEADER):
+    return "\n".join([header, *rows]) + "\n"
+
+
+def _events(done):
+    """All kept events as (user, item), in order: what test rows hold in full."""
+    return [(row["user_id"][0], item) for row in done.splits["test"] for item in row["item_id"]]
+
+
+@pytest.mark.parametrize(
+    ("row", "reason"),
+    [
+        (b",ia,1", "missing_user_id"),
+        (b" ,ia,1", "missing_user_id"),
+        (b"u0,,1", "missing_item_id"),
+        (b"u0,ia,", "missing_timestamp"),
+        (b"u0,ia,yesterday", "unparsable_timestamp"),
+        (b"u0,ia,-1", "negative_timestamp"),
+        (b"u0,ia,1577880000000", "timestamp_out_of_range"),
+        (b"u\xff,ia,1", "not_utf8"),
+        (b"u0,i\xff,1", "not_utf8"),
+        (b"u0,ia", "wrong_number_of_columns"),
+        (b"u0,ia,1,9", "wrong_number_of_columns"),
+    ],
+)
+def test_a_bad_row_is_set_apart_and_the_rest_survives(tmp_path, row, reason):
+    data = "\n".join([HEADER, *GOOD[:7], ""]).encode() + row + b"\n" + "\n".join(GOOD[7:]).encode()
+    done = _ingest(tmp_path, data)
+    assert len(_events(done)) == len(GOOD)
+    assert done.report["tables"]["interactions"] == {"read": 16, "bad": {reason: 1}}
+    assert done.report["bad_rows"] == f"{tmp_path}/bad/bad_rows-00000-of-00001.jsonl"
+    [bad] = done.bad_rows
+    raw = bad.pop("raw")
+    assert bad == {
+        "reason": reason,
+        "table": "interactions",
+        "file": f"{tmp_path}/log.csv",
+        "row": 9,  # its line
+    }
+    cells = row.decode("utf-8", "backslashreplace")
+    assert raw in (cells, dict(zip(HEADER.split(","), cells.split(","), strict=False)))
+
+
+@pytest.mark.parametrize(
+    ("line", "reason"),
+    [
+        ('{"user_id": "u0", "item_id"', "unparsable_json"),
+        ('["u0", "ia", 1]', "unparsable_json"),
+        ('{"item_id": "ia", "timestamp": 1}', "missing_user_id"),
+        ('{"user_id": null, "item_id": "ia", "timestamp": 1}', "missing_user_id"),
+        ('{"user_id": "u0", "item_id": 1.5, "timestamp": 1}', "id_not_whole"),
+    ],
+)
+def test_a_bad_json_line(tmp_path, line, reason):
+    good = [
+        json.dumps({"user_id": user, "item_id": int(item, 36), "timestamp": int(time)})
+        for user, item, time in (row.split(",") for row in GOOD)
+    ]
+    done = _ingest(tmp_path, "\n".join([*good, line]), name="log.jsonl")
+    assert len(_events(done)) == len(GOOD)
+    assert done.report["tables"]["interactions"]["bad"] == {reason: 1}
+
+
+def test_a_bad_parquet_row(tmp_path):
+    rows = [row.split(",") for row in GOOD]
+    table = pa.table(
+        {
+            "user_id": pa.array([user.encode() for user, _, _ in rows] + [b"\xff"]),
+            "item_id": pa.array([float(ord(item[1])) for _, item, _ in rows] + [1.0]),
+            "timestamp": pd.to_datetime([int(time) for *_, time in rows] + [0], unit="s"),
+        }
+    )
+    pyarrow.parquet.write_table(table, tmp_path / "log.parquet")
+    done = ingest(
+        tmp_path,
+        interactions={"files": [f"{tmp_path}/log.parquet"]},
+        max_bad_row_fraction=0.5,
+    )
+    assert done.splits["test"][0]["item_id"] == ["97", "98", "99"]  # not "97.0"
+    assert done.report["tables"]["interactions"]["bad"] == {"not_utf8": 1}
+
+
+def test_too_many_bad_rows_fail_and_stay_behind(tmp_path):
+    with pytest.raises(DataError) as error:
+        _ingest(
+            tmp_path,
+            _csv(*GOOD, "u0,ia,soon", "u0,ia,", "u0,ia,never"),
+            max_bad_row_fraction=0.05,
+        )
+    message = str(error.value)
+    assert "3 of 18 rows of interactions are bad (16.7%); max_bad_row_fraction is 5.0%" in message
+    assert "unparsable_timestamp: 2 (check `timestamp_unit`" in message
+    assert '"row": 17' in message
+    assert str(tmp_path / "bad") in message
+    assert sorted(row["row"] for row in read_bad_rows(tmp_path)) == [17, 18, 19]
+
+
+def test_as_many_bad_rows_as_allowed_pass(tmp_path):
+    assert _ingest(tmp_path, _csv(*GOOD, "u0,ia,x"), max_bad_row_fraction=1 / 16)
+
+
+def test_bad_rows_of_an_earlier_run_do_not_linger(tmp_path):
+    assert _ingest(tmp_path, _csv(*GOOD, "u0,ia,x")).bad_rows
+    assert not _ingest(tmp_path, _csv(*GOOD)).bad_rows
+
+
+@pytest.mark.parametrize(
+    "item",
+    [
+        "a,b",
+        'the "best"',
+        " spaced  out ",
+        "line\nbreak",
+        "日本語",
+        "007",
+        "1e5",
+        "NA",
+        "null",
+        "\\N",
+    ],
+)
+def test_ids_survive_to_the_letter(tmp_path, item):
+    quoted = '"' + item.replace('"', '""') + '"'
+    done = _ingest(tmp_path, _csv(*(f"{quoted},{quoted},{time}" for time in range(3))))
+    [row] = done.splits["test"]
+    assert row["user_id"] == [item]
+    assert row["item_id"] == [item] * 3
+    assert done.splits["catalog"] == [{"item_id": [item]}]
+
+
+def test_duplicate_events_are_dropped_or_kept(tmp_path):
+    data = _csv(*GOOD, GOOD[0], GOOD[0])
+    done = _ingest(tmp_path, data)
+    assert len(_events(done)) == len(GOOD)
+    assert done.report["events"]["dropped_duplicates"] == 2
+    kept = _ingest(tmp_path, data, drop_duplicates=False)
+    assert len(_events(kept)) == len(GOOD) + 2
+    assert kept.report["events"]["duplicates"] == 2
+
+
+def test_equal_times_stay_in_file_order(tmp_path):
+    done = _ingest(tmp_path, _csv(*(f"u,{item},5" for item in "zayb")))
+    assert done.splits["test"][0]["item_id"] == list("zayb")
+
+
+def test_a_person_with_one_event_is_dropped_by_the_filter(tmp_path):
+    done = _ingest(tmp_path, _csv(*GOOD, "lonely,ia,1"))
+    assert "lonely" not in {user for user, _ in _events(done)}
+    assert done.report["events"]["dropped_inactive_users"] == 1
+
+
+def test_a_person_with_two_events_goes_to_train(tmp_path):
+    done = _ingest(tmp_path, _csv(*GOOD, "short,ia,1", "short,ib,2"), min_user_interactions=2)
+    [row] = [row for row in done.splits["train"] if row["user_id"] == ["short"]]
+    assert row["item_id"] == ["ia", "ib"]
+    assert "short" not in {user for user, _ in _events(done)}
+
+
+@pytest.mark.parametrize(
+    ("config", "message"),
+    [
+        ({"min_user_interactions": 4}, "The filters left nobody: 5 people and 3 items before"),
+        ({"min_item_interactions": 6}, "min_item_interactions = 6"),
+        ({"split": {"protocol": "leave_last", "num_targets": 2}}, "Split 'eval' is empty"),
+        ({"max_sequence_length": 5}, r"max_sequence_length \(5\) must be larger"),
+    ],
+)
+def test_settings_that_leave_nothing(tmp_path, config, message):
+    with pytest.raises(DataError, match=message):
+        _ingest(tmp_path, _csv(*GOOD), **config)
+
+
+@pytest.mark.parametrize(
+    ("data", "message"),
+    [
+        ("", "log.csv is empty"),
+        (f"{HEADER}\n", "hold no event: they are empty but for their header"),
+        (_csv("u0,ia,x"), "no usable event"),
+        (
+            _csv(*GOOD, header="user,item_id,timestamp"),
+            "user_column = 'user_id'; did you mean 'user'",
+        ),
+        (_csv(*GOOD, '"u0,ia,1'), "Cannot read .*log.csv.*`quoting: false`"),
+    ],
+)
+def test_files_that_hold_nothing_usable(tmp_path, data, message):
+    with pytest.raises(DataError, match=message):
+        _ingest(tmp_path, data, max_bad_row_fraction=1.0)
+
+
+def test_a_file_that_breaks_off(tmp_path):
+    whole = gzip.compress(_csv(*(f"u{n},i{n * 7919 % 1000},{n}" for n in range(5000))).encode())
+    with pytest.raises(DataError, match=r"Cannot read .*log\.csv\.gz"):
+        _ingest(tmp_path, whole[: len(whole) // 2], name="log.csv.gz")
+
+
+def test_no_such_file(tmp_path):
+    with pytest.raises(DataError, match=r"No input file matches .*Nearest.*log\.csv"):
+        _ingest(tmp_path, _csv(*GOOD), interactions={"files": [f"{tmp_path}/logs.csv"]})
+
+
+def test_bad_items_and_profiles(tmp_path):
+    (tmp_path / "items.csv").write_bytes(
+        b"item_id,title,price\nia,T,1\n,no id,2\nia,again,3\nib,\xff,4\nic,,dear\n"
+    )
+    (tmp_path / "users.csv").write_text("user_id,city\nu0,X\nu0,Y\nu1\nstranger,Z\n")
+    done = _ingest(
+        tmp_path,
+        _csv(*GOOD),
+        items={
+            "files": [f"{tmp_path}/items.csv"],
+            "title_column": "title",
+            "features": {"price": {"column": "price", "kind": "numeric"}},
+        },
+        users={"files": [f"{tmp_path}/users.csv"], "features": {"city": {"column": "city"}}},
+    )
+    assert done.report["tables"]["items"] == {
+        "read": 5,
+        "bad": {"missing_id": 1, "not_utf8": 1},
+        "duplicate_ids": 1,
+        "unparsable_numbers": {"price": 1},
+    }
+    assert done.report["tables"]["users"] == {
+        "read": 4,
+        "bad": {"wrong_number_of_columns": 1},
+        "duplicate_ids": 1,
+        "unparsable_numbers": {},
+    }
+    # The item whose row is bad is still in the catalogue: train holds it.
+    train_items = {item for row in done.splits["train"] for item in row["item_id"]}
+    assert train_items == {"ia"}
+    assert done.splits["catalog"] == [
+        {"item_id": ["ia"], "title": ["T"], "item_price": [1.0]},
+        {"item_id": ["ic"]},
+    ]
+    cities = {row["user_id"][0]: row.get("user_city") for row in done.splits["train"]}
+    assert cities == {"u0": ["X"], "u1": None, "u2": None, "u3": None, "u4": None}
+
+
+def test_too_many_bad_items_fail_too(tmp_path):
+    (tmp_path / "items.csv").write_text('item_id\nia\n""\n')
+    with pytest.raises(DataError, match="1 of 2 rows of items are bad"):
+        _ingest(
+            tmp_path,
+            _csv(*GOOD),
+            items={"files": [f"{tmp_path}/items.csv"]},
+            max_bad_row_fraction=0.1,
+        )

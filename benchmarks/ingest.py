@@ -17,10 +17,24 @@ import time
 from collections.abc import Callable
 from typing import Any
 
+import apache_beam as beam
 import numpy as np
 import psutil
 import pyarrow as pa
 import pyarrow.csv
+import tensorflow_data_validation as tfdv
+from tensorflow_metadata.proto.v0 import schema_pb2
+from tfx.components.transform import executor as transform
+from tfx.dsl.components.base.base_beam_executor import BaseBeamExecutor
+from tfx.proto import transform_pb2
+from tfx.types import standard_artifacts
+from tfx.utils import proto_utils
+
+from components.example_gen import executor as example_gen
+from components.example_gen.config import DataConfig, InteractionsConfig
+from model import features
+from model.config_types import to_dict, to_json
+from model.preprocessing import PreprocessingConfig
 
 # Events per person and per item of a mid-sized shop.
 _EVENTS_PER_USER = 30
@@ -28,6 +42,7 @@ _EVENTS_PER_ITEM = 100
 _BLOCK = 1_000_000
 _FIRST_SECOND = 1_600_000_000
 _SECONDS = 365 * 24 * 3600
+_HISTORY_LENGTH = 50
 _BEAM_ARGS = ["--runner=DirectRunner", "--direct_running_mode=in_memory"]
 
 
@@ -59,41 +74,79 @@ def run(num_events: int) -> dict[str, Any]:
     with tempfile.TemporaryDirectory() as folder:
         log = os.path.join(folder, "log.csv")
         write_log(log, num_events)
-        result: dict[str, Any] = {"events": num_events, "megabytes": os.path.getsize(log) / 1e6}
-        result["example_gen"] = _measure(lambda: _example_gen(folder, log))
-        steps = [step for step in result.values() if isinstance(step, dict)]
-        result["seconds"] = sum(step["seconds"] for step in steps)
-        result["peak_gigabytes"] = max(step["peak_gigabytes"] for step in steps)
-        result["events_per_second"] = num_events / result["seconds"]
-    return result
+        examples = standard_artifacts.Examples()
+        examples.uri = os.path.join(folder, "examples")
+        steps = {
+            "example_gen": _measure(lambda: _example_gen(log, examples)),
+            "transform": _measure(lambda: _transform(folder, examples)),
+        }
+        seconds = sum(step["seconds"] for step in steps.values())
+        return {
+            "events": num_events,
+            "megabytes": os.path.getsize(log) / 1e6,
+            **steps,
+            "seconds": seconds,
+            "events_per_second": num_events / seconds,
+            "peak_gigabytes": max(step["peak_gigabytes"] for step in steps.values()),
+        }
 
 
-def _example_gen(folder: str, log: str) -> None:
-    import apache_beam as beam
-    from tfx.dsl.components.base.base_beam_executor import BaseBeamExecutor
-    from tfx.types import standard_artifacts
+def _context() -> BaseBeamExecutor.Context:
+    return BaseBeamExecutor.Context(
+        make_beam_pipeline_fn=lambda: beam.Pipeline(argv=_BEAM_ARGS),
+        tmp_dir=tempfile.mkdtemp(),
+    )
 
-    import model  # noqa: F401 - selects Keras 2 before TensorFlow is imported
-    from components.example_gen.config import DataConfig, InteractionsConfig
-    from components.example_gen.executor import Executor
-    from model.config_types import to_json
 
-    examples = standard_artifacts.Examples()
-    examples.uri = os.path.join(folder, "examples")
+def _example_gen(log: str, examples: standard_artifacts.Examples) -> None:
     config = DataConfig(
         interactions=InteractionsConfig(files=(log,)),
         min_item_interactions=5,
         min_user_interactions=5,
     )
-    context = BaseBeamExecutor.Context(make_beam_pipeline_fn=lambda: beam.Pipeline(argv=_BEAM_ARGS))
-    Executor(context).Do(
+    example_gen.Executor(_context()).Do(
         {},
         {"examples": [examples]},
         {
             "data_config": to_json(config),
-            "history_length": 50,
+            "history_length": _HISTORY_LENGTH,
             "span": "",
-            "bad_rows_dir": os.path.join(folder, "bad"),
+            "bad_rows_dir": os.path.join(os.path.dirname(log), "bad"),
+        },
+    )
+
+
+def _transform(folder: str, examples: standard_artifacts.Examples) -> None:
+    schema = standard_artifacts.Schema()
+    schema.uri = os.path.join(folder, "schema")
+    kinds = {
+        features.USER_ID: schema_pb2.BYTES,
+        features.ITEM_ID: schema_pb2.BYTES,
+        features.TIMESTAMP: schema_pb2.INT,
+        features.NUM_TARGETS: schema_pb2.INT,
+        features.NUM_CONTEXT: schema_pb2.INT,
+    }
+    tfdv.write_schema_text(
+        schema_pb2.Schema(feature=[schema_pb2.Feature(name=n, type=t) for n, t in kinds.items()]),
+        os.path.join(schema.uri, "schema.pbtxt"),
+    )
+    graph, transformed = standard_artifacts.TransformGraph(), standard_artifacts.Examples()
+    graph.uri, transformed.uri = os.path.join(folder, "graph"), os.path.join(folder, "transformed")
+    preprocessing = PreprocessingConfig(
+        history_length=_HISTORY_LENGTH, item_features={}, user_features={}
+    )
+    splits = transform_pb2.SplitsConfig(
+        analyze=[features.TRAIN, features.CATALOG], transform=list(features.SPLITS)
+    )
+    transform.Executor(_context()).Do(
+        {"examples": [examples], "schema": [schema]},
+        {"transform_graph": [graph], "transformed_examples": [transformed]},
+        {
+            "preprocessing_fn": "model.preprocessing.preprocessing_fn",
+            "custom_config": json.dumps({"preprocessing": to_dict(preprocessing)}),
+            "splits_config": proto_utils.proto_to_json(splits),
+            "force_tf_compat_v1": 0,
+            "disable_statistics": 1,
         },
     )
 
@@ -134,14 +187,18 @@ def main() -> None:
     parser.add_argument("--json", default="", help="also write the figures here")
     flags = parser.parse_args()
     results = []
-    print(f"{'events':>12} {'MB':>8} {'seconds':>9} {'events/s':>10} {'peak GB':>8}")
+    print(
+        f"{'events':>12} {'MB':>6} {'ExampleGen s':>13} {'Transform s':>12} {'events/s':>10} "
+        f"{'peak GB':>8}"
+    )
     for num_events in flags.events:
         spawn = multiprocessing.get_context("spawn")
         with concurrent.futures.ProcessPoolExecutor(1, spawn) as pool:
             result = pool.submit(run, num_events).result()
         results.append(result)
         print(
-            f"{num_events:>12,} {result['megabytes']:>8.0f} {result['seconds']:>9.1f} "
+            f"{num_events:>12,} {result['megabytes']:>6.0f} "
+            f"{result['example_gen']['seconds']:>13.1f} {result['transform']['seconds']:>12.1f} "
             f"{result['events_per_second']:>10,.0f} {result['peak_gigabytes']:>8.2f}",
             flush=True,
         )

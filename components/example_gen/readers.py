@@ -262,14 +262,13 @@ def _batches(reader: pyarrow.csv.CSVStreamingReader) -> Iterator[pa.RecordBatch]
 
 
 def _rejections(invalid: list[pyarrow.csv.InvalidRow], delimiter: str) -> list[RejectedRow]:
-    return [
-        RejectedRow(
-            "wrong_number_of_columns",
-            row.number,
-            row.text.replace(_UNIT_SEPARATOR.decode(), delimiter),
-        )
-        for row in invalid
-    ]
+    rejections = []
+    for row in invalid:
+        lines = row.text.replace(_UNIT_SEPARATOR.decode(), delimiter).splitlines() or [""]
+        # A quote that nothing closes swallows what follows: each line of it is lost, and counts.
+        reason = "wrong_number_of_columns" if len(lines) == 1 else "unclosed_quote"
+        rejections += [RejectedRow(reason, row.number + n, line) for n, line in enumerate(lines)]
+    return rejections
 
 
 def _read_parquet(file: _LocalFile, table: TableConfig, columns: list[str]) -> Iterator[Block]:

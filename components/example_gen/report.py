@@ -12,6 +12,7 @@ FILE_NAME = "ingest_report.json"
 _HINTS = {
     "not_utf8": "set the table's `encoding`, for example latin-1",
     "wrong_number_of_columns": "check `delimiter` and `quoting`",
+    "unclosed_quote": "set `quoting: false` if quotes are ordinary characters",
     "unparsable_json": "every line must be one JSON object",
     "unparsable_timestamp": "check `timestamp_unit`: s, ms, us, or iso for text",
     "timestamp_out_of_range": "check `timestamp_unit`: these look like ms or us",

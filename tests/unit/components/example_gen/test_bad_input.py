@@ -21,7 +21,7 @@ HEADER = "user_id,item_id,timestamp"
 def _ingest(folder, data, name="log.csv", **config):
     (folder / name).write_bytes(data if isinstance(data, bytes) else data.encode())
     config.setdefault("max_bad_row_fraction", 0.5)
-    interactions = {"files": [f"{folder}/{name}"], **config.pop("interactions", {})}
+    interactions: dict = {"files": [f"{folder}/{name}"], **config.pop("interactions", {})}
     return ingest(folder, interactions=interactions, **config)
 
 
@@ -202,12 +202,21 @@ def test_settings_that_leave_nothing(tmp_path, config, message):
             _csv(*GOOD, header="user,item_id,timestamp"),
             "user_column = 'user_id'; did you mean 'user'",
         ),
-        (_csv(*GOOD, '"u0,ia,1'), "Cannot read .*log.csv.*`quoting: false`"),
     ],
 )
 def test_files_that_hold_nothing_usable(tmp_path, data, message):
     with pytest.raises(DataError, match=message):
         _ingest(tmp_path, data, max_bad_row_fraction=1.0)
+
+
+def test_a_quote_that_nothing_closes_costs_every_line_that_it_swallows(tmp_path):
+    data = _csv(*GOOD[:9], '"u0,ia,1', *GOOD[9:])
+    done = _ingest(tmp_path, data)
+    assert done.report["tables"]["interactions"] == {"read": 16, "bad": {"unclosed_quote": 7}}
+    assert [row["raw"] for row in done.bad_rows] == ['"u0,ia,1', *GOOD[9:]]
+    with pytest.raises(DataError, match=r"unclosed_quote: 7 \(set `quoting: false`"):
+        _ingest(tmp_path, data, max_bad_row_fraction=0.1)
+    assert len(_events(_ingest(tmp_path, data, interactions={"quoting": False}))) == len(GOOD)
 
 
 def test_a_file_that_breaks_off(tmp_path):

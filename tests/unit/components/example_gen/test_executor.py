@@ -6,12 +6,14 @@ import random
 
 import pandas as pd
 import pytest
+import yaml
 from tfx.components.util import examples_utils
 from tfx.proto import example_gen_pb2
 from tfx.types import artifact_utils
 
 from tests.unit.components.example_gen.ingestion import ingest
 
+CONFIGS = pathlib.Path(__file__).parents[4] / "configs"
 LOG = """user_id,item_id,timestamp
 u2,a,3
 u1,a,1
@@ -253,6 +255,43 @@ def test_long_history_is_chunked_and_nothing_is_lost(tmp_path):
     [test] = [row for row in done.splits["test"] if row["user_id"] == ["u"]]
     assert test["item_id"] == [f"i{n}" for n in range(79, 100)]
     assert test["history_length_bucket"] == ["50+"]
+
+
+ML_1M = {
+    "ratings.dat": "1::10::5::978300760\n1::20::3::978300761\n1::30::4::978300762\n",
+    "movies.dat": "10::Misérables, Les (1995)::Drama|Musical\n20::Star Wars: IV::Action\n",
+    "users.dat": "1::F::1::10::48067\n",
+}
+
+
+def test_movielens_1m_as_its_authors_write_it(tmp_path, monkeypatch):
+    config = yaml.safe_load((CONFIGS / "movielens-1m.yaml").read_text())["data"]
+    (tmp_path / "data/ml-1m").mkdir(parents=True)
+    for name, text in ML_1M.items():
+        (tmp_path / "data/ml-1m" / name).write_bytes(text.encode("latin-1"))
+    monkeypatch.chdir(tmp_path)
+    config.update(min_item_interactions=1, min_user_interactions=2, split={})
+    done = ingest(tmp_path, **config)
+    assert done.splits["test"] == [
+        {
+            "user_id": ["1"],
+            "user_gender": ["F"],
+            "user_age": ["1"],
+            "user_occupation": ["10"],
+            "item_id": ["10", "20", "30"],
+            "timestamp": [978300760, 978300761, 978300762],
+            "num_targets": [1],
+            "history_length_bucket": ["1-4"],
+        }
+    ]
+    assert done.splits["catalog"] == [
+        {
+            "item_id": ["10"],
+            "title": ["Misérables, Les (1995)"],
+            "item_genre": ["Drama", "Musical"],
+        },
+        {"item_id": ["20"], "title": ["Star Wars: IV"], "item_genre": ["Action"]},
+    ]
 
 
 @pytest.mark.slow

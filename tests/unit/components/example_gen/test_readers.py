@@ -89,6 +89,13 @@ def test_csv_stray_quotes_need_quoting_off(tmp_path):
     assert _read(path, quoting=False)[0] == [(2, b'"a', b"b"), (3, b"c", b"d")]
 
 
+def test_csv_quote_that_runs_beyond_a_block_names_the_file(tmp_path, monkeypatch):
+    monkeypatch.setattr(readers, "BLOCK_BYTES", 1000)
+    path = _write(tmp_path / "log.csv", "u,i\na,b\n" + '"a,b\n' + "c,d\n" * 1000)
+    with pytest.raises(DataError, match=r"Cannot read .*log\.csv.*`quoting: false`"):
+        _read(path)
+
+
 def test_parquet(tmp_path):
     table = pa.table({"x": [0, 0], "i": [12, None], "u": ["a", "b"]})
     pyarrow.parquet.write_table(table, tmp_path / "log.parquet")

@@ -25,7 +25,6 @@ env: $(STAMP)  ## Create .venv with every package pinned by requirements.lock.
 $(STAMP): requirements.lock $(filter .uv/bin/uv,$(UV))
 	test -x $(BIN)/python || $(UV) venv --quiet --python $(PYTHON) $(VENV)
 	$(UV) pip sync --quiet --python $(BIN)/python requirements.lock
-	$(BIN)/python -m compileall -q -j 0 $(VENV)/lib || true
 	touch $@
 
 run: env  ## Train, gate, index and push on MovieLens 100K (or CONFIG=...).

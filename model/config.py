@@ -43,7 +43,7 @@ class ModelConfig:
     routing_init_std: float = Field(default=1.0, ge=0.0)
     adaptive_interests: bool = True
     recency_position: bool = True
-    dropout: float = Field(default=0.3, ge=0.0, lt=1.0)
+    dropout: float = Field(default=0.5, ge=0.0, lt=1.0)
     hidden_units: tuple[int, ...] = (256,)
     residual: bool = True
     normalize: bool = True
@@ -76,8 +76,10 @@ class TrainingConfig:
       early_stopping_patience: Validation passes without a better Recall@N
         before training stops; the best weights are kept.
       eval_max_users: People used for one validation pass.
-      eval_cutoff: N of the Recall@N that selects the best weights.
+      eval_cutoff: N of the Recall@N that selects the best weights. A pipeline
+        takes it from ``evaluation.primary_cutoff``.
       eval_exclude_history: Take the history out of the candidates in validation.
+        A pipeline takes it from ``evaluation.exclude_history``.
       checkpoint_every_steps: Steps between resumable checkpoints.
       mixed_precision: Compute in bfloat16 (weights stay float32).
       jit_compile: Compile the step with XLA.
@@ -98,7 +100,7 @@ class TrainingConfig:
     max_steps: int = Field(default=20_000, ge=1)
     max_seconds: int = Field(default=0, ge=0)
     eval_every_steps: int = Field(default=250, ge=1)
-    early_stopping_patience: int = Field(default=5, ge=1)
+    early_stopping_patience: int = Field(default=6, ge=1)
     eval_max_users: int = Field(default=4_000, ge=1)
     eval_cutoff: int = Field(default=50, ge=1)
     eval_exclude_history: bool = True

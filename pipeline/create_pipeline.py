@@ -124,7 +124,12 @@ def create_pipeline(config: RunConfig, target: RunTarget) -> tfx.dsl.Pipeline:
         custom_config=to_dict(
             TrainerConfig(
                 model=config.model,
-                training=config.training,
+                # The weights are selected by what the Evaluator will ask.
+                training=dataclasses.replace(
+                    config.training,
+                    eval_cutoff=config.evaluation.primary_cutoff,
+                    eval_exclude_history=config.evaluation.exclude_history,
+                ),
                 preprocessing=preprocessing,
                 checkpoint_dir=target.checkpoint_dir,
                 num_recommended=max(config.evaluation.cutoffs),

@@ -7,7 +7,6 @@ from typing import Any
 import numpy as np
 import tensorflow as tf
 from tensorflow.python.ops import lookup_ops
-from tensorflow.python.trackable.resource import CapturableResource
 
 from components.index_builder.config import IndexConfig
 from components.index_builder.ranking import best_distinct, count_distinct, rank
@@ -100,23 +99,6 @@ class RetrievalBundle(tf.Module):
         by_count = np.argsort(-counts, kind="stable").astype(np.int32)
         self._popular = tf.Variable(by_count, trainable=False, name="popular")
         self._counts = tf.Variable(counts.astype(np.float32), trainable=False, name="counts")
-
-    @tf.function(input_signature=[])
-    def release(self) -> tf.Tensor:
-        """Frees the index and the vocabularies; the bundle is of no use afterwards.
-
-        TensorFlow keeps named resources until the process ends. A Python server
-        that replaces versions calls this when the last request is answered; the
-        C++ runtime frees them with the session.
-        """
-        tables = [
-            node.resource_handle
-            for node in tf.train.TrackableView(self).descendants()
-            if isinstance(node, CapturableResource)
-        ]
-        for handle in tables + self.search.resources():
-            tf.raw_ops.DestroyResourceOp(resource=handle)
-        return tf.constant(True)
 
     def _vectors_of(self, positions: tf.Tensor) -> tf.Tensor:
         """Returns float32 [..., d], the vectors at ``positions``."""
@@ -238,10 +220,14 @@ class RetrievalBundle(tf.Module):
         return {"titles": tf.where(rows >= 0, titles, ""), "known": rows >= 0}
 
     def list_items(self, offset: tf.Tensor, limit: tf.Tensor) -> dict[str, tf.Tensor]:
-        """Returns ``limit`` items from ``offset`` on, in vocabulary order (most frequent first).
+        """Returns a part of the catalogue in vocabulary order, most frequent items first.
 
-        ``item_ids``, ``titles`` string [L] and ``train_counts`` int64 [L]; fewer
-        at the end of the vocabulary.
+        Args:
+          offset: int32 [], items to pass over.
+          limit: int32 [], items wanted; fewer come at the end.
+
+        Returns:
+          ``item_ids`` and ``titles`` string [L], ``train_counts`` int64 [L].
         """
         num_items = self.tower.item_ids.shape[0]
         first = tf.clip_by_value(offset, 0, num_items)

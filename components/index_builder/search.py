@@ -60,9 +60,6 @@ class Search(Protocol):
     def describe(self) -> dict[str, int | str]:
         """Returns the algorithm and its parameters, for the manifest."""
 
-    def resources(self) -> list[tf.Tensor]:
-        """Returns handles of what stays in memory until it is destroyed."""
-
 
 class ExactSearch(tf.Module):
     """Scores every item, block by block, with plain TensorFlow ops."""
@@ -75,10 +72,6 @@ class ExactSearch(tf.Module):
     def describe(self) -> dict[str, int | str]:
         """See ``Search``."""
         return {"algorithm": "exact"}
-
-    def resources(self) -> list[tf.Tensor]:
-        """See ``Search``; none."""
-        return []
 
     def candidates(
         self, interests: tf.Tensor, mask: tf.Tensor, depth: tf.Tensor, k: tf.Tensor
@@ -211,16 +204,6 @@ class ScannSearch(tf.Module):
             settings["leaves_to_search"] = int(self.leaves_to_search.numpy())
         return settings
 
-    def resources(self) -> list[tf.Tensor]:
-        """See ``Search``; the index itself."""
-        return [self._searcher()]
-
-    def _searcher(self) -> tf.Tensor:
-        """Returns the index, made at the first request and then found by its name."""
-        return self._ops.tensors_to_scann(
-            x=self.vectors, shared_name=self._shared_name, **self._state
-        )
-
     def candidates(
         self, interests: tf.Tensor, mask: tf.Tensor, depth: tf.Tensor, k: tf.Tensor
     ) -> Candidates:
@@ -232,8 +215,12 @@ class ScannSearch(tf.Module):
             return tf.cast(tf.math.ceil(tf.cast(setting, tf.float32) * widening), tf.int32)
 
         leaves = tf.minimum(widened(self.leaves_to_search), max(self.num_leaves, 1))
+        # Made at the first request and found by its name from then on.
+        searcher = self._ops.tensors_to_scann(
+            x=self.vectors, shared_name=self._shared_name, **self._state
+        )
         found = self._ops.scann_search_batched(
-            self._searcher(),
+            searcher,
             tf.boolean_mask(interests, mask),  # [Q, d], the active ones
             final_num_neighbors=depth,
             pre_reordering_num_neighbors=tf.maximum(widened(self.reorder), depth),

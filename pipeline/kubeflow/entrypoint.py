@@ -12,6 +12,7 @@ import importlib.util
 import json
 import os
 import sys
+import traceback
 from collections.abc import Sequence
 from typing import Any
 
@@ -127,5 +128,17 @@ def _run(flags: argparse.Namespace, beam_args: list[str]) -> None:
     kubeflow_v2_run_executor.main((flags, beam_args))
 
 
+def _exit(code: int) -> None:
+    """Ends the process at once: tensorflow-io's S3 file system aborts in its destructor."""
+    sys.stdout.flush()
+    sys.stderr.flush()
+    os._exit(code)
+
+
 if __name__ == "__main__":
-    main(sys.argv[1:])
+    try:
+        main(sys.argv[1:])
+    except Exception:
+        traceback.print_exc()
+        _exit(1)
+    _exit(0)

@@ -272,17 +272,24 @@ def test_the_vectors_are_never_read_sparsely(bundle_dirs, kind):
     assert gathered <= {1}
 
 
-@pytest.mark.parametrize("kind", _KINDS)
-def test_release_frees_one_load_and_no_other(bundle_dirs, kind):
-    """Else every replaced version would stay in a server's memory."""
-    old, new = (tf.saved_model.load(str(bundle_dirs[kind])) for _ in range(2))
-    history = tf.constant([["item20"]])
-    before = new.signatures["recommend"](history)["item_ids"].numpy().tolist()
-    assert old.signatures["recommend"](history)["item_ids"].numpy().tolist() == before
-    old.release()
-    with pytest.raises((tf.errors.NotFoundError, tf.errors.FailedPreconditionError)):
-        old.signatures["recommend"](history)
-    assert new.signatures["recommend"](history)["item_ids"].numpy().tolist() == before
+def test_the_catalogue_can_be_listed_in_parts(bundles):
+    list_items = bundles["exact"].signatures["list_items"]
+    part = list_items(offset=tf.constant(2), limit=tf.constant(3))
+    assert [item.decode() for item in part["item_ids"].numpy()] == _IDS[2:5]
+    assert part["titles"].numpy().tolist() == [b"", b"Title 3", b""]
+    assert part["train_counts"].numpy().tolist() == _COUNTS[2:5].tolist()
+    sizes = [
+        list_items(offset=tf.constant(offset), limit=tf.constant(limit))["item_ids"].shape[0]
+        for offset, limit in ((_NUM_ITEMS - 2, 9), (_NUM_ITEMS + 5, 9), (-3, 4), (0, -1))
+    ]
+    assert sizes == [2, 0, 4, 0]
+
+
+def test_known_items_of_the_history_are_counted(bundles):
+    """Repetitions count, unknown ids do not, a known item without a vector does."""
+    rows = [["item20", "never seen", "", "item20"], ["never seen", "", _IDS[_NO_VECTOR], ""]]
+    answer = bundles["exact"].signatures["recommend"](history=tf.constant(rows))
+    assert answer["num_known"].numpy().tolist() == [2, 1]
 
 
 _ASK = """

@@ -1,0 +1,151 @@
+"""ExampleGen and Transform on each Beam runner: time and memory at growing sizes.
+
+    python -m benchmarks.beam_runners --events 1000000 10000000 --json runners.json
+    python -m benchmarks.beam_runners --runners flink --flink_job_server_jar JAR
+
+The compiled pipeline's own steps, run as Kubeflow would run them. Flink and Spark
+run on the local cluster that is inside Beam's job server; its JAR is a Maven
+artifact of Beam's version. Memory is that of all processes together.
+"""
+
+import argparse
+import contextlib
+import dataclasses
+import json
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+from benchmarks.ingest import measure, write_log
+from model.config_types import from_dict
+from pipeline.config import RunConfig
+from pipeline.kubeflow import spec
+from pipeline.kubeflow.compile import compile_pipeline
+from pipeline.kubeflow.ir_runner import IrRunner
+
+_JOB_SERVICE = "apache_beam.runners.portability.local_job_service_main"
+_STEPS = ("example-gen", "transform")
+_START_SECONDS = 120
+
+
+@dataclasses.dataclass(frozen=True)
+class Result:
+    """One runner at one size.
+
+    Attributes:
+      runner: Name of the runner.
+      events: Size of the log.
+      seconds: By step.
+      peak_gigabytes: Of all processes together, over the steps up to Transform.
+    """
+
+    runner: str
+    events: int
+    seconds: dict[str, float]
+    peak_gigabytes: float
+
+
+@contextlib.contextmanager
+def beam_args(runner: str, folder: Path, flags: argparse.Namespace) -> Iterator[list[str]]:
+    """Beam options of ``runner``, with what it needs started around them."""
+    if runner == "direct":
+        yield []
+    elif runner == "multi_processing":
+        yield ["--direct_running_mode=multi_processing", "--direct_num_workers=0"]
+    elif runner == "portable":
+        with _job_service(folder) as endpoint:
+            yield [
+                "--runner=PortableRunner",
+                f"--job_endpoint={endpoint}",
+                "--environment_type=LOOPBACK",
+            ]
+    else:
+        jar = getattr(flags, f"{runner}_job_server_jar")
+        if not jar:
+            raise SystemExit(f"{runner}: pass --{runner}_job_server_jar")
+        yield [
+            f"--runner={runner.capitalize()}Runner",
+            f"--{runner}_job_server_jar={jar}",
+            "--environment_type=LOOPBACK",
+        ]
+
+
+@contextlib.contextmanager
+def _job_service(folder: Path) -> Iterator[str]:
+    port_file = folder / "port"
+    service = subprocess.Popen(
+        [sys.executable, "-m", _JOB_SERVICE, f"--port_file={port_file}"],
+        stdout=subprocess.DEVNULL,
+        stderr=subprocess.DEVNULL,
+    )
+    try:
+        deadline = time.monotonic() + _START_SECONDS
+        while not (port_file.exists() and port_file.read_text()):
+            if time.monotonic() > deadline or service.poll() is not None:
+                raise SystemExit("Beam's job service did not start")
+            time.sleep(0.2)
+        yield f"localhost:{port_file.read_text()}"
+    finally:
+        service.terminate()
+        service.wait()
+
+
+def run(runner: str, num_events: int, flags: argparse.Namespace) -> Result:
+    """Measures one runner at one size."""
+    with tempfile.TemporaryDirectory() as name:
+        folder = Path(name)
+        log = folder / "log.csv"
+        write_log(str(log), num_events)
+        with beam_args(runner, folder, flags) as arguments:
+            config = from_dict(
+                RunConfig,
+                {
+                    "data": {"interactions": {"files": [str(log)]}, "min_item_interactions": 5},
+                    "kubeflow": {"beam_args": arguments, "storage_root": str(folder / "storage")},
+                },
+            )
+            compiled = compile_pipeline(config, "none:0")
+            ir_runner = IrRunner(spec.parse(compiled.to_yaml()), folder / "ir")
+            results = {}
+            figures = measure(lambda: results.update(ir_runner.run({}, until="transform")))
+    for step, result in results.items():
+        if result.state != "succeeded":
+            raise SystemExit(f"{runner}: step {step} {result.state}: {result.error}")
+    seconds = {step: results[step].seconds for step in _STEPS}
+    return Result(runner, num_events, seconds, figures["peak_gigabytes"])
+
+
+def main() -> None:
+    """Runs what was asked for."""
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--events", type=int, nargs="+", default=[1_000_000, 10_000_000])
+    parser.add_argument(
+        "--runners",
+        nargs="+",
+        default=["direct", "multi_processing", "portable"],
+        choices=["direct", "multi_processing", "portable", "flink", "spark"],
+    )
+    parser.add_argument("--flink_job_server_jar")
+    parser.add_argument("--spark_job_server_jar")
+    parser.add_argument("--json", default="", help="also write the figures here")
+    flags = parser.parse_args()
+    results = []
+    for num_events in flags.events:
+        for runner in flags.runners:
+            result = run(runner, num_events, flags)
+            results.append(dataclasses.asdict(result))
+            print(
+                f"{num_events:>12,} events  {runner:<17} "
+                + "  ".join(f"{step} {result.seconds[step]:8.1f} s" for step in _STEPS)
+                + f"  peak {result.peak_gigabytes:6.2f} GB",
+                flush=True,
+            )
+    if flags.json:
+        Path(flags.json).write_text(json.dumps(results, indent=1))
+
+
+if __name__ == "__main__":
+    main()

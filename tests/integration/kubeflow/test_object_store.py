@@ -1,0 +1,131 @@
+"""What steps do with ``s3://`` themselves, against an S3 server on loopback.
+
+Needs the ``s3`` extra and moto. Client and server are processes of their own:
+TensorFlow's S3 file system holds Python's lock while it waits, and aborts when
+its process ends in the ordinary way.
+"""
+
+import os
+import socket
+import subprocess
+import sys
+import tempfile
+import time
+from pathlib import Path
+
+import pytest
+
+_ROOT = Path(__file__).resolve().parents[3]
+_SERVER = "from moto.server import main; main(['-H', '127.0.0.1', '-p', '{port}'])"
+_BUCKET = "s3://bucket"
+
+
+@pytest.fixture(scope="module")
+def environment():
+    import boto3
+
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        port = free.getsockname()[1]
+    endpoint = f"http://127.0.0.1:{port}"
+    environment = {
+        **os.environ,
+        "PYTHONPATH": str(_ROOT),
+        "AWS_ACCESS_KEY_ID": "test",
+        "AWS_SECRET_ACCESS_KEY": "test",
+        "AWS_REGION": "us-east-1",
+        "AWS_DEFAULT_REGION": "us-east-1",
+        "S3_ENDPOINT": endpoint,
+        "AWS_ENDPOINT_URL": endpoint,
+    }
+    server = subprocess.Popen(
+        [sys.executable, "-c", _SERVER.format(port=port)],
+        stdout=subprocess.DEVNULL,
+        stderr=subprocess.DEVNULL,
+    )
+    try:
+        deadline = time.monotonic() + 120
+        while socket.socket().connect_ex(("127.0.0.1", port)):
+            assert server.poll() is None
+            assert time.monotonic() < deadline
+            time.sleep(0.2)
+        boto3.client(
+            "s3",
+            endpoint_url=endpoint,
+            region_name="us-east-1",
+            aws_access_key_id="test",
+            aws_secret_access_key="test",
+        ).create_bucket(Bucket="bucket")
+        yield environment
+    finally:
+        server.terminate()
+        server.wait()
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("check", ["push_and_load", "checkpoint_and_resume", "read_with_beam"])
+def test_in_a_process_of_its_own(environment, check):
+    finished = subprocess.run(
+        [sys.executable, __file__, check], env=environment, capture_output=True, text=True
+    )
+    assert finished.returncode == 0, finished.stderr
+
+
+def push_and_load():
+    import tensorflow as tf
+    from tfx.dsl.io import fileio
+
+    from components.last_pushed.versions import complete_versions
+    from components.pusher.push import push
+
+    module = tf.Module()
+    module.weights = tf.Variable([1.0, 2.0])
+    model_dir = tempfile.mkdtemp()
+    tf.saved_model.save(module, model_dir)
+    destination = f"{_BUCKET}/serving_models/mind"
+    first = push(model_dir, destination)
+    second = push(model_dir, destination)
+    assert complete_versions(destination) == [first, second]
+    loaded = tf.saved_model.load(f"{destination}/{second}")
+    assert loaded.weights.numpy().tolist() == [1.0, 2.0]
+    fileio.remove(f"{destination}/{second}/saved_model.pb")
+    assert complete_versions(destination) == [first]
+
+
+def checkpoint_and_resume():
+    import tensorflow as tf
+    from tfx.dsl.io import fileio
+
+    directory = f"{_BUCKET}/checkpoints/key"
+    value = tf.Variable(0.0)
+    manager = tf.train.CheckpointManager(tf.train.Checkpoint(v=value), directory, max_to_keep=2)
+    for step in (1.0, 2.0, 3.0):
+        value.assign(step)
+        manager.save()
+    assert len(manager.checkpoints) == 2
+    restored = tf.Variable(0.0)
+    tf.train.Checkpoint(v=restored).restore(tf.train.latest_checkpoint(directory))
+    assert restored.numpy() == 3.0
+    fileio.rmtree(directory)
+    assert not fileio.exists(directory)
+
+
+def read_with_beam():
+    from apache_beam.io.filesystems import FileSystems
+    from tfx.dsl.io import fileio
+
+    with fileio.open(f"{_BUCKET}/data/2026-01-01/log.csv", "w") as file:
+        file.write("user_id,item_id,timestamp\n")
+    ((found,),) = [m.metadata_list for m in FileSystems.match([f"{_BUCKET}/data/*/log.csv"])]
+    assert found.path == f"{_BUCKET}/data/2026-01-01/log.csv"
+    with FileSystems.open(found.path) as file:
+        assert file.read() == b"user_id,item_id,timestamp\n"
+    assert FileSystems.checksum(found.path)
+
+
+if __name__ == "__main__":
+    from pipeline.kubeflow.entrypoint import open_file_systems
+
+    open_file_systems([])
+    {f.__name__: f for f in (push_and_load, checkpoint_and_resume, read_with_beam)}[sys.argv[1]]()
+    os._exit(0)

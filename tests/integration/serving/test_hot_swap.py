@@ -40,7 +40,10 @@ class _Process:
             stderr=log.open("w"),
             cwd=_ROOT,
         )
-        wait_until(lambda: re.search(r'"grpc_port": \d+', self.log()), 60)
+
+    def listens(self):
+        # Importing TensorFlow can take minutes on a busy machine.
+        wait_until(lambda: re.search(r'"grpc_port": \d+', self.log()), 600)
         self.rest_port = int(re.search(r'"rest_port": (\d+)', self.log())[1])
         self.grpc_port = int(re.search(r'"grpc_port": (\d+)', self.log())[1])
         self.http = httpx.Client(base_url=f"http://127.0.0.1:{self.rest_port}", timeout=60.0)
@@ -54,6 +57,22 @@ class _Process:
 
     def serves(self, version):
         wait_until(lambda: self.available() == [version])
+
+
+@pytest.fixture
+def started(tmp_path):
+    """Starts a server process that is ended with the test."""
+    servers = []
+
+    def start(base):
+        servers.append(_Process(base, tmp_path / "log"))
+        servers[-1].listens()
+        return servers[-1]
+
+    yield start
+    for server in servers:
+        server.process.kill()
+        server.process.wait()
 
 
 class _Load:
@@ -115,7 +134,7 @@ class _Load:
             self.problems.append(f"an answer mixes versions {versions}")
 
 
-def test_twenty_swaps_under_load(tmp_path):
+def test_twenty_swaps_under_load(tmp_path, started):
     base = tmp_path / "base"
 
     def push(version):
@@ -125,7 +144,7 @@ def test_twenty_swaps_under_load(tmp_path):
         shutil.rmtree(saved)
 
     push(1)
-    server = _Process(base, tmp_path / "log")
+    server = started(base)
     server.serves(1)
     memory = {}
     with _Load(server) as load:

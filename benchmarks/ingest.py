@@ -60,7 +60,7 @@ def run(num_events: int) -> dict[str, Any]:
         log = os.path.join(folder, "log.csv")
         write_log(log, num_events)
         result: dict[str, Any] = {"events": num_events, "megabytes": os.path.getsize(log) / 1e6}
-        result["example_gen"] = _measure(lambda: _example_gen(folder, log))
+        result["example_gen"] = measure(lambda: _example_gen(folder, log))
         steps = [step for step in result.values() if isinstance(step, dict)]
         result["seconds"] = sum(step["seconds"] for step in steps)
         result["peak_gigabytes"] = max(step["peak_gigabytes"] for step in steps)
@@ -98,7 +98,7 @@ def _example_gen(folder: str, log: str) -> None:
     )
 
 
-def _measure(step: Callable[[], None]) -> dict[str, float]:
+def measure(step: Callable[[], None]) -> dict[str, float]:
     """Seconds of ``step``, and the peak resident memory of this process and its children."""
     done = threading.Event()
     peak = 0

@@ -91,6 +91,8 @@ class IrRunner:
         self._pipeline_root = (pipeline_root or pipeline.spec.default_pipeline_root).rstrip("/")
         self._use_cache = use_cache
         self._container_command = list(container_command)
+        if container_command:
+            os.umask(0)  # the image's user writes to the directories made here
         self._pod = str(self._root / "pod")
         self.store = ArtifactStore(self._root / "executions.jsonl")
         self.run_id = f"{time.strftime('%Y%m%d-%H%M%S')}-{uuid.uuid4().hex[:6]}"

@@ -77,8 +77,8 @@ def run(num_events: int) -> dict[str, Any]:
         examples = standard_artifacts.Examples()
         examples.uri = os.path.join(folder, "examples")
         steps = {
-            "example_gen": _measure(lambda: _example_gen(log, examples)),
-            "transform": _measure(lambda: _transform(folder, examples)),
+            "example_gen": measure(lambda: _example_gen(log, examples)),
+            "transform": measure(lambda: _transform(folder, examples)),
         }
         seconds = sum(step["seconds"] for step in steps.values())
         return {
@@ -151,7 +151,7 @@ def _transform(folder: str, examples: standard_artifacts.Examples) -> None:
     )
 
 
-def _measure(step: Callable[[], None]) -> dict[str, float]:
+def measure(step: Callable[[], None]) -> dict[str, float]:
     """Seconds of ``step``, and the peak resident memory of this process and its children."""
     done = threading.Event()
     peak = 0

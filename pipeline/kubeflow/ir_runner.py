@@ -21,7 +21,7 @@ import subprocess
 import sys
 import time
 import uuid
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, Literal
 
@@ -91,40 +91,49 @@ class IrRunner:
         self._pipeline_root = (pipeline_root or pipeline.spec.default_pipeline_root).rstrip("/")
         self._use_cache = use_cache
         self._container_command = list(container_command)
+        if container_command:
+            os.umask(0)  # the image's user writes to the directories made here
         self._pod = str(self._root / "pod")
         self.store = ArtifactStore(self._root / "executions.jsonl")
         self.run_id = f"{time.strftime('%Y%m%d-%H%M%S')}-{uuid.uuid4().hex[:6]}"
 
-    def run(self, given: dict[str, Any]) -> dict[str, TaskResult]:
-        """Runs all steps in order; after a failure, the rest is skipped.
+    def run(self, given: dict[str, Any], until: str = "") -> dict[str, TaskResult]:
+        """Runs the steps in order; after a failure, the rest is skipped.
 
         Args:
           given: Parameter values.
+          until: Only this step and those it needs; empty runs all.
 
         Returns:
           Result by step, in the order of execution.
+
+        Raises:
+          SpecError: if a value or the step is not the pipeline's.
         """
         values = spec_lib.parameter_values(self._pipeline, given, with_defaults=True)
+        tasks = self._wanted(until)
         results: dict[str, TaskResult] = {}
         failed = False
-        for name in self._in_order():
+        for name in _in_order(tasks):
             result = TaskResult("skipped") if failed else self._run_task(name, values, results)
             failed = failed or result.state == "failed"
             results[name] = result
             print(f"{name:<24} {result.state:<10} {result.seconds:7.1f} s", flush=True)
         return results
 
-    def _in_order(self) -> Iterator[str]:
-        waiting = dict(self._pipeline.spec.root.dag.tasks)
+    def _wanted(self, until: str) -> dict[str, pipeline_spec_pb2.PipelineTaskSpec]:
+        tasks = dict(self._pipeline.spec.root.dag.tasks)
+        if not until:
+            return tasks
+        if until not in tasks:
+            raise spec_lib.SpecError(f"no step {until!r}; steps: {', '.join(sorted(tasks))}")
+        wanted: set[str] = set()
+        waiting = {until}
         while waiting:
-            ready = sorted(
-                name for name, task in waiting.items() if not _needs(task) & set(waiting)
-            )
-            if not ready:
-                raise spec_lib.SpecError(f"tasks depend on each other: {sorted(waiting)}")
-            for name in ready:
-                del waiting[name]
-                yield name
+            name = waiting.pop()
+            wanted.add(name)
+            waiting |= _needs(tasks[name]) - wanted
+        return {name: task for name, task in tasks.items() if name in wanted}
 
     def _run_task(
         self, name: str, values: dict[str, Any], results: dict[str, TaskResult]
@@ -242,6 +251,17 @@ class IrRunner:
         return Path(local_path(result.outputs[key]["uri"], self._pod))
 
 
+def _in_order(tasks: Mapping[str, pipeline_spec_pb2.PipelineTaskSpec]) -> Iterator[str]:
+    waiting = dict(tasks)
+    while waiting:
+        ready = sorted(name for name, task in waiting.items() if not _needs(task) & set(waiting))
+        if not ready:
+            raise spec_lib.SpecError(f"tasks depend on each other: {sorted(waiting)}")
+        for name in ready:
+            del waiting[name]
+            yield name
+
+
 def _needs(task: pipeline_spec_pb2.PipelineTaskSpec) -> set[str]:
     producers = {a.task_output_artifact.producer_task for a in task.inputs.artifacts.values()}
     return producers | set(task.dependent_tasks)
@@ -331,6 +351,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     parser.add_argument("--root", required=True, type=Path, help="directory for everything written")
     parser.add_argument("--param", action="append", default=[], metavar="NAME=VALUE")
     parser.add_argument("--pipeline_root", default="", help="replaces the compiled pipeline root")
+    parser.add_argument("--until", default="", metavar="STEP", help="this step and what it needs")
     parser.add_argument("--cache", action=argparse.BooleanOptionalAction, default=True)
     parser.add_argument(
         "--container",
@@ -348,7 +369,7 @@ def main(argv: Sequence[str] | None = None) -> int:
             use_cache=flags.cache,
             container_command=flags.container.split(),
         )
-        results = runner.run(spec_lib.parse_parameters(pipeline, flags.param))
+        results = runner.run(spec_lib.parse_parameters(pipeline, flags.param), flags.until)
     except spec_lib.SpecError as error:
         print(error, file=sys.stderr)
         return 2

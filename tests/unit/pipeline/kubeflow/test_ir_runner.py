@@ -128,6 +128,13 @@ def test_retry_policy(tmp_path, retries, state):
     assert _runner(tmp_path, first=fails_once, edit=edit).run({})["first"].state == state
 
 
+def test_until_runs_a_step_and_what_it_needs(tmp_path):
+    assert list(_runner(tmp_path).run({}, until="first")) == ["first"]
+    assert list(_runner(tmp_path).run({}, until="second")) == ["first", "second"]
+    with pytest.raises(spec.SpecError, match="no step 'third'; steps: first, second"):
+        _runner(tmp_path).run({}, until="third")
+
+
 def test_environment_of_the_container_reaches_the_step(tmp_path):
     def edit(pipeline):
         container = pipeline["deploymentSpec"]["executors"]["first_executor"]["container"]

@@ -14,6 +14,11 @@ TARGET_POPULARITY = "target_popularity"
 RECOMMENDED = "recommended"
 CATALOGUE_SIZE = "catalogue_size"
 
+# Names in evaluations: the two models, and the slice that holds everybody.
+CANDIDATE = "candidate"
+BASELINE = "baseline"
+OVERALL = "overall"
+
 UNKNOWN_RANK = np.iinfo(np.int32).max
 
 # Values of TARGET_POPULARITY: the most frequent items that make up half of all

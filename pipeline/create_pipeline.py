@@ -37,7 +37,7 @@ _BASELINE_CODE = (
     "model/features.py",
 )
 _METRICS_CODE = ("components/evaluator", "model/evaluation_outputs.py")
-_INDEX_CODE = ("components/index_builder",)
+_INDEX_CODE = ("components/index_builder", "components/evaluator/results.py")
 _INDEX_VALIDATOR_CODE = ("components/index_validator", "components/index_builder")
 
 
@@ -164,6 +164,7 @@ def create_pipeline(config: RunConfig, target: RunTarget) -> tfx.dsl.Pipeline:
         examples=examples,
         index_config=to_json(config.index),
         manifest=target.manifest(config),
+        evaluation=evaluator.outputs["evaluation"],
         source_digest=source_digest(*_INDEX_CODE),
     ).with_id("index-builder")
     bundle = index_builder.outputs["model"]

@@ -8,10 +8,8 @@ import tensorflow_model_analysis as tfma
 from components.evaluator.metrics import CUTOFF_QUANTITIES, metric_name
 from model import evaluation_outputs as outputs
 from model import features
+from model.evaluation_outputs import BASELINE, CANDIDATE
 from pipeline.config import EvaluationConfig
-
-CANDIDATE = "candidate"
-BASELINE = "baseline"
 
 _MODULE = "components.evaluator.metrics"
 _LIFT = "lift_over_popularity"

@@ -2,7 +2,6 @@
 
 import datetime
 import json
-import math
 import os
 from collections.abc import Mapping
 from pathlib import Path
@@ -12,16 +11,17 @@ import tensorflow as tf
 import tensorflow_model_analysis as tfma
 from tfx.utils import io_utils
 
+from components.evaluator.results import read_metrics
 from components.example_gen.report import FILE_NAME as INGEST_REPORT
 from components.index_validator.executor import VALIDATION_FILE
 from model import features
 from model.config_types import strict_json
+from model.evaluation_outputs import BASELINE, CANDIDATE
 from model.trainer import TRAINING_REPORT
 from pipeline import eval_config
 from pipeline.config import RunConfig
 from pipeline.run_artifacts import Step
 from pipeline.sample_people import sample_people
-from pipeline.summary_view import OVERALL
 from pipeline.target import RunTarget
 
 
@@ -86,8 +86,8 @@ def _metrics(steps: Mapping[str, Step]) -> dict[str, Any]:
     """``{ranker: {slice: {metric: {value, low, high}}}}``, low and high at 95 %."""
     result = {}
     for node, ranker, model_name in (
-        ("evaluator", "mind", eval_config.CANDIDATE),
-        ("evaluator", "pushed", eval_config.BASELINE),
+        ("evaluator", "mind", CANDIDATE),
+        ("evaluator", "pushed", BASELINE),
         ("item-knn-evaluator", "item_knn", ""),  # TFMA drops the name of a single model
     ):
         uri = _output(steps, node, "evaluation")
@@ -95,11 +95,7 @@ def _metrics(steps: Mapping[str, Step]) -> dict[str, Any]:
             continue
         if ranker == "pushed" and not _has_pushed_baseline(steps):
             continue
-        loaded = tfma.load_eval_result(uri, model_name=model_name)
-        result[ranker] = {
-            _slice_name(key): {name: _bounded(value) for name, value in metrics[""][""].items()}
-            for key, metrics in loaded.slicing_metrics
-        }
+        result[ranker] = read_metrics(uri, model_name)
     if "mind" in result:
         result["popularity"] = {
             name: _popularity_part(values) for name, values in result["mind"].items()
@@ -119,23 +115,6 @@ def _popularity_part(values: Mapping[str, Any]) -> dict[str, Any]:
 def _has_pushed_baseline(steps: Mapping[str, Step]) -> bool:
     step = steps.get("last-pushed")
     return bool(step and step.outputs["model"].properties.get("version"))
-
-
-def _slice_name(key: Any) -> str:
-    return ", ".join(f"{name}={value}" for name, value in key) or OVERALL
-
-
-def _bounded(value: Mapping[str, Any]) -> dict[str, float]:
-    if "boundedValue" in value:
-        bounded = value["boundedValue"]
-        numbers = {
-            "value": bounded.get("value", 0.0),
-            "low": bounded.get("lowerBound", 0.0),
-            "high": bounded.get("upperBound", 0.0),
-        }
-    else:
-        numbers = {"value": value.get("doubleValue", 0.0)}
-    return {k: float(v) for k, v in numbers.items() if not math.isnan(float(v))}
 
 
 def _blessing(config: RunConfig, steps: Mapping[str, Step]) -> dict[str, Any] | None:

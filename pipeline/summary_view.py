@@ -8,7 +8,8 @@ import dataclasses
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-OVERALL = "overall"  # name of the slice that holds everybody
+from model.evaluation_outputs import OVERALL
+
 POPULAR_FALLBACK = -1  # interest index of items recommended by popularity
 
 # In the order in which they are shown.

@@ -337,12 +337,13 @@ def _booleans(leaves: list[Any], dtype: tf.DType) -> list[bool]:
 def _floats(leaves: list[Any], dtype: tf.DType) -> list[float]:
     info = np.finfo(dtype.as_numpy_dtype)
     largest_integer = 2 ** (info.nmant + 1) - 1
-    largest = float(info.max)
     for leaf in leaves:
         if type(leaf) is int:
             lossless = abs(leaf) <= largest_integer
         elif type(leaf) is float:
-            lossless = abs(leaf) <= largest or not np.isfinite(leaf)
+            # JSON's shortest form of the largest float is a little larger than it.
+            with np.errstate(over="ignore"):
+                lossless = np.isfinite(dtype.as_numpy_dtype(leaf)) or not np.isfinite(leaf)
         else:
             _type_error(leaf, dtype)
         if not lossless:

@@ -11,6 +11,10 @@ from typing import Any
 import apache_beam as beam
 import numpy as np
 import tensorflow_model_analysis as tfma
+
+# Registers the ops of a pushed ScaNN index, the baseline of the next run, in
+# every Beam worker that evaluates it.
+from scann.scann_ops.py import scann_ops  # noqa: F401
 from tensorflow_model_analysis.metrics import metric_types
 
 from model import evaluation_outputs as outputs

@@ -18,6 +18,9 @@ class IndexBuilderSpec(component_spec.ComponentSpec):
     INPUTS = {
         "trained_model": component_spec.ChannelParameter(type=standard_artifacts.Model),
         "examples": component_spec.ChannelParameter(type=standard_artifacts.Examples),
+        "evaluation": component_spec.ChannelParameter(
+            type=standard_artifacts.ModelEvaluation, optional=True
+        ),
     }
     OUTPUTS = {"model": component_spec.ChannelParameter(type=standard_artifacts.Model)}
 
@@ -39,6 +42,7 @@ class IndexBuilder(base_component.BaseComponent):
         index_config: str,
         manifest: str,
         source_digest: str,
+        evaluation: BaseChannel | None = None,
     ):
         """Wires the component.
 
@@ -49,11 +53,13 @@ class IndexBuilder(base_component.BaseComponent):
           manifest: Facts about the run, a JSON object, copied into the manifest.
           source_digest: Digest of the code behind this component, so that
             edited code misses the cache.
+          evaluation: The Evaluator's metrics, copied into the manifest.
         """
         super().__init__(
             IndexBuilderSpec(
                 trained_model=model,
                 examples=examples,
+                evaluation=evaluation,
                 index_config=index_config,
                 manifest=manifest,
                 source_digest=source_digest,

@@ -9,9 +9,11 @@ from tfx.dsl.io import fileio
 from tfx.types import artifact_utils
 from tfx.utils import io_utils, path_utils
 
+from components.evaluator import results
 from components.index_builder.build import build_bundle
 from components.index_builder.config import IndexConfig
 from model.config_types import from_json
+from model.evaluation_outputs import CANDIDATE, OVERALL
 from model.features import EVAL
 
 
@@ -31,6 +33,10 @@ class Executor(base_executor.BaseExecutor):
         exec_properties: dict[str, Any],
     ) -> None:
         """Writes the bundle; see ``IndexBuilder``."""
+        facts = json.loads(exec_properties["manifest"])
+        if evaluation := input_dict.get("evaluation"):
+            uri = artifact_utils.get_single_uri(evaluation)
+            facts["metrics"] = results.read_metrics(uri, CANDIDATE)[OVERALL]
         trained = artifact_utils.get_single_instance(input_dict["trained_model"])
         build_bundle(
             model_dir=path_utils.serving_model_path(trained.uri),
@@ -39,5 +45,5 @@ class Executor(base_executor.BaseExecutor):
                 artifact_utils.get_single_uri(output_dict["model"])
             ),
             config=from_json(IndexConfig, exec_properties["index_config"]),
-            facts=json.loads(exec_properties["manifest"]),
+            facts=facts,
         )

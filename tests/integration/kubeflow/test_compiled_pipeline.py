@@ -8,8 +8,8 @@ from pathlib import Path
 import pytest
 import tensorflow_model_analysis as tfma
 
+from model.evaluation_outputs import CANDIDATE
 from pipeline import config as config_lib
-from pipeline import eval_config
 from pipeline.kubeflow import spec
 from pipeline.kubeflow.compile import compile_pipeline
 from pipeline.kubeflow.ir_runner import IrRunner
@@ -79,7 +79,7 @@ def test_metrics_are_those_of_the_local_run(first_run, tmp_path):
     local = json.loads(summary.read_text())["metrics"]["mind"]["overall"]
     evaluation = tfma.load_eval_result(
         str(runner.output_path(results["evaluator"], "evaluation")),
-        model_name=eval_config.CANDIDATE,
+        model_name=CANDIDATE,
     )
     (overall,) = [s.metrics for s in evaluation.slicing_metrics if not s.slice]
     for name in ("recall_at_50", "ndcg_at_50", "recall_at_10"):

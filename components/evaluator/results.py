@@ -1,0 +1,43 @@
+"""Reads the metrics that an Evaluator wrote."""
+
+import math
+from collections.abc import Mapping
+from typing import Any
+
+import tensorflow_model_analysis as tfma
+
+from model.evaluation_outputs import OVERALL
+
+Metrics = dict[str, dict[str, dict[str, float]]]
+
+
+def read_metrics(evaluation_uri: str, model_name: str) -> Metrics:
+    """Returns ``{slice: {metric: {value, low, high}}}``; the interval is that of 95 %.
+
+    Args:
+      evaluation_uri: A ModelEvaluation artifact.
+      model_name: Name in the evaluation's configuration; empty if it has one
+        model only, whose name TFMA drops.
+    """
+    loaded = tfma.load_eval_result(evaluation_uri, model_name=model_name)
+    return {
+        _slice_name(key): {name: _bounded(value) for name, value in metrics[""][""].items()}
+        for key, metrics in loaded.slicing_metrics
+    }
+
+
+def _slice_name(key: Any) -> str:
+    return ", ".join(f"{name}={value}" for name, value in key) or OVERALL
+
+
+def _bounded(value: Mapping[str, Any]) -> dict[str, float]:
+    if "boundedValue" in value:
+        bounded = value["boundedValue"]
+        numbers = {
+            "value": bounded.get("value", 0.0),
+            "low": bounded.get("lowerBound", 0.0),
+            "high": bounded.get("upperBound", 0.0),
+        }
+    else:
+        numbers = {"value": value.get("doubleValue", 0.0)}
+    return {k: float(v) for k, v in numbers.items() if not math.isnan(float(v))}

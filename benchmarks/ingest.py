@@ -119,6 +119,7 @@ def _example_gen(log: str, examples: standard_artifacts.Examples) -> None:
 def _transform(folder: str, examples: standard_artifacts.Examples) -> None:
     schema = standard_artifacts.Schema()
     schema.uri = os.path.join(folder, "schema")
+    os.makedirs(schema.uri)
     kinds = {
         features.USER_ID: schema_pb2.BYTES,
         features.ITEM_ID: schema_pb2.BYTES,

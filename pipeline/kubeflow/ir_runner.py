@@ -157,9 +157,9 @@ class IrRunner:
             hit = self.store.cached(cache_key)
             if hit:
                 return TaskResult("cached", time.monotonic() - started, hit.outputs)
-        log = task_dir / "log.txt"
         attempts = 1 + task.retry_policy.max_retry_count
         for attempt in range(1, attempts + 1):
+            log = task_dir / f"log-{attempt}.txt"
             try:
                 self._launch(container, inputs, outputs, task_dir, log)
                 artifacts = _collect(outputs, task_dir / _OUTPUT_FILE)
@@ -167,6 +167,7 @@ class IrRunner:
             except (TaskFailed, json_format.ParseError) as error:
                 if attempt == attempts:
                     return TaskResult("failed", time.monotonic() - started, {}, log, str(error))
+                print(f"{name:<24} attempt {attempt} of {attempts} failed; log: {log}", flush=True)
         self.store.publish(Execution(self.run_id, name, cache_key, artifacts))
         return TaskResult("succeeded", time.monotonic() - started, artifacts, log)
 

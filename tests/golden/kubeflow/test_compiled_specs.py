@@ -53,12 +53,15 @@ def test_compiled_pipeline_is_the_reviewed_one(target, pipeline_root):
     assert text.splitlines() == golden.read_text().splitlines()
 
 
-def _readable(value: Any, key: str = "") -> Any:
+def _readable(value: Any, key: str = "", in_json: bool = False) -> Any:
     if isinstance(value, dict):
-        return {name: _readable(child, name) for name, child in value.items()}
+        # Hyperparameters are reviewed where they are set, not here.
+        if in_json and key in ("model", "training"):
+            return sorted(value)
+        return {name: _readable(child, name, in_json) for name, child in value.items()}
     if isinstance(value, list):
         kept = [v for i, v in enumerate(value) if i == 0 or value[i - 1] != _INPUTS_SPEC]
-        return [_readable(child) for child in kept]
+        return [_readable(child, in_json=in_json) for child in kept]
     if key == "instanceSchema":  # TFX's, the same for every use of the type
         return yaml.safe_load(value)["title"]
     if key == "sdkVersion" or key in _MANIFEST_VERSIONS:
@@ -66,5 +69,5 @@ def _readable(value: Any, key: str = "") -> Any:
     if not isinstance(value, str):
         return value
     if value.startswith(("{", "[")) and value != "{{$}}":
-        return _readable(json.loads(value))
+        return _readable(json.loads(value), in_json=True)
     return _DIGEST.sub("DIGEST", value)

@@ -123,7 +123,11 @@ def test_interest_statistics_by_hand():
 def _covered_groups(data, num_interests, directory):
     """Share of planted (person, group) pairs that are the nearest group of an interest."""
     model_config = ModelConfig(
-        embedding_dim=16, num_interests=num_interests, history_length=15, hidden_units=(32,)
+        embedding_dim=16,
+        num_interests=num_interests,
+        history_length=15,
+        hidden_units=(32,),
+        dropout=0.1,
     )
     training = TrainingConfig(
         num_negatives=100, batch_size=128, max_steps=1500, eval_every_steps=500,

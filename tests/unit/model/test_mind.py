@@ -127,7 +127,7 @@ def _covered_groups(data, num_interests, directory):
         num_interests=num_interests,
         history_length=15,
         hidden_units=(32,),
-        dropout=0.3,
+        dropout=0.1,
     )
     training = TrainingConfig(
         num_negatives=100, batch_size=128, max_steps=1500, eval_every_steps=500,

@@ -13,10 +13,8 @@ import argparse
 import os
 import sys
 from collections.abc import Sequence
-from pathlib import Path
 
-_ROOT = Path(__file__).resolve().parent
-_DEFAULT_CONFIG = "configs/movielens-100k.yaml"
+from pipeline.flags import DEFAULT_CONFIG, add_config_flags
 
 EXIT_FAILED = 1
 EXIT_USAGE = 2
@@ -26,15 +24,7 @@ def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
-    parser.add_argument("--config", help=f"YAML file (default: {_DEFAULT_CONFIG})")
-    parser.add_argument(
-        "--set",
-        action="append",
-        default=[],
-        metavar="KEY=VALUE",
-        dest="overrides",
-        help="override one key of the configuration, like kubeflow.trainer_gpus=1",
-    )
+    add_config_flags(parser)
     parser.add_argument("--image", required=True, help="image of all steps, REGISTRY/NAME@DIGEST")
     parser.add_argument("--target", choices=["kfp", "vertex"], default="kfp")
     parser.add_argument(
@@ -75,9 +65,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     try:
         if flags.submit:
             submit_lib.check_image(flags.image)
-        config = config_lib.load(
-            flags.config or os.path.relpath(_ROOT / _DEFAULT_CONFIG), flags.overrides
-        )
+        config = config_lib.load(flags.config or os.path.relpath(DEFAULT_CONFIG), flags.overrides)
         from pipeline.kubeflow.compile import compile_pipeline
 
         compiled = compile_pipeline(config, flags.image, flags.target, flags.pipeline_root)

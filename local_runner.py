@@ -15,8 +15,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-_ROOT = Path(__file__).resolve().parent
-_DEFAULT_CONFIG = "configs/movielens-100k.yaml"
+from pipeline.flags import DEFAULT_CONFIG, add_config_flags
 
 EXIT_FAILED = 1
 EXIT_USAGE = 2
@@ -28,15 +27,7 @@ def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
-    parser.add_argument("--config", help=f"YAML file (default: {_DEFAULT_CONFIG})")
-    parser.add_argument(
-        "--set",
-        action="append",
-        default=[],
-        metavar="KEY=VALUE",
-        dest="overrides",
-        help="override one key of the configuration, like model.num_interests=8",
-    )
+    add_config_flags(parser)
     parser.add_argument("--output_dir", help="root of everything that is written")
     parser.add_argument("--span", default="", help="replaces {SPAN} in the configured files")
     parser.add_argument("--interactions", help="interaction log: CSV, Parquet or JSON lines")
@@ -74,7 +65,7 @@ def _load_config(flags: argparse.Namespace) -> Any:
 
     path = flags.config
     if path is None and not flags.interactions:
-        path = os.path.relpath(_ROOT / _DEFAULT_CONFIG)
+        path = os.path.relpath(DEFAULT_CONFIG)
     return config_lib.load(
         path,
         flags.overrides,

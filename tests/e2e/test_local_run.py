@@ -122,6 +122,18 @@ def test_an_unchanged_run_does_no_work(project):
     assert project.versions() == before
 
 
+def test_a_model_that_misses_the_floor_is_not_pushed(project):
+    before = project.versions()
+    finished = project.run("--set=evaluation.min_lift_over_popularity=0.99", "--require_push")
+    assert finished.returncode == 3, finished.stdout + finished.stderr
+    summary = project.summary()
+    assert not summary["blessing"]["blessed"]
+    assert "lift_over_popularity" in summary["blessing"]["reasons"][0]
+    assert not summary["push"]["pushed"]
+    assert {s["id"]: s["state"] for s in summary["steps"]}["trainer"] == "cached"
+    assert project.versions() == before
+
+
 def test_a_killed_training_leaves_the_served_model_and_is_resumed(project):
     before = project.versions()
     change = ("--set=training.learning_rate=0.002",)

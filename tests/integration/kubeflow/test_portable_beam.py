@@ -80,7 +80,12 @@ def _run(folder: Path, log: Path, beam_args: list[str]) -> dict[str, list[bytes]
 def _records(folder: Path) -> list[bytes]:
     files = sorted(str(path) for path in folder.glob("Split-*/*.gz"))
     assert files
-    return sorted(r.numpy() for r in tf.data.TFRecordDataset(files, compression_type="GZIP"))
+    records = tf.data.TFRecordDataset(files, compression_type="GZIP").as_numpy_iterator()
+    # The order of features within a tf.Example is not defined.
+    return sorted(
+        tf.train.Example.FromString(record).SerializeToString(deterministic=True)
+        for record in records
+    )
 
 
 def test_portable_runner_gives_the_same_output(job_endpoint, tmp_path):

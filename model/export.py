@@ -59,7 +59,6 @@ class ExportedMind(tf.Module):
         self.item_vectors = _constant(vectors[1:].astype(np.float32))
         self.train_counts = _constant(catalogue.train_counts[1:].astype(np.int64))
         self._buckets = _constant(outputs.popularity_buckets(catalogue.train_counts[1:]))
-        # SavedModel keeps what a module reaches; these two are dicts of functions.
         self.user_interests = tf.function(
             self._user_interests,
             input_signature=[

@@ -65,6 +65,13 @@ def interest_mask(
     return tf.sequence_mask(interest_count(history_length, max_interests), max_interests)
 
 
+def _softmax_over_interests(logits: tf.Tensor) -> tf.Tensor:
+    """Softmax of routing logits [B, K, T] over the interests."""
+    # tf.nn.softmax transposes for every axis but the last: four times the time.
+    shifted = tf.exp(logits - tf.reduce_max(logits, axis=1, keepdims=True))
+    return shifted / tf.reduce_sum(shifted, axis=1, keepdims=True)
+
+
 @tf.keras.utils.register_keras_serializable("mind")
 class CapsuleLayer(tf.keras.layers.Layer):
     """Groups a person's behaviours into interest capsules.
@@ -200,10 +207,10 @@ class CapsuleLayer(tf.keras.layers.Layer):
         weighted = tf.cast(active & valid, mapped.dtype)  # [B, K, T]
         frozen = tf.stop_gradient(mapped)
         for _ in range(self.iteration_times - 1):
-            weights = tf.nn.softmax(logits, axis=1) * weighted
+            weights = _softmax_over_interests(logits) * weighted
             capsules = squash(tf.matmul(weights, frozen))  # [B, K, out]
             logits += tf.matmul(capsules, frozen, transpose_b=True)
-        weights = tf.stop_gradient(tf.nn.softmax(logits, axis=1) * weighted)
+        weights = tf.stop_gradient(_softmax_over_interests(logits) * weighted)
         return squash(tf.matmul(weights, mapped))
 
     def _initial_logits(self, shape: tf.Tensor, training: bool) -> tf.Tensor:

@@ -12,6 +12,7 @@ from model.attention import attention_weights
 from model.capsule import interest_mask
 from model.catalogue import Catalogue
 from model.config import ModelConfig, TrainingConfig
+from model.dropout import dropout_factors
 from model.extractors import make_extractor
 from model.item_encoder import ItemEncoder
 from model.losses import sampled_softmax_loss
@@ -145,9 +146,10 @@ class MindModel(tfrs.Model):
                 weight, behaviors.dtype
             )
         if training and self.model_config.dropout:
-            behaviors = tf.nn.experimental.general_dropout(
-                behaviors, self.model_config.dropout, uniform_sampler=self._generator.uniform
+            factors = dropout_factors(
+                tf.shape(behaviors), self.model_config.dropout, self._generator
             )
+            behaviors *= tf.cast(factors, behaviors.dtype)
         return self.extractor([behaviors, length[:, tf.newaxis]], training=training)
 
     def _project(self, capsules: tf.Tensor, profile: Mapping[str, tf.Tensor]) -> tf.Tensor:

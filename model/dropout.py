@@ -1,0 +1,34 @@
+"""Dropout from a checkpointed generator, at a fraction of the usual cost of its draws."""
+
+import tensorflow as tf
+
+# A byte decides about each entry: 256 levels.
+_LEVELS = 256
+_BYTES_PER_DRAW = 4
+
+
+def dropout_factors(shape: tf.Tensor, rate: float, generator: tf.random.Generator) -> tf.Tensor:
+    """Factors that drop entries out and keep the expectation of the rest.
+
+    ``tf.nn.dropout`` draws 32 bits per entry, which took a sixth of a training
+    step on a CPU; here each draw serves four entries. The rate is rounded to
+    1/256, and the kept entries are scaled by the rounded rate, so that their
+    expectation is exact.
+
+    Args:
+      shape: int32 [R], of the result; its last dimension may be static.
+      rate: Share of entries that are dropped, from 0 to below 1.
+      generator: Source of randomness, part of the model's checkpoint.
+
+    Returns:
+      float32 of ``shape``: 0 for a dropped entry, else ``1 / (1 - rate)``.
+    """
+    dropped = min(round(rate * _LEVELS), _LEVELS - 1)
+    shape = tf.convert_to_tensor(shape)
+    draws = -(-shape[-1] // _BYTES_PER_DRAW)
+    words = generator.uniform_full_int(tf.concat([shape[:-1], [draws]], axis=0), tf.uint32)
+    # [..., draws] -> [..., draws, 4] -> [..., 4 draws]
+    levels = tf.bitcast(words, tf.uint8)
+    levels = tf.reshape(levels, tf.concat([shape[:-1], [draws * _BYTES_PER_DRAW]], axis=0))
+    kept = levels[..., : shape[-1]] >= tf.constant(dropped, tf.uint8)
+    return tf.cast(kept, tf.float32) * (_LEVELS / (_LEVELS - dropped))

@@ -62,6 +62,13 @@ def train_and_evaluate(
 ) -> dict[str, Any]:
     """Trains one model and evaluates it on validation and test people."""
     started = time.monotonic()
+    cpu_started = time.process_time()
+    cpu_seconds: dict[int, float] = {}
+
+    def on_progress(progress: Progress) -> None:
+        cpu_seconds[progress.step] = time.process_time() - cpu_started
+        _print_progress(progress)
+
     mind = MindModel(model_config, training_config, catalogue, profiles.vocab_sizes)
     sequences = tf.data.Dataset.from_tensor_slices(
         {
@@ -78,7 +85,7 @@ def train_and_evaluate(
             protocols.validation_data(split.validation, length, profiles),
             training_config,
             directory,
-            on_progress=_print_progress,
+            on_progress=on_progress,
         )
     test = protocols.validation_data(split.test, length, profiles)
     figures: dict[str, Any] = {}
@@ -90,7 +97,11 @@ def train_and_evaluate(
         "best_step": result.best_step,
         "seconds": time.monotonic() - started,
         "examples_per_second": result.examples_per_second,
-        "curve": [(h["step"], round(h["seconds"]), round(h["recall"], 5)) for h in result.history],
+        # CPU time of the whole process so far: training, input, validation.
+        "curve": [
+            {"step": h["step"], "cpu_seconds": cpu_seconds[h["step"]], "recall": h["recall"]}
+            for h in result.history
+        ],
     }
 
 
@@ -114,6 +125,24 @@ def summarise(runs: list[dict[str, Any]]) -> dict[str, float]:
             summary[key] = float(np.mean(values))
             summary[f"{key}.std"] = float(np.std(values))
     return summary
+
+
+def cpu_seconds_to(recall: float, curve: list[dict[str, float]]) -> float | None:
+    """CPU-seconds until validation recall reached a value; None if it never did."""
+    return next((point["cpu_seconds"] for point in curve if point["recall"] >= recall), None)
+
+
+def print_time_to_recall(peer: dict[str, Any], runs: list[dict[str, Any]]) -> None:
+    """Prints when each run reached the peer's best validation recall, and when the peer did."""
+    best = peer["validation.recall"]
+    theirs = peer["curve"][peer["best_epoch"] - 1]["cpu_seconds"]
+    for run in runs:
+        ours = run["cpu_seconds_to_peer"] = cpu_seconds_to(best, run["curve"])
+        reached = "never" if ours is None else f"{ours:.0f}, {ours / theirs:.2f} of it"
+        print(
+            f"CPU-seconds to the peer's best validation recall {best:.4f}: peer {theirs:.0f} "
+            f"(training alone), seed {run['seed']} {reached}"
+        )
 
 
 def print_table(rows: dict[str, dict[str, Any]]) -> None:
@@ -195,6 +224,7 @@ def main() -> None:
             table[scorer.__name__] = baselines.evaluate(scorer(split), split.test, CUTOFFS)
     if args.peer:
         table[args.peer] = peers.evaluate(args.peer, split, length, CUTOFFS, args.peer_args.split())
+        print_time_to_recall(table[args.peer], runs)
     report["methods"] = {name: row for name, row in table.items() if row is not report}
     print_table(table)
     if args.output:

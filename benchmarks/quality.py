@@ -70,13 +70,13 @@ def train_and_evaluate(
         _print_progress(progress)
 
     mind = MindModel(model_config, training_config, catalogue, profiles.vocab_sizes)
-    sequences = tf.data.Dataset.from_tensor_slices(
+    sequences = tf.data.Dataset.from_tensors(
         {
             "sequence": tf.ragged.constant(split.train, dtype=tf.int64),
             "num_context": np.zeros(len(split.train), np.int64),
             "profile": profiles.of(split.train_users),
         }
-    ).batch(4096)
+    )
     length = model_config.history_length
     with tempfile.TemporaryDirectory() as directory:
         result = fit(

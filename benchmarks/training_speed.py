@@ -6,6 +6,7 @@ Every measurement is a process of its own with one thread. ``--data DIR`` takes
 the histories of a data set as ``benchmarks/quality.py`` reads it; without it they
 are synthetic, with the same catalogue size and mean length as Amazon Beauty.
 Ours includes cutting the windows; peers are timed on their training step alone.
+A peer without negatives that the batch shares keeps its few own ones.
 """
 
 import argparse
@@ -68,13 +69,13 @@ def measure(args: argparse.Namespace) -> dict[str, float]:
     mind = MindModel(model_config, config, Catalogue(counts))
     optimizer = LazyAdam(config.learning_rate, jit_compile=False)
     optimizer.build(mind.trainable_variables)
-    sequences = tf.data.Dataset.from_tensor_slices(
+    sequences = tf.data.Dataset.from_tensors(
         {
             "sequence": tf.ragged.constant(split.train, dtype=tf.int64),
             "num_context": np.zeros(len(split.train), np.int64),
             "profile": {},
         }
-    ).batch(4096)
+    )
     iterator = iter(training_batches(sequences, args.length, config.batch_size, config.seed))
     run_steps = make_run_steps(mind, optimizer)
     run_steps(iterator, tf.constant(20))
@@ -117,9 +118,11 @@ def measure_peer(args: argparse.Namespace, name: str, length: int) -> dict[str, 
         peers.write_split(load(args, _NUM_ITEMS), length, data)
         arguments = [
             *("--input", str(data), "--output", str(output), "--dim", str(_DIM)),
-            *("--interests", str(_INTERESTS), "--negatives", str(args.negatives)),
-            *("--batch-size", str(args.batch_size), "--speed-seconds", str(args.seconds)),
+            *("--interests", str(_INTERESTS), "--batch-size", str(args.batch_size)),
+            *("--speed-seconds", str(args.seconds)),
         ]
+        if name not in peers.OWN_NEGATIVES:
+            arguments += ["--negatives", str(args.negatives)]
         peers.run(name, arguments)
         return json.loads(output.with_suffix(".json").read_text())
 

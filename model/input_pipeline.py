@@ -14,6 +14,11 @@ PROFILE = "profile"
 # are permuted, so a batch mixes the people of a block.
 _SHUFFLE_SEQUENCES = 65_536
 _BLOCK_SEQUENCES = 2_048
+# Sequences move through the shuffle in chunks of random members: one by one,
+# tf.data's work per element takes longer than cutting their windows.
+_CHUNK_SEQUENCES = 32
+# Batches of rows that an epoch may have before their seeds repeat.
+_MAX_BATCHES = 2**32
 
 
 def cut_windows(
@@ -110,18 +115,39 @@ def training_batches(
         }
         return {HISTORY: histories, TARGET: targets, PROFILE: profile}
 
-    shuffled = (
-        sequences.unbatch()
-        .shuffle(_SHUFFLE_SEQUENCES, seed=seed, reshuffle_each_iteration=True)
-        .ragged_batch(_BLOCK_SEQUENCES)
-        .repeat()
-    )
+    def chunks(
+        epoch_number: tf.Tensor, position: tf.Tensor, rows: Mapping[str, Any]
+    ) -> tf.data.Dataset:
+        number = tf.shape(rows[NUM_CONTEXT], tf.int64)[0]
+        # Below 0, so that no block's windows are drawn by the same seed.
+        draw = -1 - position - epoch_number * _MAX_BATCHES
+        order = tf.argsort(
+            tf.random.stateless_uniform([number], tf.stack([tf.constant(seed, tf.int64), draw]))
+        )
+        mixed = tf.nest.map_structure(lambda values: tf.gather(values, order), rows)
+        return tf.data.Dataset.range(0, number, _CHUNK_SEQUENCES).map(
+            lambda start: tf.nest.map_structure(
+                lambda values: values[start : start + _CHUNK_SEQUENCES], mixed
+            )
+        )
+
+    def epoch(number: tf.Tensor) -> tf.data.Dataset:
+        return (
+            sequences.enumerate()
+            .flat_map(lambda position, rows: chunks(number, position, rows))
+            .shuffle(_SHUFFLE_SEQUENCES // _CHUNK_SEQUENCES, seed=seed + number)
+            .ragged_batch(_BLOCK_SEQUENCES // _CHUNK_SEQUENCES)
+            .map(lambda chunk: tf.nest.map_structure(lambda v: v.merge_dims(0, 1), chunk))
+        )
+
     # Workers read the same stream, each takes its share of every batch.
     options = tf.data.Options()
     options.experimental_distribute.auto_shard_policy = tf.data.experimental.AutoShardPolicy.DATA
     return (
         # The running number of the block makes its draws new in every epoch.
-        shuffled.enumerate()
+        tf.data.Dataset.counter()
+        .flat_map(epoch)
+        .enumerate()
         .map(cut, num_parallel_calls=tf.data.AUTOTUNE, deterministic=True)
         .rebatch(batch_size, drop_remainder=True)
         .skip(start_step)

@@ -18,10 +18,13 @@ from model.input_pipeline import cut_windows
 # Its wheels' TensorFlow and NumPy cannot live beside the project's.
 REQUIREMENTS = {
     "deepmatch": ("deepmatch==0.3.2", "tensorflow-cpu==2.15.1", "numpy<2"),
+    "rechub": ("torch-rechub==0.9.0",),
 }
+# Peers that draw a few negatives for every example instead of many for the batch.
+OWN_NEGATIVES = ("rechub",)
 # What belongs to this project's environment and would change the peer's.
 _OWN_ENVIRONMENT = ("PYTHONPATH", "VIRTUAL_ENV", "TF_USE_LEGACY_KERAS")
-_SCRIPTS = {"deepmatch": "deepmatch_mind.py"}
+_SCRIPTS = {"deepmatch": "deepmatch_mind.py", "rechub": "rechub_mind.py"}
 
 
 def run(name: str, arguments: list[str]) -> None:

@@ -11,7 +11,6 @@ interests, negatives and early stopping of the comparison.
 import argparse
 import json
 import os
-import resource
 import time
 from collections import Counter
 
@@ -27,6 +26,7 @@ tf.config.threading.set_inter_op_parallelism_threads(1)
 from deepctr.feature_column import SparseFeat, VarLenSparseFeat
 from deepmatch.models import MIND
 from deepmatch.utils import NegativeSampler, sampledsoftmaxloss
+from peer_results import memory, recall_at_50
 from tensorflow.keras.models import Model
 
 
@@ -140,27 +140,6 @@ def speed(model, features, zeros, args):
     rate = steps * args.batch_size / (time.process_time() - cpu)
     with open(args.output + ".json", "w") as file:
         json.dump({"examples_per_cpu_second": rate, **memory()}, file)
-
-
-def memory():
-    """Peak resident memory."""
-    return {"peak_memory_gb": resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 2**20}
-
-
-def recall_at_50(interests, items, excluded, targets):
-    """Mean recall of targets (padded with -1), history excluded."""
-    recalls = []
-    for start in range(0, len(interests), 256):
-        part = slice(start, start + 256)
-        scores = np.einsum("ukd,nd->ukn", interests[part], items).max(axis=1)
-        scores[:, 0] = -np.inf
-        np.put_along_axis(scores, excluded[part], -np.inf, axis=1)
-        top = np.argpartition(-scores, 50, axis=1)[:, :50]
-        for row, wanted, shown in zip(top, targets[part], excluded[part], strict=True):
-            wanted = set(wanted.tolist()) - {-1} - set(shown.tolist())
-            if wanted:
-                recalls.append(len(wanted & set(row.tolist())) / len(wanted))
-    return float(np.mean(recalls))
 
 
 if __name__ == "__main__":

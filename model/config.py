@@ -62,6 +62,8 @@ class TrainingConfig:
       negatives: Where negatives come from: ``log_uniform`` (by frequency rank),
         ``uniform``, ``in_batch``, or ``mixed`` (in-batch and log-uniform).
       num_negatives: Sampled negatives shared by a batch.
+      hard_negatives: Weighs negatives by their score, so that those near the chosen
+        interest count more (REMI); 0 weighs them evenly.
       logq_correction: Subtract each candidate's log expected count.
       targets_per_sequence: 0 makes every position of a sequence a target in each
         epoch; n draws n of them, so that all people weigh the same.
@@ -91,6 +93,7 @@ class TrainingConfig:
     temperature: float = Field(default=0.07, gt=0.0)
     negatives: Literal["log_uniform", "uniform", "in_batch", "mixed"] = "log_uniform"
     num_negatives: int = Field(default=2048, ge=1)
+    hard_negatives: float = Field(default=0.0, ge=0.0)
     logq_correction: bool = True
     targets_per_sequence: int = Field(default=0, ge=0)
     batch_size: int = Field(default=1024, ge=1)

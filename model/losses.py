@@ -15,6 +15,7 @@ def sampled_softmax_loss(
     negatives: Negatives,
     temperature: float,
     logq_correction: bool,
+    hard_negatives: float = 0.0,
 ) -> tf.Tensor:
     """Cross entropy of the target against the batch's negatives.
 
@@ -31,6 +32,10 @@ def sampled_softmax_loss(
       temperature: Divides the dot products.
       logq_correction: Subtract log expected counts, which makes the sampled
         softmax an estimate of the full one (Bengio & Senecal 2008).
+      hard_negatives: beta of interest-aware hard negatives (REMI, arXiv
+        2302.14532): a negative with the logit s counts ``exp(beta s)`` times,
+        divided by the row's mean of that. The row's user vector is its chosen
+        interest, so negatives are hard for that interest. 0 weighs evenly.
 
     Returns:
       float [B].
@@ -38,10 +43,19 @@ def sampled_softmax_loss(
     positive = tf.einsum("bd,bd->b", user_vectors, target_vectors) / temperature
     # The smaller factor is divided: [B, d], not [B, C].
     negative = tf.matmul(user_vectors / temperature, negative_vectors, transpose_b=True)  # [B, C]
+    if hard_negatives:
+        tilt = hard_negatives * tf.stop_gradient(negative)
     if logq_correction:
         positive -= negatives.target_log_expected_count
         negative -= negatives.log_expected_count
     hits = negatives.items[tf.newaxis, :] == targets[:, tf.newaxis]
     negative = tf.where(hits, _REMOVED, negative)
+    if hard_negatives:
+        # How often each candidate stands for itself before the tilt, [B, C].
+        base = tf.where(hits, _REMOVED, 0.0)
+        if logq_correction:
+            base -= negatives.log_expected_count
+        mean_tilt = tf.reduce_logsumexp(base + tilt, axis=1) - tf.reduce_logsumexp(base, axis=1)
+        negative += tilt - mean_tilt[:, tf.newaxis]
     # -log softmax of the positive, without concatenating [B, 1 + C].
     return tf.nn.softplus(tf.reduce_logsumexp(negative, axis=1) - positive)

@@ -206,6 +206,7 @@ class MindModel(tfrs.Model):
             negatives,
             config.temperature,
             config.logq_correction,
+            config.hard_negatives,
         )
         return tf.reduce_mean(losses)
 

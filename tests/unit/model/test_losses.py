@@ -18,12 +18,12 @@ def _case():
     return users, table, targets, items, counts, target_counts
 
 
-def _loss(temperature, logq):
+def _loss(temperature, logq, hard=0.0):
     users, table, targets, items, counts, target_counts = _case()
     negatives = Negatives(tf.constant(items), tf.constant(counts), tf.constant(target_counts))
     return sampled_softmax_loss(
         tf.constant(users), tf.constant(table[targets]), tf.constant(targets),
-        tf.constant(table[items]), negatives, temperature, logq,
+        tf.constant(table[items]), negatives, temperature, logq, hard,
     )  # fmt: skip
 
 
@@ -40,6 +40,22 @@ def test_loss_equals_the_written_out_softmax():
             peak = logits.max()
             expected.append(peak + np.log(np.exp(logits - peak).sum()) - logits[0])
         np.testing.assert_allclose(_loss(temperature, logq), expected, rtol=1e-4, atol=1e-5)
+
+
+def test_hard_negatives_count_by_their_score():
+    users, table, targets, items, counts, target_counts = _case()
+    for temperature, logq, beta in ((1.0, False, 0.5), (0.5, True, 1.0)):
+        expected = []
+        for u in range(3):
+            positive = users[u] @ table[targets[u]] / temperature - logq * target_counts[u]
+            kept = items != targets[u]
+            scores = table[items[kept]] @ users[u] / temperature
+            share = np.exp(-logq * counts[kept])  # of each candidate, without the tilt
+            weights = np.exp(beta * scores)
+            weights /= (share * weights).sum() / share.sum()
+            others = (share * weights * np.exp(scores)).sum()
+            expected.append(np.log(np.exp(positive) + others) - positive)
+        np.testing.assert_allclose(_loss(temperature, logq, beta), expected, rtol=1e-4)
 
 
 def test_logq_makes_the_sampled_softmax_estimate_the_full_one():

@@ -6,7 +6,7 @@ from typing import Any, NamedTuple
 import tensorflow as tf
 
 from model import evaluation_outputs as outputs
-from model import features
+from model import features, ranking
 
 RankFn = Callable[[tf.Tensor, tf.Tensor, bool], tf.Tensor]
 
@@ -68,31 +68,9 @@ def ranks_with_and_without_history(
     for exclude, key in ((True, excluded_key), (False, included_key)):
         ranks = tf.cast(rank_fn(rows.targets, rows.history, exclude), tf.int32)
         ranks = tf.where(rows.targets == 0, outputs.UNKNOWN_RANK, ranks)
-        result[key] = tf.where(counted_targets(rows.targets, rows.history, exclude), ranks, 0)
+        counted = ranking.counted_targets(rows.targets, rows.history, exclude)
+        result[key] = tf.where(counted, ranks, 0)
     return result
-
-
-def counted_targets(targets: tf.Tensor, history: tf.Tensor, exclude_history: bool) -> tf.Tensor:
-    """Targets that metrics count, bool [B, M].
-
-    Padding does not count; a repeated target counts once; with the history
-    excluded from the candidates its items are not asked for either.
-    """
-    counted = targets >= 0
-    same = targets[:, :, tf.newaxis] == targets[:, tf.newaxis, :]  # [B, M, M]
-    earlier = tf.linalg.band_part(tf.ones_like(same[0], tf.int32), -1, 0) - tf.eye(
-        tf.shape(targets)[1], dtype=tf.int32
-    )  # [M, M], 1 where column < row
-    repeated = tf.reduce_any(same & (earlier[tf.newaxis] > 0), axis=2) & (targets > 0)
-    counted &= ~repeated
-    if exclude_history:
-        seen = tf.reduce_any(
-            (targets[:, :, tf.newaxis] == history[:, tf.newaxis, :])
-            & (targets[:, :, tf.newaxis] > 0),
-            axis=2,
-        )
-        counted &= ~seen
-    return counted
 
 
 def popularity_ranks(targets: tf.Tensor, history: tf.Tensor, exclude_history: bool) -> tf.Tensor:

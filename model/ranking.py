@@ -106,11 +106,29 @@ def ranks_from_scores(
     """`target_ranks` for given scores, float [U, N + 1], of all items."""
     history, targets = _as_int32(history), _as_int32(targets)
     scores = _mask_candidates(scores, history, exclude_history, retrievable)
+    counted = counted_targets(targets, history, exclude_history)
+    return tf.where(counted, _block_ranks(scores, targets), 0)
+
+
+def counted_targets(targets: tf.Tensor, history: tf.Tensor, exclude_history: bool) -> tf.Tensor:
+    """Targets that metrics count.
+
+    Padding does not count; a repeated item counts once; with the history
+    excluded from the candidates, its items are not asked for either.
+
+    Args:
+      targets: int32 [B, M]; 0 is an unknown item (each another one), -1 is padding.
+      history: int32 [B, H]; 0 is padding.
+      exclude_history: Whether the history is excluded from the candidates.
+
+    Returns:
+      bool [B, M].
+    """
     counted = _is_first_occurrence(targets) & (targets >= 0)
     if exclude_history:
         in_history = tf.reduce_any(targets[:, :, tf.newaxis] == history[:, tf.newaxis, :], axis=2)
         counted &= ~(in_history & (targets > 0))
-    return tf.where(counted, _block_ranks(scores, targets), 0)
+    return counted
 
 
 def _block_ranks(scores: tf.Tensor, targets: tf.Tensor) -> tf.Tensor:

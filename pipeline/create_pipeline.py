@@ -33,6 +33,7 @@ _BASELINE_CODE = (
     "components/baseline",
     "model/evaluation.py",
     "model/evaluation_outputs.py",
+    "model/ranking.py",
     "model/transformed_data.py",
     "model/features.py",
 )

@@ -17,19 +17,6 @@ def test_popularity_ranks_skip_the_distinct_history():
     np.testing.assert_array_equal(excluded[0, :3], [2, 1, 1])
 
 
-def test_counted_targets():
-    targets = tf.constant([[7, 7, 0, 0, 3, -1]])
-    history = tf.constant([[3, 8, 0]])
-    np.testing.assert_array_equal(
-        evaluation.counted_targets(targets, history, False),
-        [[True, False, True, True, True, False]],
-    )
-    np.testing.assert_array_equal(
-        evaluation.counted_targets(targets, history, True),
-        [[True, False, True, True, False, False]],
-    )
-
-
 def test_popularity_buckets_split_train_events():
     # 50, 30, 10, 5, 4, 1 of 100 events and one item without any.
     buckets = outputs.popularity_buckets(np.array([50, 30, 10, 5, 4, 1, 0]))

@@ -117,3 +117,16 @@ def test_metrics_by_hand():
 def test_metrics_need_a_target():
     with pytest.raises(ValueError, match="No person has a target"):
         ranking.metrics_from_ranks(np.zeros((2, 3), np.int32), (1,))
+
+
+def test_counted_targets():
+    targets = tf.constant([[7, 7, 0, 0, 3, -1]])
+    history = tf.constant([[3, 8, 0]])
+    np.testing.assert_array_equal(
+        ranking.counted_targets(targets, history, False),
+        [[True, False, True, True, True, False]],
+    )
+    np.testing.assert_array_equal(
+        ranking.counted_targets(targets, history, True),
+        [[True, False, True, True, False, False]],
+    )

@@ -8,15 +8,13 @@ Configuration: its example's (Adam, frequency sampler), with the dimension,
 interests, negatives and early stopping of the comparison.
 """
 
-import argparse
-import json
 import os
-import time
 from collections import Counter
 
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
 
 import numpy as np
+import peer_run
 import tensorflow as tf
 
 tf.compat.v1.disable_eager_execution()  # as its examples do
@@ -26,24 +24,13 @@ tf.config.threading.set_inter_op_parallelism_threads(1)
 from deepctr.feature_column import SparseFeat, VarLenSparseFeat
 from deepmatch.models import MIND
 from deepmatch.utils import NegativeSampler, sampledsoftmaxloss
-from peer_results import memory, recall_at_50
 from tensorflow.keras.models import Model
 
 
 def main():
     """Runs the program."""
-    parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
-    parser.add_argument("--input", required=True)
-    parser.add_argument("--output", required=True, help="without ending")
-    parser.add_argument("--dim", type=int, default=64)
-    parser.add_argument("--interests", type=int, default=4)
+    parser = peer_run.parser(__doc__.split("\n")[0], batch_size=512, negatives=1280)
     parser.add_argument("--power", type=int, default=100)
-    parser.add_argument("--negatives", type=int, default=1280)
-    parser.add_argument("--batch-size", type=int, default=512)
-    parser.add_argument("--max-epochs", type=int, default=60)
-    parser.add_argument("--patience", type=int, default=5)
-    parser.add_argument("--seed", type=int, default=1)
-    parser.add_argument("--speed-seconds", type=int, default=0, help="only measure speed")
     args = parser.parse_args()
     np.random.seed(args.seed)
     tf.compat.v1.set_random_seed(args.seed)
@@ -92,54 +79,16 @@ def main():
     zeros = np.zeros(len(target))
 
     if args.speed_seconds:
-        speed(model, features, zeros, args)
+        batch = {name: values[: args.batch_size] for name, values in features.items()}
+        batch_zeros = zeros[: args.batch_size]
+        peer_run.measure_speed(args, lambda: model.train_on_batch(batch, batch_zeros))
         return
-    best, best_epoch, train_seconds, cpu_seconds, curve = -1.0, 0, 0.0, 0.0, []
-    for epoch in range(1, args.max_epochs + 1):
-        wall, cpu = time.monotonic(), time.process_time()
-        model.fit(features, zeros, batch_size=args.batch_size, epochs=1, verbose=0)
-        train_seconds += time.monotonic() - wall
-        cpu_seconds += time.process_time() - cpu
-        item_vectors = items()
-        recall = recall_at_50(
-            users(data["validation_history"]), item_vectors,
-            data["validation_excluded"], data["validation_targets"],
-        )  # fmt: skip
-        curve.append({"epoch": epoch, "cpu_seconds": cpu_seconds, "recall": recall})
-        print(epoch, round(train_seconds), round(recall, 4), flush=True)
-        if recall > best:
-            best, best_epoch = recall, epoch
-            np.savez(
-                args.output + ".npz", interests=users(data["test_history"]), items=item_vectors
-            )
-        elif epoch - best_epoch >= args.patience:
-            break
-    report = {
-        "best_epoch": best_epoch,
-        "validation.recall": best,
-        "train_seconds": train_seconds,
-        "cpu_seconds": cpu_seconds,
-        "examples_per_cpu_second": len(target) * len(curve) / cpu_seconds,
-        "curve": curve,
-        **memory(),
-    }
-    with open(args.output + ".json", "w") as file:
-        json.dump(report, file)
-
-
-def speed(model, features, zeros, args):
-    """Examples per CPU-second of training steps alone, after a warm-up."""
-    batch = {name: values[: args.batch_size] for name, values in features.items()}
-    zeros = zeros[: args.batch_size]
-    for _ in range(20):
-        model.train_on_batch(batch, zeros)
-    cpu, wall, steps = time.process_time(), time.monotonic(), 0
-    while time.monotonic() - wall < args.speed_seconds:
-        model.train_on_batch(batch, zeros)
-        steps += 1
-    rate = steps * args.batch_size / (time.process_time() - cpu)
-    with open(args.output + ".json", "w") as file:
-        json.dump({"examples_per_cpu_second": rate, **memory()}, file)
+    peer_run.train(
+        args,
+        data,
+        lambda: model.fit(features, zeros, batch_size=args.batch_size, epochs=1, verbose=0),
+        lambda histories: (users(histories), items()),
+    )
 
 
 if __name__ == "__main__":

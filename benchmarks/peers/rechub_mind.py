@@ -9,13 +9,9 @@ for every example), with the dimension, interests and early stopping of the
 comparison. It has no negatives that a batch shares.
 """
 
-import argparse
-import json
-import time
-
 import numpy as np
+import peer_run
 import torch
-from peer_results import memory, recall_at_50
 from torch_rechub.basic.features import SequenceFeature, SparseFeature
 from torch_rechub.models.matching import MIND
 
@@ -24,18 +20,7 @@ torch.set_num_threads(1)
 
 def main():
     """Runs the program."""
-    parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
-    parser.add_argument("--input", required=True)
-    parser.add_argument("--output", required=True, help="without ending")
-    parser.add_argument("--dim", type=int, default=64)
-    parser.add_argument("--interests", type=int, default=4)
-    parser.add_argument("--negatives", type=int, default=3, help="of each example")
-    parser.add_argument("--batch-size", type=int, default=256)
-    parser.add_argument("--max-epochs", type=int, default=60)
-    parser.add_argument("--patience", type=int, default=5)
-    parser.add_argument("--seed", type=int, default=1)
-    parser.add_argument("--speed-seconds", type=int, default=0, help="only measure speed")
-    args = parser.parse_args()
+    args = peer_run.parser(__doc__.split("\n")[0], batch_size=256, negatives=3).parse_args()
     torch.manual_seed(args.seed)
     data = dict(np.load(args.input))
     history, target = (
@@ -74,15 +59,7 @@ def main():
 
     if args.speed_seconds:
         rows = torch.arange(args.batch_size)
-        for _ in range(20):
-            step(rows)
-        cpu, wall, steps = time.process_time(), time.monotonic(), 0
-        while time.monotonic() - wall < args.speed_seconds:
-            step(rows)
-            steps += 1
-        rate = steps * args.batch_size / (time.process_time() - cpu)
-        with open(args.output + ".json", "w") as file:
-            json.dump({"examples_per_cpu_second": rate, **memory()}, file)
+        peer_run.measure_speed(args, lambda: step(rows))
         return
 
     @torch.no_grad()
@@ -95,37 +72,11 @@ def main():
         model.mode = None
         return users, items
 
-    best, best_epoch, train_seconds, cpu_seconds, curve = -1.0, 0, 0.0, 0.0, []
-    for epoch in range(1, args.max_epochs + 1):
-        wall, cpu = time.monotonic(), time.process_time()
+    def run_epoch():
         for rows in torch.randperm(len(target)).split(args.batch_size):
             step(rows)
-        train_seconds += time.monotonic() - wall
-        cpu_seconds += time.process_time() - cpu
-        recall = recall_at_50(
-            *vectors(data["validation_history"]),
-            data["validation_excluded"],
-            data["validation_targets"],
-        )
-        curve.append({"epoch": epoch, "cpu_seconds": cpu_seconds, "recall": recall})
-        print(epoch, round(train_seconds), round(recall, 4), flush=True)
-        if recall > best:
-            best, best_epoch = recall, epoch
-            interests, items = vectors(data["test_history"])
-            np.savez(args.output + ".npz", interests=interests, items=items)
-        elif epoch - best_epoch >= args.patience:
-            break
-    report = {
-        "best_epoch": best_epoch,
-        "validation.recall": best,
-        "train_seconds": train_seconds,
-        "cpu_seconds": cpu_seconds,
-        "examples_per_cpu_second": len(target) * len(curve) / cpu_seconds,
-        "curve": curve,
-        **memory(),
-    }
-    with open(args.output + ".json", "w") as file:
-        json.dump(report, file)
+
+    peer_run.train(args, data, run_epoch, vectors)
 
 
 if __name__ == "__main__":

@@ -1,0 +1,102 @@
+"""What the scripts of all peers do alike: arguments, timing, early stopping, output.
+
+Imports NumPy only: it runs in the peers' environments.
+"""
+
+import argparse
+import json
+import resource
+import time
+
+import numpy as np
+
+
+def parser(description, batch_size, negatives):
+    """Arguments that all peers' scripts take; batch size and negatives by their examples."""
+    result = argparse.ArgumentParser(description=description)
+    result.add_argument("--input", required=True)
+    result.add_argument("--output", required=True, help="without ending")
+    result.add_argument("--dim", type=int, default=64)
+    result.add_argument("--interests", type=int, default=4)
+    result.add_argument("--negatives", type=int, default=negatives)
+    result.add_argument("--batch-size", type=int, default=batch_size)
+    result.add_argument("--max-epochs", type=int, default=60)
+    result.add_argument("--patience", type=int, default=5)
+    result.add_argument("--seed", type=int, default=1)
+    result.add_argument("--speed-seconds", type=int, default=0, help="only measure speed")
+    return result
+
+
+def train(args, data, run_epoch, vectors):
+    """Trains until validation recall stops rising; writes the best epoch's vectors.
+
+    Args:
+      args: Of `parser`.
+      data: The arrays of the split.
+      run_epoch: Runs one epoch.
+      vectors: Called with histories; returns interests [U, K, d] and items [N + 1, d].
+    """
+    best, best_epoch, train_seconds, cpu_seconds, curve = -1.0, 0, 0.0, 0.0, []
+    for epoch in range(1, args.max_epochs + 1):
+        wall, cpu = time.monotonic(), time.process_time()
+        run_epoch()
+        train_seconds += time.monotonic() - wall
+        cpu_seconds += time.process_time() - cpu
+        recall = recall_at_50(
+            *vectors(data["validation_history"]),
+            data["validation_excluded"],
+            data["validation_targets"],
+        )
+        curve.append({"epoch": epoch, "cpu_seconds": cpu_seconds, "recall": recall})
+        print(epoch, round(train_seconds), round(recall, 4), flush=True)
+        if recall > best:
+            best, best_epoch = recall, epoch
+            interests, items = vectors(data["test_history"])
+            np.savez(args.output + ".npz", interests=interests, items=items)
+        elif epoch - best_epoch >= args.patience:
+            break
+    _write(
+        args,
+        {
+            "best_epoch": best_epoch,
+            "validation.recall": best,
+            "train_seconds": train_seconds,
+            "cpu_seconds": cpu_seconds,
+            "examples_per_cpu_second": len(data["train_target"]) * len(curve) / cpu_seconds,
+            "curve": curve,
+        },
+    )
+
+
+def measure_speed(args, step):
+    """Writes the examples per CPU-second of training steps alone, after a warm-up."""
+    for _ in range(20):
+        step()
+    cpu, wall, steps = time.process_time(), time.monotonic(), 0
+    while time.monotonic() - wall < args.speed_seconds:
+        step()
+        steps += 1
+    rate = steps * args.batch_size / (time.process_time() - cpu)
+    _write(args, {"examples_per_cpu_second": rate})
+
+
+def _write(args, report):
+    memory = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 2**20
+    with open(args.output + ".json", "w") as file:
+        json.dump({**report, "peak_memory_gb": memory}, file)
+
+
+def recall_at_50(interests, items, excluded, targets):
+    """Mean recall of targets (padded with -1), history excluded."""
+    recalls = []
+    for start in range(0, len(interests), 256):
+        part = slice(start, start + 256)
+        scores = np.einsum("ukd,nd->ukn", interests[part], items).max(axis=1)
+        scores[:, 0] = -np.inf
+        np.put_along_axis(scores, excluded[part], -np.inf, axis=1)
+        top = np.argpartition(-scores, 50, axis=1)[:, :50]
+        for row, wanted, shown in zip(top, targets[part], excluded[part], strict=True):
+            wanted = set(wanted.tolist()) - {-1} - set(shown.tolist())
+            if wanted:
+                recalls.append(len(wanted & set(row.tolist())) / len(wanted))
+    return float(np.mean(recalls))

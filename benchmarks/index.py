@@ -20,7 +20,7 @@ from pathlib import Path
 _INTERESTS = 4
 _HISTORY = 20
 _PEOPLE = 1200
-_RECALL_K = 100
+RECALL_K = 100
 _COLUMNS = (
     "items",
     "algorithm",
@@ -113,6 +113,31 @@ def trained_step() -> None:
     print("{}")
 
 
+def truth_step() -> None:
+    """Writes the ids of the exact top items, by NumPy: work_dir, people."""
+    work_dir, people = Path(sys.argv[1]), int(sys.argv[2])
+    import numpy as np
+    import tensorflow as tf
+
+    import model  # noqa: F401
+    from components.index_builder.people import read_people
+
+    tower = tf.saved_model.load(str(work_dir / "trained"))
+    histories = read_people([str(work_dir / "examples.gz")], "validation", people, ()).history
+    user = tower.user_interests(tf.constant(histories), {})
+    vectors, ids = tower.item_vectors.numpy(), tower.item_ids.numpy()
+    answers = []
+    for interests, owned in zip(
+        user["interests"].numpy(), user["history_index"].numpy(), strict=True
+    ):
+        scores = (vectors @ interests.T).max(axis=1)
+        scores[owned - 1] = -np.inf
+        best = np.argpartition(-scores, RECALL_K)[:RECALL_K]
+        answers.append([item.decode() for item in ids[best]])
+    (work_dir / "truth.json").write_text(json.dumps(answers))
+    print("{}")
+
+
 def build_step() -> None:
     """Builds the bundle: work_dir, kind."""
     work_dir, kind = Path(sys.argv[1]), sys.argv[2]
@@ -167,7 +192,7 @@ def serve_step() -> None:
 def _config(kind: str):
     from components.index_builder.config import IndexConfig
 
-    return IndexConfig(kind=kind, recall_k=_RECALL_K, num_queries=300)
+    return IndexConfig(kind=kind, recall_k=RECALL_K, num_queries=300)
 
 
 def _bytes(values: list[bytes]):

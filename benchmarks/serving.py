@@ -34,14 +34,10 @@ import httpx
 import numpy as np
 import psutil
 
-from benchmarks import peers
 from benchmarks.index import RECALL_K, run_step
-from components.index_builder.people import Group
 
 _BATCHES = (1, 32)
 _RECALL_PEOPLE = 192
-# What the ScaNN index is tuned for by default; HNSW gets the same chance.
-_RECALL_TARGET = 0.98
 _HNSW_EF_SEARCH = (64, 128, 256, 512, 1024, 2048)
 _WARM_UP_REQUESTS = 20
 _COLUMNS = {
@@ -68,34 +64,46 @@ def main() -> None:
     parser.add_argument("--dimensions", type=int, default=64)
     parser.add_argument("--kinds", nargs="+", default=["exact", "scann"])
     parser.add_argument("--seconds", type=float, default=5.0, help="length of each loop")
+    parser.add_argument(
+        "--recall_target", type=float, default=0.98, help="what ScaNN and HNSW are tuned for"
+    )
     parser.add_argument("--baselines", nargs="*", default=["flat", "hnsw"])
+    parser.add_argument(
+        "--work_dir", type=Path, help="keep what is built here, and use it in the next run"
+    )
     parser.add_argument("--json", type=Path, help="also write the figures here")
     arguments = parser.parse_args()
     # Ended from outside, it ends the servers it started.
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(1))
     print(" ".join(f"{name:>{width}}" for name, width in _COLUMNS.items()), flush=True)
     rows: list[dict[str, Any]] = []
-    for items in arguments.items:
-        with tempfile.TemporaryDirectory() as folder:
-            run_step("trained", folder, items, arguments.dimensions)
-            rows += _measure_size(Path(folder), items, arguments)
+    with tempfile.TemporaryDirectory() as temporary:
+        for items in arguments.items:
+            folder = (arguments.work_dir or Path(temporary)) / f"{items}x{arguments.dimensions}"
+            folder.mkdir(parents=True, exist_ok=True)
+            rows += _measure_size(folder, items, arguments)
             if arguments.json:
                 arguments.json.write_text(json.dumps(rows, indent=2))
 
 
 def _measure_size(folder: Path, items: int, arguments: argparse.Namespace) -> list[dict[str, Any]]:
     rows = []
-    run_step("truth", folder, _RECALL_PEOPLE)
+    if not (folder / "requests.json").exists():
+        run_step("trained", folder, items, arguments.dimensions)
+        run_step("requests", folder, _RECALL_PEOPLE)
     servers = [(kind, ("grpc", "rest")) for kind in arguments.kinds]
     servers += [(f"faiss-{kind}", ("rest",)) for kind in arguments.baselines]
     for name, apis in servers:
         if name.startswith("faiss-"):
             starting = _faiss_server(folder / "trained", name.removeprefix("faiss-"))
         else:
-            run_step("build", folder, name)
-            starting = _embedded_server(folder, name)
+            bundle = folder / f"{name}-{arguments.recall_target:g}"
+            if not bundle.exists():
+                run_step("build", folder, name, arguments.recall_target)
+                (folder / name).rename(bundle)
+            starting = _embedded_server(bundle)
         with starting as target:
-            recall = _recall(folder, target, apis[-1], name)
+            recall = _recall(folder, target, apis[-1], name, arguments.recall_target)
             for api in apis:
                 for batch in _BATCHES:
                     row = {"items": items, "server": name, "api": api, "batch": batch}
@@ -113,9 +121,11 @@ def _measure_size(folder: Path, items: int, arguments: argparse.Namespace) -> li
     return rows
 
 
-def _recall(folder: Path, target: dict[str, Any], api: str, name: str) -> float:
+def _recall(
+    folder: Path, target: dict[str, Any], api: str, name: str, recall_target: float
+) -> float:
     """Share of the exact top items that the server finds; sets HNSW's efSearch."""
-    exact = json.loads((folder / "truth.json").read_text())
+    exact = json.loads((folder / "requests.json").read_text())["exact"]
     recall = 0.0
     for ef_search in _HNSW_EF_SEARCH if name == "faiss-hnsw" else (None,):
         if ef_search:
@@ -123,7 +133,7 @@ def _recall(folder: Path, target: dict[str, Any], api: str, name: str) -> float:
         found = _load("answers", folder, target, api, 32, 0.0, 0.0)["answers"]
         shares = [len(set(a) & set(b)) / len(b) for a, b in zip(found, exact, strict=True)]
         recall = float(np.mean(shares))
-        if recall >= _RECALL_TARGET:
+        if recall >= recall_target:
             break
     return recall
 
@@ -149,33 +159,40 @@ def _print(row: dict[str, Any]) -> None:
 
 
 @contextlib.contextmanager
-def _embedded_server(folder: Path, kind: str) -> Iterator[dict[str, Any]]:
-    base = folder / f"{kind}-base"
-    base.mkdir()
-    (base / "1").symlink_to(folder / kind, target_is_directory=True)
-    log = folder / f"{kind}.log"
-    command = [
-        *(sys.executable, "-m", "serving.server", "--model_base_path", str(base)),
-        *("--rest_port", "0", "--grpc_port", "0"),
-    ]
-    with _process(command, log) as process:
-        ports = _wait_for(lambda: re.search(r'"rest_port": (\d+), "grpc_port": (\d+)', _text(log)))
-        target = {
-            "pid": process.pid,
-            "kind": "embedded",
-            "rest": f"http://127.0.0.1:{ports[1]}",
-            "grpc": f"127.0.0.1:{ports[2]}",
-        }
-        _wait_for(lambda: _answers(f"{target['rest']}/ready"))
-        yield target
+def _embedded_server(bundle: Path) -> Iterator[dict[str, Any]]:
+    log = bundle.with_suffix(".log")
+    with tempfile.TemporaryDirectory() as base:
+        Path(base, "1").symlink_to(bundle.absolute(), target_is_directory=True)
+        command = [
+            *(sys.executable, "-m", "serving.server", "--model_base_path", base),
+            *("--rest_port", "0", "--grpc_port", "0"),
+        ]
+        with _process(command, log) as process:
+            yield _embedded_target(process.pid, log)
+
+
+def _embedded_target(pid: int, log: Path) -> dict[str, Any]:
+    """Waits until the server is ready."""
+    ports = _wait_for(lambda: re.search(r'"rest_port": (\d+), "grpc_port": (\d+)', _text(log)))
+    target = {
+        "pid": pid,
+        "kind": "embedded",
+        "rest": f"http://127.0.0.1:{ports[1]}",
+        "grpc": f"127.0.0.1:{ports[2]}",
+    }
+    _wait_for(lambda: _answers(f"{target['rest']}/ready"))
+    return target
 
 
 @contextlib.contextmanager
 def _faiss_server(model_dir: Path, kind: str) -> Iterator[dict[str, Any]]:
+    from benchmarks import peers  # imports TensorFlow, which the load generator need not
+
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
         port = probe.getsockname()[1]
-    command = peers.command("faiss", [str(model_dir), kind, str(port)])
+    index_file = model_dir.parent / f"{kind}.faiss"
+    command = peers.command("faiss", [str(model_dir), kind, str(port), str(index_file)])
     log = model_dir.parent / f"faiss-{kind}.log"
     with _process(command, log, peers.environment()) as process:
         url = f"http://127.0.0.1:{port}"
@@ -231,7 +248,7 @@ def _load(
 ) -> dict[str, Any]:
     """Runs ``load_step`` in a process of its own."""
     spec = {
-        **{"loop": loop, "examples": str(folder / "examples.gz"), "target": target, "api": api},
+        **{"loop": loop, "requests": str(folder / "requests.json"), "target": target, "api": api},
         **{"batch": batch, "seconds": seconds, "rate": rate},
     }
     command = [sys.executable, "-c", "from benchmarks import serving; serving.load_step()"]
@@ -249,20 +266,17 @@ def _load(
 def load_step() -> None:
     """The load generator: sends requests and prints what it measured."""
     spec = json.loads(sys.argv[1])
+    people_of = json.loads(Path(spec["requests"]).read_text())
     send = _sender(spec)
     batch = spec["batch"]
     if spec["loop"] == "answers":
-        people = _histories(spec["examples"], "validation", _RECALL_PEOPLE)
+        people = people_of["asked"]
         batches = [people[i : i + batch] for i in range(0, len(people), batch)]
         answers = [ids for part in batches for ids in send(send.encode(part), decode=True)]
         print(json.dumps({"answers": answers}))
         return
     generator = random.Random(0)
-    histories = [
-        *_histories(spec["examples"], "tuning"),
-        *_histories(spec["examples"], "validation"),
-    ]
-    requests = [send.encode(generator.choices(histories, k=batch)) for _ in range(64)]
+    requests = [send.encode(generator.choices(people_of["histories"], k=batch)) for _ in range(64)]
     for request in requests[:_WARM_UP_REQUESTS]:
         send(request)
     run = _closed_loop if spec["loop"] == "closed" else _open_loop
@@ -320,13 +334,6 @@ def _open_loop(
     with ThreadPoolExecutor(8) as threads:
         latencies = list(threads.map(one, enumerate(times)))
     return latencies, time.perf_counter() - start
-
-
-def _histories(path: str, group: Group, limit: int = sys.maxsize) -> list[list[str]]:
-    from components.index_builder.people import read_people
-
-    people = read_people([path], group, limit, ())
-    return [[item.decode() for item in row] for row in people.history]
 
 
 def _sender(spec: dict[str, Any]) -> Any:

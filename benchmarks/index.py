@@ -20,7 +20,8 @@ from pathlib import Path
 _INTERESTS = 4
 _HISTORY = 20
 _PEOPLE = 1200
-_RECALL_K = 100
+RECALL_K = 100
+_NUM_QUERIES = 300
 _COLUMNS = (
     "items",
     "algorithm",
@@ -42,6 +43,7 @@ def main() -> None:
     parser.add_argument("--items", type=int, nargs="+", default=[10_000, 100_000])
     parser.add_argument("--dimensions", type=int, default=64)
     parser.add_argument("--kinds", nargs="+", default=["exact", "scann"])
+    parser.add_argument("--recall_target", type=float, default=0.98)
     parser.add_argument("--json", type=Path, help="also write the figures here")
     arguments = parser.parse_args()
     print(" ".join(f"{name:>13}" for name in _COLUMNS))
@@ -51,8 +53,8 @@ def main() -> None:
             run_step("trained", work_dir, items, arguments.dimensions)
             for kind in arguments.kinds:
                 row = {"items": items}
-                row |= run_step("build", work_dir, kind)
-                row |= run_step("serve", work_dir, kind)
+                row |= run_step("build", work_dir, kind, arguments.recall_target)
+                row |= run_step("serve", work_dir, kind, arguments.recall_target)
                 rows.append(row)
                 print(" ".join(f"{row[name]:>13}" for name in _COLUMNS), flush=True)
     if arguments.json:
@@ -113,9 +115,42 @@ def trained_step() -> None:
     print("{}")
 
 
+def requests_step() -> None:
+    """Writes histories, and the exact top items of some by NumPy: work_dir, people."""
+    work_dir, people = Path(sys.argv[1]), int(sys.argv[2])
+    import numpy as np
+    import tensorflow as tf
+
+    import model  # noqa: F401
+    from components.index_builder.people import read_people
+
+    def histories(group: str, limit: int) -> np.ndarray:
+        people = read_people([str(work_dir / "examples.gz")], group, limit, ())
+        return people.history.astype(str)
+
+    tower = tf.saved_model.load(str(work_dir / "trained"))
+    asked = histories("validation", people)
+    user = tower.user_interests(tf.constant(asked), {})
+    vectors, ids = tower.item_vectors.numpy(), tower.item_ids.numpy().astype(str)
+    exact = []
+    for interests, owned in zip(
+        user["interests"].numpy(), user["history_index"].numpy(), strict=True
+    ):
+        scores = (vectors @ interests.T).max(axis=1)
+        scores[owned - 1] = -np.inf
+        exact.append(ids[np.argpartition(-scores, RECALL_K)[:RECALL_K]].tolist())
+    requests = {
+        "histories": histories("tuning", _PEOPLE).tolist(),
+        "asked": asked.tolist(),
+        "exact": exact,
+    }
+    (work_dir / "requests.json").write_text(json.dumps(requests))
+    print("{}")
+
+
 def build_step() -> None:
-    """Builds the bundle: work_dir, kind."""
-    work_dir, kind = Path(sys.argv[1]), sys.argv[2]
+    """Builds the bundle: work_dir, kind, recall target."""
+    work_dir, kind, recall_target = Path(sys.argv[1]), sys.argv[2], float(sys.argv[3])
     import model  # noqa: F401
     from components.index_builder.build import build_bundle
 
@@ -124,7 +159,7 @@ def build_step() -> None:
         str(work_dir / "trained"),
         [str(work_dir / "examples.gz")],
         str(work_dir / kind),
-        _config(kind),
+        _config(kind, recall_target),
         {},
     )
     peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
@@ -142,13 +177,14 @@ def build_step() -> None:
 
 
 def serve_step() -> None:
-    """Validates the bundle on one core: work_dir, kind."""
-    work_dir, kind = Path(sys.argv[1]), sys.argv[2]
+    """Validates the bundle on one core: work_dir, kind, recall target."""
+    work_dir, kind, recall_target = Path(sys.argv[1]), sys.argv[2], float(sys.argv[3])
     os.sched_setaffinity(0, {max(os.sched_getaffinity(0))})
     import model  # noqa: F401
     from components.index_validator.validation import validate
 
-    measured = validate(str(work_dir / kind), [str(work_dir / "examples.gz")], _config(kind))
+    examples = [str(work_dir / "examples.gz")]
+    measured = validate(str(work_dir / kind), examples, _config(kind, recall_target))
     print(
         json.dumps(
             {
@@ -164,10 +200,12 @@ def serve_step() -> None:
     )
 
 
-def _config(kind: str):
+def _config(kind: str, recall_target: float):
     from components.index_builder.config import IndexConfig
 
-    return IndexConfig(kind=kind, recall_k=_RECALL_K, num_queries=300)
+    return IndexConfig(
+        kind=kind, recall_k=RECALL_K, recall_target=recall_target, num_queries=_NUM_QUERIES
+    )
 
 
 def _bytes(values: list[bytes]):

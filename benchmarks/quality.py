@@ -183,7 +183,7 @@ def main() -> None:
         help="change the preset, e.g. model.dropout=0.1 or training.temperature=0.1",
     )
     parser.add_argument("--baselines", action="store_true", help="add popularity and item-kNN")
-    parser.add_argument("--peer", choices=sorted(peers.REQUIREMENTS), help="add a public port")
+    parser.add_argument("--peer", choices=sorted(peers.TRAINERS), help="add a public port")
     parser.add_argument(
         "--peer-args", default="", help="for the peer's script, e.g. '--power 1'; see its --help"
     )

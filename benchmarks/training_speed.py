@@ -134,7 +134,7 @@ def main() -> None:
     parser.add_argument("--seconds", type=int, default=15)
     parser.add_argument("--negatives", type=int, default=1280)
     parser.add_argument("--batch-size", type=int, default=1024)
-    parser.add_argument("--peers", nargs="*", default=[], choices=sorted(peers.REQUIREMENTS))
+    parser.add_argument("--peers", nargs="*", default=[], choices=sorted(peers.TRAINERS))
     parser.add_argument("--output", type=Path)
     parser.add_argument("--measure", action="store_true", help=argparse.SUPPRESS)
     parser.add_argument("--length", type=int, default=20, help=argparse.SUPPRESS)

@@ -8,7 +8,6 @@ from typing import Any, TypeVar
 
 import grpc
 import numpy as np
-import tensorflow as tf
 from tensorflow_serving.apis import (
     get_model_metadata_pb2,
     get_model_status_pb2,
@@ -24,7 +23,7 @@ from serving.metadata import model_metadata
 from serving.model_manager import ModelManager
 from serving.predictor import Predictor
 from serving.request_log import RequestLog
-from serving.signature import DEFAULT_SIGNATURE, array_from_proto
+from serving.signature import DEFAULT_SIGNATURE, array_from_proto, array_to_proto
 
 _log = logging.getLogger(__name__)
 
@@ -175,5 +174,5 @@ def _encode(
 ) -> predict_pb2.PredictResponse:
     response = predict_pb2.PredictResponse(model_spec=model_spec)
     for name, value in outputs.items():
-        response.outputs[name].CopyFrom(tf.make_tensor_proto(value))
+        array_to_proto(value, response.outputs[name])
     return response

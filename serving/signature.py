@@ -84,3 +84,18 @@ def array_from_proto(proto: tensor_pb2.TensorProto, max_elements: int | None = N
     array = tf.make_ndarray(proto)
     # make_ndarray gives an empty string tensor the type of an empty list.
     return array.astype(object) if proto.dtype == tf.string.as_datatype_enum else array
+
+
+def array_to_proto(array: np.ndarray, proto: tensor_pb2.TensorProto) -> None:
+    """Encodes an array, strings as ``object`` of bytes, into an empty TensorProto.
+
+    What ``tf.make_tensor_proto`` does, which checks every single string: nine
+    times slower on a page of item ids.
+    """
+    proto.dtype = tf.as_dtype(array.dtype).as_datatype_enum
+    for size in array.shape:
+        proto.tensor_shape.dim.add(size=size)
+    if array.dtype == object:
+        proto.string_val.extend(array.ravel().tolist())
+    else:
+        proto.tensor_content = array.tobytes()

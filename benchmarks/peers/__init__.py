@@ -19,29 +19,51 @@ from model.input_pipeline import cut_windows
 REQUIREMENTS = {
     "deepmatch": ("deepmatch==0.3.2", "tensorflow-cpu==2.15.1", "numpy<2"),
     "rechub": ("torch-rechub==0.9.0",),
+    "faiss": (
+        *("faiss-cpu==1.15.1", "fastapi==0.165.0", "uvicorn==0.54.0"),
+        *("tensorflow-cpu==2.16.2", "numpy<2"),
+    ),
 }
-# Peers that draw a few negatives for every example instead of many for the batch.
+# Those that are trained (the other one serves), and which of them draw a few
+# negatives for every example instead of many for the batch.
+TRAINERS = ("deepmatch", "rechub")
 OWN_NEGATIVES = ("rechub",)
 # What belongs to this project's environment and would change the peer's.
 _OWN_ENVIRONMENT = ("PYTHONPATH", "VIRTUAL_ENV", "TF_USE_LEGACY_KERAS")
-_SCRIPTS = {"deepmatch": "deepmatch_mind.py", "rechub": "rechub_mind.py"}
+_SCRIPTS = {
+    "deepmatch": "deepmatch_mind.py",
+    "rechub": "rechub_mind.py",
+    "faiss": "faiss_server.py",
+}
 
 
 def run(name: str, arguments: list[str]) -> None:
-    """Runs the peer's script with uv, which makes (and caches) its environment.
+    """Runs the peer's script to its end.
 
     Raises:
       FileNotFoundError: if uv is not installed.
       subprocess.CalledProcessError: if the script fails.
+    """
+    subprocess.run(command(name, arguments), check=True, env=environment())
+
+
+def command(name: str, arguments: list[str]) -> list[str]:
+    """Returns what runs the peer's script with uv, which makes (and caches) its environment.
+
+    Raises:
+      FileNotFoundError: if uv is not installed.
     """
     uv = os.environ.get("UV") or shutil.which("uv")
     if uv is None:
         raise FileNotFoundError("Peers run in their own environments, made by uv: install uv.")
     packages = [part for package in REQUIREMENTS[name] for part in ("--with", package)]
     script = Path(__file__).parent / _SCRIPTS[name]
-    command = [uv, "run", "--no-project", "--python", "3.11", *packages, str(script), *arguments]
-    environment = {k: v for k, v in os.environ.items() if k not in _OWN_ENVIRONMENT}
-    subprocess.run(command, check=True, env=environment)
+    return [uv, "run", "--no-project", "--python", "3.11", *packages, str(script), *arguments]
+
+
+def environment() -> dict[str, str]:
+    """Returns the environment variables that a peer runs with."""
+    return {k: v for k, v in os.environ.items() if k not in _OWN_ENVIRONMENT}
 
 
 def write_split(split: protocols.Split, history_length: int, path: Path) -> None:

@@ -1,10 +1,14 @@
 """What a person would otherwise write: the model and FAISS behind a FastAPI handler.
 
-Runs in an environment of its own (tensorflow==2.16.2, faiss-cpu, fastapi, uvicorn):
+Runs in an environment of its own (see ``benchmarks/peers/__init__.py``) and so
+imports nothing of this project:
 
-  python benchmarks/peers/faiss_server.py MODEL_DIR flat|hnsw PORT
+  faiss_server.py MODEL_DIR flat|hnsw PORT INDEX_FILE
+
+The index is read from INDEX_FILE, or built and written there.
 """
 
+import os
 import sys
 
 import faiss
@@ -14,10 +18,9 @@ import uvicorn
 from fastapi import FastAPI
 from pydantic import BaseModel
 
-# Usual settings: FAISS's wiki for this size; efSearch chosen to reach 0.98 recall.
+# Usual settings (FAISS's wiki); the benchmark sets efSearch by recall.
 _HNSW_LINKS = 32
 _HNSW_EF_CONSTRUCTION = 100
-_HNSW_EF_SEARCH = 256
 
 
 class Request(BaseModel):
@@ -27,24 +30,37 @@ class Request(BaseModel):
     k: int = 100
 
 
-def build(model_dir: str, kind: str) -> FastAPI:
-    """Loads the Trainer's model, indexes its vectors and makes the application."""
-    tower = tf.saved_model.load(model_dir)
-    item_ids = np.array([item.decode() for item in tower.item_ids.numpy()], object)
-    position = {item: i for i, item in enumerate(item_ids)}
-    vectors = tower.item_vectors.numpy()
+def make_index(vectors: np.ndarray, kind: str) -> faiss.Index:
+    """Indexes float32 [N, d] by inner product."""
     if kind == "flat":
         index = faiss.IndexFlatIP(vectors.shape[1])
     else:
         index = faiss.IndexHNSWFlat(vectors.shape[1], _HNSW_LINKS, faiss.METRIC_INNER_PRODUCT)
         index.hnsw.efConstruction = _HNSW_EF_CONSTRUCTION
-        index.hnsw.efSearch = _HNSW_EF_SEARCH
     index.add(vectors)
+    return index
+
+
+def build(model_dir: str, kind: str, index_file: str) -> FastAPI:
+    """Loads the Trainer's model, indexes its vectors and makes the application."""
+    tower = tf.saved_model.load(model_dir)
+    item_ids = np.array([item.decode() for item in tower.item_ids.numpy()], object)
+    position = {item: i for i, item in enumerate(item_ids)}
+    if os.path.exists(index_file):
+        index = faiss.read_index(index_file)
+    else:
+        index = make_index(tower.item_vectors.numpy(), kind)
+        faiss.write_index(index, index_file)
     app = FastAPI()
 
     @app.get("/health")
     def health() -> dict[str, str]:
         return {"status": "alive"}
+
+    @app.post("/ef_search/{value}")
+    def ef_search(value: int) -> dict[str, int]:
+        index.hnsw.efSearch = value
+        return {"ef_search": value}
 
     @app.post("/recommend")
     def recommend(request: Request) -> dict[str, list]:
@@ -74,5 +90,8 @@ def build(model_dir: str, kind: str) -> FastAPI:
 
 if __name__ == "__main__":
     uvicorn.run(
-        build(sys.argv[1], sys.argv[2]), host="127.0.0.1", port=int(sys.argv[3]), log_level="error"
+        build(sys.argv[1], sys.argv[2], sys.argv[4]),
+        host="127.0.0.1",
+        port=int(sys.argv[3]),
+        log_level="error",
     )

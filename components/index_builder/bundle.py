@@ -166,11 +166,13 @@ class RetrievalBundle(tf.Module):
         user = self.tower.user_interests(history, profile)
         mask = user["interest_mask"] & ~is_cold[:, tf.newaxis]
         found = rank(self.search, user["interests"], mask, excluded, width)
-        popular = self.popular(excluded, width)
+        popular = tf.cond(
+            tf.reduce_any(is_cold), lambda: self.popular(excluded, width), lambda: found
+        )
         positions = tf.where(is_cold[:, tf.newaxis], popular.positions, found.positions)
         positions = tf.where(tf.range(width) < k[:, tf.newaxis], positions, -1)
         vectors = self._vectors_of(positions)  # [B, k, d]
-        by_interest = tf.einsum("bkd,bnd->bnk", user["interests"], vectors)
+        by_interest = tf.matmul(vectors, user["interests"], transpose_b=True)  # [B, k, K]
         by_interest = tf.where(mask[:, tf.newaxis, :], by_interest, -np.inf)
         interest = tf.argmax(by_interest, axis=-1, output_type=tf.int32)
         scores = tf.where(is_cold[:, tf.newaxis], popular.scores, found.scores)

@@ -5,6 +5,9 @@ import tensorflow as tf
 
 from components.index_builder.search import Candidates, ExactSearch, Search
 
+_BITS = np.int64(32)  # of a score
+_MAX = np.int32(2**31 - 1)
+
 
 def rank(
     search: Search, interests: tf.Tensor, mask: tf.Tensor, excluded: tf.Tensor, k: tf.Tensor
@@ -63,28 +66,38 @@ def best_distinct(candidates: Candidates, excluded: tf.Tensor, k: tf.Tensor) -> 
     Returns:
       Candidates [B, k], filled up with -1 and -inf.
     """
-    num_excluded = tf.shape(excluded)[1]
-    order = tf.argsort(candidates.scores, axis=1, direction="DESCENDING")
-    scores = tf.gather(candidates.scores, order, batch_dims=1)
-    positions = tf.concat(
-        [excluded, tf.gather(candidates.positions, order, batch_dims=1)], axis=1
-    )  # [B, X + M]; the first occurrence of an item decides about it
-    width = tf.shape(positions)[1]
-    column = tf.range(width, dtype=tf.int64)
-    # Item and column as one key: sorting groups items, first occurrence first.
-    keys = tf.sort(tf.cast(positions, tf.int64) * tf.cast(width, tf.int64) + column, axis=1)
-    items = tf.math.floordiv(keys, tf.cast(width, tf.int64))
+    positions = tf.concat([excluded, candidates.positions], axis=1)  # [B, X + M]
+    ranks = _descending(candidates.scores)
+    # Item and rank as one key: sorting groups items, best score first, and
+    # before any score an exclusion.
+    ranks = tf.concat([tf.zeros(tf.shape(excluded), tf.int64), ranks], axis=1)
+    keys = tf.sort(tf.bitwise.left_shift(tf.cast(positions, tf.int64), _BITS) + ranks, axis=1)
+    items = tf.bitwise.right_shift(keys, _BITS)  # keeps the sign
+    ranks = keys - tf.bitwise.left_shift(items, _BITS)
     is_first = tf.pad(items[:, 1:] != items[:, :-1], [[0, 0], [1, 0]], constant_values=True)
-    columns = tf.cast(tf.math.floormod(keys, tf.cast(width, tf.int64)), tf.int32)
-    is_candidate = (columns >= num_excluded) & (items >= 0) & is_first
-    scores = tf.concat([tf.fill(tf.shape(excluded), -np.inf), scores], axis=1)
-    scores = tf.where(is_candidate, tf.gather(scores, columns, batch_dims=1), -np.inf)
+    is_candidate = (ranks > 0) & (items >= 0) & is_first
+    scores = tf.where(is_candidate, _scores(ranks), -np.inf)
     # Room for k columns even if there are fewer candidates.
     scores = tf.pad(scores, [[0, 0], [0, k]], constant_values=-np.inf)
     items = tf.pad(tf.cast(items, tf.int32), [[0, 0], [0, k]], constant_values=-1)
     top = tf.math.top_k(scores, k)
     found = tf.gather(items, top.indices, batch_dims=1)
     return Candidates(tf.where(top.values > -np.inf, found, -1), top.values)
+
+
+def _descending(scores: tf.Tensor) -> tf.Tensor:
+    """Maps float32 scores (no NaN) to int64 from 1 to 2^32 - 1, the larger the smaller."""
+    bits = tf.bitcast(scores, tf.int32)
+    # The bits of a float order like its value, those of a negative one in reverse.
+    ordered = tf.where(bits >= 0, bits, tf.bitwise.bitwise_xor(bits, _MAX))
+    return tf.cast(_MAX, tf.int64) - tf.cast(ordered, tf.int64)
+
+
+def _scores(ranks: tf.Tensor) -> tf.Tensor:
+    """Inverse of ``_descending``."""
+    ordered = tf.cast(tf.cast(_MAX, tf.int64) - ranks, tf.int32)
+    bits = tf.where(ordered >= 0, ordered, tf.bitwise.bitwise_xor(ordered, _MAX))
+    return tf.bitcast(bits, tf.float32)
 
 
 def count_distinct(positions: tf.Tensor) -> tf.Tensor:

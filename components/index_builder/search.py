@@ -7,7 +7,7 @@ Both kinds answer the same question: which items have the largest
 
 import dataclasses
 import hashlib
-from typing import NamedTuple, Protocol
+from typing import Any, NamedTuple, Protocol
 
 import numpy as np
 import tensorflow as tf
@@ -219,25 +219,52 @@ class ScannSearch(tf.Module):
         searcher = self._ops.tensors_to_scann(
             x=self.vectors, shared_name=self._shared_name, **self._state
         )
-        found = self._ops.scann_search_batched(
-            searcher,
-            tf.boolean_mask(interests, mask),  # [Q, d], the active ones
-            final_num_neighbors=depth,
-            pre_reordering_num_neighbors=tf.maximum(widened(self.reorder), depth),
-            leaves_to_search=leaves if self.num_leaves else -1,
-            parallel=True,
-        )
-        # ScaNN fills rows that found less than others with NaN distances.
-        present = tf.math.is_finite(found.distances)
+        queries = tf.boolean_mask(interests, mask)  # [Q, d], the active ones
+        half = (tf.shape(queries)[0] + 1) // 2
+        # ScaNN's own parallel search uses one thread fewer than there are cores:
+        # halves keep two cores busy, and the last of many.
+        found = [
+            self._search(
+                searcher,
+                part,
+                final_num_neighbors=depth,
+                pre_reordering_num_neighbors=tf.maximum(widened(self.reorder), depth),
+                leaves_to_search=leaves if self.num_leaves else -1,
+                parallel=True,
+            )
+            for part in (queries[:half], queries[half:])
+        ]
         batch, num_interests = tf.unstack(tf.shape(mask))
-        width = tf.shape(found.indices)[1]
         rows = tf.where(mask)  # [Q, 2]
-        shape = [batch, num_interests, width]
+        shape = [batch, num_interests, depth]
         positions = tf.tensor_scatter_nd_update(
-            tf.fill(shape, -1), rows, tf.where(present, found.indices, -1)
+            tf.fill(shape, -1), rows, tf.concat([part.positions for part in found], axis=0)
         )
         scores = tf.tensor_scatter_nd_update(
-            tf.fill(shape, -np.inf), rows, tf.where(present, found.distances, -np.inf)
+            tf.fill(shape, -np.inf), rows, tf.concat([part.scores for part in found], axis=0)
         )
-        flat = [batch, num_interests * width]
+        flat = [batch, num_interests * depth]
         return Candidates(tf.reshape(positions, flat), tf.reshape(scores, flat))
+
+    def _search(
+        self,
+        searcher: tf.Tensor,
+        queries: tf.Tensor,
+        final_num_neighbors: tf.Tensor,
+        **settings: Any,
+    ) -> Candidates:
+        """Returns what ScaNN finds for ``queries`` [Q, d]: ``final_num_neighbors`` columns."""
+        found = self._ops.scann_search_batched(
+            searcher, queries, final_num_neighbors=final_num_neighbors, **settings
+        )
+        if tf.inside_function():
+            # A search changes nothing: TensorFlow need not put one after another.
+            manager = found.indices.graph.experimental_acd_manager
+            manager.run_independently(found.indices.op)
+        # ScaNN fills rows that found less than others with NaN distances.
+        present = tf.math.is_finite(found.distances)
+        missing = [[0, 0], [0, final_num_neighbors - tf.shape(present)[1]]]
+        return Candidates(
+            tf.pad(tf.where(present, found.indices, -1), missing, constant_values=-1),
+            tf.pad(tf.where(present, found.distances, -np.inf), missing, constant_values=-np.inf),
+        )

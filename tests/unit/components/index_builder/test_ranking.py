@@ -29,8 +29,10 @@ def _rows(draw):
     excluded_width = draw(st.integers(0, 5))
     rows = draw(st.integers(1, 3))
     integers = st.integers(-1, 6)
-    # Whole numbers, so that ties are frequent and float32 is exact.
-    scores = st.one_of(st.just(-np.inf), st.integers(-3, 3).map(float))
+    # Whole numbers, so that ties are frequent; others, so that every bit counts.
+    scores = st.one_of(
+        st.just(-np.inf), st.integers(-3, 3).map(float), st.floats(-2.0, 2.0, width=32)
+    )
 
     def table(values, columns):
         return draw(

@@ -193,8 +193,10 @@ class RetrievalBundle(tf.Module):
         def without_wishes() -> Candidates:
             interests, mask, excluded, _ = request
             people = rank(self.search, interests, mask, excluded, width)
-            popular = self.popular(excluded, width)
             is_cold = request.is_cold[:, tf.newaxis]
+            popular = tf.cond(
+                tf.reduce_any(is_cold), lambda: self.popular(excluded, width), lambda: people
+            )
             return Candidates(
                 tf.where(is_cold, popular.positions, people.positions),
                 tf.where(is_cold, popular.scores, people.scores),
@@ -375,7 +377,7 @@ class RetrievalBundle(tf.Module):
             ]
         ):
             k = tf.identity(k)
-        return tf.broadcast_to(k, [batch]), tf.reduce_max(k)
+        return self._by_row("k", k, batch), tf.reduce_max(k)
 
     def _checked_wishes(self, wishes: Wishes, batch: tf.Tensor) -> Wishes:
         """Returns ``wishes`` with one row per person; refuses what is out of range."""
@@ -389,10 +391,25 @@ class RetrievalBundle(tf.Module):
         ):
             diversity = tf.identity(diversity)
         return Wishes(
-            tf.broadcast_to(diversity, [batch]),
+            self._by_row("diversity", diversity, batch),
             self._rows_of(wishes.allow, batch),
             self._rows_of(wishes.deny, batch),
         )
+
+    def _by_row(self, name: str, values: tf.Tensor, batch: tf.Tensor) -> tf.Tensor:
+        """Returns one value per row, [B], of one for all or one for each."""
+        size = tf.size(values)
+        fits = tf.debugging.Assert(
+            (size == 1) | (size == batch),
+            [
+                f"{name} must be one value, or one per row of {HISTORY}:",
+                batch,
+                "rows, values:",
+                size,
+            ],
+        )
+        with tf.control_dependencies([fits]):
+            return tf.broadcast_to(values, [batch])
 
     def _rows_of(self, values: tf.Tensor, batch: tf.Tensor) -> tf.Tensor:
         """Repeats a single row, as the defaults are, for every row of the batch."""

@@ -219,7 +219,7 @@ def _synthetic_tower(vectors):
     import numpy as np
     import tensorflow as tf
 
-    from components.index_builder.bundle import VocabularyInitializer
+    from components.index_builder.vocabulary import VocabularyInitializer
 
     class Tower(tf.Module):
         def __init__(self) -> None:

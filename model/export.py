@@ -10,7 +10,9 @@ import tensorflow_transform as tft
 from model import evaluation, features, preprocessing, ranking
 from model import evaluation_outputs as outputs
 from model.catalogue import Catalogue
+from model.categories import category_table
 from model.mind import MindModel
+from model.transformed_data import ItemTexts
 
 _NUMERIC = tf.float32
 
@@ -24,7 +26,8 @@ class ExportedMind(tf.Module):
       model: A trained model.
       transform_output: Output of the Transform step that it was trained on.
       catalogue: The catalogue that it was trained on.
-      titles: Title of each item, [N]; empty where there is none.
+      texts: Titles and categories of the items.
+      item_features: Transformed names of the side features.
       profile_names: Raw names of the profile features.
       num_recommended: Items in the ``recommended`` output of ``evaluate``.
       exclude_history: Whether those leave the history out.
@@ -34,6 +37,11 @@ class ExportedMind(tf.Module):
       item_titles: Variable string [N].
       item_vectors: Variable float32 [N, d]; a zero vector is not retrievable.
       train_counts: Variable int64 [N].
+      categories: Variable string [V], the names of the categories; only if the
+        catalogue has categories, like ``item_categories``.
+      item_categories: Variable int32 [N, F], see ``model.categories``.
+
+    Their sizes are free, so that items can be added without training.
     """
 
     def __init__(
@@ -41,7 +49,8 @@ class ExportedMind(tf.Module):
         model: MindModel,
         transform_output: tft.TFTransformOutput,
         catalogue: Catalogue,
-        titles: Sequence[bytes],
+        texts: ItemTexts,
+        item_features: Sequence[str],
         profile_names: Sequence[str],
         num_recommended: int,
         exclude_history: bool,
@@ -50,14 +59,19 @@ class ExportedMind(tf.Module):
         self._model = model
         self._transform = transform_output.transform_features_layer()
         self._raw_feature_spec = transform_output.raw_feature_spec()
+        self._item_features = tuple(item_features)
         self._profile_names = tuple(profile_names)
         self._num_recommended = num_recommended
         self._exclude_history = exclude_history
         vectors = model.item_embeddings().numpy()  # [N + 1, d]
         self.item_ids = _constant(preprocessing.item_ids(transform_output))
-        self.item_titles = _constant(list(titles))
+        self.item_titles = _constant(texts.titles)
         self.item_vectors = _constant(vectors[1:].astype(np.float32))
         self.train_counts = _constant(catalogue.train_counts[1:].astype(np.int64))
+        if texts.categories is not None:
+            table = category_table(texts.categories)
+            self.categories = _constant(tf.constant(table.names.tolist(), tf.string))
+            self.item_categories = _constant(table.items, num_free=2)
         self._buckets = _constant(outputs.popularity_buckets(catalogue.train_counts[1:]))
         self.user_interests = tf.function(
             self._user_interests,
@@ -65,6 +79,10 @@ class ExportedMind(tf.Module):
                 tf.TensorSpec([None, None], tf.string, name=features.HISTORY),
                 {name: tf.TensorSpec([None], tf.string, name=name) for name in self._profile_names},
             ],
+        )
+        self.encode_items = tf.function(
+            self._encode_items,
+            input_signature=[tf.TensorSpec([None], tf.string, name="examples")],
         )
         self.evaluate = tf.function(
             self._evaluate,
@@ -130,6 +148,29 @@ class ExportedMind(tf.Module):
             "history_index": tf.cast(tf.sparse.to_dense(transformed[features.SEQUENCE]), tf.int32),
         }
 
+    def _encode_items(self, examples: tf.Tensor) -> tf.Tensor:
+        """Vectors of items as catalogue rows describe them, known to the model or not.
+
+        An item without train interactions is embedded by its side features
+        alone, as in ``item_vectors``; values that training has not seen count
+        as missing.
+
+        Args:
+          examples: Raw catalogue rows, serialized, string [M].
+
+        Returns:
+          float32 [M, d]; zeros for an item that has neither.
+        """
+        raw = tf.io.parse_example(examples, self._raw_feature_spec)
+        transformed = self._transform(raw)
+        return self._model.described_item_vectors(
+            tf.cast(transformed[features.ITEM_INDEX][:, 0], tf.int32),
+            {
+                name: tf.cast(tf.sparse.to_dense(transformed[name]), tf.int32)
+                for name in self._item_features
+            },
+        )
+
     def _interests(self, transformed: Mapping[str, Any]) -> tuple[tf.Tensor, tf.Tensor]:
         return self._model.user_interests(
             tf.cast(transformed[features.HISTORY], tf.int32),
@@ -184,6 +225,8 @@ class ExportedMind(tf.Module):
         }
 
 
-def _constant(value: Any) -> tf.Variable:
+def _constant(value: Any, num_free: int = 1) -> tf.Variable:
     # A variable keeps large tables out of the graph, which is limited to 2 GB.
-    return tf.Variable(value, trainable=False)
+    value = tf.convert_to_tensor(value)
+    shape = [None] * num_free + value.shape[num_free:].as_list()
+    return tf.Variable(value, trainable=False, shape=shape)

@@ -11,6 +11,9 @@ HISTORY_LENGTH_BUCKET = "history_length_bucket"  # eval and test; a TFMA slice
 # Raw catalogue rows also carry ITEM_ID.
 TITLE = "title"
 
+# Transformed catalogue rows: the raw values of the side feature that is the category.
+CATEGORY = "category"
+
 # Prefixes of side and profile features, raw and transformed.
 ITEM_PREFIX = "item_"
 USER_PREFIX = "user_"

@@ -1,5 +1,6 @@
 """Item embeddings pooled from ids and side features: MIND section 3.2."""
 
+from collections.abc import Mapping
 from typing import Any
 
 import tensorflow as tf
@@ -75,12 +76,30 @@ class ItemEncoder(tf.keras.layers.Layer):
         Returns:
           float [..., d]; zeros for padding.
         """
+        values = {name: tf.gather(self._values[name], items) for name in self._features}
+        return self.pool(items, values, training)
+
+    def pool(
+        self, items: tf.Tensor, side_values: Mapping[str, tf.Tensor], training: bool | None = None
+    ) -> tf.Tensor:
+        """Embeds items by given side features, in place of the catalogue's.
+
+        Args:
+          items: int32 [...], item indices; 0 for an item without an id of its
+            own: the side features alone make its embedding.
+          side_values: int32 [..., F] per side feature, indices of its values; 0
+            is padding. F may be any.
+          training: Drop ids out.
+
+        Returns:
+          float [..., d]; zeros where there is neither an id nor a side feature.
+        """
         has_id = tf.cast(tf.gather(self._has_id, items), self.compute_dtype)[..., tf.newaxis]
         if not self._features:
             return self._embed(self._id_table, items) * has_id
         total, voices = 0.0, 0.0
         for name in self._features:
-            values = tf.gather(self._values[name], items)  # [..., F]
+            values = side_values[name]  # [..., F]
             present = tf.cast(values > 0, self.compute_dtype)
             embedded = self._embed(self._side_tables[name], values)  # [..., F, d]
             count = tf.reduce_sum(present, axis=-1, keepdims=True)  # [..., 1]

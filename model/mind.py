@@ -174,6 +174,12 @@ class MindModel(tfrs.Model):
         """Final vectors of item indices [...], float32 [..., d]."""
         return self._final(self.item_encoder(items, training=training))
 
+    def described_item_vectors(
+        self, items: tf.Tensor, side_values: Mapping[str, tf.Tensor]
+    ) -> tf.Tensor:
+        """Final vectors of items of given side features, see ``ItemEncoder.pool``."""
+        return self._final(self.item_encoder.pool(items, side_values))
+
     def item_embeddings(self) -> tf.Tensor:
         """Final vectors of all items, float32 [N + 1, d]; row 0 is zero."""
         return self._final(self.item_encoder.encode_all())

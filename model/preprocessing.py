@@ -31,10 +31,13 @@ class PreprocessingConfig:
       item_features: Side features by name.
       user_features: Profile features by name.
       titles: Whether catalogue rows carry a title, which passes through.
+      category: Name of the side feature whose raw values pass through as the
+        item's categories; empty if there is none.
     """
 
     history_length: int
     titles: bool = False
+    category: str = ""
     item_features: dict[str, FeaturePreprocessing]
     user_features: dict[str, FeaturePreprocessing]
 
@@ -97,6 +100,8 @@ def preprocessing_fn(
     }
     if config.titles:
         outputs[features.TITLE] = inputs[features.TITLE]
+    if config.category:
+        outputs[features.CATEGORY] = inputs[features.side_feature(config.category)]
     for name, feature in config.item_features.items():
         key = features.side_feature(name)
         outputs[key] = _known_values(_feature_index(inputs[key], feature, key))

@@ -74,8 +74,13 @@ def run_fn(fn_args: FnArgs) -> None:
     counts = transformed_data.train_counts(
         sequences, transform_output.vocabulary_size_by_name(features.ITEM_VOCABULARY)
     )
-    catalogue, titles = transformed_data.read_catalogue(
-        catalog_files, transform_output, item_features, counts, config.preprocessing.titles
+    catalogue, texts = transformed_data.read_catalogue(
+        catalog_files,
+        transform_output,
+        item_features,
+        counts,
+        with_titles=config.preprocessing.titles,
+        with_categories=bool(config.preprocessing.category),
     )
     people = transformed_data.read_people(
         fn_args.eval_files, transform_output, profile_names, config.training.eval_max_users
@@ -112,7 +117,8 @@ def run_fn(fn_args: FnArgs) -> None:
         mind,
         transform_output,
         catalogue,
-        titles,
+        texts,
+        item_features,
         profile_names,
         config.num_recommended,
         config.exclude_history,

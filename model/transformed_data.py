@@ -128,14 +128,28 @@ def train_counts(sequences: tf.data.Dataset, num_items: int) -> np.ndarray:
     return counts
 
 
+class ItemTexts(NamedTuple):
+    """What people read about the items, in vocabulary order.
+
+    Attributes:
+      titles: [N], "" where there is none.
+      categories: [N], the names of each item's categories; None if the catalogue
+        has no categories.
+    """
+
+    titles: list[bytes]
+    categories: list[list[bytes]] | None
+
+
 def read_catalogue(
     patterns: Sequence[str],
     transform_output: tft.TFTransformOutput,
     item_features: Sequence[str],
     counts: np.ndarray,
     with_titles: bool,
-) -> tuple[Catalogue, list[bytes]]:
-    """The catalogue and each item's title.
+    with_categories: bool,
+) -> tuple[Catalogue, ItemTexts]:
+    """The catalogue, with titles and categories.
 
     Args:
       patterns: File patterns of the catalogue split.
@@ -143,14 +157,14 @@ def read_catalogue(
       item_features: Transformed names of the side features.
       counts: ``train_counts``.
       with_titles: Whether rows carry titles.
-
-    Returns:
-      The catalogue, and titles [N] ("" where there is none).
+      with_categories: Whether rows carry categories.
     """
     num_items = len(counts) - 1
     titles = [b""] * num_items
+    categories: list[list[bytes]] = [[] for _ in range(num_items)]
     values: dict[str, dict[int, list[int]]] = {name: {} for name in item_features}
-    names = [features.ITEM_INDEX, *item_features, *([features.TITLE] if with_titles else [])]
+    names = [features.ITEM_INDEX, *item_features]
+    names += [features.TITLE] * with_titles + [features.CATEGORY] * with_categories
     for rows in read_rows(patterns, transform_output, names):
         index = rows[features.ITEM_INDEX].numpy()[:, 0]
         for name in item_features:
@@ -158,6 +172,9 @@ def read_catalogue(
         if with_titles:
             for item, title in zip(index, rows[features.TITLE].to_list(), strict=True):
                 titles[item - 1] = title[0] if title else b""
+        if with_categories:
+            for item, category in zip(index, rows[features.CATEGORY].to_list(), strict=True):
+                categories[item - 1] = category
     tables, sizes = {}, {}
     for name, by_item in values.items():
         width = max(1, max((len(v) for v in by_item.values()), default=1))
@@ -167,7 +184,7 @@ def read_catalogue(
         tables[name] = table
         sizes[name] = int(table.max()) + 1
     catalogue = Catalogue(train_counts=counts, side_features=tables, side_vocab_sizes=sizes)
-    return catalogue, titles
+    return catalogue, ItemTexts(titles, categories if with_categories else None)
 
 
 def profile_vocab_sizes(

@@ -38,8 +38,16 @@ _BASELINE_CODE = (
     "model/features.py",
 )
 _METRICS_CODE = ("components/evaluator", "model/evaluation_outputs.py")
-_INDEX_CODE = ("components/index_builder", "components/evaluator/results.py")
-_INDEX_VALIDATOR_CODE = ("components/index_validator", "components/index_builder")
+_INDEX_CODE = (
+    "components/index_builder",
+    "components/evaluator/results.py",
+    "model/categories.py",
+)
+_INDEX_VALIDATOR_CODE = (
+    "components/index_validator",
+    "components/index_builder",
+    "model/categories.py",
+)
 
 
 class _DataSteps(NamedTuple):
@@ -240,4 +248,5 @@ def preprocessing_config(config: RunConfig) -> PreprocessingConfig:
         item_features=select(items, config.model.side_features),
         user_features=select(users, config.model.profile_features),
         titles=bool(items and items.title_column),
+        category=items.category if items else "",
     )

@@ -5,6 +5,7 @@ from typing import Any
 
 import tensorflow as tf
 
+from components.index_builder.category_ranking import no_wishes
 from model import features
 
 NUM_PEOPLE = 3
@@ -55,6 +56,7 @@ def sample_people(
         k=tf.constant(NUM_RECOMMENDATIONS),
         exclude=tf.constant([[b""]]),
         exclude_history=tf.constant(exclude_history),
+        **no_wishes(wanted),
         **profile,
     )
     titles = _Titles(bundle)

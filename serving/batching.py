@@ -219,10 +219,12 @@ def _merge_inputs(batch: Sequence[_Task]) -> dict[str, np.ndarray]:
     signature = first.servable.model.signatures[first.signature_name]
     merged = {}
     for name, slot in signature.inputs.items():
-        if not slot.is_batched or _is_default(signature, name, first.inputs[name]):
-            merged[name] = first.inputs[name]
-            continue
         values = [task.inputs[name] for task in batch]
+        # Of an input of any rank, equal in all tasks: one value per row, or one for all.
+        is_by_row = slot.shape is None and values[0].ndim == 1 and len(values[0]) == first.rows
+        if not (slot.is_batched or is_by_row) or _is_default(signature, name, values[0]):
+            merged[name] = values[0]
+            continue
         if values[0].ndim == 2:
             width = max(value.shape[1] for value in values)
             values = [_pad(value, width) for value in values]

@@ -12,7 +12,7 @@ import dataclasses
 import json
 import sys
 from collections.abc import Mapping, Sequence
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 
@@ -30,6 +30,8 @@ from serving.transports import (
 # Signatures of the bundle and what they are called with (docs/serving.md).
 _RECOMMEND = "serving_default"
 _TITLES = "item_titles"
+_DIVERSITY = "diversity"
+_CATEGORY_LISTS = ("allow_categories", "deny_categories")
 _PROFILE_PREFIX = "user_"
 _NOTHING = ""  # padding of a history, and an unknown profile value
 
@@ -88,6 +90,9 @@ class Client:
         exclude: Sequence[Sequence[str]] = (),
         exclude_history: bool = True,
         profiles: Sequence[Mapping[str, str]] = (),
+        diversity: float | Sequence[float] = 0.0,
+        allow_categories: Sequence[Sequence[str]] = (),
+        deny_categories: Sequence[Sequence[str]] = (),
         **options: Any,
     ) -> list[list[Recommendation]]:
         """Recommends items for people, in one request.
@@ -99,6 +104,12 @@ class Client:
           exclude_history: Whether to leave out what is in the history.
           profiles: Each person's profile features by name (without the
             ``user_`` prefix); unknown if empty.
+          diversity: From 0 (by score alone) to 1, for all or each person: how
+            much an item gains for every one before it of another category.
+          allow_categories: Each person's categories of which an item must have
+            one; all if empty.
+          deny_categories: Each person's categories of which an item must have
+            none.
           options: Further inputs of the signature, sent as they are.
 
         Returns:
@@ -107,12 +118,14 @@ class Client:
 
         Raises:
           ClientError: the server refused, or cannot be reached.
+          ValueError: the model has no such input, for example no categories.
         """
         if self._signatures is None:
             self._signatures = self._transport.signatures()
-        inputs = _recommend_inputs(
-            self._signatures, histories, k, exclude, exclude_history, profiles, options
+        wishes = _Wishes(
+            exclude, exclude_history, profiles, diversity, allow_categories, deny_categories
         )
+        inputs = _recommend_inputs(self._signatures, histories, k, wishes, options)
         return _recommendations(self._transport.predict(_RECOMMEND, inputs))
 
     def titles(self, item_ids: Sequence[str]) -> list[str]:
@@ -160,14 +173,18 @@ class AsyncClient:
         exclude: Sequence[Sequence[str]] = (),
         exclude_history: bool = True,
         profiles: Sequence[Mapping[str, str]] = (),
+        diversity: float | Sequence[float] = 0.0,
+        allow_categories: Sequence[Sequence[str]] = (),
+        deny_categories: Sequence[Sequence[str]] = (),
         **options: Any,
     ) -> list[list[Recommendation]]:
         """See ``Client.recommend``."""
         if self._signatures is None:
             self._signatures = await self._transport.signatures()
-        inputs = _recommend_inputs(
-            self._signatures, histories, k, exclude, exclude_history, profiles, options
+        wishes = _Wishes(
+            exclude, exclude_history, profiles, diversity, allow_categories, deny_categories
         )
+        inputs = _recommend_inputs(self._signatures, histories, k, wishes, options)
         return _recommendations(await self._transport.predict(_RECOMMEND, inputs))
 
     async def titles(self, item_ids: Sequence[str]) -> list[str]:
@@ -208,38 +225,53 @@ def _bad_url(url: str) -> ValueError:
     )
 
 
+class _Wishes(NamedTuple):
+    """What a request may say beside histories and k; see ``Client.recommend``."""
+
+    exclude: Sequence[Sequence[str]]
+    exclude_history: bool
+    profiles: Sequence[Mapping[str, str]]
+    diversity: float | Sequence[float]
+    allow_categories: Sequence[Sequence[str]]
+    deny_categories: Sequence[Sequence[str]]
+
+
 def _recommend_inputs(
     signatures: Signatures,
     histories: Sequence[Sequence[str]],
     k: int,
-    exclude: Sequence[Sequence[str]],
-    exclude_history: bool,
-    profiles: Sequence[Mapping[str, str]],
+    wishes: _Wishes,
     options: Mapping[str, Any],
 ) -> dict[str, Any]:
     """All inputs of the signature that the server has."""
     if _RECOMMEND not in signatures:
         raise ClientError("NOT_FOUND", f"the model has no signature {_RECOMMEND!r}")
-    for name, rows in (("exclude", exclude), ("profiles", profiles)):
-        if len(rows) not in (0, len(histories)):
+    for name in ("exclude", "profiles", *_CATEGORY_LISTS):
+        if len(rows := getattr(wishes, name)) not in (0, len(histories)):
             raise ValueError(
                 f"{name} must have one entry per history ({len(histories)}) or none, got"
                 f" {len(rows)}"
             )
     known = signatures[_RECOMMEND].inputs
+    nothing: Sequence[Sequence[str]] = [[]] * len(histories)
     inputs: dict[str, Any] = {
         "history": _padded(histories),
         "k": k,
-        "exclude": _padded(exclude or [[]] * len(histories)),
-        "exclude_history": exclude_history,
+        "exclude": _padded(wishes.exclude or nothing),
+        "exclude_history": wishes.exclude_history,
+        _DIVERSITY: np.asarray(wishes.diversity, float).tolist(),
+        **{name: _padded(getattr(wishes, name) or nothing) for name in _CATEGORY_LISTS},
     }
     for name in known:
         if name.startswith(_PROFILE_PREFIX):
             feature = name.removeprefix(_PROFILE_PREFIX)
-            inputs[name] = [profile.get(feature, _NOTHING) for profile in profiles] or [
+            inputs[name] = [profile.get(feature, _NOTHING) for profile in wishes.profiles] or [
                 _NOTHING
             ] * len(histories)
-    given = {_PROFILE_PREFIX + feature for profile in profiles for feature in profile}
+    given = {_PROFILE_PREFIX + feature for profile in wishes.profiles for feature in profile}
+    given |= {name for name in _CATEGORY_LISTS if any(getattr(wishes, name))}
+    if np.any(wishes.diversity):
+        given.add(_DIVERSITY)
     unknown = sorted((given | set(options)) - known)
     if unknown:
         raise ValueError(
@@ -286,6 +318,18 @@ def main(argv: Sequence[str] | None = None) -> int:
         help="a profile feature; may be repeated",
     )
     parser.add_argument(
+        "--diversity", type=float, default=0.0, help="0 (by score alone) to 1: mix categories"
+    )
+    parser.add_argument(
+        "--allow_categories",
+        default="",
+        metavar="NAMES",
+        help="items must have one of these, separated by commas",
+    )
+    parser.add_argument(
+        "--deny_categories", default="", metavar="NAMES", help="items must have none of these"
+    )
+    parser.add_argument(
         "--url", default=DEFAULT_URL, help="http://, https://, grpc:// or grpcs:// host:port"
     )
     parser.add_argument("--model", default="mind", help="model name")
@@ -303,6 +347,9 @@ def main(argv: Sequence[str] | None = None) -> int:
                 exclude=[exclude],
                 exclude_history=not args.include_history,
                 profiles=[dict(pair.split("=", 1) for pair in args.profile)],
+                diversity=args.diversity,
+                allow_categories=[_split(args.allow_categories)],
+                deny_categories=[_split(args.deny_categories)],
             )
             names = [*history, *(item.item_id for item in found)]
             titles = dict(zip(names, client.titles(names), strict=True)) if args.titles else {}

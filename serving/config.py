@@ -28,7 +28,12 @@ class BatchingConfig:
     max_batch_size: int = Field(default=64, ge=1)
     max_queued_requests: int = Field(default=1000, ge=1)
     signatures: tuple[str, ...] = ("serving_default",)
-    padded_inputs: tuple[str, ...] = ("history", "exclude")
+    padded_inputs: tuple[str, ...] = (
+        "history",
+        "exclude",
+        "allow_categories",
+        "deny_categories",
+    )
 
 
 @config_dataclass

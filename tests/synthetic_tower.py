@@ -5,7 +5,8 @@ from pathlib import Path
 import numpy as np
 import tensorflow as tf
 
-from components.index_builder.bundle import VocabularyInitializer
+from components.index_builder.vocabulary import VocabularyInitializer
+from model.categories import category_table
 
 
 class Tower(tf.Module):
@@ -15,13 +16,17 @@ class Tower(tf.Module):
     negates the interests, so that a test sees whether a profile arrives.
     """
 
-    def __init__(self, ids, vectors, counts, titles=None) -> None:
+    def __init__(self, ids, vectors, counts, titles=None, categories=None) -> None:
         super().__init__()
         titles = [""] * len(ids) if titles is None else titles
         self.item_ids = tf.Variable(ids, trainable=False)
         self.item_vectors = tf.Variable(np.asarray(vectors, np.float32), trainable=False)
         self.train_counts = tf.Variable(np.asarray(counts, np.int64), trainable=False)
         self.item_titles = tf.Variable(titles, trainable=False)
+        if categories is not None:
+            table = category_table([[name.encode() for name in names] for names in categories])
+            self.categories = tf.Variable(table.names.tolist(), trainable=False)
+            self.item_categories = tf.Variable(table.items, trainable=False)
         self.table = tf.lookup.StaticHashTable(VocabularyInitializer(self.item_ids), -1)
 
     @tf.function(

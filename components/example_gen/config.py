@@ -6,6 +6,9 @@ from pydantic import AfterValidator, Field
 
 from model.config_types import config_dataclass
 
+# Taken for the category of an item where the configuration names no other feature.
+DEFAULT_CATEGORY_FEATURE = "category"
+
 
 def _usable_name(name: str) -> str:
     if not name.isidentifier() or name == "id":
@@ -88,11 +91,32 @@ class ItemsConfig(TableConfig):
       id_column: Column of the item's id.
       title_column: Column shown to people; empty if there is none.
       features: Side features by name.
+      category_feature: The categorical feature whose values are an item's
+        categories, by which requests diversify and filter. Empty takes the
+        feature named ``category``, if there is one.
     """
 
     id_column: str = "item_id"
     title_column: str = ""
     features: dict[FeatureName, FeatureConfig] = Field(default_factory=dict)
+    category_feature: str = ""
+
+    def __post_init__(self) -> None:
+        name = self.category_feature
+        if name and (name not in self.features or self.features[name].kind != "categorical"):
+            categorical = sorted(n for n, f in self.features.items() if f.kind == "categorical")
+            raise ValueError(
+                f"category_feature must name a categorical feature, one of {categorical}; got "
+                f"{name!r}. Add it to `features`, or leave category_feature out"
+            )
+
+    @property
+    def category(self) -> str:
+        """Name of the feature that holds the categories; empty if there is none."""
+        if self.category_feature:
+            return self.category_feature
+        default = self.features.get(DEFAULT_CATEGORY_FEATURE)
+        return DEFAULT_CATEGORY_FEATURE if default and default.kind == "categorical" else ""
 
 
 @config_dataclass

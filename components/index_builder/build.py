@@ -42,8 +42,18 @@ def build_bundle(
     Raises:
       ValueError: if no item can be found or nobody has a history.
     """
+    build_bundle_of(tf.saved_model.load(model_dir), example_files, output_dir, config, facts)
+
+
+def build_bundle_of(
+    tower: Any,
+    example_files: Sequence[str],
+    output_dir: str,
+    config: IndexConfig,
+    facts: Mapping[str, Any],
+) -> None:
+    """As ``build_bundle``, for a tower that is loaded."""
     start = time.monotonic()
-    tower = tf.saved_model.load(model_dir)
     rows = retrievable_items(tower)
     vectors = retrievable_vectors(tower, rows)
     search = build_search(vectors, config)
@@ -63,7 +73,7 @@ def build_bundle(
         {
             **facts,
             "catalogue": {
-                "items": int(tower.item_ids.shape[0]),
+                "items": int(tf.size(tower.item_ids)),
                 "retrievable": len(rows),
                 "dimensions": int(vectors.shape[1]),
             },

@@ -6,11 +6,13 @@ from typing import Any
 
 import numpy as np
 import tensorflow as tf
-from tensorflow.python.ops import lookup_ops
 
+from components.index_builder.category_ranking import CategoryRanking, Request, Wishes
 from components.index_builder.config import IndexConfig
 from components.index_builder.ranking import best_distinct, count_distinct, rank
 from components.index_builder.search import Candidates, Search
+from components.index_builder.vocabulary import VocabularyInitializer
+from model.categories import NO_CATEGORY
 from model.features import HISTORY, USER_PREFIX
 
 # What stands in the place of an item where fewer than k exist.
@@ -19,24 +21,6 @@ NO_INTEREST = -1
 
 _STRINGS = tf.TensorSpec([None], tf.string)
 _SCALAR = tf.TensorSpec([], tf.int32)
-
-
-class VocabularyInitializer(lookup_ops.TableInitializerBase):
-    """Fills a table from a variable of ids: id -> its row.
-
-    A text file, the usual source, cannot hold an id with a line break.
-    """
-
-    def __init__(self, ids: tf.Variable) -> None:
-        super().__init__(tf.string, tf.int32)
-        self._ids = ids
-
-    def initialize(self, table: tf.lookup.StaticHashTable) -> tf.Operation:
-        """Returns the operation that fills ``table``; runs after the variables are restored."""
-        ids = self._ids.read_value()
-        return tf.raw_ops.LookupTableImportV2(
-            table_handle=table.resource_handle, keys=ids, values=tf.range(tf.size(ids))
-        )
 
 
 def retrievable_items(tower: Any) -> np.ndarray:
@@ -51,7 +35,7 @@ def retrievable_items(tower: Any) -> np.ndarray:
     rows = np.flatnonzero(np.any(tower.item_vectors.numpy() != 0.0, axis=1)).astype(np.int32)
     if not rows.size:
         raise ValueError(
-            f"None of the model's {tower.item_vectors.shape[0]} items has a vector other than "
+            f"None of the model's {len(tower.item_vectors.numpy())} items has a vector other than "
             "zero; expected at least one trained item. Check the Trainer's item_vectors."
         )
     return rows
@@ -59,9 +43,10 @@ def retrievable_items(tower: Any) -> np.ndarray:
 
 def retrievable_vectors(tower: Any, rows: np.ndarray) -> tf.Variable:
     """Returns float32 [R, d], the vectors of ``rows``; the tower's own if it is all of them."""
-    if rows.size == tower.item_vectors.shape[0]:
+    vectors = tower.item_vectors.numpy()
+    if rows.size == len(vectors):
         return tower.item_vectors
-    vectors = tower.item_vectors.numpy()[rows]
+    vectors = vectors[rows]
     return tf.Variable(vectors, trainable=False, name="retrievable_vectors")
 
 
@@ -69,6 +54,17 @@ def profile_names(tower: Any) -> tuple[str, ...]:
     """Returns the names of the tower's profile inputs, as in the signatures."""
     _, inputs = tower.signatures["user_interests"].structured_input_signature
     return tuple(sorted(name for name in inputs if name.startswith(USER_PREFIX)))
+
+
+def knows_person(owned: tf.Tensor, history_index: tf.Tensor) -> tf.Tensor:
+    """Returns bool [B]: who has a history that interests can be formed of.
+
+    Args:
+      owned: int32 [B, T], positions of the history; -1 for what cannot be found.
+      history_index: int32 [B, T'], the items that the tower knows; 0 is padding.
+        It does not know those that were added after its training.
+    """
+    return tf.reduce_any(owned >= 0, axis=1) & tf.reduce_any(history_index > 0, axis=1)
 
 
 class RetrievalBundle(tf.Module):
@@ -89,7 +85,7 @@ class RetrievalBundle(tf.Module):
         self._config = config
         self._profile_names = profile_names(tower)
         self.vocabulary = tf.lookup.StaticHashTable(VocabularyInitializer(tower.item_ids), -1)
-        num_items = tower.item_ids.shape[0]
+        num_items = len(tower.item_ids.numpy())
         positions = np.full([num_items], -1, np.int32)
         positions[rows] = np.arange(rows.size, dtype=np.int32)
         # Row of the vocabulary <-> position among the items that can be found.
@@ -99,6 +95,11 @@ class RetrievalBundle(tf.Module):
         by_count = np.argsort(-counts, kind="stable").astype(np.int32)
         self._popular = tf.Variable(by_count, trainable=False, name="popular")
         self._counts = tf.Variable(counts.astype(np.float32), trainable=False, name="counts")
+        self._categories = (
+            CategoryRanking(tower, rows, search, counts, config.over_fetch)
+            if hasattr(tower, "item_categories")
+            else None
+        )
 
     def _vectors_of(self, positions: tf.Tensor) -> tf.Tensor:
         """Returns float32 [..., d], the vectors at ``positions``."""
@@ -129,6 +130,7 @@ class RetrievalBundle(tf.Module):
         exclude: tf.Tensor,
         exclude_history: tf.Tensor,
         profile: dict[str, tf.Tensor],
+        wishes: Wishes | None = None,
     ) -> dict[str, tf.Tensor]:
         """Recommends items; the body of ``serving_default``.
 
@@ -139,11 +141,14 @@ class RetrievalBundle(tf.Module):
           exclude: string [B, E] or [1, E], ids never returned; "" is none.
           exclude_history: bool, scalar or [B].
           profile: string [B] or [1] by name; "" is unknown.
+          wishes: Diversity (scalar or [B]) and category lists ([B, C] or
+            [1, C]); only where the items have categories.
 
         Returns:
           ``item_ids`` string [B, k], ``scores`` float32 [B, k] and
-          ``interest_index`` int32 [B, k], best first; and ``num_known`` int32
-          [B], how many ids of the history are known. Rows with fewer items (or
+          ``interest_index`` int32 [B, k], best first (diversified: in the order
+          of choice); and ``num_known`` int32 [B], how many ids of the history the
+          tower knows. Rows with fewer items (or
           with a smaller k than others) end in ("", 0, -1). People without a
           known item get the most popular ones: the score is the count in train
           and the interest -1.
@@ -153,7 +158,6 @@ class RetrievalBundle(tf.Module):
         # One column of padding: a row without any history is valid too.
         history = tf.pad(history, [[0, 0], [0, 1]], constant_values=PADDING_ID)
         owned = self.to_positions(history)
-        is_cold = ~tf.reduce_any(owned >= 0, axis=1)
         excludes_history = tf.broadcast_to(tf.reshape(exclude_history, [-1]), [batch])
         excluded = tf.concat(
             [
@@ -164,28 +168,45 @@ class RetrievalBundle(tf.Module):
         )
         profile = {name: self._rows_of(values, batch) for name, values in profile.items()}
         user = self.tower.user_interests(history, profile)
+        is_cold = ~knows_person(owned, user["history_index"])
         mask = user["interest_mask"] & ~is_cold[:, tf.newaxis]
-        found = rank(self.search, user["interests"], mask, excluded, width)
-        popular = tf.cond(
-            tf.reduce_any(is_cold), lambda: self.popular(excluded, width), lambda: found
-        )
-        positions = tf.where(is_cold[:, tf.newaxis], popular.positions, found.positions)
+        request = Request(user["interests"], mask, excluded, k)
+        found = self._find(request, width, wishes)
+        positions = found.positions
         positions = tf.where(tf.range(width) < k[:, tf.newaxis], positions, -1)
         vectors = self._vectors_of(positions)  # [B, k, d]
         by_interest = tf.matmul(vectors, user["interests"], transpose_b=True)  # [B, k, K]
         by_interest = tf.where(mask[:, tf.newaxis, :], by_interest, -np.inf)
         interest = tf.argmax(by_interest, axis=-1, output_type=tf.int32)
-        scores = tf.where(is_cold[:, tf.newaxis], popular.scores, found.scores)
         return {
             "item_ids": self._ids(positions),
-            "scores": tf.where(positions >= 0, scores, 0.0),
+            "scores": tf.where(positions >= 0, found.scores, 0.0),
             "interest_index": tf.where(
                 (positions >= 0) & ~is_cold[:, tf.newaxis], interest, NO_INTEREST
             ),
-            "num_known": tf.math.count_nonzero(
-                self.vocabulary.lookup(history) >= 0, axis=1, dtype=tf.int32
-            ),
+            "num_known": tf.math.count_nonzero(user["history_index"], axis=1, dtype=tf.int32),
         }
+
+    def _find(self, request: Request, width: tf.Tensor, wishes: Wishes | None) -> Candidates:
+        """Returns candidates [B, width], the largest k of the request."""
+
+        def without_wishes() -> Candidates:
+            interests, mask, excluded, _ = request
+            people = rank(self.search, interests, mask, excluded, width)
+            is_cold = request.is_cold[:, tf.newaxis]
+            popular = tf.cond(
+                tf.reduce_any(is_cold), lambda: self.popular(excluded, width), lambda: people
+            )
+            return Candidates(
+                tf.where(is_cold, popular.positions, people.positions),
+                tf.where(is_cold, popular.scores, people.scores),
+            )
+
+        if wishes is None or self._categories is None:
+            return without_wishes()
+        checked = self._checked_wishes(wishes, tf.shape(request.k)[0])
+        ranking = self._categories
+        return tf.cond(checked.are_any(), lambda: ranking.rank(request, checked), without_wishes)
 
     def similar_items(self, items: tf.Tensor, k: tf.Tensor) -> dict[str, tf.Tensor]:
         """Returns each item's ``k`` nearest others by dot product of item vectors.
@@ -221,6 +242,28 @@ class RetrievalBundle(tf.Module):
         titles = tf.gather(self.tower.item_titles, tf.maximum(rows, 0))
         return {"titles": tf.where(rows >= 0, titles, ""), "known": rows >= 0}
 
+    def item_categories(self, items: tf.Tensor) -> dict[str, tf.Tensor]:
+        """Returns ``categories`` string [M, F], padded with "", and ``known`` bool [M]."""
+        rows = self.vocabulary.lookup(items)
+        numbers = tf.gather(self.tower.item_categories, tf.maximum(rows, 0))  # [M, F]
+        numbers = tf.where(rows[:, tf.newaxis] >= 0, numbers, NO_CATEGORY)
+        names = tf.concat([[PADDING_ID], self.tower.categories], axis=0)
+        return {"categories": tf.gather(names, numbers), "known": rows >= 0}
+
+    def list_categories(self, limit: tf.Tensor) -> dict[str, tf.Tensor]:
+        """Returns the ``limit`` (int32 []) categories of most items, the largest first.
+
+        Returns:
+          ``categories`` string [L] and ``item_counts`` int32 [L].
+        """
+        numbers = tf.reshape(self.tower.item_categories, [-1])
+        counts = tf.math.bincount(numbers, minlength=1 + tf.size(self.tower.categories))[1:]
+        top = tf.math.top_k(counts, tf.clip_by_value(limit, 0, tf.size(counts)))
+        return {
+            "categories": tf.gather(self.tower.categories, top.indices),
+            "item_counts": top.values,
+        }
+
     def list_items(self, offset: tf.Tensor, limit: tf.Tensor) -> dict[str, tf.Tensor]:
         """Returns a part of the catalogue in vocabulary order, most frequent items first.
 
@@ -231,7 +274,7 @@ class RetrievalBundle(tf.Module):
         Returns:
           ``item_ids`` and ``titles`` string [L], ``train_counts`` int64 [L].
         """
-        num_items = self.tower.item_ids.shape[0]
+        num_items = tf.size(self.tower.item_ids)
         first = tf.clip_by_value(offset, 0, num_items)
         rows = tf.range(first, first + tf.clip_by_value(limit, 0, num_items - first))
         return {
@@ -252,14 +295,37 @@ class RetrievalBundle(tf.Module):
         per_row = (tf.TensorSpec(None, tf.int32), default_k)
         unknown = tf.constant([PADDING_ID])
 
+        # Only where items have categories: TF Serving's REST API wants every
+        # input, and one without effect would be one more to send.
+        category_inputs: dict[str, tuple[tf.TensorSpec, tf.Tensor]] = {}
+        category_signatures: dict[str, Any] = {}
+        if self._categories is not None:
+            category_signatures = {
+                "item_categories": signature(self.item_categories, {"items": (_STRINGS, None)}),
+                "list_categories": signature(
+                    self.list_categories, {"limit": (_SCALAR, tf.constant(1000))}
+                ),
+            }
+            category_inputs = {
+                "diversity": (tf.TensorSpec(None, tf.float32), tf.constant(0.0)),
+                "allow_categories": (histories, nothing),
+                "deny_categories": (histories, nothing),
+            }
+
         def serve(
             history: tf.Tensor,
             k: tf.Tensor,
             exclude: tf.Tensor,
             exclude_history: tf.Tensor,
+            diversity: tf.Tensor | None = None,
+            allow_categories: tf.Tensor | None = None,
+            deny_categories: tf.Tensor | None = None,
             **profile: tf.Tensor,
         ) -> dict[str, tf.Tensor]:
-            return self.recommend(history, k, exclude, exclude_history, profile)
+            wishes = (
+                None if diversity is None else Wishes(diversity, allow_categories, deny_categories)
+            )
+            return self.recommend(history, k, exclude, exclude_history, profile, wishes)
 
         def serve_history(history: tf.Tensor) -> dict[str, tf.Tensor]:
             profile = {name: unknown for name in self._profile_names}
@@ -273,6 +339,7 @@ class RetrievalBundle(tf.Module):
                     "k": per_row,
                     "exclude": (histories, nothing),
                     "exclude_history": (tf.TensorSpec(None, tf.bool), excludes),
+                    **category_inputs,
                     **{name: (_STRINGS, unknown) for name in self._profile_names},
                 },
             ),
@@ -288,6 +355,7 @@ class RetrievalBundle(tf.Module):
                 self.list_items,
                 {"offset": (_SCALAR, tf.constant(0)), "limit": (_SCALAR, tf.constant(1000))},
             ),
+            **category_signatures,
             # The tower's own: `evaluate` is what the next run's Evaluator
             # compares its candidate with.
             **{
@@ -309,7 +377,39 @@ class RetrievalBundle(tf.Module):
             ]
         ):
             k = tf.identity(k)
-        return tf.broadcast_to(k, [batch]), tf.reduce_max(k)
+        return self._by_row("k", k, batch), tf.reduce_max(k)
+
+    def _checked_wishes(self, wishes: Wishes, batch: tf.Tensor) -> Wishes:
+        """Returns ``wishes`` with one row per person; refuses what is out of range."""
+        diversity = tf.reshape(wishes.diversity, [-1])
+        message = "diversity must be from 0 to 1"
+        with tf.control_dependencies(
+            [
+                tf.debugging.assert_greater_equal(diversity, 0.0, message),
+                tf.debugging.assert_less_equal(diversity, 1.0, message),
+            ]
+        ):
+            diversity = tf.identity(diversity)
+        return Wishes(
+            self._by_row("diversity", diversity, batch),
+            self._rows_of(wishes.allow, batch),
+            self._rows_of(wishes.deny, batch),
+        )
+
+    def _by_row(self, name: str, values: tf.Tensor, batch: tf.Tensor) -> tf.Tensor:
+        """Returns one value per row, [B], of one for all or one for each."""
+        size = tf.size(values)
+        fits = tf.debugging.Assert(
+            (size == 1) | (size == batch),
+            [
+                f"{name} must be one value, or one per row of {HISTORY}:",
+                batch,
+                "rows, values:",
+                size,
+            ],
+        )
+        with tf.control_dependencies([fits]):
+            return tf.broadcast_to(values, [batch])
 
     def _rows_of(self, values: tf.Tensor, batch: tf.Tensor) -> tf.Tensor:
         """Repeats a single row, as the defaults are, for every row of the batch."""

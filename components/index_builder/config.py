@@ -26,6 +26,9 @@ class IndexConfig:
       max_k: Largest ``k`` served.
       exclude_history: Whether a request that does not say leaves out the items
         of its own history.
+      over_fetch: Candidates per item wanted from which a diversified answer is
+        chosen, and which an approximate search fetches for a request that
+        filters by category.
       max_latency_ms: Single-request p99 above which the validator refuses; 0
         does not check.
     """
@@ -39,4 +42,5 @@ class IndexConfig:
     default_k: int = Field(default=10, ge=1)
     max_k: int = Field(default=1000, ge=1)
     exclude_history: bool = True
+    over_fetch: int = Field(default=4, ge=1)
     max_latency_ms: float = Field(default=0.0, ge=0.0)

@@ -12,6 +12,7 @@ from tfx.utils import io_utils, path_utils
 from components.evaluator import results
 from components.index_builder.build import build_bundle
 from components.index_builder.config import IndexConfig
+from components.index_builder.manifest import EXAMPLES
 from model.config_types import from_json
 from model.evaluation_outputs import CANDIDATE, OVERALL
 from model.features import EVAL
@@ -37,6 +38,8 @@ class Executor(base_executor.BaseExecutor):
         if evaluation := input_dict.get("evaluation"):
             uri = artifact_utils.get_single_uri(evaluation)
             facts["metrics"] = results.read_metrics(uri, CANDIDATE)[OVERALL]
+        # Whose histories tuned the index: a refresh of the items needs them again.
+        facts[EXAMPLES] = artifact_utils.get_split_uri(input_dict["examples"], EVAL)
         trained = artifact_utils.get_single_instance(input_dict["trained_model"])
         build_bundle(
             model_dir=path_utils.serving_model_path(trained.uri),

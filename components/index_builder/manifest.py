@@ -14,6 +14,7 @@ gfile = tf.io.gfile
 MANIFEST_PATH = os.path.join("assets.extra", "manifest.json")
 RUN_KEY = "run_key"
 FILES = "files"
+EXAMPLES = "examples"
 _CHUNK_BYTES = 1 << 20
 
 

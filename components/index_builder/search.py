@@ -7,6 +7,7 @@ Both kinds answer the same question: which items have the largest
 
 import dataclasses
 import hashlib
+from collections.abc import Callable
 from typing import Any, NamedTuple, Protocol
 
 import numpy as np
@@ -74,9 +75,19 @@ class ExactSearch(tf.Module):
         return {"algorithm": "exact"}
 
     def candidates(
-        self, interests: tf.Tensor, mask: tf.Tensor, depth: tf.Tensor, k: tf.Tensor
+        self,
+        interests: tf.Tensor,
+        mask: tf.Tensor,
+        depth: tf.Tensor,
+        k: tf.Tensor,
+        allowed: Callable[[tf.Tensor, tf.Tensor], tf.Tensor] | None = None,
     ) -> Candidates:
-        """See ``Search``; exactly ``depth`` distinct items per row, best first."""
+        """See ``Search``; exactly ``depth`` distinct items per row, best first.
+
+        ``allowed``, if given, is called with the first position and the size n of
+        a block of items, int32 []; it returns which of them a row may have, bool
+        [B, n]. Others come with a score of -inf.
+        """
         del k
         num_items = tf.shape(self.vectors)[0]
         batch, num_interests = tf.unstack(tf.shape(mask))
@@ -90,7 +101,10 @@ class ExactSearch(tf.Module):
             scores = tf.matmul(queries, items, transpose_b=True)  # [B*K, n]
             scores = tf.reshape(scores, [batch, num_interests, num_block]) + inactive
             # The maximum over interests first: an item takes one place only.
-            found = tf.math.top_k(tf.reduce_max(scores, axis=1), tf.minimum(depth, num_block))
+            best_score = tf.reduce_max(scores, axis=1)  # [B, n]
+            if allowed is not None:
+                best_score = tf.where(allowed(start, num_block), best_score, -np.inf)
+            found = tf.math.top_k(best_score, tf.minimum(depth, num_block))
             scores = tf.concat([best.scores, found.values], axis=1)
             positions = tf.concat([best.positions, start + found.indices], axis=1)
             kept = tf.math.top_k(scores, depth)

@@ -10,7 +10,7 @@ from typing import NamedTuple
 import numpy as np
 import tensorflow as tf
 
-from components.index_builder.bundle import RetrievalBundle
+from components.index_builder.bundle import RetrievalBundle, knows_person
 from components.index_builder.config import IndexConfig
 from components.index_builder.measure import latencies_ms, recall
 from components.index_builder.people import People
@@ -63,7 +63,7 @@ class CurvePoint:
 
 def build_search(vectors: tf.Variable, config: IndexConfig) -> Search:
     """Builds the index that suits ``config`` and the number of vectors."""
-    num_items = vectors.shape[0]
+    num_items = int(tf.shape(vectors)[0])
     if config.kind == "exact" or (config.kind == "auto" and num_items < config.exact_below_items):
         return ExactSearch(vectors)
     num_leaves = round(math.sqrt(num_items)) if num_items >= config.tree_from_items else 0
@@ -90,7 +90,7 @@ def tune(search: ScannSearch, queries: Sequence[Query], config: IndexConfig) -> 
     Returns:
       Everything tried: the recall-latency curve; ``choose`` names the point in use.
     """
-    num_items = search.vectors.shape[0]
+    num_items = int(tf.shape(search.vectors)[0])
     k = min(config.recall_k, num_items)
     single = list(itertools.islice(itertools.cycle(_one_by_one(queries)), _TIMED_REQUESTS))
     exact = _scores(ExactSearch(search.vectors), k)
@@ -129,7 +129,7 @@ def queries_of(bundle: RetrievalBundle, people: People) -> list[Query]:
         profile = {name: tf.constant(values, tf.string) for name, values in batch.profile.items()}
         user = bundle.tower.user_interests(history, profile)
         excluded = bundle.to_positions(history)
-        knows_any = tf.reduce_any(excluded >= 0, axis=1, keepdims=True)
+        knows_any = knows_person(excluded, user["history_index"])[:, tf.newaxis]
         queries.append(Query(user["interests"], user["interest_mask"] & knows_any, excluded))
     return queries
 

@@ -6,6 +6,7 @@ import numpy as np
 import tensorflow as tf
 
 from components.index_builder.bundle import profile_names
+from components.index_builder.category_ranking import no_wishes
 from components.index_builder.people import People
 from model.features import HISTORY
 
@@ -44,6 +45,7 @@ class ServedBundle:
             k=tf.constant(k),
             exclude=tf.constant([[""]]),
             exclude_history=tf.constant(True),
+            **no_wishes(self._serve.structured_input_signature[1]),
         )
         return {name: value.numpy() for name, value in answer.items()}
 
@@ -54,10 +56,11 @@ class ServedBundle:
         """
         user = self._user_interests(**_inputs(people))
         interests, mask = user["interests"].numpy(), user["interest_mask"].numpy()
+        knows_any = user["history_index"].numpy().any(axis=1)
         best = np.full([len(people), k], -np.inf, np.float32)
         for row, history in enumerate(people.history):
             owned = [self._position[item] for item in history if item in self._position]
-            if not owned:
+            if not owned or not knows_any[row]:
                 continue
             scores = (self._vectors @ interests[row][mask[row]].T).max(axis=1)
             scores[owned] = -np.inf

@@ -5,9 +5,10 @@ const HUES = ["#2b6cb0", "#c05621", "#2f855a", "#9f3a8e", "#b7791f", "#0f766e", 
 const SEARCH_DELAY_MS = 120;
 const SAMPLE_SIZE = 4;
 const MOST_ITEMS = 1000;
+const MOST_CATEGORIES = 200;
 
 const element = (id) => document.getElementById(id);
-const state = { model: "", inputs: {}, history: [], titles: new Map(), turn: 0 };
+const state = { model: "", inputs: {}, history: [], titles: new Map(), categories: new Map(), turn: 0 };
 
 function make(tag, properties = {}, ...children) {
   const node = Object.assign(document.createElement(tag), properties);
@@ -35,6 +36,13 @@ async function learnTitles(ids) {
   if (!missing.length) return;
   const { titles, known } = await predict("item_titles", { items: missing });
   missing.forEach((id, i) => state.titles.set(id, known[i] ? titles[i] || id : ""));
+}
+
+async function learnCategories(ids) {
+  const missing = [...new Set(ids)].filter((id) => id && !state.categories.has(id));
+  if (!missing.length || !state.inputs.item_categories) return;
+  const { categories } = await predict("item_categories", { items: missing });
+  missing.forEach((id, i) => state.categories.set(id, categories[i].filter(Boolean)));
 }
 
 // Profile features of the model, from the signature's inputs.
@@ -104,9 +112,10 @@ async function recommend() {
         k: wanted,
         exclude_history: element("exclude-history").checked,
         diversity: Number(element("diversity").value),
+        allow_categories: [[element("category").value]],
         ...profile(),
       })));
-    await learnTitles([...history, ...found.item_ids[0]]);
+    await Promise.all([learnTitles([...history, ...found.item_ids[0]]), learnCategories(found.item_ids[0])]);
     if (turn !== state.turn) return; // a newer request has been made meanwhile
     const groups = formedBy(history, items.vectors, items.known, interests, mask);
     showHistory(groups);
@@ -163,6 +172,8 @@ function showResults(found, groups, k, shown) {
       add.addEventListener("click", () => setHistory([...state.history, id]));
       const detail = popular ? `${score} in train` : score.toFixed(3);
       const card = make("li", {}, add, make("span", { className: "detail" }, detail));
+      const categories = state.categories.get(id) || [];
+      if (categories.length) card.append(make("span", { className: "detail categories" }, categories.join(", ")));
       card.dataset.item = id;
       return card;
     })));
@@ -181,6 +192,8 @@ function setHistory(history) {
 // The address holds the request, so that it can be shared and reloaded.
 function saveAddress() {
   const values = new URLSearchParams({ model: state.model, history: state.history.join(","), k: element("k").value });
+  if (Number(element("diversity").value)) values.set("diversity", element("diversity").value);
+  if (element("category").value) values.set("category", element("category").value);
   window.history.replaceState(null, "", `#${values}`);
 }
 
@@ -249,19 +262,26 @@ async function start() {
   for (const [name, signature] of Object.entries(signatures)) state.inputs[name] = Object.keys(signature.inputs);
   element("status").textContent = `${state.model}, version ${metadata.model_spec.version}`;
   element("diversity-row").hidden = !state.inputs.serving_default.includes("diversity");
+  if (state.inputs.serving_default.includes("allow_categories")) {
+    const { categories } = await predict("list_categories", { limit: MOST_CATEGORIES });
+    element("category").append(...categories.map((name) => make("option", { value: name }, name)));
+    element("category-row").hidden = false;
+  }
   for (const name of state.inputs.serving_default.filter((input) => input.startsWith("user_"))) {
     const input = make("input", { type: "text", name, id: name });
     input.addEventListener("input", delayed(recommend, SEARCH_DELAY_MS));
     element("profile").append(make("label", { htmlFor: name }, name.slice("user_".length)), input);
     element("profile").hidden = false;
   }
-  if (address.get("k")) element("k").value = address.get("k");
+  for (const id of ["k", "diversity", "category"]) {
+    if (address.get(id)) element(id).value = address.get(id);
+  }
   const history = (address.get("history") || "").split(",").filter(Boolean);
   showValues();
   element("query").addEventListener("input", delayed(search, SEARCH_DELAY_MS));
   element("clear").addEventListener("click", () => setHistory([]));
   element("sample").addEventListener("click", sample);
-  for (const id of ["k", "diversity", "interests", "exclude-history"]) {
+  for (const id of ["k", "diversity", "category", "interests", "exclude-history"]) {
     element(id).addEventListener("input", () => { showValues(); saveAddress(); recommend(); });
   }
   await learnTitles(history);

@@ -7,6 +7,7 @@ from pathlib import Path
 import pytest
 
 from tests import serving_models
+from tests.category_bundle import save_category_bundle
 from tests.running_server import RunningServer
 
 
@@ -25,14 +26,22 @@ def recommender(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.fixture(scope="session")
+def shop(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    path = tmp_path_factory.mktemp("shop") / "saved"
+    save_category_bundle(path)
+    return path
+
+
+@pytest.fixture(scope="session")
 def server(
-    half_plus_two: Path, recommender: Path, tmp_path_factory: pytest.TempPathFactory
+    half_plus_two: Path, recommender: Path, shop: Path, tmp_path_factory: pytest.TempPathFactory
 ) -> Iterator[RunningServer]:
-    """Two models: ``half_plus_two`` (versions 1 and 2, labels) and ``mind``."""
+    """Three models: ``half_plus_two`` (versions 1 and 2, labels), ``mind``, ``shop``."""
     base = tmp_path_factory.mktemp("server")
     serving_models.push(half_plus_two, base / "half_plus_two", 1)
     serving_models.push(half_plus_two, base / "half_plus_two", 2)
     serving_models.push(recommender, base / "mind", 1)
+    serving_models.push(shop, base / "shop", 1)
     config = base / "models.config"
     config.write_text(
         f"""
@@ -45,6 +54,7 @@ def server(
             version_labels {{ key: "stable" value: 1 }}
           }}
           config {{ name: "mind" base_path: "{base}/mind" model_platform: "tensorflow" }}
+          config {{ name: "shop" base_path: "{base}/shop" model_platform: "tensorflow" }}
         }}
         """
     )

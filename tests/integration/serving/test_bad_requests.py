@@ -52,6 +52,34 @@ def test_bad_bodies(http, body, message):
 
 
 @pytest.mark.parametrize(
+    ("inputs", "message"),
+    [
+        ({"diversity": 1.01}, "diversity must be from 0 to 1"),
+        ({"diversity": [-0.5]}, "diversity must be from 0 to 1"),
+        ({"diversity": "0.5"}, "is not of expected type: float"),
+        ({"diversity": float("nan")}, "diversity must be from 0 to 1"),
+        ({"diversity": [0.1, 0.2]}, "diversity must be one value, or one per row of history"),
+        ({"k": [1, 2]}, "k must be one value, or one per row of history"),
+        ({"allow_categories": ["war"]}, "Input allow_categories must have shape [?,?], got [1]"),
+        ({"deny_categories": [[7]]}, "is not of expected type: string"),
+        ({"deny_category": [["war"]]}, "does not have named input: deny_category"),
+    ],
+)
+def test_bad_wishes(http, inputs, message):
+    body = json.dumps({"inputs": {"history": [["1"]], **inputs}})
+    response = http.post("/v1/models/shop:predict", content=body)
+    assert response.status_code == 400
+    assert message in response.json()["error"]
+
+
+def test_wishes_where_items_have_no_category(http):
+    body = {"inputs": {"history": [["1"]], "diversity": 0.5}}
+    response = http.post(MIND, json=body)
+    assert response.status_code == 400
+    assert "does not have named input: diversity. Inputs of this" in response.json()["error"]
+
+
+@pytest.mark.parametrize(
     ("method", "path", "status", "message"),
     [
         ("POST", "/v1/models/none:predict", 404, "Servable not found for request: Latest(none)"),

@@ -9,6 +9,7 @@ import time
 import httpx
 import pytest
 
+from tests.category_bundle import MAIN_CATEGORIES, SECOND_CATEGORY, categories_of
 from tests.running_server import wait_until
 
 pytestmark = pytest.mark.slow
@@ -178,6 +179,46 @@ def test_the_number_of_rows_follows_its_slider(page):
     wait_until(lambda: len(_rows(page)) == 2)
     page.set_slider("#interests", 1)
     wait_until(lambda: len(_rows(page)) == 1)
+
+
+def test_diversity_and_category_appear_where_items_have_categories(page, browser, server):
+    assert page.script("return document.querySelector('#diversity-row').offsetHeight") == 0
+    assert page.script("return document.querySelector('#category-row').offsetHeight") == 0
+    browser.open("about:blank")
+    browser.open(f"{server.url}/#model=shop&history=3,9")
+    wait_until(lambda: len(_rows(page)) == 2)
+    _settle(page)
+    assert page.script("return document.querySelector('#diversity-row').offsetHeight") > 0
+
+    shown = _rows(page)
+    assert page.texts(".items li .categories") == [
+        ", ".join(sorted(categories_of(item))) for row in shown.values() for item in row
+    ]
+
+    page.set_slider("#diversity", 1)
+    wait_until(lambda: _rows(page) != shown)
+    _settle(page)
+    body = {"inputs": {"history": [["3", "9"]], "k": 32, "diversity": 1.0}}
+    found = httpx.post(f"{server.url}/v1/models/shop:predict", json=body).json()["outputs"]
+    pairs = list(zip(found["item_ids"][0], found["interest_index"][0], strict=True))
+    assert _rows(page) == {n: [i for i, m in pairs if m == n][:8] for n in (0, 1)}
+
+    options = page.texts("#category option")
+    assert options[0] == "any"
+    assert set(options[1:]) == {*MAIN_CATEGORIES, SECOND_CATEGORY}
+    page.set_slider("#category", "war")
+    wait_until(lambda: _categories(page) == {"war"})
+    address = page.script("return location.href")
+    assert "diversity=1&category=war" in address
+    browser.open("about:blank")
+    browser.open(address)
+    wait_until(lambda: _categories(page) == {"war"})
+
+
+def _categories(page):
+    return {
+        name for row in _rows(page).values() for item in row for name in categories_of(item)[:1]
+    }
 
 
 def test_unknown_items_are_marked(page, server):

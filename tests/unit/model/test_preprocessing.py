@@ -28,6 +28,7 @@ _CONFIG = {
             "price": {"kind": "numeric", "num_buckets": 2},
         },
         "user_features": {"country": {"kind": "categorical"}},
+        "category": "genre",
     }
 }
 
@@ -132,3 +133,7 @@ def test_catalogue_rows_carry_index_and_side_features(transformed):
     assert genres[1] == [1]  # x is the more frequent genre
     assert genres[0] == [1, 2]
     assert _ragged(catalog["item_price"]) == [[1], [2]]
+
+
+def test_categories_pass_through_as_they_are(transformed):
+    assert _ragged(transformed[2]["category"]) == [[b"x", b"y"], [b"x"]]

@@ -95,12 +95,35 @@ def test_json_round_trip_keeps_everything(load):
             [],
             "primary_cutoff 30 is not one of cutoffs (10, 20, 50)",
         ),
+        (
+            _MINIMAL,
+            [
+                "data.items={files: [i.csv], category_feature: genre,"
+                " features: {genres: {column: g}, year: {column: y, kind: numeric}}}"
+            ],
+            "must name a categorical feature, one of ['genres']; got 'genre'",
+        ),
     ],
 )
 def test_one_clear_error(load, text, overrides, expected):
     with pytest.raises(config_lib.ConfigError) as error:
         load(text, overrides)
     assert expected in str(error.value)
+
+
+@pytest.mark.parametrize(
+    ("items", "expected"),
+    [
+        ("{genre: {column: g}}, category_feature: genre", "genre"),
+        ("{genre: {column: g}, category: {column: c}}, category_feature: genre", "genre"),
+        ("{genre: {column: g}, category: {column: c}}", "category"),
+        ("{category: {column: c, kind: numeric}}", ""),
+        ("{genre: {column: g}}", ""),
+    ],
+)
+def test_the_feature_that_is_the_category(load, items, expected):
+    loaded = load(_MINIMAL, [f"data.items={{files: [i.csv], features: {items}}}"])
+    assert loaded.data.items.category == expected
 
 
 def test_error_names_the_file(load, tmp_path):

@@ -6,6 +6,7 @@ import re
 
 import pytest
 
+from components.example_gen.config import FeatureConfig, ItemsConfig
 from pipeline import config as config_lib
 from pipeline.create_pipeline import create_pipeline
 from pipeline.target import local_target
@@ -66,6 +67,16 @@ def test_item_knn_can_be_left_out(config):
     assert set(_nodes(dataclasses.replace(config, evaluation=evaluation))) == _NODES - {
         "item-knn-evaluator"
     }
+
+
+def test_the_category_reaches_transform_and_trainer_without_side_features_too(config):
+    features = {"genre": FeatureConfig(column="g"), "category": FeatureConfig(column="c")}
+    items = ItemsConfig(files=("log.csv",), id_column="item_id", features=features)
+    data = dataclasses.replace(config.data, items=items)
+    model = dataclasses.replace(config.model, side_features=False)
+    config = dataclasses.replace(config, data=data, model=model)
+    given = _trainer_config(config)["preprocessing"]
+    assert (given["category"], given["item_features"]) == ("category", {})
 
 
 def test_validation_selects_by_what_the_evaluator_asks(config):

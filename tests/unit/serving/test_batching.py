@@ -16,12 +16,20 @@ from serving.metrics import Metrics
 from serving.model_manager import Servable, State
 from serving.saved_model import SavedModel
 from tests import serving_models
+from tests.category_bundle import save_category_bundle
 
 
 @pytest.fixture(scope="module")
 def model(tmp_path_factory):
     path = tmp_path_factory.mktemp("recommender")
     serving_models.save_recommender(path)
+    return SavedModel(path)
+
+
+@pytest.fixture(scope="module")
+def shop(tmp_path_factory):
+    path = tmp_path_factory.mktemp("shop") / "saved"
+    save_category_bundle(path)
     return SavedModel(path)
 
 
@@ -122,6 +130,39 @@ def test_exclusions_of_different_lengths_merge(model):
     assert [run["exclude"] for run in runs] == [(2, 3)]
     for (signature, inputs), answer in zip(requests, answers, strict=True):
         _assert_same(answer, _alone(model, signature, inputs))
+
+
+def test_category_lists_of_different_lengths_merge_and_diversities_do_not(shop):
+    diversity = {"diversity": np.array(0.5, np.float32)}
+    requests = [
+        ("serving_default", _inputs(["3"], allow_categories=_history(["war"]), **diversity)),
+        ("serving_default", _inputs(["4"])),
+        (
+            "serving_default",
+            _inputs(["5"], ["6"], allow_categories=_history(["noir", "war"], ["drama"]),
+                    **diversity),
+        ),
+        ("serving_default", _inputs(["3"], allow_categories=_history(["war"]))),
+    ]  # fmt: skip
+    answers, runs = _answers(shop, requests)
+    assert [run["allow_categories"] for run in runs] == [(3, 2), (1, 1), (1, 1)]
+    for (signature, inputs), answer in zip(requests, answers, strict=True):
+        _assert_same(answer, _alone(shop, signature, inputs))
+
+
+def test_equal_values_by_row_stay_with_their_rows(shop):
+    by_row = {
+        "k": np.array([2, 5], np.int32),
+        "diversity": np.array([0.0, 1.0], np.float32),
+    }
+    requests = [
+        ("serving_default", _inputs(["3"], ["4"], **by_row)),
+        ("serving_default", _inputs(["5"], ["6"], **by_row)),
+    ]
+    answers, runs = _answers(shop, requests)
+    assert [(run["history"][0], run["k"], run["diversity"]) for run in runs] == [(4, (4,), (4,))]
+    for (signature, inputs), answer in zip(requests, answers, strict=True):
+        _assert_same(answer, _alone(shop, signature, inputs))
 
 
 @pytest.mark.parametrize(

@@ -1,0 +1,1 @@
+"""Item refresh: new items into a pushed version, without training."""

@@ -1,0 +1,85 @@
+"""Puts new items into service without training.
+
+python -m components.item_refresh --model_base_path output/serving_models/mind \
+      --items new_items.csv
+
+Takes the newest pushed version, embeds the file's new items by their side
+features, builds the index anew, validates it and pushes a new version.
+"""
+
+import argparse
+import json
+import os
+import sys
+from collections.abc import Sequence
+
+EXIT_FAILED = 1
+EXIT_NOT_PUSHED = 3
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Refreshes; returns the exit code."""
+    parser = argparse.ArgumentParser(
+        prog="python -m components.item_refresh",
+        description=__doc__,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    parser.add_argument("--model_base_path", required=True, help="where versions are pushed")
+    parser.add_argument(
+        "--items",
+        required=True,
+        nargs="+",
+        metavar="FILE",
+        help="items, in the format and with the columns of data.items",
+    )
+    parser.add_argument("--version", default="", help="version to refresh; the newest by default")
+    parser.add_argument(
+        "--remove_absent",
+        action="store_true",
+        help="the files are the whole catalogue: what they lack is not recommended any more",
+    )
+    parser.add_argument(
+        "--examples",
+        default="",
+        help="directory Split-eval of an example-gen output; by default that of the version",
+    )
+    flags = parser.parse_args(argv)
+    os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
+    from components.example_gen.errors import DataError
+    from components.item_refresh.refresh import refresh
+
+    try:
+        done = refresh(
+            flags.model_base_path,
+            flags.items,
+            version=flags.version,
+            examples=flags.examples,
+            remove_absent=flags.remove_absent,
+        )
+    except (DataError, ValueError) as error:
+        print(f"error: {error}", file=sys.stderr)
+        return EXIT_FAILED
+    changes = done.changes
+    print(
+        f"Version {done.base_version} refreshed: {changes.added} items added, "
+        f"{changes.changed} changed, {changes.removed} removed, {changes.unchanged} as before."
+    )
+    if changes.added_without_vector:
+        print(
+            f"{changes.added_without_vector} more new items have no side feature that the training "
+            "has seen; they cannot be found until the next one."
+        )
+    validation = done.validation
+    print(
+        f"Index: recall@{validation.recall_k} {validation.recall}, latency "
+        f"{json.dumps(validation.latency_ms)} ms."
+    )
+    if not done.version:
+        print(f"Not pushed: {'; '.join(validation.reasons)}", file=sys.stderr)
+        return EXIT_NOT_PUSHED
+    print(f"Pushed version {done.version}.")
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,126 @@
+"""Puts items of an items file into a trained tower."""
+
+import dataclasses
+from typing import Any
+
+import numpy as np
+import tensorflow as tf
+
+from components.item_refresh.items_file import Items
+from model.categories import category_table
+
+_ITEMS_AT_ONCE = 4096
+# The same item encoded in another batch differs in the last bits at most.
+_RELATIVE_TOLERANCE = 1e-4
+_ABSOLUTE_TOLERANCE = 1e-5
+
+
+@dataclasses.dataclass(frozen=True)
+class Changes:
+    """What became of the catalogue.
+
+    Attributes:
+      added: New items that can be found.
+      added_without_vector: New items that cannot, for want of a side feature
+        whose value the training has seen.
+      changed: Known items of another vector than before: other side features,
+        or back after a removal.
+      removed: Known items that cannot be found any more.
+      unchanged: Known items whose vector is bit for bit what it was.
+    """
+
+    added: int
+    added_without_vector: int
+    changed: int
+    removed: int
+    unchanged: int
+
+
+def refresh_catalogue(tower: Any, items: Items, remove_absent: bool) -> Changes:
+    """Adds ``items`` to the catalogue of ``tower``, in place.
+
+    New items follow the known ones, with a train count of 0. Title and
+    categories of known items become those of the file.
+
+    Args:
+      tower: The Trainer's export, as a pushed bundle holds it.
+      items: What the items file says.
+      remove_absent: Whether a known item that the file lacks is to be found no
+        more. Its vector becomes zero.
+
+    Raises:
+      ValueError: if the tower cannot encode items: it is of an older version, or
+        was trained without side features.
+    """
+    if not hasattr(tower, "encode_items"):
+        raise ValueError(
+            "The pushed version cannot take new items: expected a tower with encode_items, which "
+            "versions from before this feature lack. Run the pipeline once and refresh its push."
+        )
+    encoded = _encode(tower, items)
+    ids = tower.item_ids.numpy()
+    before = tower.item_vectors.numpy()
+    row_of = {item: row for row, item in enumerate(ids)}
+    rows = np.array([row_of.get(item, -1) for item in items.ids])
+    is_new = rows < 0
+
+    vectors = before.copy()
+    is_same = np.isclose(
+        encoded, before[rows], rtol=_RELATIVE_TOLERANCE, atol=_ABSOLUTE_TOLERANCE
+    ).all(axis=1)
+    differs = ~is_new & ~is_same
+    vectors[rows[differs]] = encoded[differs]
+    is_absent = np.ones(len(ids), bool)
+    is_absent[rows[~is_new]] = False
+    if remove_absent:
+        vectors[is_absent] = 0.0
+    new = encoded[is_new]
+    could_be_found, has_vector = before.any(axis=1), vectors.any(axis=1)
+
+    titles = tower.item_titles.numpy()
+    titles[rows[~is_new]] = _objects(items.titles)[~is_new]
+    tower.item_ids.assign(_strings([*ids, *_objects(items.ids)[is_new]]))
+    tower.item_titles.assign(_strings([*titles, *_objects(items.titles)[is_new]]))
+    tower.item_vectors.assign(np.concatenate([vectors, new]))
+    tower.train_counts.assign(np.pad(tower.train_counts.numpy(), [0, len(new)]))
+    if hasattr(tower, "item_categories"):
+        _refresh_categories(tower, items, rows)
+    return Changes(
+        added=int(new.any(axis=1).sum()),
+        added_without_vector=int((~new.any(axis=1)).sum()),
+        changed=int((has_vector & (vectors != before).any(axis=1)).sum()),
+        removed=int((could_be_found & ~has_vector).sum()),
+        unchanged=int((vectors == before).all(axis=1).sum()),
+    )
+
+
+def _encode(tower: Any, items: Items) -> np.ndarray:
+    """Returns float32 [M, d], the vectors of ``items`` by the trained weights."""
+    parts = []
+    for start in range(0, len(items), _ITEMS_AT_ONCE):
+        examples = tf.constant(items.examples[start : start + _ITEMS_AT_ONCE])
+        parts.append(tower.encode_items(examples).numpy())
+    return np.concatenate(parts)
+
+
+def _refresh_categories(tower: Any, items: Items, rows: np.ndarray) -> None:
+    names = [b"", *tower.categories.numpy()]
+    categories = [[names[c] for c in row if c] for row in tower.item_categories.numpy()]
+    for item, row in enumerate(rows):
+        if row < 0:
+            categories.append(items.categories[item])
+        else:
+            categories[row] = items.categories[item]
+    table = category_table(categories)
+    tower.categories.assign(_strings(table.names))
+    tower.item_categories.assign(table.items)
+
+
+def _objects(values: list[bytes]) -> np.ndarray:
+    array = np.empty(len(values), object)
+    array[:] = values
+    return array
+
+
+def _strings(values: Any) -> tf.Tensor:
+    return tf.constant(list(values), tf.string)

@@ -1,0 +1,164 @@
+"""From the pushed version and an items file to a new pushed version, without training."""
+
+import dataclasses
+import hashlib
+import os
+import tempfile
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import tensorflow as tf
+from absl import logging
+
+from components.example_gen.config import ItemsConfig
+from components.example_gen.files import resolve
+from components.index_builder import manifest as manifests
+from components.index_builder.build import build_bundle_of
+from components.index_builder.config import IndexConfig
+from components.index_validator.validation import Validation, validate
+from components.item_refresh.catalogue import Changes, refresh_catalogue
+from components.item_refresh.items_file import read_items
+from components.last_pushed.versions import complete_versions
+from components.pusher.push import push
+from model.config_types import from_dict
+
+# In the manifest of a refreshed version.
+REFRESH = "refresh"
+
+
+@dataclasses.dataclass(frozen=True)
+class Refreshed:
+    """What a refresh did.
+
+    Attributes:
+      base_version: The version that was refreshed.
+      version: The version that was pushed; empty if the validation refused it.
+      changes: What became of the catalogue.
+      validation: What the index validator found.
+    """
+
+    base_version: str
+    version: str
+    changes: Changes
+    validation: Validation
+
+
+def refresh(
+    model_base_path: str,
+    item_files: Sequence[str],
+    *,
+    version: str = "",
+    examples: str = "",
+    remove_absent: bool = False,
+) -> Refreshed:
+    """Adds the items of a file to a pushed version and pushes the result.
+
+    How the file is read and the index is built is what the version's manifest
+    says. Nothing is pushed unless the index validator's checks hold.
+
+    Args:
+      model_base_path: Where versions are pushed, as the server reads it.
+      item_files: Items: paths or globs, with the columns of ``data.items``.
+      version: The version to refresh; empty is the newest.
+      examples: Directory of ExampleGen's eval split, whose people's histories
+        tune and validate the index; empty is the one that the version was built
+        with.
+      remove_absent: Whether items that the files lack are to be found no more.
+
+    Raises:
+      ValueError: if there is no such version, or it cannot be refreshed.
+      DataError: if the items cannot be read.
+    """
+    base_version = version or _newest(model_base_path)
+    base = os.path.join(model_base_path, base_version)
+    facts = manifests.read_manifest(base)
+    data, index_config = _configuration(facts, base)
+    files = _example_files(examples or (facts or {}).get(manifests.EXAMPLES, ""), base)
+    items = read_items(
+        item_files, from_dict(ItemsConfig, data["items"]), data["max_bad_row_fraction"]
+    )
+    tower = _load(base).tower
+    changes = refresh_catalogue(tower, items, remove_absent)
+    logging.info("Refreshing version %s: %s", base_version, changes)
+    with tempfile.TemporaryDirectory(prefix="item-refresh-") as folder:
+        model_dir = os.path.join(folder, "model")
+        new_facts = {
+            **{key: value for key, value in (facts or {}).items() if key != manifests.FILES},
+            REFRESH: {
+                "base_version": base_version,
+                "items_digest": _digest(data["items"], item_files),
+                **dataclasses.asdict(changes),
+            },
+        }
+        build_bundle_of(tower, files, model_dir, index_config, new_facts)
+        validation = validate(model_dir, files, index_config)
+        pushed = ""
+        if validation.blessed:
+            _check_still_newest(model_base_path, base_version, version)
+            pushed = push(model_dir, model_base_path)
+    return Refreshed(base_version, pushed, changes, validation)
+
+
+def _newest(model_base_path: str) -> str:
+    complete = complete_versions(model_base_path)
+    if not complete:
+        raise ValueError(
+            f"No complete version in {model_base_path}; expected directories named by a number. "
+            "Run the pipeline first, or name the directory that it pushes to."
+        )
+    return complete[-1]
+
+
+def _check_still_newest(model_base_path: str, base_version: str, wanted: str) -> None:
+    """Refuses to replace a version that was pushed while this one was made."""
+    newest = _newest(model_base_path)
+    if not wanted and newest != base_version:
+        raise ValueError(
+            f"Version {newest} was pushed while {base_version} was refreshed; nothing was pushed. "
+            "Run again to refresh the new one."
+        )
+
+
+def _configuration(
+    facts: Mapping[str, Any] | None, base: str
+) -> tuple[Mapping[str, Any], IndexConfig]:
+    """Returns the data configuration, as a dict, and the index's."""
+    config = (facts or {}).get("config")
+    if not config or not os.path.isdir(base):
+        raise ValueError(
+            f"{base} cannot be refreshed: expected a version that the pipeline pushed, with its "
+            f"configuration in {manifests.MANIFEST_PATH}."
+        )
+    if not config["data"].get("items"):
+        raise ValueError(
+            f"{base} was trained without an items file: a new item would have no side feature to "
+            "be found by. Configure data.items and run the pipeline."
+        )
+    return config["data"], from_dict(IndexConfig, config["index"])
+
+
+def _example_files(directory: str, base: str) -> list[str]:
+    files = tf.io.gfile.glob(os.path.join(directory, "*.gz")) if directory else []
+    if not files:
+        raise ValueError(
+            f"No examples (*.gz) in {directory!r}: the people whose histories tune and validate "
+            f"the index of {base}. Pass the directory Split-eval of an example-gen output with "
+            "--examples."
+        )
+    return files
+
+
+def _load(model_dir: str) -> Any:
+    # Registers the ops that a ScaNN index needs.
+    from scann.scann_ops.py import scann_ops  # noqa: F401
+
+    return tf.saved_model.load(model_dir)
+
+
+def _digest(items_config: Mapping[str, Any], files: Sequence[str]) -> str:
+    digest = hashlib.sha256()
+    config = dataclasses.replace(from_dict(ItemsConfig, dict(items_config)), files=tuple(files))
+    for file in resolve(config):
+        with tf.io.gfile.GFile(file.path, "rb") as stream:
+            digest.update(stream.read())
+    return digest.hexdigest()[:16]

@@ -1,0 +1,43 @@
+"""The categories of items as arrays: names, and a table of them by item."""
+
+import collections
+from collections.abc import Sequence
+from typing import NamedTuple
+
+import numpy as np
+
+# In the table: no further category.
+NO_CATEGORY = 0
+
+
+class CategoryTable(NamedTuple):
+    """Which categories each item has.
+
+    Attributes:
+      names: The distinct names, object (bytes) [V]; those of most items first.
+      items: int32 [N, F], row i: the categories of item i; c is ``names[c - 1]``,
+        0 fills up.
+    """
+
+    names: np.ndarray
+    items: np.ndarray
+
+
+def category_table(values: Sequence[Sequence[bytes]]) -> CategoryTable:
+    """Numbers the categories of items.
+
+    Args:
+      values: The names of each item's categories, [N]; none, one or several.
+
+    Returns:
+      The table; names of equally many items are in byte order.
+    """
+    distinct = [sorted(set(names)) for names in values]
+    counts = collections.Counter(name for names in distinct for name in names)
+    ordered = sorted(counts, key=lambda name: (-counts[name], name))
+    number = {name: index for index, name in enumerate(ordered, start=1)}
+    width = max((len(names) for names in distinct), default=0)
+    table = np.full([len(distinct), max(width, 1)], NO_CATEGORY, np.int32)
+    for row, names in enumerate(distinct):
+        table[row, : len(names)] = [number[name] for name in names]
+    return CategoryTable(np.array(ordered, dtype=object), table)

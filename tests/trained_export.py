@@ -1,0 +1,210 @@
+"""A real Trainer export, of real Transform output: small, and trained for no step."""
+
+import json
+from pathlib import Path
+
+import numpy as np
+import tensorflow as tf
+import tensorflow_transform as tft
+import tensorflow_transform.beam as tft_beam
+from tensorflow_transform.tf_metadata import dataset_metadata, metadata_io, schema_utils
+
+from components.index_builder.build import build_bundle
+from components.index_builder.config import IndexConfig
+from components.pusher.push import push
+from model import preprocessing
+from model.catalogue import Catalogue
+from model.config import ModelConfig, TrainingConfig
+from model.export import ExportedMind
+from model.mind import MindModel
+from model.transformed_data import ItemTexts
+from tests.synthetic_examples import sequence_example, write_examples
+
+NUM_TRAINED, DIM = 60, 8
+GENRES = ("drama", "war", "noir", "comedy")
+COUNTRIES = ("NL", "FR", "CN")
+# In the catalogue, never in train.
+COLD = ("cold0", "cold1")
+_SPEC = {
+    "user_id": tf.io.VarLenFeature(tf.string),
+    "item_id": tf.io.VarLenFeature(tf.string),
+    "num_targets": tf.io.VarLenFeature(tf.int64),
+    "num_context": tf.io.VarLenFeature(tf.int64),
+    "title": tf.io.VarLenFeature(tf.string),
+    "item_genre": tf.io.VarLenFeature(tf.string),
+    "item_country": tf.io.VarLenFeature(tf.string),
+}
+_PREPROCESSING = {
+    "history_length": 6,
+    "titles": True,
+    "category": "genre",
+    "item_features": {"genre": {"kind": "categorical"}, "country": {"kind": "categorical"}},
+    "user_features": {},
+}
+ITEMS_CONFIG = {
+    "files": ["unused.csv"],
+    "id_column": "id",
+    "title_column": "name",
+    "features": {
+        "genre": {"column": "genres", "separator": "|"},
+        "country": {"column": "country"},
+    },
+    "category_feature": "genre",
+}
+
+
+def item_id(index: int) -> str:
+    """Id of a trained item; a smaller index is more frequent."""
+    return f"i{index:02}"
+
+
+def side_features(item: str) -> tuple[list[str], list[str]]:
+    """Genres and countries of an item of the trained catalogue."""
+    number = int(item.strip("icold"))
+    genres = [GENRES[number % 4]] + [GENRES[(number + 1) % 4]] * (number % 3 == 0)
+    return genres, [] if number % 7 == 6 else [COUNTRIES[number % 3]]
+
+
+def catalogue() -> list[str]:
+    """Ids of the trained catalogue, in vocabulary order."""
+    return [item_id(i) for i in range(NUM_TRAINED)] + sorted(COLD, reverse=True)
+
+
+def items_csv(path: Path, rows: list[tuple[str, str, str, str]]) -> str:
+    """Writes an items file: id, title, genres joined by "|", country."""
+    lines = ["id,name,genres,country", *(",".join(row) for row in rows)]
+    path.write_text("\n".join(lines) + "\n")
+    return str(path)
+
+
+def known_rows() -> list[tuple[str, str, str, str]]:
+    """The trained catalogue as rows of an items file."""
+    rows = []
+    for item in catalogue():
+        genres, countries = side_features(item)
+        rows.append((item, f"Title {item}", "|".join(genres), "".join(countries)))
+    return rows
+
+
+class Trained:
+    """The model behind the export, and how to embed by its weights in NumPy."""
+
+    def __init__(self, mind: MindModel, output: tft.TFTransformOutput):
+        self._tables = {
+            name: mind.item_encoder._side_tables[f"item_{name}"].numpy()
+            for name in ("genre", "country")
+        }
+        self._values = {
+            name: [v.decode() for v in output.vocabulary_by_name(f"item_{name}")]
+            for name in self._tables
+        }
+        self._ids = mind.item_encoder._id_table.numpy()
+        self._index = {item: i for i, item in enumerate(catalogue()[:NUM_TRAINED], start=1)}
+
+    def vector(self, item: str, genres: list[str], countries: list[str]) -> np.ndarray:
+        """An item's vector: each feature has one voice, so has a trained id; unit length."""
+        voices = [self._ids[self._index[item]]] if item in self._index else []
+        for name, values in (("genre", genres), ("country", countries)):
+            known = [self._values[name].index(v) + 1 for v in values if v in self._values[name]]
+            if known:
+                voices.append(self._tables[name][known].mean(axis=0))
+        mean = np.mean(voices, axis=0)
+        return mean / np.linalg.norm(mean)
+
+
+def export(folder: Path) -> Trained:
+    """Writes the Trainer's SavedModel to ``folder``."""
+    rng = np.random.default_rng(3)
+    sequences = []
+    for user in range(80):
+        # Item i is in the log more often than item i + 1.
+        items = [item_id(i) for i in range(NUM_TRAINED) if i * 80 < (80 - user) * NUM_TRAINED]
+        sequences.append(_row(rng.permutation(items).tolist(), user=f"u{user}"))
+    listed = [_row([item], item=item) for item in sorted(catalogue())]
+    metadata = dataset_metadata.DatasetMetadata(schema_utils.schema_from_feature_spec(_SPEC))
+    work = folder / "transform"
+    with tft_beam.Context(temp_dir=str(folder / "tmp")):
+        transform_fn = (sequences + listed, metadata) | tft_beam.AnalyzeDataset(
+            lambda inputs: preprocessing.preprocessing_fn(inputs, {"preprocessing": _PREPROCESSING})
+        )
+        transform_fn | tft_beam.WriteTransformFn(str(work))
+    metadata_io.write_metadata(metadata, str(work / tft.TFTransformOutput.RAW_METADATA_DIR))
+    output = tft.TFTransformOutput(str(work))
+    assert [i.decode() for i in preprocessing.item_ids(output)] == catalogue()
+
+    examples = [_example(row).SerializeToString() for row in listed]
+    rows = output.transform_features_layer()(tf.io.parse_example(examples, _SPEC))
+    order = np.argsort(rows["item_index"].numpy()[:, 0])
+    tables = {
+        name: np.pad(tf.sparse.to_dense(rows[name]).numpy()[order], [[1, 0], [0, 0]])
+        for name in ("item_genre", "item_country")
+    }
+    counts = np.zeros(len(catalogue()) + 1, np.int64)
+    for row in sequences:
+        for item in row["item_id"]:
+            counts[1 + catalogue().index(item.decode())] += 1
+    known = Catalogue(
+        counts,
+        {name: table.astype(np.int32) for name, table in tables.items()},
+        {name: int(table.max()) + 1 for name, table in tables.items()},
+    )
+    mind = MindModel(
+        ModelConfig(embedding_dim=DIM, num_interests=2, history_length=6, hidden_units=(8,)),
+        TrainingConfig(num_negatives=5),
+        known,
+    )
+    texts = ItemTexts(
+        [f"Title {item}".encode() for item in catalogue()],
+        [[name.encode() for name in side_features(item)[0]] for item in catalogue()],
+    )
+    exported = ExportedMind(mind, output, known, texts, sorted(tables), [], 10, True)
+    exported.save(str(folder / "export"))
+    return Trained(mind, output)
+
+
+def push_bundle(folder: Path, base: Path, **index: object) -> str:
+    """Indexes and pushes what ``export`` wrote; returns the version."""
+    split = folder / "examples" / "Split-eval"
+    rng = np.random.default_rng(0)
+    people = [
+        sequence_example(f"p{p}", [item_id(i) for i in rng.integers(0, NUM_TRAINED, 3 + p % 5)])
+        for p in range(60)
+    ]
+    write_examples(split / "data-00000-of-00001.gz", people)
+    settings = {"kind": "exact", "recall_k": 10, "num_queries": 30, **index}
+    config = IndexConfig(**settings)
+    facts = {
+        "run_key": "r",
+        "examples": str(split),
+        "config": {
+            "data": {"items": ITEMS_CONFIG, "max_bad_row_fraction": 0.01},
+            "index": json.loads(json.dumps(settings)),
+        },
+    }
+    files = [str(file) for file in split.glob("*.gz")]
+    bundle = folder / f"bundle-{config.kind}"
+    build_bundle(str(folder / "export"), files, str(bundle), config, facts)
+    return push(str(bundle), str(base))
+
+
+def _row(items: list[str], user: str = "", item: str = "") -> dict[str, list]:
+    genres, countries = side_features(item) if item else ([], [])
+    return {
+        "user_id": [user.encode()] if user else [],
+        "item_id": [i.encode() for i in items],
+        "num_targets": [0] if user else [],
+        "num_context": [0] if user else [],
+        "title": [f"Title {item}".encode()] if item else [],
+        "item_genre": [g.encode() for g in genres],
+        "item_country": [c.encode() for c in countries],
+    }
+
+
+def _example(row: dict[str, list]) -> tf.train.Example:
+    def feature(name: str, values: list) -> tf.train.Feature:
+        if name.startswith("num_"):
+            return tf.train.Feature(int64_list=tf.train.Int64List(value=values))
+        return tf.train.Feature(bytes_list=tf.train.BytesList(value=values))
+
+    features = {name: feature(name, values) for name, values in row.items()}
+    return tf.train.Example(features=tf.train.Features(feature=features))

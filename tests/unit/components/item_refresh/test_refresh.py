@@ -1,0 +1,292 @@
+"""New items into a pushed version: vectors against NumPy, the rest bit for bit."""
+
+import json
+import shutil
+
+import numpy as np
+import pytest
+import tensorflow as tf
+
+from components.index_builder.manifest import MANIFEST_PATH, read_manifest
+from components.item_refresh import refresh as refresh_module
+from components.item_refresh.__main__ import main
+from components.item_refresh.refresh import refresh
+from components.last_pushed.versions import complete_versions
+from tests import trained_export
+from tests.trained_export import COLD, catalogue, item_id, items_csv, known_rows, side_features
+
+_NEW = {
+    "new-a": (["war", "noir"], ["FR"]),
+    "new, b": (["comedy", "never seen"], []),
+    "new-c": ([], ["CN"]),
+}
+_NO_VECTOR = "new-d"  # every side feature is one that training has not seen
+
+
+def _new_rows():
+    rows = [
+        (f'"{item}"', f"Title {item.replace(',', '')}", "|".join(genres), "".join(countries))
+        for item, (genres, countries) in _NEW.items()
+    ]
+    return [*rows, (_NO_VECTOR, "", "never seen", "XX")]
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory):
+    return tmp_path_factory.mktemp("trained")
+
+
+@pytest.fixture(scope="module")
+def trained(folder):
+    return trained_export.export(folder)
+
+
+@pytest.fixture(scope="module", params=["exact", "scann"])
+def pushed(request, folder, trained):
+    """Base path with one version; tests copy it."""
+    base = folder / f"pushed-{request.param}"
+    recall = {"recall_target": 0.9, "kind": request.param}
+    trained_export.push_bundle(folder, base, **recall)
+    return base
+
+
+@pytest.fixture
+def base(pushed, tmp_path):
+    path = tmp_path / "served"
+    shutil.copytree(pushed, path)
+    return path
+
+
+def _load(base, version):
+    return tf.saved_model.load(str(base / version))
+
+
+def _ids(bundle):
+    return [item.decode() for item in bundle.tower.item_ids.numpy()]
+
+
+def _recommend(bundle, history, k=100):
+    answer = bundle.signatures["serving_default"](
+        history=tf.constant([history]),
+        k=tf.constant(k),
+        exclude=tf.constant([[""]]),
+        exclude_history=tf.constant(True),
+        diversity=tf.constant(0.0),
+        allow_categories=tf.constant([[""]]),
+        deny_categories=tf.constant([[""]]),
+    )
+    return [i.decode() for i in answer["item_ids"].numpy()[0] if i], answer
+
+
+def test_the_export_embeds_as_the_formula_says(trained, folder):
+    """The oracle itself: it gives the vectors that the model gives known items."""
+    tower = tf.saved_model.load(str(folder / "export"))
+    vectors = [trained.vector(item, *side_features(item)) for item in catalogue()]
+    np.testing.assert_allclose(tower.item_vectors, vectors, atol=1e-6)
+
+
+def test_new_items_are_embedded_by_their_side_features_and_found(base, trained, tmp_path):
+    (version,) = complete_versions(str(base))
+    done = refresh(str(base), [items_csv(tmp_path / "new.csv", _new_rows())])
+    assert done.base_version == version
+    assert complete_versions(str(base)) == [version, done.version]
+    assert (done.changes.added, done.changes.added_without_vector) == (3, 1)
+    assert (done.changes.changed, done.changes.removed) == (0, 0)
+
+    old, new = _load(base, version), _load(base, done.version)
+    ids = _ids(new)
+    assert ids == [*catalogue(), *_NEW, _NO_VECTOR]
+    num_known = len(catalogue())
+    known = new.tower.item_vectors.numpy()[:num_known]
+    assert known.tobytes() == old.tower.item_vectors.numpy().tobytes()
+    expected = [trained.vector(item, *features) for item, features in _NEW.items()]
+    added = new.tower.item_vectors.numpy()[num_known:]
+    np.testing.assert_allclose(added[:3], expected, atol=1e-6)
+    assert not added[3].any()
+    assert new.tower.train_counts.numpy()[num_known:].tolist() == [0] * 4
+
+    # The whole ranking, new items among the others, against NumPy.
+    history = [item_id(3), item_id(17), item_id(30)]
+    user = new.signatures["user_interests"](history=tf.constant([history]))
+    interests = user["interests"].numpy()[0][user["interest_mask"].numpy()[0]]
+    vectors = np.concatenate([known, expected])
+    scores = (vectors @ interests.T).max(axis=1)
+    order = [ids[i] for i in np.argsort(-scores) if ids[i] not in history]
+    found, _ = _recommend(new, history)
+    assert found == order
+    assert set(_NEW) < set(found)
+
+
+def test_the_new_item_is_the_nearest_of_its_own_description(base, trained, tmp_path):
+    """Items of exactly the same side features have the same vector."""
+    rows = [("twin-1", "", "war|noir", "FR"), ("twin-2", "", "war|noir", "FR")]
+    done = refresh(str(base), [items_csv(tmp_path / "new.csv", rows)])
+    similar = _load(base, done.version).signatures["similar_items"](
+        items=tf.constant(["twin-1"]), k=tf.constant(1)
+    )
+    assert similar["item_ids"].numpy().tolist() == [[b"twin-2"]]
+    np.testing.assert_allclose(similar["scores"], [[1.0]], atol=1e-5)
+
+
+def test_titles_categories_and_filters_know_the_new_items(base, tmp_path):
+    done = refresh(str(base), [items_csv(tmp_path / "new.csv", _new_rows())])
+    bundle = _load(base, done.version)
+    items = tf.constant(["new-a", "new, b", "new-c", "i00"])
+    titles = bundle.signatures["item_titles"](items=items)["titles"].numpy().tolist()
+    assert titles == [b"Title new-a", b"Title new b", b"Title new-c", b"Title i00"]
+    categories = bundle.signatures["item_categories"](items=items)["categories"].numpy()
+    assert [[name.decode() for name in row if name] for row in categories] == [
+        ["noir", "war"],
+        ["comedy", "never seen"],
+        [],
+        sorted(side_features("i00")[0]),
+    ]
+    answer = bundle.signatures["serving_default"](
+        history=tf.constant([["i03"]]),
+        k=tf.constant(5),
+        exclude=tf.constant([[""]]),
+        exclude_history=tf.constant(True),
+        diversity=tf.constant(0.0),
+        allow_categories=tf.constant([["never seen"]]),
+        deny_categories=tf.constant([[""]]),
+    )
+    assert answer["item_ids"].numpy()[0].tolist() == [b"new, b", b"", b"", b"", b""]
+
+
+def test_a_history_of_new_items_only_is_answered_with_popular_ones(base, tmp_path):
+    """Nothing of the tower knows them until the next training; they stay excluded."""
+    done = refresh(str(base), [items_csv(tmp_path / "new.csv", _new_rows())])
+    bundle = _load(base, done.version)
+    found, answer = _recommend(bundle, ["new-a", "new-c"], k=60)
+    assert found[:2] == ["i00", "i01"]
+    assert not {"new-a", "new-c"} & set(found)
+    assert answer["num_known"].numpy().tolist() == [0]
+    # Beside known items they change nothing but the exclusion.
+    with_new, answer = _recommend(bundle, ["new-a", "i03", "i17"])
+    without, _ = _recommend(bundle, ["i03", "i17"])
+    assert with_new == [item for item in without if item != "new-a"]
+    assert answer["num_known"].numpy().tolist() == [2]
+
+
+def test_changed_features_move_an_item_and_leave_the_others(base, trained, tmp_path):
+    rows = known_rows()
+    moved = rows.index(next(row for row in rows if row[0] == "i05"))
+    rows[moved] = ("i05", "New title", "comedy", "CN")
+    (version,) = complete_versions(str(base))
+    done = refresh(str(base), [items_csv(tmp_path / "all.csv", rows)])
+    assert (done.changes.added, done.changes.changed, done.changes.removed) == (0, 1, 0)
+    assert done.changes.unchanged == len(rows) - 1
+    old, new = (_load(base, v).tower.item_vectors.numpy() for v in (version, done.version))
+    row = catalogue().index("i05")
+    np.testing.assert_allclose(new[row], trained.vector("i05", ["comedy"], ["CN"]), atol=1e-6)
+    assert np.delete(new, row, 0).tobytes() == np.delete(old, row, 0).tobytes()
+
+
+def test_absent_items_go_only_when_asked_and_come_back(base, tmp_path):
+    gone = {"i01", COLD[0]}
+    rows = [row for row in known_rows() if row[0] not in gone]
+    kept = refresh(str(base), [items_csv(tmp_path / "all.csv", rows)])
+    assert kept.changes.removed == 0
+    done = refresh(str(base), [str(tmp_path / "all.csv")], remove_absent=True)
+    assert (done.changes.removed, done.changes.changed) == (2, 0)
+    bundle = _load(base, done.version)
+    for history in (["i03", "i17"], []):
+        found, _ = _recommend(bundle, history or [""])
+        assert not gone & set(found)
+        assert len(found) == len(catalogue()) - 2 - len(history)
+    back = refresh(str(base), [items_csv(tmp_path / "back.csv", known_rows())])
+    assert (back.changes.changed, back.changes.removed) == (2, 0)
+    found, _ = _recommend(_load(base, back.version), ["i03", "i17"])
+    assert gone < set(found)
+
+
+def test_a_refreshed_version_can_be_evaluated_and_refreshed_again(base, tmp_path):
+    first = refresh(str(base), [items_csv(tmp_path / "1.csv", [("n1", "", "war", "FR")])])
+    second = refresh(str(base), [items_csv(tmp_path / "2.csv", [("n2", "", "noir", "NL")])])
+    assert second.base_version == first.version
+    bundle = _load(base, second.version)
+    assert _ids(bundle)[-2:] == ["n1", "n2"]
+    example = trained_export._example(
+        {**trained_export._row(["i03", "i17", "i05"], user="u"), "num_targets": [1]}
+    )
+    ranks = bundle.signatures["evaluate"](examples=tf.constant([example.SerializeToString()]))
+    user = bundle.signatures["user_interests"](history=tf.constant([["i03", "i17"]]))
+    interests = user["interests"].numpy()[0][user["interest_mask"].numpy()[0]]
+    scores = (bundle.tower.item_vectors.numpy() @ interests.T).max(axis=1)
+    better = (scores > scores[_ids(bundle).index("i05")]) & ~np.isin(_ids(bundle), ["i03", "i17"])
+    assert ranks["ranks"].numpy().tolist() == [[1 + better.sum()]]
+    assert ranks["catalogue_size"].numpy().tolist() == [len(catalogue()) + 2]
+
+
+def test_the_manifest_says_what_was_done(base, tmp_path):
+    (version,) = complete_versions(str(base))
+    file = items_csv(tmp_path / "new.csv", _new_rows())
+    done = refresh(str(base), [file])
+    before = read_manifest(str(base / version))
+    after = read_manifest(str(base / done.version))
+    assert after["run_key"] == before["run_key"]
+    assert after["config"] == before["config"]
+    assert after["catalogue"]["items"] == before["catalogue"]["items"] + 4
+    assert after["catalogue"]["retrievable"] == before["catalogue"]["retrievable"] + 3
+    assert after["refresh"]["base_version"] == version
+    assert after["refresh"]["added"] == 3
+    assert len(after["refresh"]["items_digest"]) == 16
+
+
+@pytest.mark.parametrize("pushed", ["exact"], indirect=True)
+def test_a_failing_validation_pushes_nothing(base, tmp_path, capsys):
+    (version,) = complete_versions(str(base))
+    path = base / version / MANIFEST_PATH
+    manifest = json.loads(path.read_text())
+    manifest["config"]["index"]["max_latency_ms"] = 1e-6
+    path.write_text(json.dumps(manifest))
+    before = sorted(p.name for p in base.iterdir())
+    file = items_csv(tmp_path / "new.csv", _new_rows())
+    assert main(["--model_base_path", str(base), "--items", file]) == 3
+    assert sorted(p.name for p in base.iterdir()) == before
+    assert "Not pushed: the p99 of one request is" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("pushed", ["exact"], indirect=True)
+def test_a_version_pushed_meanwhile_is_not_overtaken(base, tmp_path, monkeypatch):
+    (version,) = complete_versions(str(base))
+    original = refresh_module.validate
+
+    def push_meanwhile(*args):
+        shutil.copytree(base / version, base / str(int(version) + 1))
+        return original(*args)
+
+    monkeypatch.setattr(refresh_module, "validate", push_meanwhile)
+    file = items_csv(tmp_path / "new.csv", _new_rows())
+    with pytest.raises(ValueError, match="was pushed while"):
+        refresh(str(base), [file])
+    assert complete_versions(str(base)) == [version, str(int(version) + 1)]
+    # A named version is refreshed whatever is newest.
+    monkeypatch.undo()
+    assert refresh(str(base), [file], version=version).version
+
+
+@pytest.mark.parametrize("pushed", ["exact"], indirect=True)
+def test_what_cannot_be_refreshed_is_refused_with_the_reason(base, tmp_path, capsys):
+    file = items_csv(tmp_path / "new.csv", _new_rows())
+    (version,) = complete_versions(str(base))
+
+    def message(*args):
+        assert main(["--model_base_path", str(base), *args]) == 1
+        return capsys.readouterr().err
+
+    assert "No input file matches" in message("--items", str(tmp_path / "none.csv"))
+    (tmp_path / "other.csv").write_text("id,name,genre,country\nx,,,\n")
+    assert "did you mean 'genre'" in message("--items", str(tmp_path / "other.csv"))
+    (tmp_path / "bad.csv").write_text('id,name,genres,country\n"",a,war,FR\nx,b,war,FR\n')
+    assert "1 of 2 rows" in message("--items", str(tmp_path / "bad.csv"))
+    assert "cannot be refreshed" in message("--items", file, "--version", "12")
+    assert "No examples" in message("--items", file, "--examples", str(tmp_path))
+    assert complete_versions(str(base)) == [version]
+    path = base / version / MANIFEST_PATH
+    manifest = json.loads(path.read_text())
+    manifest["config"]["data"]["items"] = None
+    path.write_text(json.dumps(manifest))
+    assert "was trained without an items file" in message("--items", file)
+    with pytest.raises(ValueError, match="No complete version"):
+        refresh(str(tmp_path / "nowhere"), [file])

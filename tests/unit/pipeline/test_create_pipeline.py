@@ -71,7 +71,8 @@ def test_item_knn_can_be_left_out(config):
 
 def test_the_category_reaches_transform_and_trainer_without_side_features_too(config):
     features = {"genre": FeatureConfig(column="g"), "category": FeatureConfig(column="c")}
-    items = ItemsConfig(files=("log.csv",), id_column="item_id", features=features)
+    files = config.data.interactions.files
+    items = ItemsConfig(files=files, id_column="item_id", features=features)
     data = dataclasses.replace(config.data, items=items)
     model = dataclasses.replace(config.model, side_features=False)
     config = dataclasses.replace(config, data=data, model=model)

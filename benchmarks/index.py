@@ -42,7 +42,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--items", type=int, nargs="+", default=[10_000, 100_000])
     parser.add_argument("--dimensions", type=int, default=64)
-    parser.add_argument("--kinds", nargs="+", default=["exact", "scann"])
+    parser.add_argument("--kinds", nargs="*", default=["exact", "scann"])
     parser.add_argument("--recall_target", type=float, default=0.98)
     parser.add_argument("--json", type=Path, help="also write the figures here")
     arguments = parser.parse_args()

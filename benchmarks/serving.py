@@ -62,7 +62,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--items", type=int, nargs="+", default=[10_000, 100_000])
     parser.add_argument("--dimensions", type=int, default=64)
-    parser.add_argument("--kinds", nargs="+", default=["exact", "scann"])
+    parser.add_argument("--kinds", nargs="*", default=["exact", "scann"])
     parser.add_argument("--seconds", type=float, default=5.0, help="length of each loop")
     parser.add_argument(
         "--recall_target", type=float, default=0.98, help="what ScaNN and HNSW are tuned for"
@@ -160,7 +160,7 @@ def _print(row: dict[str, Any]) -> None:
 
 @contextlib.contextmanager
 def _embedded_server(bundle: Path) -> Iterator[dict[str, Any]]:
-    log = bundle.with_suffix(".log")
+    log = bundle.parent / f"{bundle.name}.log"
     with tempfile.TemporaryDirectory() as base:
         Path(base, "1").symlink_to(bundle.absolute(), target_is_directory=True)
         command = [

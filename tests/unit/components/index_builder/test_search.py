@@ -79,6 +79,23 @@ def test_more_leaves_find_more_and_settings_change_without_a_rebuild(vectors, pe
     assert overlap() > 0.98
 
 
+def test_no_search_waits_for_another(vectors):
+    """Else a batch would keep one core busy however many there are."""
+    search = ScannSearch(vectors, 12, ScannSettings(1, 10), 10)
+
+    @tf.function
+    def find(interests, mask):
+        return search.candidates(interests, mask, tf.constant(10), tf.constant(10))
+
+    graph = find.get_concrete_function(
+        tf.TensorSpec([None, 3, _DIM]), tf.TensorSpec([None, 3], tf.bool)
+    ).graph
+    searches = [op for op in graph.get_operations() if op.type == "Scann>ScannSearchBatched"]
+    assert len(searches) == 2
+    for op in searches:
+        assert not set(op.control_inputs) & set(searches)
+
+
 def test_a_larger_request_searches_more_leaves(vectors):
     """k beyond the tuned depth widens the search in proportion."""
     search = ScannSearch(vectors, 12, ScannSettings(1, 10), 10)

@@ -49,3 +49,14 @@ def test_a_run_reports_every_figure_and_learns():
                 assert 0 <= run[f"{kind}.{metric}@{k}"] <= 1
     assert run["excluded.ndcg@10"] > 0.5
     assert {"seconds", "examples_per_second", "validation.recall", "curve"} <= set(run)
+
+
+def test_cpu_seconds_to_a_recall():
+    curve = [
+        {"step": 250, "cpu_seconds": 10.0, "recall": 0.1},
+        {"step": 500, "cpu_seconds": 20.0, "recall": 0.3},
+        {"step": 750, "cpu_seconds": 30.0, "recall": 0.2},
+    ]
+    assert quality.cpu_seconds_to(0.2, curve) == 20.0
+    assert quality.cpu_seconds_to(0.1, curve) == 10.0
+    assert quality.cpu_seconds_to(0.4, curve) is None

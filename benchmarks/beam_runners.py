@@ -1,11 +1,11 @@
 """ExampleGen and Transform on each Beam runner: time and memory at growing sizes.
 
     python -m benchmarks.beam_runners --events 1000000 10000000 --json runners.json
-    python -m benchmarks.beam_runners --runners flink --flink_job_server_jar JAR
+    mvn -q -f deploy/beam package && python -m benchmarks.beam_runners --runners flink spark
 
 The compiled pipeline's own steps, run as Kubeflow would run them. Flink and Spark
-run on the local cluster that is inside Beam's job server; its JAR is a Maven
-artifact of Beam's version. Memory is that of all processes together.
+run on the local cluster that is inside Beam's job server. Memory is that of all
+processes together.
 """
 
 import argparse
@@ -26,6 +26,7 @@ from pipeline.kubeflow import spec
 from pipeline.kubeflow.compile import compile_pipeline
 from pipeline.kubeflow.ir_runner import IrRunner
 
+_JOB_SERVERS = Path(__file__).parents[1] / "deploy" / "beam"
 _JOB_SERVICE = "apache_beam.runners.portability.local_job_service_main"
 _STEPS = ("example-gen", "transform")
 _START_SECONDS = 120
@@ -64,8 +65,8 @@ def beam_args(runner: str, folder: Path, flags: argparse.Namespace) -> Iterator[
             ]
     else:
         jar = getattr(flags, f"{runner}_job_server_jar")
-        if not jar:
-            raise SystemExit(f"{runner}: pass --{runner}_job_server_jar")
+        if not jar.exists():
+            raise SystemExit(f"{jar} is missing: mvn -q -f deploy/beam package")
         yield [
             f"--runner={runner.capitalize()}Runner",
             f"--{runner}_job_server_jar={jar}",
@@ -128,8 +129,12 @@ def main() -> None:
         default=["direct", "multi_processing", "portable"],
         choices=["direct", "multi_processing", "portable", "flink", "spark"],
     )
-    parser.add_argument("--flink_job_server_jar")
-    parser.add_argument("--spark_job_server_jar")
+    for name in ("flink", "spark"):
+        parser.add_argument(
+            f"--{name}_job_server_jar",
+            type=Path,
+            default=_JOB_SERVERS / name / "target" / f"{name}-job-server.jar",
+        )
     parser.add_argument("--json", default="", help="also write the figures here")
     flags = parser.parse_args()
     results = []

@@ -1,8 +1,11 @@
-"""ExampleGen and Transform on Beam's portable runner give what they give on the direct one."""
+"""ExampleGen and Transform on Beam's portable runners give what they give on the direct one."""
 
+import contextlib
+import socket
 import subprocess
 import sys
 import time
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
@@ -18,26 +21,63 @@ from tests.e2e import planted
 pytestmark = pytest.mark.slow
 
 _IMAGE = "registry/mind@sha256:" + "0" * 64
+_JOB_SERVERS = Path(__file__).parents[3] / "deploy" / "beam"
 _SERVICE = "apache_beam.runners.portability.local_job_service_main"
 
 
-@pytest.fixture
-def job_endpoint(tmp_path):
-    """A job service in a process of its own, as a Flink or Spark one would be."""
-    port_file = tmp_path / "port"
-    command = [sys.executable, "-m", _SERVICE, f"--port_file={port_file}"]
-    with (tmp_path / "service.log").open("w") as log:
-        service = subprocess.Popen(command, stdout=log, stderr=subprocess.STDOUT)
+@pytest.fixture(scope="module")
+def log(tmp_path_factory) -> Path:
+    path = tmp_path_factory.mktemp("log") / "log.csv"
+    planted.write_log(path, people=60)
+    return path
+
+
+@pytest.fixture(scope="module")
+def direct(log, tmp_path_factory) -> dict[str, list[bytes]]:
+    return _run(tmp_path_factory.mktemp("direct"), log, [])
+
+
+@pytest.fixture(scope="module")
+def job_servers() -> Path:
+    """Folder of the job servers with embedded clusters, built by Maven."""
+    subprocess.run(["mvn", "-q", "-B", "-f", str(_JOB_SERVERS), "package"], check=True)
+    return _JOB_SERVERS
+
+
+@contextlib.contextmanager
+def _service(command: list[str], started: Callable[[], bool], log: Path) -> Iterator[None]:
+    """A job service in a process of its own."""
+    with log.open("w") as file:
+        service = subprocess.Popen(command, stdout=file, stderr=subprocess.STDOUT)
     try:
         deadline = time.monotonic() + 120
-        while not port_file.exists() or not port_file.read_text():
-            assert service.poll() is None, (tmp_path / "service.log").read_text()
-            assert time.monotonic() < deadline
+        while not started():
+            assert service.poll() is None, log.read_text()
+            assert time.monotonic() < deadline, log.read_text()
             time.sleep(0.2)
-        yield f"localhost:{port_file.read_text()}"
+        yield
     finally:
         service.terminate()
         service.wait()
+
+
+def _free_port() -> int:
+    with socket.socket() as probe:
+        probe.bind(("localhost", 0))
+        return probe.getsockname()[1]
+
+
+def _is_listening(port: int) -> bool:
+    with socket.socket() as probe:
+        return probe.connect_ex(("localhost", port)) == 0
+
+
+def _beam_args(port: int) -> list[str]:
+    return [
+        "--runner=PortableRunner",
+        f"--job_endpoint=localhost:{port}",
+        "--environment_type=LOOPBACK",
+    ]
 
 
 def _run(folder: Path, log: Path, beam_args: list[str]) -> dict[str, list[bytes]]:
@@ -88,19 +128,35 @@ def _records(folder: Path) -> list[bytes]:
     )
 
 
-def test_portable_runner_gives_the_same_output(job_endpoint, tmp_path):
-    log = tmp_path / "log.csv"
-    planted.write_log(log, people=60)
-    direct = _run(tmp_path / "direct", log, [])
-    portable = _run(
-        tmp_path / "portable",
-        log,
-        [
-            "--runner=PortableRunner",
-            f"--job_endpoint={job_endpoint}",
-            "--environment_type=LOOPBACK",
-        ],
-    )
+def test_beams_own_job_service_gives_the_same_output(direct, log, tmp_path):
     assert len(direct["transformed"]) > 60
     assert direct["vocabularies"]
-    assert portable == direct
+    port_file = tmp_path / "port"
+    command = [sys.executable, "-m", _SERVICE, f"--port_file={port_file}"]
+
+    def started() -> bool:
+        return port_file.exists() and bool(port_file.read_text())
+
+    with _service(command, started, tmp_path / "service.log"):
+        assert _run(tmp_path, log, _beam_args(int(port_file.read_text()))) == direct
+
+
+@pytest.mark.parametrize(
+    ("cluster", "sign"),
+    [
+        ("flink", "switched from state RUNNING to FINISHED"),
+        ("spark", "INFO DAGScheduler: Job 0 finished"),
+    ],
+    ids=["flink", "spark"],
+)
+def test_embedded_cluster_gives_the_same_output(cluster, sign, job_servers, direct, log, tmp_path):
+    port = _free_port()
+    command = [
+        *("java", "-jar", str(job_servers / cluster / "target" / f"{cluster}-job-server.jar")),
+        *("--job-port", str(port), "--artifact-port", "0", "--expansion-port", "0"),
+        *("--artifacts-dir", str(tmp_path / "staged")),
+    ]
+    server_log = tmp_path / "server.log"
+    with _service(command, lambda: _is_listening(port), server_log):
+        assert _run(tmp_path, log, _beam_args(port)) == direct
+    assert sign in server_log.read_text()

@@ -19,6 +19,7 @@ import time
 from collections.abc import Iterator
 from pathlib import Path
 
+import model  # noqa: F401  (selects Keras 2 before TensorFlow is imported)
 from benchmarks.ingest import measure, write_log
 from model.config_types import from_dict
 from pipeline.config import RunConfig

@@ -8,6 +8,7 @@ parameters of the run, and calls TFX's entry point.
 """
 
 import argparse
+import atexit
 import importlib.util
 import json
 import os
@@ -129,7 +130,12 @@ def _run(flags: argparse.Namespace, beam_args: list[str]) -> None:
 
 
 def _exit(code: int) -> None:
-    """Ends the process at once: tensorflow-io's S3 file system aborts in its destructor."""
+    """Ends the process without destructors: tensorflow-io's S3 file system aborts in its.
+
+    What was registered to run at exit does run: Beam stops its job server there, and
+    a step whose server lives on never ends for the launcher.
+    """
+    atexit._run_exitfuncs()
     sys.stdout.flush()
     sys.stderr.flush()
     os._exit(code)

@@ -1,4 +1,6 @@
 import json
+import subprocess
+import sys
 from typing import Any, ClassVar
 
 import pytest
@@ -130,3 +132,16 @@ def test_remote_minio_is_opened_as_s3():
     uris = entrypoint.open_artifacts(executor_input, remote=True)
     assert executor_input["inputs"]["artifacts"]["a"]["artifacts"][0]["uri"] == "s3://b/a"
     assert uris == {"s3://b/a": "minio://b/a"}
+
+
+def test_exit_stops_what_was_to_stop_at_exit(tmp_path):
+    """Beam stops its job server there; a server that lives on keeps the step from ending."""
+    sign = tmp_path / "stopped"
+    program = (
+        "import atexit, pathlib; from pipeline.kubeflow import entrypoint\n"
+        f"atexit.register(pathlib.Path({str(sign)!r}).touch)\n"
+        "entrypoint._exit(3)"
+    )
+    finished = subprocess.run([sys.executable, "-c", program], check=False)
+    assert finished.returncode == 3
+    assert sign.exists()

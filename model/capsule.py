@@ -106,6 +106,7 @@ class CapsuleLayer(tf.keras.layers.Layer):
         copied listings, kept for comparison. There, one variable [1, K, max_len]
         serves everybody, is changed by every call (also at inference) with the
         agreement summed over the batch, and the softmax runs over the sequence.
+      mapping_init: S starts as ``glorot`` (random) or ``identity``.
       seed: Seeds the training draws and is the fixed draw's seed.
     """
 
@@ -120,12 +121,17 @@ class CapsuleLayer(tf.keras.layers.Layer):
         *,
         adaptive: bool = True,
         routing: str = "b2i",
+        mapping_init: str = "glorot",
         seed: int = 1,
         **kwargs: Any,
     ):
         super().__init__(**kwargs)
         if routing not in ("b2i", "shared_logits"):
             raise ValueError(f"routing must be 'b2i' or 'shared_logits', received {routing!r}.")
+        if mapping_init not in ("glorot", "identity"):
+            raise ValueError(
+                f"mapping_init must be 'glorot' or 'identity', received {mapping_init!r}."
+            )
         for name, value in (
             ("max_len", max_len),
             ("k_max", k_max),
@@ -141,6 +147,7 @@ class CapsuleLayer(tf.keras.layers.Layer):
         self.init_std = init_std
         self.adaptive = adaptive
         self.routing = routing
+        self.mapping_init = mapping_init
         self.seed = seed
         # Its state is part of a checkpoint: a resumed training goes on with the
         # draws that an uninterrupted one would have seen.
@@ -148,10 +155,13 @@ class CapsuleLayer(tf.keras.layers.Layer):
 
     def build(self, input_shape: Any) -> None:
         """Creates S, and the shared logits where they were asked for."""
+        initializers = tf.keras.initializers
         self.bilinear_mapping = self.add_weight(
             name="bilinear_mapping",
             shape=[self.input_units, self.out_units],
-            initializer=tf.keras.initializers.GlorotUniform(seed=self.seed),
+            initializer=initializers.Identity()
+            if self.mapping_init == "identity"
+            else initializers.GlorotUniform(seed=self.seed),
         )
         if self.routing == "shared_logits":
             self.shared_logits = self.add_weight(
@@ -253,5 +263,6 @@ class CapsuleLayer(tf.keras.layers.Layer):
             "init_std": self.init_std,
             "adaptive": self.adaptive,
             "routing": self.routing,
+            "mapping_init": self.mapping_init,
             "seed": self.seed,
         }

@@ -19,6 +19,8 @@ class ModelConfig:
         ``self_attentive`` (ComiRec-SA) or ``average`` (one vector, YouTube DNN).
       routing: ``b2i`` (per person, as published) or ``shared_logits`` (the
         original listing's fault, for comparison only).
+      mapping_init: How the bilinear map S of the capsules starts: ``identity``, so
+        that interests start in the space of the items, or ``glorot`` (random).
       routing_iterations: r, routing iterations per forward pass.
       routing_init_std: Standard deviation of the initial routing logits.
       adaptive_interests: Use ``K'_u = max(1, min(K, log2 |history|))``.
@@ -39,6 +41,7 @@ class ModelConfig:
     history_length: int = Field(default=50, ge=1, le=10_000)
     extractor: Literal["capsule", "self_attentive", "average"] = "capsule"
     routing: Literal["b2i", "shared_logits"] = "b2i"
+    mapping_init: Literal["identity", "glorot"] = "identity"
     routing_iterations: int = Field(default=3, ge=1, le=10)
     routing_init_std: float = Field(default=1.0, ge=0.0)
     adaptive_interests: bool = True

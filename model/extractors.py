@@ -120,6 +120,7 @@ def make_extractor(
         init_std=config.routing_init_std,
         adaptive=config.adaptive_interests,
         routing=config.routing,
+        mapping_init=config.mapping_init,
         seed=seed,
         name="capsule",
         dtype=dtype,

@@ -230,6 +230,19 @@ def test_an_unknown_routing_is_refused():
         CapsuleLayer(D, OUT, T, K, routing="x")
 
 
+def test_identity_mapping_leaves_behaviors_where_they_are():
+    layer = CapsuleLayer(3, 3, max_len=4, k_max=1, mapping_init="identity")
+    # One interest takes everything: the capsule is the squashed sum, unmapped.
+    behaviors = tf.constant([[[3.0, 0.0, 0.0], [0.0, 4.0, 0.0]]])
+    capsule = layer([behaviors, tf.constant([[2]])])[0, 0]
+    np.testing.assert_allclose(capsule, 25 / 26 * np.array([0.6, 0.8, 0.0]), rtol=1e-5)
+
+
+def test_an_unknown_mapping_is_refused():
+    with pytest.raises(ValueError, match=r"mapping_init.*'random'"):
+        CapsuleLayer(3, 3, max_len=4, k_max=1, mapping_init="random")
+
+
 def test_config_rebuilds_the_layer():
     layer = _layer(iteration_times=2, init_std=0.5, adaptive=False, seed=7)
     again = CapsuleLayer.from_config(layer.get_config())

@@ -32,6 +32,7 @@ VARIANTS: dict[str, list[str]] = {
     "without logQ": ["training.logq_correction=false"],
     "attention p = 1": ["training.attention_power=1.0"],
     "without recency": ["model.recency_position=false"],
+    "random S": ["model.mapping_init=glorot"],
     "without residual": ["model.residual=false"],
     "without dropout": ["model.dropout=0.0"],
     "K = 1": ["model.num_interests=1"],

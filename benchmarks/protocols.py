@@ -37,11 +37,13 @@ class People:
       users: Raw ids.
       histories: Item indices per person, oldest first, whole history.
       targets: Item indices per person.
+      times: Timestamps of the histories, in seconds; empty where not known.
     """
 
     users: list
     histories: list[list[int]]
     targets: list[list[int]]
+    times: list[list[int]] = dataclasses.field(default_factory=list)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -54,6 +56,7 @@ class Split:
       train: Training sequences of item indices.
       validation: People for selection.
       test: People for the final figures.
+      train_times: Timestamps of the training sequences, in seconds; empty where not known.
     """
 
     items: list
@@ -61,6 +64,7 @@ class Split:
     train: list[list[int]]
     validation: People
     test: People
+    train_times: list[list[int]] = dataclasses.field(default_factory=list)
 
     @property
     def num_items(self) -> int:
@@ -104,14 +108,15 @@ def load_split(directory: Path, protocol: str) -> Split:
     for column in ("item_id", "user_id"):
         counts = frame[column].value_counts()
         frame = frame[frame[column].isin(counts[counts >= _MIN_COUNT].index)]
-    sequences = {
-        user: group.tolist() for user, group in frame.groupby("user_id", sort=True)["item_id"]
-    }
-    return split_sequences(sequences, protocol)
+    by_user = frame.groupby("user_id", sort=True)
+    sequences = {user: group.tolist() for user, group in by_user["item_id"]}
+    times = {user: group.tolist() for user, group in by_user["timestamp"]}
+    return split_sequences(sequences, protocol, times)
 
 
-def split_sequences(sequences: dict, protocol: str) -> Split:
-    """Cuts ``{user: [item, ...]}`` (oldest first) by ``protocol``."""
+def split_sequences(sequences: dict, protocol: str, times: dict | None = None) -> Split:
+    """Cuts ``{user: [item, ...]}`` (oldest first) and its timestamps by ``protocol``."""
+    times = times or {user: [] for user in sequences}
     if protocol not in PROTOCOLS:
         raise ValueError(f"protocol must be one of {PROTOCOLS}, received {protocol!r}.")
     users = sorted(sequences)
@@ -124,6 +129,7 @@ def split_sequences(sequences: dict, protocol: str) -> Split:
             for part in (users[first:second], users[second:])
         ]
         train = [sequences[user] for user in train_users]
+        train_times = [times[user] for user in train_users]
     else:
         train_users = users
         groups = [
@@ -131,6 +137,7 @@ def split_sequences(sequences: dict, protocol: str) -> Split:
             for cut in (1, 0)
         ]
         train = [sequences[user][:-2] for user in users]
+        train_times = [times[user][:-2] for user in users]
     counts = pd.Series([item for s in train for item in s]).value_counts()
     everything = {item for s in sequences.values() for item in s}
     items = sorted(everything, key=lambda item: (-counts.get(item, 0), item))
@@ -141,6 +148,7 @@ def split_sequences(sequences: dict, protocol: str) -> Split:
             users=[user for user, _, _ in group],
             histories=[[index[i] for i in s[:at]] for _, s, at in group],
             targets=[[index[i] for i in s[at:]] for _, s, at in group],
+            times=[times[user][: len(s[:at])] for user, s, at in group],
         )
 
     return Split(
@@ -149,6 +157,7 @@ def split_sequences(sequences: dict, protocol: str) -> Split:
         train=[[index[i] for i in s] for s in train],
         validation=people(groups[0]),
         test=people(groups[1]),
+        train_times=train_times,
     )
 
 
@@ -188,7 +197,7 @@ def hold_items_out(split: Split, share: float) -> Split:
 def pad(rows: Sequence[Sequence[int]], width: int | None = None, fill: int = 0) -> np.ndarray:
     """The last ``width`` entries of every row (all by default), filled at the end."""
     width = width or max(map(len, rows))
-    result = np.full((len(rows), width), fill, np.int32)
+    result = np.full((len(rows), width), fill, np.int64)
     for r, row in enumerate(rows):
         newest = row[-width:]
         result[r, : len(newest)] = newest
@@ -222,6 +231,7 @@ def validation_data(people: People, history_length: int, profiles: "Profiles") -
         targets=pad(people.targets, fill=-1),
         profile=profiles.of(people.users),
         excluded=pad(people.histories),
+        times=pad(people.times, history_length) if people.times else None,
     )
 
 

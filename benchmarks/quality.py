@@ -75,6 +75,7 @@ def train_and_evaluate(
             "sequence": tf.ragged.constant(split.train, dtype=tf.int64),
             "num_context": np.zeros(len(split.train), np.int64),
             "profile": profiles.of(split.train_users),
+            "sequence_time": tf.ragged.constant(split.train_times, dtype=tf.int64),
         }
     )
     length = model_config.history_length

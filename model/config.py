@@ -26,6 +26,10 @@ class ModelConfig:
       adaptive_interests: Use ``K'_u = max(1, min(K, log2 |history|))``.
       recency_position: Add an embedding of each behaviour's distance to the end
         and weigh the behaviour by a learned factor of that distance.
+      time_gap: Add an embedding of the time between each behaviour and the newest one
+        and weigh the behaviour by a learned factor of it.
+      time_dropout: Rate at which a person loses these times in training, so that
+        requests without times are answered well too.
       dropout: Rate on behaviour embeddings, in training only.
       hidden_units: Widths of the ReLU layers after routing.
       residual: Add the capsules to the output of the ReLU layers.
@@ -46,6 +50,8 @@ class ModelConfig:
     routing_init_std: float = Field(default=1.0, ge=0.0)
     adaptive_interests: bool = True
     recency_position: bool = True
+    time_gap: bool = False
+    time_dropout: float = Field(default=0.1, ge=0.0, lt=1.0)
     dropout: float = Field(default=0.5, ge=0.0, lt=1.0)
     hidden_units: tuple[int, ...] = (256,)
     residual: bool = True

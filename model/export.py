@@ -61,6 +61,7 @@ class ExportedMind(tf.Module):
         self._raw_feature_spec = transform_output.raw_feature_spec()
         self._item_features = tuple(item_features)
         self._profile_names = tuple(profile_names)
+        self._has_times = model.model_config.time_gap
         self._num_recommended = num_recommended
         self._exclude_history = exclude_history
         vectors = model.item_embeddings().numpy()  # [N + 1, d]
@@ -77,7 +78,7 @@ class ExportedMind(tf.Module):
             self._user_interests,
             input_signature=[
                 tf.TensorSpec([None, None], tf.string, name=features.HISTORY),
-                {name: tf.TensorSpec([None], tf.string, name=name) for name in self._profile_names},
+                self._person_specs(),
             ],
         )
         self.encode_items = tf.function(
@@ -91,16 +92,16 @@ class ExportedMind(tf.Module):
 
     def save(self, path: str) -> None:
         """Writes the SavedModel with signatures ``user_interests`` and ``evaluate``."""
-        names = self._profile_names
+        specs = self._person_specs()
 
         @tf.function(
             input_signature=[
                 tf.TensorSpec([None, None], tf.string, name=features.HISTORY),
-                *(tf.TensorSpec([None], tf.string, name=name) for name in names),
+                *specs.values(),
             ]
         )
-        def user_interests(history: tf.Tensor, *profile: tf.Tensor) -> dict[str, tf.Tensor]:
-            return self.user_interests(history, dict(zip(names, profile, strict=True)))
+        def user_interests(history: tf.Tensor, *person: tf.Tensor) -> dict[str, tf.Tensor]:
+            return self.user_interests(history, dict(zip(specs, person, strict=True)))
 
         tf.saved_model.save(
             self,
@@ -112,15 +113,25 @@ class ExportedMind(tf.Module):
             },
         )
 
+    def _person_specs(self) -> dict[str, tf.TensorSpec]:
+        """What is asked about people beside the items of their history."""
+        specs = {name: tf.TensorSpec([None], tf.string, name) for name in self._profile_names}
+        if self._has_times:
+            name = features.HISTORY_TIME
+            specs[name] = tf.TensorSpec([None, None], tf.int64, name)
+        return specs
+
     def _user_interests(
-        self, history: tf.Tensor, profile: Mapping[str, tf.Tensor]
+        self, history: tf.Tensor, person: Mapping[str, tf.Tensor]
     ) -> dict[str, tf.Tensor]:
         """Interests of people given raw ids.
 
         Args:
           history: String [B, T], oldest first; "" is padding anywhere, unknown
             ids are ignored; any T.
-          profile: String [B] by raw profile feature name; "" is unknown.
+          person: String [B] by raw profile feature name; "" is unknown. If the
+            model reads them, ``history_time``, int64 [B, T], the seconds of the
+            history; 0 is unknown.
 
         Returns:
           ``interests`` float32 [B, K, d], ``interest_mask`` bool [B, K] and
@@ -135,7 +146,12 @@ class ExportedMind(tf.Module):
         }
         # Ragged first: preprocessing counts positions, so padding must be gone.
         raw[features.ITEM_ID] = tf.ragged.boolean_mask(history, history != "").to_sparse()
-        for name, values in profile.items():
+        if self._has_times:
+            raw[features.TIMESTAMP] = tf.ragged.boolean_mask(
+                person[features.HISTORY_TIME], history != ""
+            ).to_sparse()
+        for name in self._profile_names:
+            values = person[name]
             given = tf.ragged.boolean_mask(values[:, tf.newaxis], values[:, tf.newaxis] != "")
             if self._raw_feature_spec[name].dtype == _NUMERIC:
                 given = given.with_values(tf.strings.to_number(given.values, _NUMERIC))
@@ -175,6 +191,7 @@ class ExportedMind(tf.Module):
         return self._model.user_interests(
             tf.cast(transformed[features.HISTORY], tf.int32),
             {name: tf.cast(transformed[name][:, 0], tf.int32) for name in self._profile_names},
+            transformed[features.HISTORY_TIME] if self._has_times else None,
             training=False,
         )
 

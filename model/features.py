@@ -20,7 +20,9 @@ USER_PREFIX = "user_"
 
 # Transformed rows. Index 0 is padding or an unknown item.
 SEQUENCE = "sequence"
+SEQUENCE_TIME = "sequence_time"  # seconds, only if the model asks for it
 HISTORY = "history"
+HISTORY_TIME = "history_time"
 TARGETS = "targets"
 ITEM_INDEX = "item_index"
 

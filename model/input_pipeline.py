@@ -1,11 +1,11 @@
 """Training examples cut from whole sequences, inside tf.data."""
 
 from collections.abc import Mapping
-from typing import Any
+from typing import Any, NamedTuple
 
 import tensorflow as tf
 
-from model.features import HISTORY, NUM_CONTEXT, SEQUENCE
+from model.features import HISTORY, HISTORY_TIME, NUM_CONTEXT, SEQUENCE, SEQUENCE_TIME
 
 TARGET = "target"
 PROFILE = "profile"
@@ -21,13 +21,31 @@ _CHUNK_SEQUENCES = 32
 _MAX_BATCHES = 2**32
 
 
+class Windows(NamedTuple):
+    """(history, target) pairs.
+
+    Attributes:
+      histories: int32 [P, T], oldest first, zeros at the end.
+      targets: int32 [P].
+      rows: int32 [P], the sequence of each pair.
+      times: int64 [P, T], seconds of the histories, zeros at the end; None if not
+        given.
+    """
+
+    histories: tf.Tensor
+    targets: tf.Tensor
+    rows: tf.Tensor
+    times: tf.Tensor | None
+
+
 def cut_windows(
     sequences: tf.RaggedTensor,
     num_context: tf.Tensor,
     history_length: int,
     seed: tf.Tensor,
     targets_per_sequence: int = 0,
-) -> tuple[tf.Tensor, tf.Tensor, tf.Tensor]:
+    times: tf.RaggedTensor | None = None,
+) -> Windows:
     """Turns sequences into (history, target) pairs, in random order.
 
     Every position from ``max(1, num_context)`` on is a target; its history is
@@ -40,10 +58,7 @@ def cut_windows(
       seed: int [2], of the order and of the sampled targets.
       targets_per_sequence: 0 makes every position a target; n draws n of them
         per sequence (with repetition), so that all people weigh the same.
-
-    Returns:
-      histories int32 [P, T], oldest first, zeros at the end; targets int32 [P];
-      and the row of ``sequences`` of each pair, int32 [P].
+      times: int64 [S, None], seconds of every item; 0 is unknown.
     """
     items = tf.cast(sequences.flat_values, tf.int32)
     starts = tf.cast(sequences.row_starts(), tf.int32)  # [S]
@@ -71,8 +86,11 @@ def cut_windows(
     column = tf.range(history_length)[tf.newaxis, :]  # [1, T]
     valid = column < length[:, tf.newaxis]  # [P, T]
     index = (target_index - length)[:, tf.newaxis] + column
-    histories = tf.where(valid, tf.gather(items, tf.where(valid, index, 0)), 0)
-    return histories, tf.gather(items, target_index), rows
+    index = tf.where(valid, index, 0)
+    histories = tf.where(valid, tf.gather(items, index), 0)
+    if times is not None:
+        times = tf.where(valid, tf.gather(times.flat_values, index), 0)
+    return Windows(histories, tf.gather(items, target_index), rows, times)
 
 
 def training_batches(
@@ -90,7 +108,8 @@ def training_batches(
 
     Args:
       sequences: Batched rows ``{"sequence": ragged int [S, None],
-        "num_context": int [S], "profile": {name: int [S]}}``, one epoch.
+        "num_context": int [S], "profile": {name: int [S]}}``, one epoch; with
+        ``"sequence_time": ragged int64 [S, None]`` if the model asks for times.
       history_length: T.
       batch_size: B.
       seed: Seeds order and windows.
@@ -98,22 +117,25 @@ def training_batches(
       start_step: Batches to leave out, those that a resumed training has seen.
 
     Returns:
-      ``{"history": int32 [B, T], "target": int32 [B], "profile": {name: int32 [B]}}``.
+      ``{"history": int32 [B, T], "target": int32 [B], "profile": {name: int32 [B]}}``,
+      and ``"history_time": int64 [B, T]`` where times are given.
     """
 
     def cut(block: tf.Tensor, rows: Mapping[str, Any]) -> dict[str, Any]:
-        histories, targets, owner = cut_windows(
+        windows = cut_windows(
             rows[SEQUENCE],
             rows[NUM_CONTEXT],
             history_length,
             tf.stack([tf.constant(seed, tf.int64), block]),
             targets_per_sequence,
+            rows.get(SEQUENCE_TIME),
         )
         profile = {
-            name: tf.cast(tf.gather(values, owner), tf.int32)
+            name: tf.cast(tf.gather(values, windows.rows), tf.int32)
             for name, values in rows[PROFILE].items()
         }
-        return {HISTORY: histories, TARGET: targets, PROFILE: profile}
+        batch = {HISTORY: windows.histories, TARGET: windows.targets, PROFILE: profile}
+        return batch if windows.times is None else batch | {HISTORY_TIME: windows.times}
 
     def chunks(
         epoch_number: tf.Tensor, position: tf.Tensor, rows: Mapping[str, Any]

@@ -14,9 +14,11 @@ from model.catalogue import Catalogue
 from model.config import ModelConfig, TrainingConfig
 from model.dropout import dropout_factors
 from model.extractors import make_extractor
+from model.features import HISTORY_TIME
 from model.item_encoder import ItemEncoder
 from model.losses import sampled_softmax_loss
 from model.sampling import NegativeSampler
+from model.time_gap import NUM_BUCKETS, time_gap_buckets
 
 _INIT_STD = 0.02
 
@@ -79,6 +81,16 @@ class MindModel(tfrs.Model):
                     -0.5 * np.log1p(np.arange(model_config.history_length))
                 ),
             )
+        if model_config.time_gap:
+            self._time_gaps = self.add_weight(
+                name="time_gap",
+                shape=[NUM_BUCKETS, dim],
+                initializer=tf.keras.initializers.RandomNormal(stddev=_INIT_STD, seed=seed + 101),
+            )
+            # Log of the factor by which each gap counts.
+            self._time_gap_weight = self.add_weight(
+                name="time_gap_weight", shape=[NUM_BUCKETS], initializer="zeros"
+            )
         self.extractor = make_extractor(model_config, seed, policy)
         self._profile_tables = {
             name: self.add_weight(
@@ -107,6 +119,7 @@ class MindModel(tfrs.Model):
         self.user_interests(
             tf.zeros([1, model_config.history_length], tf.int32),
             {name: tf.zeros([1], tf.int32) for name in profile_sizes},
+            tf.zeros([1, model_config.history_length], tf.int64) if model_config.time_gap else None,
         )
 
     @property
@@ -115,7 +128,11 @@ class MindModel(tfrs.Model):
         return sorted(self._profile_tables)
 
     def user_interests(
-        self, history: tf.Tensor, profile: Mapping[str, tf.Tensor], training: bool = False
+        self,
+        history: tf.Tensor,
+        profile: Mapping[str, tf.Tensor],
+        times: tf.Tensor | None = None,
+        training: bool = False,
     ) -> tuple[tf.Tensor, tf.Tensor]:
         """Computes a person's interest vectors.
 
@@ -123,17 +140,24 @@ class MindModel(tfrs.Model):
           history: int32 [B, T], item indices, oldest first, 0 only at the end;
             T <= history_length.
           profile: int32 [B] per profile feature.
+          times: int64 [B, T], seconds of the history, 0 where unknown; only if
+            ``time_gap``.
           training: Drop out behaviour embeddings and draw routing logits.
 
         Returns:
           interests float32 [B, K, d] and the mask bool [B, K] of active ones.
+
+        Raises:
+          ValueError: if the model has ``time_gap`` and no times are given.
         """
         length = _length(history)
-        capsules = self._capsules(history, length, training)
+        capsules = self._capsules(history, length, times, training)
         mask = interest_mask(length, self.num_interests, self._adaptive)
         return self._project(capsules, profile), mask
 
-    def _capsules(self, history: tf.Tensor, length: tf.Tensor, training: bool) -> tf.Tensor:
+    def _capsules(
+        self, history: tf.Tensor, length: tf.Tensor, times: tf.Tensor | None, training: bool
+    ) -> tf.Tensor:
         """Interests before the profile and the ReLU layers, [B, K, d]."""
         behaviors = self.item_encoder(history, training=training)  # [B, T, d]
         if self.model_config.recency_position:
@@ -143,6 +167,21 @@ class MindModel(tfrs.Model):
             position = tf.gather(self._positions, distance)
             weight = tf.exp(tf.gather(self._recency_weight, distance))[:, :, tf.newaxis]
             behaviors = (behaviors + tf.cast(position, behaviors.dtype)) * tf.cast(
+                weight, behaviors.dtype
+            )
+        if self.model_config.time_gap:
+            if times is None:
+                raise ValueError(
+                    "A model with time_gap reads the times of the history, int64 [B, T]; received "
+                    "none. Pass them, 0 where they are unknown."
+                )
+            if training and self.model_config.time_dropout:
+                kept = self._generator.uniform([tf.shape(times)[0], 1])
+                times = tf.where(kept >= self.model_config.time_dropout, times, 0)
+            bucket = time_gap_buckets(times)  # [B, T]
+            gap = tf.gather(self._time_gaps, bucket)
+            weight = tf.exp(tf.gather(self._time_gap_weight, bucket))[:, :, tf.newaxis]
+            behaviors = (behaviors + tf.cast(gap, behaviors.dtype)) * tf.cast(
                 weight, behaviors.dtype
             )
         if training and self.model_config.dropout:
@@ -192,8 +231,9 @@ class MindModel(tfrs.Model):
         """Mean sampled-softmax loss of a batch.
 
         Args:
-          inputs: ``history`` int32 [B, T], ``target`` int32 [B] (1..N) and
-            ``profile``, int32 [B] per feature.
+          inputs: ``history`` int32 [B, T], ``target`` int32 [B] (1..N),
+            ``profile``, int32 [B] per feature, and with ``time_gap``
+            ``history_time``, int64 [B, T].
           training: See `user_interests`.
 
         Returns:
@@ -202,7 +242,9 @@ class MindModel(tfrs.Model):
         history, targets = inputs["history"], inputs["target"]
         config = self.training_config
         target_vectors = self.item_vectors(targets, training)  # [B, d]
-        user_vectors = self._attended(history, inputs["profile"], target_vectors, training)
+        user_vectors = self._attended(
+            history, inputs["profile"], inputs.get(HISTORY_TIME), target_vectors, training
+        )
         negatives = self._sampler.draw(targets, self._generator)
         losses = sampled_softmax_loss(
             user_vectors,
@@ -220,13 +262,14 @@ class MindModel(tfrs.Model):
         self,
         history: tf.Tensor,
         profile: Mapping[str, tf.Tensor],
+        times: tf.Tensor | None,
         target_vectors: tf.Tensor,
         training: bool,
     ) -> tf.Tensor:
         """User vectors [B, d] by label-aware attention to the targets."""
         length = _length(history)
         mask = interest_mask(length, self.num_interests, self._adaptive)
-        capsules = self._capsules(history, length, training)
+        capsules = self._capsules(history, length, times, training)
         power = self.training_config.attention_power
         is_hard = math.isinf(power)
         # The hard choice passes a gradient to the chosen interest only: all are

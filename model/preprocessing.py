@@ -28,6 +28,7 @@ class PreprocessingConfig:
 
     Attributes:
       history_length: T, newest behaviours kept in ``history``.
+      times: Whether the model asks when the behaviours were.
       item_features: Side features by name.
       user_features: Profile features by name.
       titles: Whether catalogue rows carry a title, which passes through.
@@ -36,6 +37,7 @@ class PreprocessingConfig:
     """
 
     history_length: int
+    times: bool = False
     titles: bool = False
     category: str = ""
     item_features: dict[str, FeaturePreprocessing]
@@ -60,7 +62,8 @@ def preprocessing_fn(
       ``sequence`` sparse [B, None], ``num_context`` [B, 1], ``history``
       [B, T] (newest last, zero padded at the end), ``targets`` sparse
       [B, None] (0 is an unknown target), ``item_index`` [B, 1] and every
-      side and profile feature.
+      side and profile feature; with ``times`` also ``sequence_time`` and
+      ``history_time``, the seconds of the items of ``sequence`` and ``history``.
     """
     config = from_dict(PreprocessingConfig, custom_config["preprocessing"])
     items = inputs[features.ITEM_ID]
@@ -86,18 +89,24 @@ def preprocessing_fn(
     is_target = position >= tf.gather(length - num_targets, row_of)  # [events]
     ragged = tf.RaggedTensor.from_value_rowids(index, row_of, nrows=rows)
 
-    def select(mask: tf.Tensor) -> tf.RaggedTensor:
-        return tf.ragged.boolean_mask(ragged, ragged.with_values(mask))
+    def select(mask: tf.Tensor, values: tf.Tensor = index) -> tf.RaggedTensor:
+        return tf.ragged.boolean_mask(ragged.with_values(values), ragged.with_values(mask))
+
+    def newest(chosen: tf.RaggedTensor) -> tf.Tensor:
+        return chosen[:, -config.history_length :].to_tensor(shape=[None, config.history_length])
 
     known = index > 0
-    history = select(known & ~is_target)[:, -config.history_length :]
     outputs: dict[str, tf.Tensor | tf.SparseTensor] = {
         features.SEQUENCE: select(known).to_sparse(),
         features.NUM_CONTEXT: num_context[:, tf.newaxis],
-        features.HISTORY: history.to_tensor(shape=[None, config.history_length]),
+        features.HISTORY: newest(select(known & ~is_target)),
         features.TARGETS: select(is_target).to_sparse(),
         features.ITEM_INDEX: ragged[:, :1].to_tensor(shape=[None, 1]),
     }
+    if config.times:
+        times = _aligned(inputs[features.TIMESTAMP], items)  # [events]
+        outputs[features.SEQUENCE_TIME] = select(known, times).to_sparse()
+        outputs[features.HISTORY_TIME] = newest(select(known & ~is_target, times))
     if config.titles:
         outputs[features.TITLE] = inputs[features.TITLE]
     if config.category:
@@ -145,6 +154,12 @@ def _known_values(index: tf.SparseTensor) -> tf.SparseTensor:
         index.values, index.indices[:, 0], nrows=index.dense_shape[0]
     )
     return tf.ragged.boolean_mask(ragged, ragged > 0).to_sparse()
+
+
+def _aligned(values: tf.SparseTensor, items: tf.SparseTensor) -> tf.Tensor:
+    """The value at each item's place, 0 where there is none: [events]."""
+    shape = tf.maximum(values.dense_shape, items.dense_shape)
+    return tf.gather_nd(tf.sparse.to_dense(tf.sparse.reset_shape(values, shape)), items.indices)
 
 
 def _ones_like(values: tf.SparseTensor) -> tf.SparseTensor:

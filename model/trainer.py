@@ -70,7 +70,10 @@ def run_fn(fn_args: FnArgs) -> None:
     train_files = _of_split(fn_args.train_files, features.TRAIN)
     catalog_files = _of_split(fn_args.train_files, features.CATALOG)
 
-    sequences = transformed_data.read_sequences(train_files, transform_output, profile_names)
+    with_times = config.preprocessing.times
+    sequences = transformed_data.read_sequences(
+        train_files, transform_output, profile_names, with_times
+    )
     counts = transformed_data.train_counts(
         sequences, transform_output.vocabulary_size_by_name(features.ITEM_VOCABULARY)
     )
@@ -83,7 +86,11 @@ def run_fn(fn_args: FnArgs) -> None:
         with_categories=bool(config.preprocessing.category),
     )
     people = transformed_data.read_people(
-        fn_args.eval_files, transform_output, profile_names, config.training.eval_max_users
+        fn_args.eval_files,
+        transform_output,
+        profile_names,
+        config.training.eval_max_users,
+        with_times,
     )
     strategy = _strategy(config.training)
     with strategy.scope():
@@ -103,6 +110,7 @@ def run_fn(fn_args: FnArgs) -> None:
             targets=tf.ragged.constant(people.targets, dtype=tf.int32),
             profile=people.profile,
             excluded=people.excluded,
+            times=people.times,
         ),
         config.training,
         config.checkpoint_dir,

@@ -36,12 +36,14 @@ class ValidationData:
       profile: int [U] per profile feature.
       excluded: int [U, H], items to leave out of the candidates, zero padded;
         the history if not given.
+      times: int64 [U, T], seconds of the history; only if the model asks for them.
     """
 
     history: np.ndarray
     targets: np.ndarray | tf.RaggedTensor
     profile: Mapping[str, np.ndarray] = dataclasses.field(default_factory=dict)
     excluded: np.ndarray | None = None
+    times: np.ndarray | None = None
 
     def padded_targets(self) -> np.ndarray:
         """Targets as int32 [U, M], padded with -1."""
@@ -59,6 +61,7 @@ class ValidationData:
             targets=self.padded_targets()[rows],
             profile={name: np.asarray(values)[rows] for name, values in self.profile.items()},
             excluded=None if self.excluded is None else np.asarray(self.excluded)[rows],
+            times=None if self.times is None else np.asarray(self.times)[rows],
         )
 
 
@@ -135,7 +138,7 @@ def evaluate(
     Returns:
       The keys of `ranking.metrics_from_ranks` and of `interest_statistics`.
     """
-    interests, mask = predict_interests(model, data.history, data.profile)
+    interests, mask = predict_interests(model, data.history, data.profile, data.times)
     ranks = ranking.target_ranks(
         interests,
         mask,
@@ -149,7 +152,10 @@ def evaluate(
 
 
 def predict_interests(
-    model: MindModel, history: np.ndarray, profile: Mapping[str, np.ndarray]
+    model: MindModel,
+    history: np.ndarray,
+    profile: Mapping[str, np.ndarray],
+    times: np.ndarray | None = None,
 ) -> tuple[tf.Tensor, tf.Tensor]:
     """Interests [U, K, d] and mask [U, K] of any number of people, in batches."""
     interests, masks = [], []
@@ -157,7 +163,9 @@ def predict_interests(
         part = slice(start, start + _VALIDATION_BATCH)
         features = {n: tf.constant(profile[n][part], tf.int32) for n in model.profile_features}
         vectors, mask = model.compiled_user_interests(
-            tf.constant(history[part], tf.int32), features
+            tf.constant(history[part], tf.int32),
+            features,
+            None if times is None else tf.constant(times[part], tf.int64),
         )
         interests.append(vectors)
         masks.append(mask)

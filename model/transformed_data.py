@@ -22,12 +22,14 @@ class HeldOutPeople(NamedTuple):
       excluded: int32 [U, H], every known item before the targets, also those
         older than the model reads; zero padded.
       profile: int32 [U] by profile feature name.
+      times: int64 [U, T], seconds of the history; None if not asked for.
     """
 
     history: np.ndarray
     targets: list[np.ndarray]
     excluded: np.ndarray
     profile: dict[str, np.ndarray]
+    times: np.ndarray | None
 
 
 def read_rows(
@@ -61,17 +63,20 @@ def read_sequences(
     patterns: Sequence[str],
     transform_output: tft.TFTransformOutput,
     profile_names: Sequence[str],
+    with_times: bool = False,
 ) -> tf.data.Dataset:
     """Train sequences as ``model.training.fit`` takes them."""
+    times = [features.SEQUENCE_TIME] * with_times
 
     def select(row: dict[str, Any]) -> dict[str, Any]:
         return {
             features.SEQUENCE: tf.cast(row[features.SEQUENCE], tf.int32),
             features.NUM_CONTEXT: tf.cast(row[features.NUM_CONTEXT][:, 0], tf.int32),
             "profile": {name: tf.cast(row[name][:, 0], tf.int32) for name in profile_names},
+            **{name: row[name] for name in times},
         }
 
-    names = [features.SEQUENCE, features.NUM_CONTEXT, *profile_names]
+    names = [features.SEQUENCE, features.NUM_CONTEXT, *profile_names, *times]
     return read_rows(patterns, transform_output, names).map(select)
 
 
@@ -80,15 +85,20 @@ def read_people(
     transform_output: tft.TFTransformOutput,
     profile_names: Sequence[str],
     max_people: int,
+    with_times: bool = False,
 ) -> HeldOutPeople:
     """The first ``max_people`` of a split with held-out items."""
     history: list[np.ndarray] = []
     targets: list[np.ndarray] = []
     excluded: list[np.ndarray] = []
     profile: dict[str, list[np.ndarray]] = {name: [] for name in profile_names}
+    times: list[np.ndarray] = []
     names = [features.SEQUENCE, features.HISTORY, features.TARGETS, *profile_names]
+    names += [features.HISTORY_TIME] * with_times
     for rows in read_rows(patterns, transform_output, names):
         history.append(rows[features.HISTORY].numpy())
+        if with_times:
+            times.append(rows[features.HISTORY_TIME].numpy())
         new_targets = [np.asarray(row, np.int32) for row in rows[features.TARGETS].to_list()]
         targets += new_targets
         for items, held_out in zip(rows[features.SEQUENCE].to_list(), new_targets, strict=True):
@@ -106,6 +116,7 @@ def read_people(
             name: np.concatenate(values).astype(np.int32)[:max_people]
             for name, values in profile.items()
         },
+        times=np.concatenate(times)[:max_people] if with_times else None,
     )
 
 

@@ -245,6 +245,7 @@ def preprocessing_config(config: RunConfig) -> PreprocessingConfig:
     items, users = config.data.items, config.data.users
     return PreprocessingConfig(
         history_length=config.model.history_length,
+        times=config.model.time_gap,
         item_features=select(items, config.model.side_features),
         user_features=select(users, config.model.profile_features),
         titles=bool(items and items.title_column),

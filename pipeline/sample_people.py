@@ -46,7 +46,13 @@ def sample_people(
     longest = max(len(row["history"]) for row in rows)
     history = [row["history"] + [b""] * (longest - len(row["history"])) for row in rows]
     _, wanted = serve.structured_input_signature
-    profile = {
+    times = [row["times"] + [0] * (longest - len(row["history"])) for row in rows]
+    person = (
+        {features.HISTORY_TIME: tf.constant(times, tf.int64)}
+        if features.HISTORY_TIME in wanted
+        else {}
+    )
+    person |= {
         name: tf.constant([row["features"].get(name, b"") for row in rows])
         for name in profile_names
         if name in wanted
@@ -57,7 +63,7 @@ def sample_people(
         exclude=tf.constant([[b""]]),
         exclude_history=tf.constant(exclude_history),
         **no_wishes(wanted),
-        **profile,
+        **person,
     )
     titles = _Titles(bundle)
     people = []
@@ -122,6 +128,7 @@ def _parse(record: bytes) -> dict[str, Any]:
     return {
         "user_id": feature[features.USER_ID].bytes_list.value[0].decode("utf-8"),
         "history": items[: len(items) - num_targets],
+        "times": list(feature[features.TIMESTAMP].int64_list.value)[: len(items) - num_targets],
         "targets": items[len(items) - num_targets :],
         "features": values,
     }

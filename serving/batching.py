@@ -233,10 +233,11 @@ def _merge_inputs(batch: Sequence[_Task]) -> dict[str, np.ndarray]:
 
 
 def _pad(value: np.ndarray, width: int) -> np.ndarray:
-    """Pads rows with empty strings to ``width``."""
+    """Pads rows with empty strings or zeros to ``width``."""
     if value.shape[1] == width:
         return value
-    padded = np.full((len(value), width), b"", object)
+    nothing = b"" if value.dtype == object else 0
+    padded = np.full((len(value), width), nothing, value.dtype)
     padded[:, : value.shape[1]] = value
     return padded
 

@@ -12,7 +12,7 @@ import dataclasses
 import json
 import sys
 from collections.abc import Mapping, Sequence
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, TypeVar
 
 import numpy as np
 
@@ -33,7 +33,10 @@ _TITLES = "item_titles"
 _DIVERSITY = "diversity"
 _CATEGORY_LISTS = ("allow_categories", "deny_categories")
 _PROFILE_PREFIX = "user_"
+_TIMES = "history_time"
 _NOTHING = ""  # padding of a history, and an unknown profile value
+
+_T = TypeVar("_T", str, int)
 
 DEFAULT_URL = "http://127.0.0.1:8501"
 DEFAULT_K = 10
@@ -89,6 +92,7 @@ class Client:
         *,
         exclude: Sequence[Sequence[str]] = (),
         exclude_history: bool = True,
+        history_times: Sequence[Sequence[int]] = (),
         profiles: Sequence[Mapping[str, str]] = (),
         diversity: float | Sequence[float] = 0.0,
         allow_categories: Sequence[Sequence[str]] = (),
@@ -102,6 +106,8 @@ class Client:
           k: Items wanted per person.
           exclude: Each person's ids never to be returned; none if empty.
           exclude_history: Whether to leave out what is in the history.
+          history_times: When each history's items were, in seconds since the epoch
+            (0 where unknown); unknown if empty.
           profiles: Each person's profile features by name (without the
             ``user_`` prefix); unknown if empty.
           diversity: From 0 (by score alone) to 1, for all or each person: how
@@ -123,7 +129,13 @@ class Client:
         if self._signatures is None:
             self._signatures = self._transport.signatures()
         wishes = _Wishes(
-            exclude, exclude_history, profiles, diversity, allow_categories, deny_categories
+            exclude,
+            exclude_history,
+            history_times,
+            profiles,
+            diversity,
+            allow_categories,
+            deny_categories,
         )
         inputs = _recommend_inputs(self._signatures, histories, k, wishes, options)
         return _recommendations(self._transport.predict(_RECOMMEND, inputs))
@@ -172,6 +184,7 @@ class AsyncClient:
         *,
         exclude: Sequence[Sequence[str]] = (),
         exclude_history: bool = True,
+        history_times: Sequence[Sequence[int]] = (),
         profiles: Sequence[Mapping[str, str]] = (),
         diversity: float | Sequence[float] = 0.0,
         allow_categories: Sequence[Sequence[str]] = (),
@@ -182,7 +195,13 @@ class AsyncClient:
         if self._signatures is None:
             self._signatures = await self._transport.signatures()
         wishes = _Wishes(
-            exclude, exclude_history, profiles, diversity, allow_categories, deny_categories
+            exclude,
+            exclude_history,
+            history_times,
+            profiles,
+            diversity,
+            allow_categories,
+            deny_categories,
         )
         inputs = _recommend_inputs(self._signatures, histories, k, wishes, options)
         return _recommendations(await self._transport.predict(_RECOMMEND, inputs))
@@ -230,6 +249,7 @@ class _Wishes(NamedTuple):
 
     exclude: Sequence[Sequence[str]]
     exclude_history: bool
+    history_times: Sequence[Sequence[int]]
     profiles: Sequence[Mapping[str, str]]
     diversity: float | Sequence[float]
     allow_categories: Sequence[Sequence[str]]
@@ -246,21 +266,28 @@ def _recommend_inputs(
     """All inputs of the signature that the server has."""
     if _RECOMMEND not in signatures:
         raise ClientError("NOT_FOUND", f"the model has no signature {_RECOMMEND!r}")
-    for name in ("exclude", "profiles", *_CATEGORY_LISTS):
+    for name in ("exclude", "history_times", "profiles", *_CATEGORY_LISTS):
         if len(rows := getattr(wishes, name)) not in (0, len(histories)):
             raise ValueError(
                 f"{name} must have one entry per history ({len(histories)}) or none, got"
                 f" {len(rows)}"
             )
+    for times, history in zip(wishes.history_times, histories, strict=bool(wishes.history_times)):
+        if len(times) != len(history):
+            raise ValueError(
+                f"history_times must have one time per item of the history ({len(history)}), got"
+                f" {len(times)}"
+            )
     known = signatures[_RECOMMEND].inputs
     nothing: Sequence[Sequence[str]] = [[]] * len(histories)
     inputs: dict[str, Any] = {
-        "history": _padded(histories),
+        "history": _padded(histories, _NOTHING),
+        _TIMES: np.array(_padded(wishes.history_times or [[0]] * len(histories), 0), np.int64),
         "k": k,
-        "exclude": _padded(wishes.exclude or nothing),
+        "exclude": _padded(wishes.exclude or nothing, _NOTHING),
         "exclude_history": wishes.exclude_history,
         _DIVERSITY: np.asarray(wishes.diversity, float).tolist(),
-        **{name: _padded(getattr(wishes, name) or nothing) for name in _CATEGORY_LISTS},
+        **{name: _padded(getattr(wishes, name) or nothing, _NOTHING) for name in _CATEGORY_LISTS},
     }
     for name in known:
         if name.startswith(_PROFILE_PREFIX):
@@ -270,6 +297,8 @@ def _recommend_inputs(
             ] * len(histories)
     given = {_PROFILE_PREFIX + feature for profile in wishes.profiles for feature in profile}
     given |= {name for name in _CATEGORY_LISTS if any(getattr(wishes, name))}
+    if wishes.history_times:
+        given.add(_TIMES)
     if np.any(wishes.diversity):
         given.add(_DIVERSITY)
     unknown = sorted((given | set(options)) - known)
@@ -280,10 +309,10 @@ def _recommend_inputs(
     return {name: value for name, value in inputs.items() if name in known} | dict(options)
 
 
-def _padded(rows: Sequence[Sequence[str]]) -> list[list[str]]:
+def _padded(rows: Sequence[Sequence[_T]], nothing: _T) -> list[list[_T]]:
     """Rows of equal length, at least 1: tensors are not ragged."""
     width = max((len(row) for row in rows), default=0) or 1
-    return [[*row, *[_NOTHING] * (width - len(row))] for row in rows]
+    return [list(row) + [nothing] * (width - len(row)) for row in rows]
 
 
 def _recommendations(outputs: Outputs) -> list[list[Recommendation]]:
@@ -304,6 +333,12 @@ def main(argv: Sequence[str] | None = None) -> int:
         prog="python -m serving.client", description="Recommends items for one history."
     )
     parser.add_argument("--history", default="", help="item ids, oldest first, separated by commas")
+    parser.add_argument(
+        "--history_times",
+        default="",
+        metavar="SECONDS",
+        help="when these were, in seconds since the epoch, separated by commas",
+    )
     parser.add_argument("-k", type=int, default=DEFAULT_K, help="items wanted")
     parser.add_argument("--titles", action="store_true", help="also print titles")
     parser.add_argument("--exclude", default="", help="item ids never to be returned")
@@ -340,12 +375,14 @@ def main(argv: Sequence[str] | None = None) -> int:
         parser.error(f"--profile must be NAME=VALUE, got {args.profile}")
     history, exclude = _split(args.history), _split(args.exclude)
     try:
+        times = [int(text) for text in _split(args.history_times)]
         with Client(args.url, args.model, version=args.version) as client:
             (found,) = client.recommend(
                 [history],
                 args.k,
                 exclude=[exclude],
                 exclude_history=not args.include_history,
+                history_times=[times] if times else [],
                 profiles=[dict(pair.split("=", 1) for pair in args.profile)],
                 diversity=args.diversity,
                 allow_categories=[_split(args.allow_categories)],

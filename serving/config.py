@@ -19,8 +19,8 @@ class BatchingConfig:
         are refused with UNAVAILABLE.
       signatures: Signatures whose output rows depend on nothing but the input
         rows of the same position; others are never merged.
-      padded_inputs: Two-dimensional string inputs that mean the same when rows
-        are padded with empty strings.
+      padded_inputs: Two-dimensional inputs that mean the same when rows are padded
+        with empty strings, or zeros.
     """
 
     enabled: bool = True
@@ -30,6 +30,7 @@ class BatchingConfig:
     signatures: tuple[str, ...] = ("serving_default",)
     padded_inputs: tuple[str, ...] = (
         "history",
+        "history_time",
         "exclude",
         "allow_categories",
         "deny_categories",

@@ -11,12 +11,14 @@ def sequence_example(
     items: Sequence[str],
     num_targets: int = 1,
     profile: Mapping[str, str | float] | None = None,
+    times: Sequence[int] = (),
 ) -> tf.train.Example:
     """Returns one person's history and targets."""
     features = {
         "user_id": _strings([user_id]),
         "item_id": _strings(items),
-        "num_targets": tf.train.Feature(int64_list=tf.train.Int64List(value=[num_targets])),
+        "num_targets": _integers([num_targets]),
+        "timestamp": _integers(times),
     }
     for name, value in (profile or {}).items():
         features[name] = (
@@ -34,6 +36,10 @@ def write_examples(path: Path, examples: Sequence[tf.train.Example]) -> str:
         for example in examples:
             writer.write(example.SerializeToString())
     return str(path)
+
+
+def _integers(values: Sequence[int]) -> tf.train.Feature:
+    return tf.train.Feature(int64_list=tf.train.Int64List(value=values))
 
 
 def _strings(values: Sequence[str]) -> tf.train.Feature:

@@ -28,6 +28,7 @@ COLD = ("cold0", "cold1")
 _SPEC = {
     "user_id": tf.io.VarLenFeature(tf.string),
     "item_id": tf.io.VarLenFeature(tf.string),
+    "timestamp": tf.io.VarLenFeature(tf.int64),
     "num_targets": tf.io.VarLenFeature(tf.int64),
     "num_context": tf.io.VarLenFeature(tf.int64),
     "title": tf.io.VarLenFeature(tf.string),
@@ -90,6 +91,7 @@ class Trained:
     """The model behind the export, and how to embed by its weights in NumPy."""
 
     def __init__(self, mind: MindModel, output: tft.TFTransformOutput):
+        self.mind = mind
         self._tables = {
             name: mind.item_encoder._side_tables[f"item_{name}"].numpy()
             for name in ("genre", "country")
@@ -112,8 +114,9 @@ class Trained:
         return mean / np.linalg.norm(mean)
 
 
-def export(folder: Path) -> Trained:
-    """Writes the Trainer's SavedModel to ``folder``."""
+def export(folder: Path, time_gap: bool = False) -> Trained:
+    """Writes the Trainer's SavedModel to ``folder``; with ``time_gap``, one that reads times."""
+    config = {"preprocessing": {**_PREPROCESSING, "times": time_gap}}
     rng = np.random.default_rng(3)
     sequences = []
     for user in range(80):
@@ -125,7 +128,7 @@ def export(folder: Path) -> Trained:
     work = folder / "transform"
     with tft_beam.Context(temp_dir=str(folder / "tmp")):
         transform_fn = (sequences + listed, metadata) | tft_beam.AnalyzeDataset(
-            lambda inputs: preprocessing.preprocessing_fn(inputs, {"preprocessing": _PREPROCESSING})
+            lambda inputs: preprocessing.preprocessing_fn(inputs, config)
         )
         transform_fn | tft_beam.WriteTransformFn(str(work))
     metadata_io.write_metadata(metadata, str(work / tft.TFTransformOutput.RAW_METADATA_DIR))
@@ -149,10 +152,18 @@ def export(folder: Path) -> Trained:
         {name: int(table.max()) + 1 for name, table in tables.items()},
     )
     mind = MindModel(
-        ModelConfig(embedding_dim=DIM, num_interests=2, history_length=6, hidden_units=(8,)),
+        ModelConfig(
+            embedding_dim=DIM,
+            num_interests=2,
+            history_length=6,
+            hidden_units=(8,),
+            time_gap=time_gap,
+        ),
         TrainingConfig(num_negatives=5),
         known,
     )
+    if time_gap:  # all gaps count alike before training
+        mind._time_gap_weight.assign(rng.normal(size=mind._time_gap_weight.shape))
     texts = ItemTexts(
         [f"Title {item}".encode() for item in catalogue()],
         [[name.encode() for name in side_features(item)[0]] for item in catalogue()],
@@ -192,6 +203,7 @@ def _row(items: list[str], user: str = "", item: str = "") -> dict[str, list]:
     return {
         "user_id": [user.encode()] if user else [],
         "item_id": [i.encode() for i in items],
+        "timestamp": list(range(1, 1 + len(items))) if user else [],
         "num_targets": [0] if user else [],
         "num_context": [0] if user else [],
         "title": [f"Title {item}".encode()] if item else [],
@@ -202,7 +214,7 @@ def _row(items: list[str], user: str = "", item: str = "") -> dict[str, list]:
 
 def _example(row: dict[str, list]) -> tf.train.Example:
     def feature(name: str, values: list) -> tf.train.Feature:
-        if name.startswith("num_"):
+        if name.startswith("num_") or name == "timestamp":
             return tf.train.Feature(int64_list=tf.train.Int64List(value=values))
         return tf.train.Feature(bytes_list=tf.train.BytesList(value=values))
 

@@ -68,7 +68,7 @@ def environment() -> dict[str, str]:
 
 def write_split(split: protocols.Split, history_length: int, path: Path) -> None:
     """Writes a split as the padded arrays that the scripts read."""
-    history, target, _ = cut_windows(
+    windows = cut_windows(
         tf.ragged.constant(split.train, dtype=tf.int64),
         tf.zeros([len(split.train)], tf.int64),
         history_length,
@@ -77,8 +77,8 @@ def write_split(split: protocols.Split, history_length: int, path: Path) -> None
     np.savez(
         path,
         num_items=split.num_items,
-        train_history=history,
-        train_target=target,
+        train_history=windows.histories,
+        train_target=windows.targets,
         validation_history=protocols.pad(split.validation.histories, history_length),
         validation_excluded=protocols.pad(split.validation.histories),
         validation_targets=protocols.pad(split.validation.targets, fill=-1),

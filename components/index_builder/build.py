@@ -11,7 +11,7 @@ from absl import logging
 
 from components.index_builder.bundle import (
     RetrievalBundle,
-    profile_names,
+    person_inputs,
     retrievable_items,
     retrievable_vectors,
 )
@@ -60,7 +60,7 @@ def build_bundle_of(
     bundle = RetrievalBundle(tower, rows, search, config)
     index: dict[str, Any] = {"recall": 1.0, "curve": []}
     if isinstance(search, ScannSearch):
-        people = read_people(example_files, "tuning", config.num_queries, profile_names(tower))
+        people = read_people(example_files, "tuning", config.num_queries, person_inputs(tower))
         curve = tune(search, queries_of(bundle, people), config)
         index["recall"] = choose(curve, config.recall_target).recall
         index["curve"] = [dataclasses.asdict(point) for point in curve]

@@ -13,7 +13,7 @@ from components.index_builder.ranking import best_distinct, count_distinct, rank
 from components.index_builder.search import Candidates, Search
 from components.index_builder.vocabulary import VocabularyInitializer
 from model.categories import NO_CATEGORY
-from model.features import HISTORY, USER_PREFIX
+from model.features import HISTORY, HISTORY_TIME, USER_PREFIX
 
 # What stands in the place of an item where fewer than k exist.
 PADDING_ID = ""
@@ -50,10 +50,15 @@ def retrievable_vectors(tower: Any, rows: np.ndarray) -> tf.Variable:
     return tf.Variable(vectors, trainable=False, name="retrievable_vectors")
 
 
-def profile_names(tower: Any) -> tuple[str, ...]:
-    """Returns the names of the tower's profile inputs, as in the signatures."""
+def person_inputs(tower: Any) -> tuple[str, ...]:
+    """Returns the tower's inputs about a person beside the items, as in the signatures.
+
+    These are profile features, and ``history_time`` if the model reads times.
+    """
     _, inputs = tower.signatures["user_interests"].structured_input_signature
-    return tuple(sorted(name for name in inputs if name.startswith(USER_PREFIX)))
+    return tuple(
+        sorted(name for name in inputs if name.startswith(USER_PREFIX) or name == HISTORY_TIME)
+    )
 
 
 def knows_person(owned: tf.Tensor, history_index: tf.Tensor) -> tf.Tensor:
@@ -83,7 +88,7 @@ class RetrievalBundle(tf.Module):
         self.tower = tower
         self.search = search
         self._config = config
-        self._profile_names = profile_names(tower)
+        self._person_inputs = person_inputs(tower)
         self.vocabulary = tf.lookup.StaticHashTable(VocabularyInitializer(tower.item_ids), -1)
         num_items = len(tower.item_ids.numpy())
         positions = np.full([num_items], -1, np.int32)
@@ -129,7 +134,7 @@ class RetrievalBundle(tf.Module):
         k: tf.Tensor,
         exclude: tf.Tensor,
         exclude_history: tf.Tensor,
-        profile: dict[str, tf.Tensor],
+        person: dict[str, tf.Tensor],
         wishes: Wishes | None = None,
     ) -> dict[str, tf.Tensor]:
         """Recommends items; the body of ``serving_default``.
@@ -140,7 +145,9 @@ class RetrievalBundle(tf.Module):
           k: int32, scalar or [B], from 1 to ``max_k``.
           exclude: string [B, E] or [1, E], ids never returned; "" is none.
           exclude_history: bool, scalar or [B].
-          profile: string [B] or [1] by name; "" is unknown.
+          person: string [B] or [1] by name of the profile feature; "" is unknown.
+            ``history_time``, if the tower reads it: int64 [B, T]; 0 is unknown,
+            of any shape if nothing is known.
           wishes: Diversity (scalar or [B]) and category lists ([B, C] or
             [1, C]); only where the items have categories.
 
@@ -155,6 +162,12 @@ class RetrievalBundle(tf.Module):
         """
         batch = tf.shape(history)[0]
         k, width = self._checked_k(k, batch)
+        person = {
+            name: self._times_of(values, history)
+            if name == HISTORY_TIME
+            else self._rows_of(values, batch)
+            for name, values in person.items()
+        }
         # One column of padding: a row without any history is valid too.
         history = tf.pad(history, [[0, 0], [0, 1]], constant_values=PADDING_ID)
         owned = self.to_positions(history)
@@ -166,8 +179,7 @@ class RetrievalBundle(tf.Module):
             ],
             axis=1,
         )
-        profile = {name: self._rows_of(values, batch) for name, values in profile.items()}
-        user = self.tower.user_interests(history, profile)
+        user = self.tower.user_interests(history, person)
         is_cold = ~knows_person(owned, user["history_index"])
         mask = user["interest_mask"] & ~is_cold[:, tf.newaxis]
         request = Request(user["interests"], mask, excluded, k)
@@ -293,7 +305,12 @@ class RetrievalBundle(tf.Module):
         # Of any rank: a scalar for the whole request, or one value per row, as
         # TF Serving's row format and its batching need it.
         per_row = (tf.TensorSpec(None, tf.int32), default_k)
-        unknown = tf.constant([PADDING_ID])
+        person_inputs = {
+            name: (tf.TensorSpec([None, None], tf.int64), tf.constant([[0]], tf.int64))
+            if name == HISTORY_TIME
+            else (_STRINGS, tf.constant([PADDING_ID]))
+            for name in self._person_inputs
+        }
 
         # Only where items have categories: TF Serving's REST API wants every
         # input, and one without effect would be one more to send.
@@ -320,16 +337,16 @@ class RetrievalBundle(tf.Module):
             diversity: tf.Tensor | None = None,
             allow_categories: tf.Tensor | None = None,
             deny_categories: tf.Tensor | None = None,
-            **profile: tf.Tensor,
+            **person: tf.Tensor,
         ) -> dict[str, tf.Tensor]:
             wishes = (
                 None if diversity is None else Wishes(diversity, allow_categories, deny_categories)
             )
-            return self.recommend(history, k, exclude, exclude_history, profile, wishes)
+            return self.recommend(history, k, exclude, exclude_history, person, wishes)
 
         def serve_history(history: tf.Tensor) -> dict[str, tf.Tensor]:
-            profile = {name: unknown for name in self._profile_names}
-            return self.recommend(history, default_k, nothing, excludes, profile)
+            unknown = {name: default for name, (_, default) in person_inputs.items()}
+            return self.recommend(history, default_k, nothing, excludes, unknown)
 
         return {
             "serving_default": signature(
@@ -340,7 +357,7 @@ class RetrievalBundle(tf.Module):
                     "exclude": (histories, nothing),
                     "exclude_history": (tf.TensorSpec(None, tf.bool), excludes),
                     **category_inputs,
-                    **{name: (_STRINGS, unknown) for name in self._profile_names},
+                    **person_inputs,
                 },
             ),
             # TF Serving's REST API wants every input of a signature, default or
@@ -410,6 +427,18 @@ class RetrievalBundle(tf.Module):
         )
         with tf.control_dependencies([fits]):
             return tf.broadcast_to(values, [batch])
+
+    def _times_of(self, times: tf.Tensor, history: tf.Tensor) -> tf.Tensor:
+        """Returns int64 [B, T + 1], as the padded history; zeros alone may have any shape."""
+        shape = tf.shape(history)
+        is_unknown = tf.reduce_all(times == 0)
+        fits = tf.debugging.Assert(
+            is_unknown | tf.reduce_all(tf.shape(times) == shape),
+            [f"{HISTORY_TIME} must have the shape of {HISTORY}:", shape, "got:", tf.shape(times)],
+        )
+        with tf.control_dependencies([fits]):
+            times = tf.cond(is_unknown, lambda: tf.zeros(shape, tf.int64), lambda: times)
+            return tf.pad(times, [[0, 0], [0, 1]])
 
     def _rows_of(self, values: tf.Tensor, batch: tf.Tensor) -> tf.Tensor:
         """Repeats a single row, as the defaults are, for every row of the batch."""

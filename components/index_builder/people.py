@@ -9,7 +9,7 @@ from typing import Literal
 import numpy as np
 import tensorflow as tf
 
-from model.features import ITEM_ID, NUM_TARGETS, USER_ID
+from model.features import HISTORY_TIME, ITEM_ID, NUM_TARGETS, TIMESTAMP, USER_ID
 
 Group = Literal["tuning", "validation"]
 
@@ -20,11 +20,12 @@ class People:
 
     Attributes:
       history: object (bytes) [P, T], padded with b"" at the end.
-      profile: object (bytes) [P] by feature name; b"" is unknown.
+      person: The other inputs by name: profile features, object (bytes) [P], where
+        b"" is unknown, and ``history_time``, int64 [P, T].
     """
 
     history: np.ndarray
-    profile: dict[str, np.ndarray]
+    person: dict[str, np.ndarray]
 
     def __len__(self) -> int:
         return len(self.history)
@@ -34,14 +35,14 @@ class People:
         for start in range(0, len(self), size):
             rows = slice(start, start + size)
             yield People(
-                self.history[rows], {name: values[rows] for name, values in self.profile.items()}
+                self.history[rows], {name: values[rows] for name, values in self.person.items()}
             )
 
     def repeated(self, count: int) -> "People":
         """Returns ``count`` people, the same ones again if there are too few."""
         rows = np.arange(count) % len(self)
         return People(
-            self.history[rows], {name: values[rows] for name, values in self.profile.items()}
+            self.history[rows], {name: values[rows] for name, values in self.person.items()}
         )
 
 
@@ -51,7 +52,7 @@ def group_of(user_id: bytes) -> Group:
 
 
 def read_people(
-    files: Sequence[str], group: Group, limit: int, profile_names: Sequence[str]
+    files: Sequence[str], group: Group, limit: int, person_inputs: Sequence[str]
 ) -> People:
     """Reads the histories (what comes before the targets) of one group.
 
@@ -59,7 +60,7 @@ def read_people(
       files: TFRecord (gzip) of raw sequence examples.
       group: Whom to read.
       limit: People read at most.
-      profile_names: Profile features to read.
+      person_inputs: What else to read.
 
     Raises:
       ValueError: if there is nobody with a history.
@@ -88,13 +89,18 @@ def read_people(
         )
     length = max(len(history) for history, _ in chosen)
     table = np.full([len(chosen), length], b"", dtype=object)
-    for row, (history, _) in enumerate(chosen):
+    times = np.zeros([len(chosen), length], np.int64)
+    for row, (history, example) in enumerate(chosen):
         table[row, : len(history)] = history
-    profile = {
-        name: np.array([_first_value(example, name) for _, example in chosen], dtype=object)
-        for name in profile_names
+        seconds = example.features.feature[TIMESTAMP].int64_list.value[: len(history)]
+        times[row, : len(seconds)] = seconds
+    person = {
+        name: times
+        if name == HISTORY_TIME
+        else np.array([_first_value(example, name) for _, example in chosen], dtype=object)
+        for name in person_inputs
     }
-    return People(table, profile)
+    return People(table, person)
 
 
 def _user_id(example: tf.train.Example) -> bytes:

@@ -126,8 +126,8 @@ def queries_of(bundle: RetrievalBundle, people: People) -> list[Query]:
     queries = []
     for batch in people.batches(_PEOPLE_PER_BATCH):
         history = tf.constant(batch.history, tf.string)
-        profile = {name: tf.constant(values, tf.string) for name, values in batch.profile.items()}
-        user = bundle.tower.user_interests(history, profile)
+        person = {name: tf.constant(values) for name, values in batch.person.items()}
+        user = bundle.tower.user_interests(history, person)
         excluded = bundle.to_positions(history)
         knows_any = knows_person(excluded, user["history_index"])[:, tf.newaxis]
         queries.append(Query(user["interests"], user["interest_mask"] & knows_any, excluded))

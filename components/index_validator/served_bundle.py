@@ -5,7 +5,7 @@ import contextlib
 import numpy as np
 import tensorflow as tf
 
-from components.index_builder.bundle import profile_names
+from components.index_builder.bundle import person_inputs
 from components.index_builder.category_ranking import no_wishes
 from components.index_builder.people import People
 from model.features import HISTORY
@@ -15,7 +15,7 @@ class ServedBundle:
     """Answers requests through the real signatures; exact search for comparison.
 
     Attributes:
-      profile_names: Names of the profile inputs.
+      person_inputs: Names of the inputs about a person beside the history.
     """
 
     def __init__(self, model_dir: str) -> None:
@@ -26,7 +26,7 @@ class ServedBundle:
         self._loaded = tf.saved_model.load(model_dir)
         self._serve = self._loaded.signatures["serving_default"]
         self._user_interests = self._loaded.signatures["user_interests"]
-        self.profile_names = profile_names(self._loaded)
+        self.person_inputs = person_inputs(self._loaded)
         vectors = self._loaded.tower.item_vectors.numpy()
         is_retrievable = np.any(vectors != 0.0, axis=1)
         self._vectors = vectors[is_retrievable]
@@ -71,5 +71,5 @@ class ServedBundle:
 def _inputs(people: People) -> dict[str, tf.Tensor]:
     return {
         HISTORY: tf.constant(people.history, tf.string),
-        **{name: tf.constant(values, tf.string) for name, values in people.profile.items()},
+        **{name: tf.constant(values) for name, values in people.person.items()},
     }

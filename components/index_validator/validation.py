@@ -55,7 +55,7 @@ def validate(model_dir: str, example_files: Sequence[str], config: IndexConfig) 
     """
     start = time.monotonic()
     server = ServedBundle(model_dir)
-    people = read_people(example_files, "validation", config.num_queries, server.profile_names)
+    people = read_people(example_files, "validation", config.num_queries, server.person_inputs)
     smoke = server.recommend(people.repeated(1), 1)
     load_seconds = time.monotonic() - start
     reasons = [f"the manifest names a missing file: {path}" for path in missing_files(model_dir)]

@@ -99,9 +99,14 @@ async function recommend() {
   const k = Number(element("k").value);
   const shown = Number(element("interests").value);
   const padded = [history.length ? history : [""]];
+  const unknownTimes = [padded[0].map(() => 0)];
   try {
     const [user, items] = await Promise.all([
-      predict("user_interests", onlyInputsOf("user_interests", { history: padded, ...profile() })),
+      predict("user_interests", onlyInputsOf("user_interests", {
+        history: padded,
+        history_time: unknownTimes,
+        ...profile(),
+      })),
       history.length ? predict("item_embeddings", { items: history }) : { vectors: [], known: [] },
     ]);
     const interests = user.interests[0];

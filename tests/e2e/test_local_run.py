@@ -44,6 +44,8 @@ class Project:
             "--set=training.num_negatives=128",
             "--set=model.embedding_dim=32",
             "--set=model.num_interests=4",
+            # So that times go all the way, from the log to the served model.
+            "--set=model.time_gap=true",
             "--set=evaluation.exclude_history=false",
             "--set=index.num_queries=100",
             *extra,

@@ -22,7 +22,7 @@ def _oracle(sequences, num_context, length):
 
 
 def _cut(sequences, num_context, length, seed=0, per_sequence=0):
-    histories, targets, rows = cut_windows(
+    histories, targets, rows, _ = cut_windows(
         tf.ragged.constant(sequences, dtype=tf.int64, ragged_rank=1),
         tf.constant(num_context, tf.int64),
         length,
@@ -41,6 +41,20 @@ def test_every_position_is_a_target_once(sequences, length, data):
     context = [data.draw(st.integers(0, len(s))) for s in sequences]
     windows = _cut(sequences, context, length)
     assert sorted(windows) == sorted(_oracle(sequences, context, length))
+
+
+def test_times_go_with_their_items():
+    sequences = [[5, 3, 9, 2], [7, 8]]
+    times = tf.ragged.constant([[10 * i for i in row] for row in sequences], tf.int64)
+    windows = cut_windows(
+        tf.ragged.constant(sequences, dtype=tf.int64),
+        tf.constant([0, 0], tf.int64),
+        3,
+        tf.constant([1, 0], tf.int64),
+        times=times,
+    )
+    assert len(windows.targets) == 4
+    np.testing.assert_array_equal(windows.times, 10 * windows.histories.numpy())
 
 
 def test_chunks_give_the_windows_of_the_whole_sequence():

@@ -14,6 +14,7 @@ from model import preprocessing
 _SPEC = {
     "user_id": tf.io.VarLenFeature(tf.string),
     "item_id": tf.io.VarLenFeature(tf.string),
+    "timestamp": tf.io.VarLenFeature(tf.int64),
     "num_targets": tf.io.VarLenFeature(tf.int64),
     "num_context": tf.io.VarLenFeature(tf.int64),
     "item_genre": tf.io.VarLenFeature(tf.string),
@@ -23,6 +24,7 @@ _SPEC = {
 _CONFIG = {
     "preprocessing": {
         "history_length": 3,
+        "times": True,
         "item_features": {
             "genre": {"kind": "categorical"},
             "price": {"kind": "numeric", "num_buckets": 2},
@@ -38,6 +40,8 @@ def _row(items, user=None, targets=0, context=0, genre=(), price=(), country=())
     return {
         "user_id": [user] if is_sequence else [],
         "item_id": list(items),
+        # The n-th event of a sequence is at 100 + n.
+        "timestamp": list(range(101, 101 + len(items))) if is_sequence else [],
         "num_targets": [targets] if is_sequence else [],
         "num_context": [context] if is_sequence else [],
         "item_genre": list(genre),
@@ -81,7 +85,7 @@ def transformed():
                             key: tf.train.Feature(float_list=tf.train.FloatList(value=value))
                             if key == "item_price"
                             else tf.train.Feature(int64_list=tf.train.Int64List(value=value))
-                            if key.startswith("num_")
+                            if key.startswith("num_") or key == "timestamp"
                             else tf.train.Feature(bytes_list=tf.train.BytesList(value=value))
                             for key, value in row.items()
                         }
@@ -114,6 +118,15 @@ def test_train_sequences_are_whole(transformed):
 def test_history_drops_unknown_items_before_it_keeps_the_newest(transformed):
     evaluation = transformed[3]
     np.testing.assert_array_equal(evaluation["history"], [[1, 2, 1], [0, 0, 0]])
+
+
+def test_times_go_with_their_items(transformed):
+    _, train, catalog, evaluation = transformed
+    assert _ragged(train["sequence_time"]) == [[101, 102, 103], [101, 102, 103, 104, 105]]
+    assert _ragged(catalog["sequence_time"]) == [[0], [0]]  # the item, not in a sequence
+    # Without the times of the unknown items; the targets belong to the sequence.
+    assert _ragged(evaluation["sequence_time"]) == [[101, 103, 104, 105, 107], [102]]
+    np.testing.assert_array_equal(evaluation["history_time"], [[103, 104, 105], [0, 0, 0]])
 
 
 def test_unknown_targets_stay_as_misses(transformed):

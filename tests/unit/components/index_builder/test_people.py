@@ -45,8 +45,22 @@ def test_profiles_are_strings_whatever_their_type(tmp_path):
         ],
     )
     people = read_people([path], "tuning", 10, ["user_age", "user_city"])
-    assert people.profile["user_city"].tolist() == [b"Rome", b""]
-    assert people.profile["user_age"].tolist() == [b"33", b""]
+    assert people.person["user_city"].tolist() == [b"Rome", b""]
+    assert people.person["user_age"].tolist() == [b"33", b""]
+
+
+def test_times_stay_beside_their_items(tmp_path):
+    tuning = [f"u{i}" for i in range(20) if group_of(f"u{i}".encode()) == "tuning"][:2]
+    path = write_examples(
+        tmp_path / "0.gz",
+        [
+            sequence_example(tuning[0], ["a", "b", "c"], 1, times=[10, 20, 30]),
+            sequence_example(tuning[1], ["a", "b"], 1, times=[5, 6]),
+        ],
+    )
+    people = read_people([path], "tuning", 10, ["history_time"])
+    assert people.history.tolist() == [[b"a", b"b"], [b"a", b""]]
+    np.testing.assert_array_equal(people.person["history_time"], [[10, 20], [5, 0]])
 
 
 def test_nobody_with_a_history_is_an_error(tmp_path):
@@ -66,4 +80,4 @@ def test_batches_and_repetitions(tmp_path):
     assert rejoined.tolist() == people.history.tolist()
     repeated = people.repeated(9)
     assert repeated.history[7:].tolist() == people.history[:2].tolist()
-    assert repeated.profile["user_x"][7:].tolist() == people.profile["user_x"][:2].tolist()
+    assert repeated.person["user_x"][7:].tolist() == people.person["user_x"][:2].tolist()

@@ -2,16 +2,9 @@
 
 from pathlib import Path
 
-import tensorflow as tf
-
-from components.index_builder.bundle import (
-    RetrievalBundle,
-    retrievable_items,
-    retrievable_vectors,
-)
 from components.index_builder.config import IndexConfig
-from components.index_builder.search import ExactSearch
 from components.index_builder.warmup import write_warmup
+from tests.synthetic_bundle import save_bundle
 from tests.synthetic_tower import Tower, unit_vectors
 
 NUM_ITEMS = 200
@@ -39,9 +32,5 @@ def save_category_bundle(path: Path) -> None:
         [f"Title {i}" for i in ids],
         [categories_of(i) for i in ids],
     ).save(tower_path)
-    tower = tf.saved_model.load(str(tower_path))
-    rows = retrievable_items(tower)
-    search = ExactSearch(retrievable_vectors(tower, rows))
-    bundle = RetrievalBundle(tower, rows, search, IndexConfig(over_fetch=OVER_FETCH))
-    tf.saved_model.save(bundle, str(path), signatures=bundle.signatures())
+    save_bundle(tower_path, path, "exact", IndexConfig(over_fetch=OVER_FETCH))
     write_warmup(str(path), [b"1"], 10)

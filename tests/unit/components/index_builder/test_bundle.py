@@ -9,12 +9,10 @@ import tensorflow as tf
 from tensorflow.core.protobuf import saved_model_pb2
 
 from components.index_builder.bundle import (
-    RetrievalBundle,
     retrievable_items,
-    retrievable_vectors,
 )
 from components.index_builder.config import IndexConfig
-from components.index_builder.search import ExactSearch, ScannSearch, ScannSettings
+from tests.synthetic_bundle import save_bundle
 from tests.synthetic_tower import Tower, unit_vectors
 
 _NUM_ITEMS, _DIM, _MAX_K = 60, 8, 100
@@ -38,17 +36,9 @@ def bundle_dirs(tmp_path_factory):
     Tower(_IDS, _VECTORS, _COUNTS, titles).save(root / "trained")
     directories = {}
     for kind in _KINDS:
-        tower = tf.saved_model.load(str(root / "trained"))
-        rows = retrievable_items(tower)
-        vectors = retrievable_vectors(tower, rows)
-        search = (
-            ExactSearch(vectors)
-            if kind == "exact"
-            else ScannSearch(vectors, 0, ScannSettings(1, _NUM_ITEMS), 20)
-        )
-        bundle = RetrievalBundle(tower, rows, search, IndexConfig(default_k=4, max_k=_MAX_K))
         directories[kind] = root / kind
-        tf.saved_model.save(bundle, str(root / kind), signatures=bundle.signatures())
+        config = IndexConfig(default_k=4, max_k=_MAX_K)
+        save_bundle(root / "trained", directories[kind], kind, config)
     return directories
 
 

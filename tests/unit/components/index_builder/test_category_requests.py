@@ -5,13 +5,8 @@ import pytest
 import tensorflow as tf
 from tensorflow.core.protobuf import saved_model_pb2
 
-from components.index_builder.bundle import (
-    RetrievalBundle,
-    retrievable_items,
-    retrievable_vectors,
-)
 from components.index_builder.config import IndexConfig
-from components.index_builder.search import ExactSearch, ScannSearch, ScannSettings
+from tests.synthetic_bundle import save_bundle
 from tests.synthetic_tower import Tower, unit_vectors
 
 _NUM_ITEMS, _DIM, _OVER_FETCH, _MAX_K = 120, 8, 3, 200
@@ -50,16 +45,7 @@ def saved(tmp_path_factory):
     Tower(_IDS, _VECTORS, _COUNTS, categories=_CATEGORIES).save(root / "trained")
     config = IndexConfig(default_k=4, max_k=_MAX_K, over_fetch=_OVER_FETCH)
     for kind in ("exact", "scann"):
-        tower = tf.saved_model.load(str(root / "trained"))
-        rows = retrievable_items(tower)
-        vectors = retrievable_vectors(tower, rows)
-        search = (
-            ExactSearch(vectors)
-            if kind == "exact"
-            else ScannSearch(vectors, 0, ScannSettings(1, _NUM_ITEMS), 20)
-        )
-        bundle = RetrievalBundle(tower, rows, search, config)
-        tf.saved_model.save(bundle, str(root / kind), signatures=bundle.signatures())
+        save_bundle(root / "trained", root / kind, kind, config)
     return root
 
 
@@ -254,13 +240,11 @@ def test_categories_of_items_and_all_categories(signatures):
 
 
 def test_a_catalogue_without_categories_has_no_such_inputs(tmp_path):
-    Tower(_IDS, _VECTORS, _COUNTS).save(tmp_path)
-    tower = tf.saved_model.load(str(tmp_path))
-    rows = retrievable_items(tower)
-    search = ExactSearch(retrievable_vectors(tower, rows))
-    signatures = RetrievalBundle(tower, rows, search, IndexConfig()).signatures()
-    names = {spec.name for spec in signatures["serving_default"].input_signature}
-    assert names == {"history", "k", "exclude", "exclude_history", "user_taste"}
+    Tower(_IDS, _VECTORS, _COUNTS).save(tmp_path / "trained")
+    save_bundle(tmp_path / "trained", tmp_path / "exact", "exact", IndexConfig())
+    signatures = tf.saved_model.load(str(tmp_path / "exact")).signatures
+    _, inputs = signatures["serving_default"].structured_input_signature
+    assert set(inputs) == {"history", "k", "exclude", "exclude_history", "user_taste"}
     assert not {"item_categories", "list_categories"} & set(signatures)
 
 

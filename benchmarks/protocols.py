@@ -37,13 +37,13 @@ class People:
       users: Raw ids.
       histories: Item indices per person, oldest first, whole history.
       targets: Item indices per person.
-      times: Timestamps of the histories, in seconds; empty where not known.
+      times: Timestamps of the histories, in seconds.
     """
 
     users: list
     histories: list[list[int]]
     targets: list[list[int]]
-    times: list[list[int]] = dataclasses.field(default_factory=list)
+    times: list[list[int]]
 
 
 @dataclasses.dataclass(frozen=True)
@@ -56,7 +56,7 @@ class Split:
       train: Training sequences of item indices.
       validation: People for selection.
       test: People for the final figures.
-      train_times: Timestamps of the training sequences, in seconds; empty where not known.
+      train_times: Timestamps of the training sequences, in seconds.
     """
 
     items: list
@@ -64,7 +64,7 @@ class Split:
     train: list[list[int]]
     validation: People
     test: People
-    train_times: list[list[int]] = dataclasses.field(default_factory=list)
+    train_times: list[list[int]]
 
     @property
     def num_items(self) -> int:
@@ -111,12 +111,11 @@ def load_split(directory: Path, protocol: str) -> Split:
     by_user = frame.groupby("user_id", sort=True)
     sequences = {user: group.tolist() for user, group in by_user["item_id"]}
     times = {user: group.tolist() for user, group in by_user["timestamp"]}
-    return split_sequences(sequences, protocol, times)
+    return split_sequences(sequences, times, protocol)
 
 
-def split_sequences(sequences: dict, protocol: str, times: dict | None = None) -> Split:
-    """Cuts ``{user: [item, ...]}`` (oldest first) and its timestamps by ``protocol``."""
-    times = times or {user: [] for user in sequences}
+def split_sequences(sequences: dict, times: dict, protocol: str) -> Split:
+    """Cuts ``{user: [item, ...]}`` (oldest first) and ``{user: [timestamp, ...]}``."""
     if protocol not in PROTOCOLS:
         raise ValueError(f"protocol must be one of {PROTOCOLS}, received {protocol!r}.")
     users = sorted(sequences)
@@ -179,9 +178,15 @@ def hold_items_out(split: Split, share: float) -> Split:
     def cold(row: list[int]) -> list[int]:
         return [index[i] for i in row if i in held]
 
+    def of_warm(row: list[int], times: list[int]) -> list[int]:
+        return [time for i, time in zip(row, times, strict=True) if i not in held]
+
     def people(group: People, keep: Callable[[list[int]], list[int]]) -> People:
-        rows = zip(group.users, group.histories, group.targets, strict=True)
-        kept = [(user, warm(history), keep(targets)) for user, history, targets in rows]
+        rows = zip(group.users, group.histories, group.targets, group.times, strict=True)
+        kept = [
+            (user, warm(history), keep(targets), of_warm(history, times))
+            for user, history, targets, times in rows
+        ]
         kept = [row for row in kept if row[1] and row[2]]
         return People(*(list(column) for column in zip(*kept, strict=True)))
 
@@ -191,13 +196,21 @@ def hold_items_out(split: Split, share: float) -> Split:
         train=[warm(row) for row in split.train],
         validation=people(split.validation, warm),
         test=people(split.test, cold),
+        train_times=[
+            of_warm(row, times) for row, times in zip(split.train, split.train_times, strict=True)
+        ],
     )
 
 
-def pad(rows: Sequence[Sequence[int]], width: int | None = None, fill: int = 0) -> np.ndarray:
+def pad(
+    rows: Sequence[Sequence[int]],
+    width: int | None = None,
+    fill: int = 0,
+    dtype: type[np.integer] = np.int32,
+) -> np.ndarray:
     """The last ``width`` entries of every row (all by default), filled at the end."""
     width = width or max(map(len, rows))
-    result = np.full((len(rows), width), fill, np.int64)
+    result = np.full((len(rows), width), fill, dtype)
     for r, row in enumerate(rows):
         newest = row[-width:]
         result[r, : len(newest)] = newest
@@ -231,7 +244,7 @@ def validation_data(people: People, history_length: int, profiles: "Profiles") -
         targets=pad(people.targets, fill=-1),
         profile=profiles.of(people.users),
         excluded=pad(people.histories),
-        times=pad(people.times, history_length) if people.times else None,
+        times=pad(people.times, history_length, dtype=np.int64),
     )
 
 

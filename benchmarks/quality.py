@@ -70,14 +70,14 @@ def train_and_evaluate(
         _print_progress(progress)
 
     mind = MindModel(model_config, training_config, catalogue, profiles.vocab_sizes)
-    sequences = tf.data.Dataset.from_tensors(
-        {
-            "sequence": tf.ragged.constant(split.train, dtype=tf.int64),
-            "num_context": np.zeros(len(split.train), np.int64),
-            "profile": profiles.of(split.train_users),
-            "sequence_time": tf.ragged.constant(split.train_times, dtype=tf.int64),
-        }
-    )
+    rows = {
+        "sequence": tf.ragged.constant(split.train, dtype=tf.int64),
+        "num_context": np.zeros(len(split.train), np.int64),
+        "profile": profiles.of(split.train_users),
+    }
+    if model_config.time_gap:
+        rows["sequence_time"] = tf.ragged.constant(split.train_times, dtype=tf.int64)
+    sequences = tf.data.Dataset.from_tensors(rows)
     length = model_config.history_length
     with tempfile.TemporaryDirectory() as directory:
         result = fit(

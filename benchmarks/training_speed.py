@@ -49,8 +49,9 @@ def synthetic_split(num_items: int, mean_length: int, seed: int = 0) -> protocol
     index = np.empty(num_items + 1, np.int64)
     index[np.argsort(-counts, kind="stable") + 1] = np.arange(1, num_items + 1)
     sequences = [s.tolist() for s in np.split(index[flat], np.cumsum(lengths)[:-1])]
-    nobody = protocols.People([0], [sequences[0]], [[1]])
-    return protocols.Split(list(range(num_items)), [], sequences, nobody, nobody)
+    never = [[0] * len(s) for s in sequences]
+    nobody = protocols.People([0], [sequences[0]], [[1]], never[:1])
+    return protocols.Split(list(range(num_items)), [], sequences, nobody, nobody, never)
 
 
 def measure(args: argparse.Namespace) -> dict[str, float]:

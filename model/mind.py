@@ -164,11 +164,7 @@ class MindModel(tfrs.Model):
             # 0 for the newest behaviour.
             distance = length[:, tf.newaxis] - 1 - tf.range(tf.shape(history)[1])[tf.newaxis, :]
             distance = tf.maximum(distance, 0)  # [B, T]
-            position = tf.gather(self._positions, distance)
-            weight = tf.exp(tf.gather(self._recency_weight, distance))[:, :, tf.newaxis]
-            behaviors = (behaviors + tf.cast(position, behaviors.dtype)) * tf.cast(
-                weight, behaviors.dtype
-            )
+            behaviors = _marked(behaviors, distance, self._positions, self._recency_weight)
         if self.model_config.time_gap:
             if times is None:
                 raise ValueError(
@@ -176,14 +172,10 @@ class MindModel(tfrs.Model):
                     "none. Pass them, 0 where they are unknown."
                 )
             if training and self.model_config.time_dropout:
-                kept = self._generator.uniform([tf.shape(times)[0], 1])
-                times = tf.where(kept >= self.model_config.time_dropout, times, 0)
+                draws = self._generator.uniform([tf.shape(times)[0], 1])
+                times = tf.where(draws >= self.model_config.time_dropout, times, 0)
             bucket = time_gap_buckets(times)  # [B, T]
-            gap = tf.gather(self._time_gaps, bucket)
-            weight = tf.exp(tf.gather(self._time_gap_weight, bucket))[:, :, tf.newaxis]
-            behaviors = (behaviors + tf.cast(gap, behaviors.dtype)) * tf.cast(
-                weight, behaviors.dtype
-            )
+            behaviors = _marked(behaviors, bucket, self._time_gaps, self._time_gap_weight)
         if training and self.model_config.dropout:
             factors = dropout_factors(
                 tf.shape(behaviors), self.model_config.dropout, self._generator
@@ -283,6 +275,15 @@ class MindModel(tfrs.Model):
         best = tf.argmax(weights, axis=1)
         chosen = tf.gather(capsules, best, batch_dims=1)[:, tf.newaxis, :]  # [B, 1, d]
         return self._project(chosen, profile)[:, 0, :]
+
+
+def _marked(
+    behaviors: tf.Tensor, index: tf.Tensor, embeddings: tf.Tensor, log_weights: tf.Tensor
+) -> tf.Tensor:
+    """Adds to each behaviour of [B, T, d] the embedding of its ``index`` [B, T]; weighs them."""
+    marks = tf.cast(tf.gather(embeddings, index), behaviors.dtype)  # [B, T, d]
+    weights = tf.cast(tf.exp(tf.gather(log_weights, index)), behaviors.dtype)  # [B, T]
+    return (behaviors + marks) * weights[:, :, tf.newaxis]
 
 
 def _length(history: tf.Tensor) -> tf.Tensor:

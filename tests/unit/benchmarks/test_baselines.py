@@ -3,9 +3,11 @@ import pytest
 
 from benchmarks import baselines, protocols
 
-PEOPLE = protocols.People([1], [[1]], [[2]])
+PEOPLE = protocols.People([1], [[1]], [[2]], [[0]])
 # Items 1 and 2 share two people of three and two; item 3 goes with item 1 once.
-SPLIT = protocols.Split([1, 2, 3], [], [[1, 2, 2], [1, 2], [1, 3]], PEOPLE, PEOPLE)
+SPLIT = protocols.Split(
+    [1, 2, 3], [], [[1, 2, 2], [1, 2], [1, 3]], PEOPLE, PEOPLE, [[0] * 3, [0] * 2, [0] * 2]
+)
 
 
 def test_popularity():

@@ -72,6 +72,26 @@ def test_splits_equal_the_reference(tmp_path, protocol):
     assert split.train_counts().sum() == sum(map(len, train))
 
 
+@pytest.mark.parametrize("protocol", protocols.PROTOCOLS)
+def test_times_stay_beside_their_items(tmp_path, protocol):
+    log = _log()
+    log["timestamp"] = np.arange(len(log))  # no two alike
+    log.to_csv(tmp_path / "interactions.csv", index=False)
+    split = protocols.load_split(tmp_path, protocol)
+    event = {row.timestamp: (row.user_id, row.item_id) for row in log.itertuples()}
+
+    def of_times(users, times):
+        return [[event[t] for t in row] for row in times], [
+            [(user, split.items[i - 1]) for i in row] for user, row in users
+        ]
+
+    for people in (split.validation, split.test):
+        found, expected = of_times(zip(people.users, people.histories, strict=True), people.times)
+        assert found == expected
+    found, expected = of_times(zip(split.train_users, split.train, strict=True), split.train_times)
+    assert found == expected
+
+
 def test_a_missing_file_is_named(tmp_path):
     with pytest.raises(FileNotFoundError, match=r"no interactions\.csv"):
         protocols.load_split(tmp_path, "user")
@@ -84,9 +104,9 @@ def test_padding_keeps_the_newest():
 
 
 def test_the_history_length_follows_the_data():
-    people = protocols.People([], [], [])
+    people = protocols.People([], [], [], [])
     for length, expected in ((51, 50), (50, 20)):
-        split = protocols.Split([1], [], [[1] * length], people, people)
+        split = protocols.Split([1], [], [[1] * length], people, people, [[0] * length])
         assert split.history_length() == expected
 
 
@@ -134,8 +154,10 @@ def test_figures_equal_those_of_an_independent_evaluator(exclude):
 
 
 def test_side_features_and_profiles(tmp_path):
-    people = protocols.People([], [], [])
-    split = protocols.Split([7, 5, 9], [1, 2], [[1, 1, 2], [2, 1]], people, people)
+    people = protocols.People([], [], [], [])
+    split = protocols.Split(
+        [7, 5, 9], [1, 2], [[1, 1, 2], [2, 1]], people, people, [[0, 0, 0], [0, 0]]
+    )
     (tmp_path / "items.csv").write_text("item_id,title,tags,brand\n5,A,x|y,b\n7,B,,c\n8,C,z,b\n")
     (tmp_path / "users.csv").write_text("user_id,age\n1,30\n2,20\n3,30\n4,99\n")
     catalogue = protocols.load_side_features(tmp_path, split)
@@ -150,10 +172,13 @@ def test_side_features_and_profiles(tmp_path):
 
 
 def test_held_out_items_are_targets_only():
-    people = protocols.People([1, 2], [[1, 2, 3], [4, 5]], [[6, 7, 8], [9, 10, 1]])
-    split = protocols.Split(
-        list("abcdefghij"), [1, 2], [[*range(1, 11)], [1, 2, 3]], people, people
+    # Every time is ten times the index of its item.
+    people = protocols.People(
+        [1, 2], [[1, 2, 3], [4, 5]], [[6, 7, 8], [9, 10, 1]], [[10, 20, 30], [40, 50]]
     )
+    train = [[*range(1, 11)], [1, 2, 3]]
+    times = [[10 * i for i in row] for row in train]
+    split = protocols.Split(list("abcdefghij"), [1, 2], train, people, people, times)
     held = protocols.hold_items_out(split, 0.3)
     counts = held.train_counts()
     assert (counts[1:8] > 0).all()
@@ -165,6 +190,12 @@ def test_held_out_items_are_targets_only():
         return [[held.items[i - 1] for i in row] for row in rows]
 
     assert named(held.train) == [[i for i in s if i not in cold] for s in ("abcdefghij", "abc")]
+
+    def moments(rows):
+        return [[10 * (1 + "abcdefghij".index(i)) for i in row] for row in named(rows)]
+
+    assert held.train_times == moments(held.train)
+    assert held.test.times == moments(held.test.histories)
     for user, targets in zip(held.test.users, named(held.test.targets), strict=True):
         assert targets == [i for i in {1: "fgh", 2: "ija"}[user] if i in cold]
     for user, targets in zip(held.validation.users, named(held.validation.targets), strict=True):

@@ -35,7 +35,8 @@ def test_summary_of_runs_by_hand():
 def test_a_run_reports_every_figure_and_learns():
     # Everybody walks along the same ring of thirty items: the next one is certain.
     sequences = {u: [(u + t) % 30 + 1 for t in range(12)] for u in range(80)}
-    split = protocols.split_sequences(sequences, "leave_one_out")
+    times = {u: list(range(12)) for u in sequences}
+    split = protocols.split_sequences(sequences, times, "leave_one_out")
     settings = ["training.max_steps=150", "training.eval_every_steps=50", "training.batch_size=64",
                 "model.embedding_dim=16", "model.dropout=0.0",
                 "training.eval_exclude_history=false"]  # fmt: skip

@@ -272,7 +272,8 @@ def _recommend_inputs(
                 f"{name} must have one entry per history ({len(histories)}) or none, got"
                 f" {len(rows)}"
             )
-    for times, history in zip(wishes.history_times, histories, strict=bool(wishes.history_times)):
+    # No times at all, or one row of them per history.
+    for times, history in zip(wishes.history_times, histories, strict=False):
         if len(times) != len(history):
             raise ValueError(
                 f"history_times must have one time per item of the history ({len(history)}), got"

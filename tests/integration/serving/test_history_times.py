@@ -1,9 +1,12 @@
 """A model that reads times: from a client's request to the weights, over both protocols."""
 
+import json
+
 import numpy as np
 import pytest
 import tensorflow as tf
 
+from serving import client as client_module
 from serving.client import Client
 from serving.transports import ClientError
 from tests import trained_export
@@ -65,6 +68,13 @@ def test_without_times_all_are_unknown(client, served):
         assert np.abs(scores - [item.score for item in timed[row]]).max() > 1e-3
     zeros = [[0] * len(history) for history in HISTORIES]
     assert client.recommend(HISTORIES, K, history_times=zeros) == answers
+
+
+def test_the_command_line(served, capsys):
+    arguments = ["--history=i08,i01", "--history_times=7,9000", f"-k={K}", "--json"]
+    assert client_module.main([*arguments, f"--url={served[2].url}"]) == 0
+    ids, _ = _expected(served[0], HISTORIES[1], TIMES[1])
+    assert [row["item_id"] for row in json.loads(capsys.readouterr().out)] == ids
 
 
 def test_the_signature_of_a_history_alone(served):

@@ -7,10 +7,8 @@ import scipy.sparse
 import tensorflow as tf
 
 from benchmarks import protocols
+from components.baseline.item_knn import NUM_NEIGHBOURS, nearest_items
 from model import ranking
-
-_NEIGHBOURS = 200
-_BLOCK = 256
 
 # Histories -> scores, float32 [U, N + 1].
 Scorer = Callable[[Sequence[Sequence[int]]], np.ndarray]
@@ -22,22 +20,23 @@ def popularity(split: protocols.Split) -> Scorer:
     return lambda histories: np.tile(counts, (len(histories), 1))
 
 
-def item_knn(split: protocols.Split, neighbours: int = _NEIGHBOURS) -> Scorer:
+def item_knn(split: protocols.Split, neighbours: int = NUM_NEIGHBOURS) -> Scorer:
     """Sum of the cosines between an item and the items of the history.
 
-    Cosine of the items' columns in the binary person-item matrix of train; each
-    item keeps its most similar ``neighbours``.
+    The similarities are those of the pipeline's own baseline; each item keeps its most
+    similar ``neighbours``.
     """
-    matrix = _incidence(split.train, split.num_items)
-    norms = np.sqrt(np.maximum(np.asarray(matrix.sum(axis=0)).ravel(), 1))
-    unit = matrix @ scipy.sparse.diags(1 / norms)
-    similarity = (unit.T @ unit).tolil()
-    similarity.setdiag(0)
-    similarity = similarity.tocsr()
-    for row in range(similarity.shape[0]):
-        values = similarity.data[similarity.indptr[row] : similarity.indptr[row + 1]]
-        if len(values) > neighbours:
-            values[np.argpartition(-values, neighbours)[neighbours:]] = 0
+    nearest = nearest_items(
+        np.concatenate(split.train),
+        np.cumsum([0, *map(len, split.train)]),
+        split.num_items,
+        neighbours,
+    )
+    rows = np.repeat(np.arange(len(nearest.items)), nearest.items.shape[1])
+    similarity = scipy.sparse.csr_matrix(
+        (nearest.similarities.ravel(), (rows, nearest.items.ravel())),
+        shape=(split.num_items + 1, split.num_items + 1),
+    )
     return lambda histories: np.asarray(
         (_incidence(histories, split.num_items) @ similarity).todense(), np.float32
     )
@@ -60,11 +59,13 @@ def evaluate(
 ) -> dict[str, float]:
     """Metrics with keys like ``excluded.recall@50``, as for the model."""
     shown, targets = protocols.pad(people.histories), protocols.pad(people.targets, fill=-1)
+    num_scores = scorer(people.histories[:1]).shape[1]
+    block = int(ranking.users_per_block(num_scores, targets.shape[1]))
     result = {}
     for name, exclude in (("excluded", True), ("included", False)):
         ranks = []
-        for start in range(0, len(shown), _BLOCK):
-            part = slice(start, start + _BLOCK)
+        for start in range(0, len(shown), block):
+            part = slice(start, start + block)
             scores = tf.constant(scorer(people.histories[part]))
             ranks.append(
                 ranking.ranks_from_scores(scores, shown[part], targets[part], exclude).numpy()

@@ -43,8 +43,10 @@ def _mask_candidates(
     return tf.concat([tf.fill([tf.shape(scores)[0], 1], -math.inf), scores[:, 1:]], axis=1)
 
 
-def _users_per_block(per_user: tf.Tensor) -> tf.Tensor:
-    return tf.maximum(1, _BLOCK_FLOATS // tf.maximum(1, tf.cast(per_user, tf.int32)))
+def users_per_block(num_rows: tf.Tensor, width: tf.Tensor) -> tf.Tensor:
+    """People ranked at once, of whom each takes ``width`` rows of ``num_rows`` floats."""
+    # Divided twice: the product of a large catalogue and many targets is above int32.
+    return tf.maximum(1, _BLOCK_FLOATS // tf.maximum(1, num_rows) // tf.maximum(1, width))
 
 
 def _as_int32(values: tf.Tensor) -> tf.Tensor:
@@ -83,7 +85,7 @@ def target_ranks(
     num_users, num_targets = tf.shape(targets)[0], tf.shape(targets)[1]
     num_rows = tf.shape(item_embeddings)[0]
     width = tf.maximum(tf.shape(interests)[1], num_targets)
-    block = _users_per_block(num_rows * width)
+    block = users_per_block(num_rows, width)
     num_blocks = (num_users + block - 1) // block
     ranks = tf.TensorArray(tf.int32, size=num_blocks, infer_shape=False, element_shape=[None, None])
     for i in tf.range(num_blocks):
@@ -181,7 +183,7 @@ def top_k(
     history = _as_int32(history)
     num_users, num_rows = tf.shape(interests)[0], tf.shape(item_embeddings)[0]
     k = tf.minimum(k, num_rows - 1)
-    block = _users_per_block(num_rows * tf.shape(interests)[1])
+    block = users_per_block(num_rows, tf.shape(interests)[1])
     num_blocks = (num_users + block - 1) // block
     all_items = tf.TensorArray(tf.int32, num_blocks, infer_shape=False, element_shape=[None, None])
     all_scores = tf.TensorArray(

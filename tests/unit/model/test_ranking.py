@@ -130,3 +130,10 @@ def test_counted_targets():
         ranking.counted_targets(targets, history, True),
         [[True, False, True, True, False, False]],
     )
+
+
+def test_blocks_stay_small_whatever_the_catalogue():
+    assert int(ranking.users_per_block(tf.constant(1_000), tf.constant(4))) == 2**24 // 4_000
+    # The product is above int32, where it would turn negative.
+    assert int(ranking.users_per_block(tf.constant(1_000_001), tf.constant(3_000))) == 1
+    assert int(ranking.users_per_block(tf.constant(0), tf.constant(0))) == 2**24

@@ -48,7 +48,9 @@ class Metrics:
             registry=self.registry,
         )
         self.in_flight = Gauge(
-            "serving_requests_in_flight", "Predict requests being run.", registry=self.registry
+            "serving_requests_in_flight",
+            "Requests that have begun to arrive and are not answered.",
+            registry=self.registry,
         )
         self.model_loads = Counter(
             "serving_model_loads",

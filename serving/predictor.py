@@ -55,10 +55,9 @@ class Predictor:
         started = time.monotonic()
         complete = servable.model.complete_inputs(signature_name, inputs)
         output_names = servable.model.output_names(signature_name, output_filter)
-        with self.metrics.in_flight.track_inprogress():
-            outputs = await self.runner.run(
-                servable, signature_name, complete, output_names, timeout_seconds
-            )
+        outputs = await self.runner.run(
+            servable, signature_name, complete, output_names, timeout_seconds
+        )
         self.metrics.latency.labels(servable.name, signature_name).observe(
             time.monotonic() - started
         )

@@ -1,5 +1,6 @@
 """One record per request: a metric always, a log line if asked for."""
 
+import asyncio
 import contextlib
 import dataclasses
 import logging
@@ -11,6 +12,11 @@ from serving.errors import ServingError
 from serving.metrics import Metrics
 
 _log = logging.getLogger(__name__)
+
+# So long must nothing have arrived until the server counts as idle: a client that
+# asks again and again on one connection is answered once more, and told to leave.
+_QUIET_SECONDS = 0.1
+_POLL_SECONDS = 0.02
 
 
 @dataclasses.dataclass
@@ -46,6 +52,17 @@ class RequestLog:
         self._metrics = metrics
         self._model_names = model_names
         self._level = level
+        self._under_way = 0
+        self._last_change = time.monotonic()
+
+    async def drained(self, seconds: float) -> None:
+        """Waits until requests have ceased, for at most ``seconds``."""
+        deadline = time.monotonic() + seconds
+        while time.monotonic() < deadline:
+            quiet = time.monotonic() - self._last_change
+            if not self._under_way and quiet >= _QUIET_SECONDS:
+                return
+            await asyncio.sleep(_POLL_SECONDS)
 
     @contextlib.contextmanager
     def record(self, api: str, method: str, model: str) -> Iterator[Record]:
@@ -59,10 +76,12 @@ class RequestLog:
         record = Record()
         started = time.monotonic()
         code = "CANCELLED"
+        self._change(+1)
         try:
             yield record
             code = record.error.code.name if record.error else "OK"
         finally:
+            self._change(-1)
             # A client could invent names without end; metrics must not keep them.
             known = model if model in self._model_names() else ""
             self._metrics.requests.labels(known, api, method, code).inc()
@@ -79,3 +98,8 @@ class RequestLog:
                         "milliseconds": round(1000 * (time.monotonic() - started), 3),
                     },
                 )
+
+    def _change(self, number: int) -> None:
+        self._under_way += number
+        self._last_change = time.monotonic()
+        self._metrics.in_flight.set(self._under_way)

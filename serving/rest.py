@@ -73,7 +73,15 @@ class RestApi:
         app.router.add_get("/monitoring/prometheus/metrics", self._prometheus)
         demo.add_routes(app, self._manager)
         app.router.add_route("*", "/{path:(?i:v1)/.*}", self._api)
+        app.on_response_prepare.append(self._close_if_draining)
         return app
+
+    async def _close_if_draining(self, request: web.Request, response: web.StreamResponse) -> None:
+        """Sends clients that keep a connection elsewhere with their next request."""
+        if self._is_draining():
+            response.force_close()
+            # Written by aiohttp before this hook, for a connection to be kept.
+            response.headers["Connection"] = "close"
 
     async def _health(self, request: web.Request) -> web.Response:
         """The process answers; nothing about models."""

@@ -43,6 +43,8 @@ from serving.saved_model import SavedModel
 _log = logging.getLogger(__name__)
 
 _LINGERING_SECONDS = 1.0
+# Waited, twice at most, for what drain_seconds left: aiohttp then cancels it.
+_CLOSING_SECONDS = 2.0
 _KEEPALIVE_SECONDS = 75.0  # an idle or silent connection is closed after this
 
 
@@ -66,12 +68,12 @@ class ModelServer:
         self._draining = False
         self._watcher: asyncio.Task[None] | None = None
         predictor = Predictor(self._runner, self.metrics)
-        request_log = RequestLog(self.metrics, self.manager.model_names, config.log_requests)
+        self._request_log = RequestLog(self.metrics, self.manager.model_names, config.log_requests)
         rest = RestApi(
             self.manager,
             predictor,
             self.metrics,
-            request_log,
+            self._request_log,
             is_draining=lambda: self._draining,
             timeout_seconds=config.request_timeout_seconds,
             max_request_bytes=config.max_request_bytes,
@@ -79,7 +81,7 @@ class ModelServer:
         self._http = web.AppRunner(
             rest.application(),
             access_log=None,
-            shutdown_timeout=config.drain_seconds,
+            shutdown_timeout=_CLOSING_SECONDS,
             # How long to read on after refusing a body, so that the client sees why.
             lingering_time=_LINGERING_SECONDS,
             keepalive_timeout=_KEEPALIVE_SECONDS,
@@ -96,7 +98,7 @@ class ModelServer:
             PredictionService(
                 self.manager,
                 predictor,
-                request_log,
+                self._request_log,
                 timeout_seconds=config.request_timeout_seconds,
                 # An honest encoding has at least a byte per element.
                 max_elements=config.max_request_bytes,
@@ -104,7 +106,7 @@ class ModelServer:
             self._grpc,
         )
         model_service_pb2_grpc.add_ModelServiceServicer_to_server(
-            ModelService(self.manager, request_log, config.allow_reload), self._grpc
+            ModelService(self.manager, self._request_log, config.allow_reload), self._grpc
         )
         self.rest_port = config.rest_port
         self.grpc_port = config.grpc_port
@@ -152,10 +154,18 @@ class ModelServer:
             self._watcher.cancel()
             with contextlib.suppress(asyncio.CancelledError):
                 await self._watcher
-        await asyncio.gather(self._grpc.stop(self._config.drain_seconds), self._http.cleanup())
+        await asyncio.gather(self._grpc.stop(self._config.drain_seconds), self._stop_http())
         await self.manager.close()
         self._runner.close()
         _log.info("stopped")
+
+    async def _stop_http(self) -> None:
+        # Not aiohttp's own graceful shutdown alone: from its first moment it discards
+        # what arrives, also the rest of a body whose request it then waits for.
+        for site in [*self._http.sites]:
+            await site.stop()
+        await self._request_log.drained(self._config.drain_seconds)
+        await self._http.cleanup()
 
 
 async def serve(config: ServerConfig) -> None:

@@ -29,7 +29,10 @@ def client(url):
 def test_recommends_for_histories_of_different_lengths(client):
     short, long, nobody = client.recommend([["3"], ["3", "9", "27"], []], k=5)
     assert [len(row) for row in (short, long, nobody)] == [5, 5, 5]
-    assert client.recommend([["3"]], k=5) == [short]
+    (alone,) = client.recommend([["3"]], k=5)
+    assert [(i.item_id, i.interest) for i in alone] == [(i.item_id, i.interest) for i in short]
+    # Not bit for bit: one row and several go through different kernels of some processors.
+    assert [i.score for i in alone] == pytest.approx([i.score for i in short], rel=1e-5)
     assert not {item.item_id for item in long} & {"3", "9", "27"}
     assert [item.score for item in long] == sorted((i.score for i in long), reverse=True)
     assert {item.interest for item in long} <= {0, 1}

@@ -39,6 +39,8 @@ VARIANTS: dict[str, list[str]] = {
     "K = 2": ["model.num_interests=2"],
     "K = 8": ["model.num_interests=8"],
     "fixed K": ["model.adaptive_interests=false"],
+    "routing by cosine x 4": ["model.routing_cosine_scale=4.0"],
+    "routing by cosine x 8": ["model.routing_cosine_scale=8.0"],
     "shared logits": ["model.routing=shared_logits"],
     "self-attentive": ["model.extractor=self_attentive"],
     "average": ["model.extractor=average"],

@@ -84,6 +84,13 @@ class CapsuleLayer(tf.keras.layers.Layer):
         u_k  = squash(z_k)
         b_kt = b_kt + u_k . S e_t          (not after the last iteration)
 
+    With ``cosine_scale`` c > 0 the last line adds ``c cos(z_k, S e_t)`` in place of the
+    dot product: how far behaviours are told apart then does not depend on the length
+    of their vectors, which training sets for other ends, and interests come out less
+    alike. (It is the E step of a mixture of von Mises-Fisher directions of the
+    concentration c, https://jmlr.org/papers/v6/banerjee05a.html, with the logits kept
+    between the iterations.)
+
     The logits start from ``N(0, init_std^2)``: drawn anew for every person and
     call in training, one fixed draw from ``seed`` otherwise, so that a person's
     interests depend on nothing but that person's behaviours. Gradients flow
@@ -107,6 +114,7 @@ class CapsuleLayer(tf.keras.layers.Layer):
         serves everybody, is changed by every call (also at inference) with the
         agreement summed over the batch, and the softmax runs over the sequence.
       mapping_init: S starts as ``glorot`` (random) or ``identity``.
+      cosine_scale: c, above; 0 adds the dot product, as published.
       seed: Seeds the training draws and is the fixed draw's seed.
     """
 
@@ -122,6 +130,7 @@ class CapsuleLayer(tf.keras.layers.Layer):
         adaptive: bool = True,
         routing: str = "b2i",
         mapping_init: str = "glorot",
+        cosine_scale: float = 0.0,
         seed: int = 1,
         **kwargs: Any,
     ):
@@ -132,6 +141,8 @@ class CapsuleLayer(tf.keras.layers.Layer):
             raise ValueError(
                 f"mapping_init must be 'glorot' or 'identity', received {mapping_init!r}."
             )
+        if cosine_scale < 0:
+            raise ValueError(f"cosine_scale must be at least 0, received {cosine_scale}.")
         for name, value in (
             ("max_len", max_len),
             ("k_max", k_max),
@@ -148,6 +159,7 @@ class CapsuleLayer(tf.keras.layers.Layer):
         self.adaptive = adaptive
         self.routing = routing
         self.mapping_init = mapping_init
+        self.cosine_scale = cosine_scale
         self.seed = seed
         # Its state is part of a checkpoint: a resumed training goes on with the
         # draws that an uninterrupted one would have seen.
@@ -218,10 +230,17 @@ class CapsuleLayer(tf.keras.layers.Layer):
         frozen = tf.stop_gradient(mapped)
         for _ in range(self.iteration_times - 1):
             weights = _softmax_over_interests(logits) * weighted
-            capsules = squash(tf.matmul(weights, frozen))  # [B, K, out]
-            logits += tf.matmul(capsules, frozen, transpose_b=True)
+            logits += self._agreement(tf.matmul(weights, frozen), frozen)
         weights = tf.stop_gradient(_softmax_over_interests(logits) * weighted)
         return squash(tf.matmul(weights, mapped))
+
+    def _agreement(self, capsules: tf.Tensor, mapped: tf.Tensor) -> tf.Tensor:
+        """What capsules [B, K, out], not squashed, add to the logits [B, K, T]."""
+        if not self.cosine_scale:
+            return tf.matmul(squash(capsules), mapped, transpose_b=True)
+        directions = tf.math.l2_normalize(capsules, axis=-1, epsilon=_EPSILON)
+        behaviors = tf.math.l2_normalize(mapped, axis=-1, epsilon=_EPSILON)
+        return self.cosine_scale * tf.matmul(directions, behaviors, transpose_b=True)
 
     def _initial_logits(self, shape: tf.Tensor, training: bool) -> tf.Tensor:
         """[B, K, T] fresh per person in training, else [1, K, T] fixed by the seed."""
@@ -264,5 +283,6 @@ class CapsuleLayer(tf.keras.layers.Layer):
             "adaptive": self.adaptive,
             "routing": self.routing,
             "mapping_init": self.mapping_init,
+            "cosine_scale": self.cosine_scale,
             "seed": self.seed,
         }

@@ -21,6 +21,8 @@ class ModelConfig:
         original listing's fault, for comparison only).
       mapping_init: How the bilinear map S of the capsules starts: ``identity``, so
         that interests start in the space of the items, or ``glorot`` (random).
+      routing_cosine_scale: Above 0, routing compares capsules and behaviours by their
+        cosine times this, which keeps interests apart; 0 by dot products, as published.
       routing_iterations: r, routing iterations per forward pass.
       routing_init_std: Standard deviation of the initial routing logits.
       adaptive_interests: Use ``K'_u = max(1, min(K, log2 |history|))``.
@@ -46,6 +48,7 @@ class ModelConfig:
     extractor: Literal["capsule", "self_attentive", "average"] = "capsule"
     routing: Literal["b2i", "shared_logits"] = "b2i"
     mapping_init: Literal["identity", "glorot"] = "identity"
+    routing_cosine_scale: float = Field(default=0.0, ge=0.0)
     routing_iterations: int = Field(default=3, ge=1, le=10)
     routing_init_std: float = Field(default=1.0, ge=0.0)
     adaptive_interests: bool = True

@@ -121,6 +121,7 @@ def make_extractor(
         adaptive=config.adaptive_interests,
         routing=config.routing,
         mapping_init=config.mapping_init,
+        cosine_scale=config.routing_cosine_scale,
         seed=seed,
         name="capsule",
         dtype=dtype,

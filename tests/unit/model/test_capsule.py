@@ -21,14 +21,18 @@ def _reference_count(length, k):
     return max(1, min(k, int(np.floor(np.log2(length))) if length else 0))
 
 
-def _reference_routing(behaviors, length, mapping, logits, k_active, iterations):
+def _reference_routing(behaviors, length, mapping, logits, k_active, iterations, scale=0.0):
     """One person; behaviors [T, D] float64, logits [K, T]."""
     mapped = behaviors[:length] @ mapping  # [length, OUT]
+    lengths = np.linalg.norm(mapped, axis=1)
     b = logits[:k_active, :length].copy()
     for i in range(iterations):
         w = np.exp(b) / np.exp(b).sum(axis=0, keepdims=True)
         u = _reference_squash(w @ mapped)
-        if i < iterations - 1:
+        if i < iterations - 1 and scale:
+            cosines = u @ mapped.T / np.outer(np.linalg.norm(u, axis=1), lengths)
+            b = b + scale * cosines
+        elif i < iterations - 1:
             b = b + u @ mapped.T
     result = np.zeros((len(logits), mapping.shape[1]))
     result[:k_active] = u
@@ -49,8 +53,9 @@ def _inputs(seed=0, lengths=LENGTHS):
 
 @pytest.mark.parametrize("iterations", [1, 2, 3, 5])
 @pytest.mark.parametrize("adaptive", [True, False])
-def test_routing_equals_the_float64_reference(iterations, adaptive):
-    layer = _layer(iteration_times=iterations, adaptive=adaptive)
+@pytest.mark.parametrize("scale", [0.0, 4.0])
+def test_routing_equals_the_float64_reference(iterations, adaptive, scale):
+    layer = _layer(iteration_times=iterations, adaptive=adaptive, cosine_scale=scale)
     behaviors, seq_len = _inputs()
     logits = np.random.default_rng(1).normal(size=(B, K, T))
     capsules = layer([behaviors, seq_len], routing_logits=tf.constant(logits, tf.float32)).numpy()
@@ -58,9 +63,20 @@ def test_routing_equals_the_float64_reference(iterations, adaptive):
     for u, length in enumerate(LENGTHS):
         k = _reference_count(length, K) if adaptive else K
         expected = _reference_routing(
-            behaviors[u].astype(np.float64), length, mapping, logits[u], k, iterations
+            behaviors[u].astype(np.float64), length, mapping, logits[u], k, iterations, scale
         )
         np.testing.assert_allclose(capsules[u], expected, atol=1e-5)
+
+
+def test_routing_by_cosine_does_not_depend_on_the_length_of_behaviours():
+    layer = _layer(cosine_scale=4.0)
+    behaviors, seq_len = _inputs()
+    directions = [
+        tf.math.l2_normalize(layer([factor * behaviors, seq_len]), axis=-1)
+        for factor in (0.1, 1.0, 10.0)
+    ]
+    for direction in directions[:2]:
+        np.testing.assert_allclose(direction, directions[2], atol=1e-5)
 
 
 @pytest.mark.parametrize(("length", "expected"), [

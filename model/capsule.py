@@ -228,19 +228,19 @@ class CapsuleLayer(tf.keras.layers.Layer):
         logits = tf.where(active, logits, tf.cast(_MASKED, mapped.dtype))  # [B, K, T]
         weighted = tf.cast(active & valid, mapped.dtype)  # [B, K, T]
         frozen = tf.stop_gradient(mapped)
+        compared = frozen  # [B, T, out], what capsules are compared with
+        if self.cosine_scale:
+            compared = self.cosine_scale * tf.math.l2_normalize(frozen, -1, epsilon=_EPSILON)
         for _ in range(self.iteration_times - 1):
             weights = _softmax_over_interests(logits) * weighted
-            logits += self._agreement(tf.matmul(weights, frozen), frozen)
+            capsules = tf.matmul(weights, frozen)  # [B, K, out]
+            if self.cosine_scale:
+                capsules = tf.math.l2_normalize(capsules, -1, epsilon=_EPSILON)
+            else:
+                capsules = squash(capsules)
+            logits += tf.matmul(capsules, compared, transpose_b=True)
         weights = tf.stop_gradient(_softmax_over_interests(logits) * weighted)
         return squash(tf.matmul(weights, mapped))
-
-    def _agreement(self, capsules: tf.Tensor, mapped: tf.Tensor) -> tf.Tensor:
-        """What capsules [B, K, out], not squashed, add to the logits [B, K, T]."""
-        if not self.cosine_scale:
-            return tf.matmul(squash(capsules), mapped, transpose_b=True)
-        directions = tf.math.l2_normalize(capsules, axis=-1, epsilon=_EPSILON)
-        behaviors = tf.math.l2_normalize(mapped, axis=-1, epsilon=_EPSILON)
-        return self.cosine_scale * tf.matmul(directions, behaviors, transpose_b=True)
 
     def _initial_logits(self, shape: tf.Tensor, training: bool) -> tf.Tensor:
         """[B, K, T] fresh per person in training, else [1, K, T] fixed by the seed."""

@@ -4,7 +4,6 @@ import concurrent.futures
 import contextlib
 import json
 import socket
-import time
 
 import httpx
 import pytest
@@ -98,10 +97,8 @@ def test_a_request_that_never_ends_is_given_up(start):
     with _connect(server) as connection:
         connection.sendall(_HEAD)
         wait_until(lambda: server.metric("serving_requests_in_flight") == 1)
-        begun = time.monotonic()
         stopping.begin()
         assert _read_response(connection)[0] == ""
-    assert time.monotonic() - begun >= 0.5
     stopping.stopped.result(120)
     served = {"model": "m", "api": "REST", "method": "predict"}
     assert server.metric("serving_requests_total", **served, code="CANCELLED") == 1

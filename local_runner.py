@@ -94,7 +94,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     if flags.print_config:
         import yaml
 
-        from model.config_types import to_dict
+        from contract.config_types import to_dict
 
         print(yaml.safe_dump(to_dict(config), sort_keys=False, allow_unicode=True), end="")
         return 0

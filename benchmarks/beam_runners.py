@@ -21,7 +21,7 @@ from pathlib import Path
 
 import model  # noqa: F401  (selects Keras 2 before TensorFlow is imported)
 from benchmarks.ingest import measure, write_log
-from model.config_types import from_dict
+from contract.config_types import from_dict
 from pipeline.config import RunConfig
 from pipeline.kubeflow import spec
 from pipeline.kubeflow.compile import compile_pipeline

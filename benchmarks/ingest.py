@@ -32,8 +32,8 @@ from tfx.utils import proto_utils
 
 from components.example_gen import executor as example_gen
 from components.example_gen.config import DataConfig, InteractionsConfig
-from model import features
-from model.config_types import to_dict, to_json
+from contract import features
+from contract.config_types import to_dict, to_json
 from model.preprocessing import PreprocessingConfig
 
 # Events per person and per item of a mid-sized shop.

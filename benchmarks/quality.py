@@ -26,9 +26,9 @@ import tensorflow as tf
 
 import model  # noqa: F401  (selects Keras 2 before TensorFlow is imported)
 from benchmarks import baselines, peers, protocols
+from contract.config_types import from_dict
 from model.catalogue import Catalogue
 from model.config import ModelConfig, TrainingConfig
-from model.config_types import from_dict
 from model.mind import MindModel
 from model.presets import PRESETS
 from model.training import Progress, evaluate, fit

@@ -5,8 +5,9 @@ from typing import Any, NamedTuple
 
 import tensorflow as tf
 
-from model import evaluation_outputs as outputs
-from model import features, ranking
+from contract import evaluation_outputs as outputs
+from contract import features
+from model import ranking
 
 RankFn = Callable[[tf.Tensor, tf.Tensor, bool], tf.Tensor]
 

@@ -7,8 +7,9 @@ import numpy as np
 import tensorflow as tf
 import tensorflow_transform as tft
 
-from model import evaluation, features, preprocessing, ranking
-from model import evaluation_outputs as outputs
+from contract import evaluation_outputs as outputs
+from contract import features
+from model import evaluation, preprocessing, ranking
 from model.catalogue import Catalogue
 from model.categories import category_table
 from model.mind import MindModel
@@ -199,7 +200,7 @@ class ExportedMind(tf.Module):
         """Exact ranks of the held-out items of raw examples, string [B].
 
         Returns:
-          The outputs named in ``model.evaluation_outputs``.
+          The outputs named in ``contract.evaluation_outputs``.
         """
         rows = evaluation.parse_rows(examples, self._raw_feature_spec, self._transform)
         interests, mask = self._interests(rows.transformed)

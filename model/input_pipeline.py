@@ -5,7 +5,7 @@ from typing import Any, NamedTuple
 
 import tensorflow as tf
 
-from model.features import HISTORY, HISTORY_TIME, NUM_CONTEXT, SEQUENCE, SEQUENCE_TIME
+from contract.features import HISTORY, HISTORY_TIME, NUM_CONTEXT, SEQUENCE, SEQUENCE_TIME
 
 TARGET = "target"
 PROFILE = "profile"

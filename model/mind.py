@@ -8,13 +8,13 @@ import numpy as np
 import tensorflow as tf
 import tensorflow_recommenders as tfrs
 
+from contract.features import HISTORY_TIME
 from model.attention import attention_weights
 from model.capsule import interest_mask
 from model.catalogue import Catalogue
 from model.config import ModelConfig, TrainingConfig
 from model.dropout import dropout_factors
 from model.extractors import make_extractor
-from model.features import HISTORY_TIME
 from model.item_encoder import ItemEncoder
 from model.losses import sampled_softmax_loss
 from model.sampling import NegativeSampler

@@ -6,8 +6,8 @@ from typing import Any
 import tensorflow as tf
 import tensorflow_transform as tft
 
-from model import features
-from model.config_types import config_dataclass, from_dict
+from contract import features
+from contract.config_types import config_dataclass, from_dict
 
 # A vocabulary is a text file of one token per line; an id may hold a line break.
 # The escape sign goes first here, and last when it is undone.
@@ -47,7 +47,7 @@ class PreprocessingConfig:
 def preprocessing_fn(
     inputs: Mapping[str, tf.SparseTensor], custom_config: Mapping[str, Any]
 ) -> dict[str, tf.Tensor | tf.SparseTensor]:
-    """Turns raw rows into model inputs (see ``model.features`` for both sides).
+    """Turns raw rows into model inputs (see ``contract.features`` for both sides).
 
     Item index 1..N follows the frequency in the train split, 0 is padding or
     unknown. Catalogue rows only add tokens, with weight zero, so no statistic

@@ -10,9 +10,10 @@ from typing import Any, Protocol
 import tensorflow as tf
 import tensorflow_transform as tft
 
-from model import features, transformed_data
+from contract import features
+from contract.config_types import config_dataclass, from_dict
+from model import transformed_data
 from model.config import ModelConfig, TrainingConfig
-from model.config_types import config_dataclass, from_dict
 from model.export import ExportedMind
 from model.mind import MindModel
 from model.preprocessing import PreprocessingConfig

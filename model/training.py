@@ -11,9 +11,9 @@ from typing import Any
 import numpy as np
 import tensorflow as tf
 
+from contract.config_types import to_json
 from model import ranking
 from model.config import TrainingConfig
-from model.config_types import to_json
 from model.distribution import worker_index
 from model.input_pipeline import training_batches
 from model.mind import MindModel, interest_statistics

@@ -7,7 +7,7 @@ import numpy as np
 import tensorflow as tf
 import tensorflow_transform as tft
 
-from model import features
+from contract import features
 from model.catalogue import Catalogue
 
 _BATCH = 4096

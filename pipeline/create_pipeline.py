@@ -15,8 +15,8 @@ from components.index_validator.component import IndexValidator
 from components.last_pushed.component import LastPushedModel
 from components.pusher.component import AtomicPusher
 from components.schema_gen.component import SequenceSchemaGen
-from model import features
-from model.config_types import to_dict, to_json
+from contract import features
+from contract.config_types import to_dict, to_json
 from model.preprocessing import FeaturePreprocessing, PreprocessingConfig
 from model.trainer import TrainerConfig
 from pipeline import eval_config
@@ -26,18 +26,18 @@ from pipeline.target import RunTarget
 
 # Code that runs inside each component, for its cache key.
 _MODEL_CODE = ("model",)
-_EXAMPLE_GEN_CODE = ("components/example_gen", "model/features.py")
-_SCHEMA_CODE = ("components/schema_gen", "model/features.py")
-_TRANSFORM_CODE = ("model/preprocessing.py", "model/features.py")
+_EXAMPLE_GEN_CODE = ("components/example_gen", "contract/features.py")
+_SCHEMA_CODE = ("components/schema_gen", "contract/features.py")
+_TRANSFORM_CODE = ("model/preprocessing.py", "contract/features.py")
 _BASELINE_CODE = (
     "components/baseline",
     "model/evaluation.py",
-    "model/evaluation_outputs.py",
+    "contract/evaluation_outputs.py",
     "model/ranking.py",
     "model/transformed_data.py",
-    "model/features.py",
+    "contract/features.py",
 )
-_METRICS_CODE = ("components/evaluator", "model/evaluation_outputs.py")
+_METRICS_CODE = ("components/evaluator", "contract/evaluation_outputs.py")
 _INDEX_CODE = (
     "components/index_builder",
     "components/evaluator/results.py",

@@ -6,9 +6,9 @@ from typing import Any
 import tensorflow_model_analysis as tfma
 
 from components.evaluator.metrics import CUTOFF_QUANTITIES, metric_name
-from model import evaluation_outputs as outputs
-from model import features
-from model.evaluation_outputs import BASELINE, CANDIDATE
+from contract import evaluation_outputs as outputs
+from contract import features
+from contract.evaluation_outputs import BASELINE, CANDIDATE
 from pipeline.config import EvaluationConfig
 
 _MODULE = "components.evaluator.metrics"

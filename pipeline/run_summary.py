@@ -14,9 +14,9 @@ from tfx.utils import io_utils
 from components.evaluator.results import read_metrics
 from components.example_gen.report import FILE_NAME as INGEST_REPORT
 from components.index_validator.executor import VALIDATION_FILE
-from model import features
-from model.config_types import strict_json
-from model.evaluation_outputs import BASELINE, CANDIDATE
+from contract import features
+from contract.config_types import strict_json
+from contract.evaluation_outputs import BASELINE, CANDIDATE
 from model.trainer import TRAINING_REPORT
 from pipeline import eval_config
 from pipeline.config import RunConfig

@@ -6,7 +6,7 @@ from typing import Any
 import tensorflow as tf
 
 from components.index_builder.category_ranking import no_wishes
-from model import features
+from contract import features
 
 NUM_PEOPLE = 3
 NUM_RECOMMENDATIONS = 10

@@ -8,7 +8,7 @@ import dataclasses
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from model.evaluation_outputs import OVERALL
+from contract.evaluation_outputs import OVERALL
 
 POPULAR_FALLBACK = -1  # interest index of items recommended by popularity
 

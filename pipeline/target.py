@@ -13,7 +13,7 @@ from tfx import v1 as tfx
 
 from components.example_gen.files import fingerprint
 from components.last_pushed.versions import newest_version
-from model.config_types import strict_json, to_dict
+from contract.config_types import strict_json, to_dict
 from pipeline.config import RunConfig
 from pipeline.kubeflow.launcher_paths import readable_uri
 from pipeline.source_digest import source_digest

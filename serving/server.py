@@ -26,7 +26,7 @@ from google.protobuf import text_format
 from tensorflow_serving.apis import model_service_pb2_grpc, prediction_service_pb2_grpc
 from tensorflow_serving.config import model_server_config_pb2
 
-from model.config_types import from_dict, to_dict
+from contract.config_types import from_dict, to_dict
 from serving import logs
 from serving.batching import Runner
 from serving.config import BatchingConfig, ServerConfig

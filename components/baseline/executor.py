@@ -10,7 +10,8 @@ from tfx.types import artifact_utils
 from tfx.utils import io_utils, path_utils
 
 from components.baseline import item_knn, ranked_baseline
-from model import features, transformed_data
+from contract import features
+from model import transformed_data
 
 
 class Executor(base_executor.BaseExecutor):

@@ -4,8 +4,8 @@ import tensorflow as tf
 import tensorflow_transform as tft
 
 from components.baseline.item_knn import Neighbours
+from contract import evaluation_outputs as outputs
 from model import evaluation
-from model import evaluation_outputs as outputs
 
 
 class PopularityBaseline(tf.Module):

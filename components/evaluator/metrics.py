@@ -17,7 +17,7 @@ import tensorflow_model_analysis as tfma
 from scann.scann_ops.py import scann_ops  # noqa: F401
 from tensorflow_model_analysis.metrics import metric_types
 
-from model import evaluation_outputs as outputs
+from contract import evaluation_outputs as outputs
 
 CUTOFF_QUANTITIES = ("recall", "ndcg", "hit_rate")
 _PRIVATE = "_"  # TFMA leaves out of its results what starts so

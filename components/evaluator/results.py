@@ -6,7 +6,7 @@ from typing import Any
 
 import tensorflow_model_analysis as tfma
 
-from model.evaluation_outputs import OVERALL
+from contract.evaluation_outputs import OVERALL
 
 Metrics = dict[str, dict[str, dict[str, float]]]
 

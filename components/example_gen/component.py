@@ -10,7 +10,7 @@ from tfx.types.component_spec import ChannelParameter, ComponentSpec, ExecutionP
 
 from components.example_gen import executor
 from components.example_gen.config import DataConfig
-from model.config_types import to_json
+from contract.config_types import to_json
 
 
 class InteractionExampleGenSpec(ComponentSpec):

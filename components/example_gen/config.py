@@ -4,7 +4,7 @@ from typing import Annotated, Literal
 
 from pydantic import AfterValidator, Field
 
-from model.config_types import config_dataclass
+from contract.config_types import config_dataclass
 
 # Taken for the category of an item where the configuration names no other feature.
 DEFAULT_CATEGORY_FEATURE = "category"

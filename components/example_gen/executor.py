@@ -20,8 +20,8 @@ from components.example_gen.readers import check_columns
 from components.example_gen.rows import entity_columns, interaction_columns
 from components.example_gen.shards import write_text
 from components.example_gen.transforms import Ingestion, ingest
-from model import features
-from model.config_types import from_json
+from contract import features
+from contract.config_types import from_json
 
 EXAMPLES_KEY = "examples"
 DATA_CONFIG_KEY = "data_config"

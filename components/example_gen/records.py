@@ -14,7 +14,7 @@ from components.example_gen.events import Events
 from components.example_gen.rows import FEATURE_PREFIX, ID, LIST_SEPARATOR, TITLE
 from components.example_gen.splits import Rows
 from components.example_gen.text import is_blank
-from model import features
+from contract import features
 
 # Lower bounds of the history lengths of each bucket, and their names.
 HISTORY_LENGTH_BUCKETS = {1: "1-4", 5: "5-9", 10: "10-19", 20: "20-49", 50: "50+"}

@@ -6,7 +6,7 @@ from typing import Any
 
 from components.example_gen.config import DataConfig
 from components.example_gen.errors import DataError
-from model import features
+from contract import features
 
 FILE_NAME = "ingest_report.json"
 _HINTS = {

@@ -12,7 +12,7 @@ import pyarrow as pa
 from components.example_gen.config import SplitConfig
 from components.example_gen.events import Events, first_occurrence
 from components.example_gen.text import hash_text
-from model import features
+from contract import features
 
 
 @dataclass(frozen=True)

@@ -29,7 +29,7 @@ from components.example_gen.report import Report, merge, to_json
 from components.example_gen.rows import ID, ITEM, USER, CheckedRows
 from components.example_gen.shards import shard_name, write_text, write_tfrecord
 from components.example_gen.text import hash_text
-from model import features
+from contract import features
 
 _NAMESPACE = "InteractionExampleGen"
 _COUNT = "count"

@@ -12,8 +12,8 @@ from components.index_builder.config import IndexConfig
 from components.index_builder.ranking import best_distinct, count_distinct, rank
 from components.index_builder.search import Candidates, Search
 from components.index_builder.vocabulary import VocabularyInitializer
+from contract.features import HISTORY, HISTORY_TIME, USER_PREFIX
 from model.categories import NO_CATEGORY
-from model.features import HISTORY, HISTORY_TIME, USER_PREFIX
 
 # What stands in the place of an item where fewer than k exist.
 PADDING_ID = ""

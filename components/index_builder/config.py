@@ -4,7 +4,7 @@ from typing import Literal
 
 from pydantic import Field
 
-from model.config_types import config_dataclass
+from contract.config_types import config_dataclass
 
 
 @config_dataclass

@@ -13,9 +13,9 @@ from components.evaluator import results
 from components.index_builder.build import build_bundle
 from components.index_builder.config import IndexConfig
 from components.index_builder.manifest import EXAMPLES
-from model.config_types import from_json
-from model.evaluation_outputs import CANDIDATE, OVERALL
-from model.features import EVAL
+from contract.config_types import from_json
+from contract.evaluation_outputs import CANDIDATE, OVERALL
+from contract.features import EVAL
 
 
 def split_files(examples: list[types.Artifact], split: str) -> list[str]:

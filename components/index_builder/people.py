@@ -9,7 +9,7 @@ from typing import Literal
 import numpy as np
 import tensorflow as tf
 
-from model.features import HISTORY_TIME, ITEM_ID, NUM_TARGETS, TIMESTAMP, USER_ID
+from contract.features import HISTORY_TIME, ITEM_ID, NUM_TARGETS, TIMESTAMP, USER_ID
 
 Group = Literal["tuning", "validation"]
 

@@ -12,7 +12,7 @@ from tensorflow.python.saved_model import loader_impl
 from tensorflow_serving.apis import predict_pb2, prediction_log_pb2
 from tfx.utils import path_utils
 
-from model.features import HISTORY
+from contract.features import HISTORY
 
 _SIGNATURE = "serving_default"
 

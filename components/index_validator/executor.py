@@ -12,8 +12,8 @@ from tfx.utils import io_utils, path_utils
 from components.index_builder.config import IndexConfig
 from components.index_builder.executor import split_files
 from components.index_validator.validation import report, validate
-from model.config_types import from_json
-from model.features import EVAL
+from contract.config_types import from_json
+from contract.features import EVAL
 
 VALIDATION_FILE = "validation.json"
 # What TFX's Pusher reads and what its InfraValidator writes.

@@ -8,7 +8,7 @@ import tensorflow as tf
 from components.index_builder.bundle import person_inputs
 from components.index_builder.category_ranking import no_wishes
 from components.index_builder.people import People
-from model.features import HISTORY
+from contract.features import HISTORY
 
 
 class ServedBundle:

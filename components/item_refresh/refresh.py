@@ -20,7 +20,7 @@ from components.item_refresh.catalogue import Changes, refresh_catalogue
 from components.item_refresh.items_file import read_items
 from components.last_pushed.versions import complete_versions
 from components.pusher.push import push
-from model.config_types import from_dict
+from contract.config_types import from_dict
 
 # In the manifest of a refreshed version.
 REFRESH = "refresh"

@@ -11,7 +11,7 @@ from tfx.types import artifact_utils
 from tfx.utils import io_utils
 
 from components.schema_gen.infer import infer_schema
-from model import features
+from contract import features
 
 _FILE_NAME = "schema.pbtxt"  # where TFX's components look
 _STATISTICS_FILE = "FeatureStats.pb"

@@ -18,7 +18,7 @@ from google.protobuf import json_format
 from kfp.pipeline_spec import pipeline_spec_pb2
 from tfx.orchestration.kubeflow.v2 import kubeflow_v2_dag_runner
 
-from model.config_types import from_dict, to_dict
+from contract.config_types import from_dict, to_dict
 from pipeline.config import ConfigError, RunConfig
 from pipeline.create_pipeline import create_pipeline
 from pipeline.kubeflow import parameters as parameters_lib

@@ -2,7 +2,7 @@
 
 from pydantic import Field
 
-from model.config_types import config_dataclass
+from contract.config_types import config_dataclass
 
 
 @config_dataclass

@@ -15,7 +15,7 @@ from typing import Any
 import pytest
 import yaml
 
-from model.config_types import from_dict
+from contract.config_types import from_dict
 from pipeline.config import RunConfig
 from pipeline.kubeflow.compile import compile_pipeline
 

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 import tensorflow_model_analysis as tfma
 
-from model.evaluation_outputs import CANDIDATE
+from contract.evaluation_outputs import CANDIDATE
 from pipeline import config as config_lib
 from pipeline.kubeflow import spec
 from pipeline.kubeflow.compile import compile_pipeline

@@ -10,7 +10,7 @@ import os
 
 import pytest
 
-from model.config_types import from_dict
+from contract.config_types import from_dict
 from pipeline.config import RunConfig
 from pipeline.kubeflow import spec
 from pipeline.kubeflow.compile import compile_pipeline

@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 import tensorflow as tf
 
-from model.config_types import from_dict
+from contract.config_types import from_dict
 from pipeline.config import RunConfig
 from pipeline.kubeflow import spec
 from pipeline.kubeflow.compile import compile_pipeline

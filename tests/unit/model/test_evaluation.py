@@ -3,8 +3,8 @@
 import numpy as np
 import tensorflow as tf
 
+from contract import evaluation_outputs as outputs
 from model import evaluation
-from model import evaluation_outputs as outputs
 
 
 def test_popularity_ranks_skip_the_distinct_history():

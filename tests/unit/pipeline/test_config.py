@@ -6,7 +6,7 @@ import math
 import pytest
 
 from components.example_gen.config import DataConfig, InteractionsConfig
-from model.config_types import from_json, strict_json, to_dict, to_json
+from contract.config_types import from_json, strict_json, to_dict, to_json
 from pipeline import config as config_lib
 
 _MINIMAL = "data: {interactions: {files: [log.csv]}}\n"

@@ -8,7 +8,7 @@ import tensorflow_model_analysis as tfma
 from tensorflow_model_analysis.metrics import metric_types
 
 from components.evaluator import metrics
-from model import evaluation_outputs as outputs
+from contract import evaluation_outputs as outputs
 
 
 def test_user_metrics_by_hand():

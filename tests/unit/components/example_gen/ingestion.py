@@ -14,7 +14,7 @@ from tfx.types import standard_artifacts
 
 from components.example_gen.config import DataConfig
 from components.example_gen.executor import Executor
-from model.config_types import from_dict, to_json
+from contract.config_types import from_dict, to_json
 
 BEAM_ARGS = ["--runner=DirectRunner", "--direct_running_mode=in_memory"]
 

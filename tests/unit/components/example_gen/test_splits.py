@@ -11,7 +11,7 @@ from components.example_gen.config import SplitConfig
 from components.example_gen.events import sort_events
 from components.example_gen.rows import ITEM, TIME, USER
 from components.example_gen.splits import Rows, bound_length, chunk, cut_times, split_events
-from model import features
+from contract import features
 
 # For each person, the times of the events.
 LOG = st.lists(st.lists(st.integers(0, 12), min_size=1, max_size=12), min_size=1, max_size=8)

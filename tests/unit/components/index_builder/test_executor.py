@@ -9,7 +9,7 @@ from components.index_builder.component import IndexBuilder
 from components.index_builder.config import IndexConfig
 from components.index_builder.executor import Executor
 from components.index_builder.manifest import MANIFEST_PATH, missing_files
-from model.config_types import to_json
+from contract.config_types import to_json
 from tests.synthetic_inputs import DIM, model_artifact, write_inputs
 
 

@@ -12,7 +12,7 @@ from components.index_builder.config import IndexConfig
 from components.index_builder.executor import split_files
 from components.index_builder.manifest import MANIFEST_PATH
 from components.index_validator.executor import VALIDATION_FILE, Executor
-from model.config_types import to_json
+from contract.config_types import to_json
 from tests.synthetic_inputs import model_artifact, write_inputs
 
 _SETTINGS = {"recall_k": 50, "recall_target": 0.95, "num_queries": 60}

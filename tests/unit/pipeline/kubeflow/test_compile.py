@@ -6,7 +6,7 @@ import pytest
 import yaml
 from google.protobuf import json_format
 
-from model.config_types import from_dict
+from contract.config_types import from_dict
 from pipeline.config import ConfigError, RunConfig
 from pipeline.kubeflow import parameters, spec
 from pipeline.kubeflow.compile import compile_pipeline

@@ -122,7 +122,7 @@ def requests_step() -> None:
     import tensorflow as tf
 
     import model  # noqa: F401
-    from components.index_builder.people import read_people
+    from retrieval.people import read_people
 
     def histories(group: str, limit: int) -> np.ndarray:
         people = read_people([str(work_dir / "examples.gz")], group, limit, ())
@@ -152,7 +152,7 @@ def build_step() -> None:
     """Builds the bundle: work_dir, kind, recall target."""
     work_dir, kind, recall_target = Path(sys.argv[1]), sys.argv[2], float(sys.argv[3])
     import model  # noqa: F401
-    from components.index_builder.build import build_bundle
+    from retrieval.build import build_bundle
 
     start = time.monotonic()
     build_bundle(
@@ -181,7 +181,7 @@ def serve_step() -> None:
     work_dir, kind, recall_target = Path(sys.argv[1]), sys.argv[2], float(sys.argv[3])
     os.sched_setaffinity(0, {max(os.sched_getaffinity(0))})
     import model  # noqa: F401
-    from components.index_validator.validation import validate
+    from retrieval.validation import validate
 
     examples = [str(work_dir / "examples.gz")]
     measured = validate(str(work_dir / kind), examples, _config(kind, recall_target))
@@ -201,7 +201,7 @@ def serve_step() -> None:
 
 
 def _config(kind: str, recall_target: float):
-    from components.index_builder.config import IndexConfig
+    from retrieval.config import IndexConfig
 
     return IndexConfig(
         kind=kind, recall_k=RECALL_K, recall_target=recall_target, num_queries=_NUM_QUERIES
@@ -219,7 +219,7 @@ def _synthetic_tower(vectors):
     import numpy as np
     import tensorflow as tf
 
-    from components.index_builder.vocabulary import VocabularyInitializer
+    from retrieval.vocabulary import VocabularyInitializer
 
     class Tower(tf.Module):
         def __init__(self) -> None:

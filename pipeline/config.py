@@ -14,11 +14,11 @@ import yaml
 from pydantic import Field
 
 from components.example_gen.config import DataConfig
-from components.index_builder.config import IndexConfig
 from contract.config_types import config_dataclass, from_dict
 from model.config import ModelConfig, TrainingConfig
 from model.presets import PRESETS
 from pipeline.kubeflow.config import KubeflowConfig
+from retrieval.config import IndexConfig
 
 
 class ConfigError(ValueError):

@@ -5,8 +5,8 @@ from typing import Any
 
 import tensorflow as tf
 
-from components.index_builder.category_ranking import no_wishes
 from contract import features
+from retrieval.category_ranking import no_wishes
 
 NUM_PEOPLE = 3
 NUM_RECOMMENDATIONS = 10

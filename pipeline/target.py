@@ -12,11 +12,11 @@ from ml_metadata.proto import metadata_store_pb2
 from tfx import v1 as tfx
 
 from components.example_gen.files import fingerprint
-from components.last_pushed.versions import newest_version
 from contract.config_types import strict_json, to_dict
 from pipeline.config import RunConfig
 from pipeline.kubeflow.launcher_paths import readable_uri
 from pipeline.source_digest import source_digest
+from retrieval.versions import newest_version
 
 _ALL_CODE = ("components", "model", "pipeline")
 _TRAINING_CODE = ("components/example_gen", "model")

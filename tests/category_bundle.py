@@ -2,8 +2,8 @@
 
 from pathlib import Path
 
-from components.index_builder.config import IndexConfig
-from components.index_builder.warmup import write_warmup
+from retrieval.config import IndexConfig
+from retrieval.warmup import write_warmup
 from tests.synthetic_bundle import save_bundle
 from tests.synthetic_tower import Tower, unit_vectors
 

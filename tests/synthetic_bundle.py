@@ -5,13 +5,13 @@ from typing import Literal
 
 import tensorflow as tf
 
-from components.index_builder.bundle import (
+from retrieval.bundle import (
     RetrievalBundle,
     retrievable_items,
     retrievable_vectors,
 )
-from components.index_builder.config import IndexConfig
-from components.index_builder.search import ExactSearch, ScannSearch, ScannSettings
+from retrieval.config import IndexConfig
+from retrieval.search import ExactSearch, ScannSearch, ScannSettings
 
 
 def save_bundle(

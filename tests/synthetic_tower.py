@@ -5,8 +5,8 @@ from pathlib import Path
 import numpy as np
 import tensorflow as tf
 
-from components.index_builder.vocabulary import VocabularyInitializer
 from model.categories import category_table
+from retrieval.vocabulary import VocabularyInitializer
 
 
 class Tower(tf.Module):

@@ -9,15 +9,15 @@ import tensorflow_transform as tft
 import tensorflow_transform.beam as tft_beam
 from tensorflow_transform.tf_metadata import dataset_metadata, metadata_io, schema_utils
 
-from components.index_builder.build import build_bundle
-from components.index_builder.config import IndexConfig
-from components.pusher.push import push
 from model import preprocessing
 from model.catalogue import Catalogue
 from model.config import ModelConfig, TrainingConfig
 from model.export import ExportedMind
 from model.mind import MindModel
 from model.transformed_data import ItemTexts
+from retrieval.build import build_bundle
+from retrieval.config import IndexConfig
+from retrieval.push import push
 from tests.synthetic_examples import sequence_example, write_examples
 
 NUM_TRAINED, DIM = 60, 8

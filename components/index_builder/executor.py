@@ -10,12 +10,12 @@ from tfx.types import artifact_utils
 from tfx.utils import io_utils, path_utils
 
 from components.evaluator import results
-from components.index_builder.build import build_bundle
-from components.index_builder.config import IndexConfig
-from components.index_builder.manifest import EXAMPLES
 from contract.config_types import from_json
 from contract.evaluation_outputs import CANDIDATE, OVERALL
 from contract.features import EVAL
+from retrieval.build import build_bundle
+from retrieval.config import IndexConfig
+from retrieval.manifest import EXAMPLES
 
 
 def split_files(examples: list[types.Artifact], split: str) -> list[str]:

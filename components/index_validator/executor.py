@@ -9,11 +9,11 @@ from tfx.dsl.components.base import base_executor
 from tfx.types import artifact_utils
 from tfx.utils import io_utils, path_utils
 
-from components.index_builder.config import IndexConfig
 from components.index_builder.executor import split_files
-from components.index_validator.validation import report, validate
 from contract.config_types import from_json
 from contract.features import EVAL
+from retrieval.config import IndexConfig
+from retrieval.validation import report, validate
 
 VALIDATION_FILE = "validation.json"
 # What TFX's Pusher reads and what its InfraValidator writes.

@@ -12,15 +12,15 @@ from absl import logging
 
 from components.example_gen.config import ItemsConfig
 from components.example_gen.files import resolve
-from components.index_builder import manifest as manifests
-from components.index_builder.build import build_bundle_of
-from components.index_builder.config import IndexConfig
-from components.index_validator.validation import Validation, validate
 from components.item_refresh.catalogue import Changes, refresh_catalogue
 from components.item_refresh.items_file import read_items
-from components.last_pushed.versions import complete_versions
-from components.pusher.push import push
 from contract.config_types import from_dict
+from retrieval import manifest as manifests
+from retrieval.build import build_bundle_of
+from retrieval.config import IndexConfig
+from retrieval.push import push
+from retrieval.validation import Validation, validate
+from retrieval.versions import complete_versions
 
 # In the manifest of a refreshed version.
 REFRESH = "refresh"

@@ -9,7 +9,7 @@ from tfx.dsl.components.base import base_executor
 from tfx.types import artifact_utils
 from tfx.utils import io_utils, path_utils
 
-from components.last_pushed.versions import complete_versions, newest_version
+from retrieval.versions import complete_versions, newest_version
 
 
 class Executor(base_executor.BaseExecutor):

@@ -10,7 +10,7 @@ from tfx.components.pusher import executor
 from tfx.types import artifact_utils, standard_component_specs
 from tfx.utils import proto_utils
 
-from components.pusher.push import push
+from retrieval.push import push
 
 
 class Executor(executor.Executor):

@@ -8,9 +8,9 @@ from pathlib import Path
 import pytest
 import tensorflow as tf
 
-from components.index_builder.build import build_bundle
-from components.index_builder.config import IndexConfig
 from components.index_builder.executor import split_files
+from retrieval.build import build_bundle
+from retrieval.config import IndexConfig
 from tests.synthetic_inputs import write_inputs
 
 pytestmark = pytest.mark.slow

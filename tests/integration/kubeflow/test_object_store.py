@@ -75,8 +75,8 @@ def push_and_load():
     import tensorflow as tf
     from tfx.dsl.io import fileio
 
-    from components.last_pushed.versions import complete_versions
-    from components.pusher.push import push
+    from retrieval.push import push
+    from retrieval.versions import complete_versions
 
     module = tf.Module()
     module.weights = tf.Variable([1.0, 2.0])

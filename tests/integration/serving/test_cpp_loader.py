@@ -8,8 +8,8 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
-from components.index_builder.build import build_bundle
-from components.index_builder.config import IndexConfig
+from retrieval.build import build_bundle
+from retrieval.config import IndexConfig
 from serving.saved_model import SavedModel
 from tests import synthetic_tower
 

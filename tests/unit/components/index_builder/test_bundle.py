@@ -8,10 +8,10 @@ import pytest
 import tensorflow as tf
 from tensorflow.core.protobuf import saved_model_pb2
 
-from components.index_builder.bundle import (
+from retrieval.bundle import (
     retrievable_items,
 )
-from components.index_builder.config import IndexConfig
+from retrieval.config import IndexConfig
 from tests.synthetic_bundle import save_bundle
 from tests.synthetic_tower import Tower, unit_vectors
 

@@ -6,8 +6,8 @@ import tensorflow as tf
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from components.index_builder.diversity import diversify
-from components.index_builder.search import Candidates
+from retrieval.diversity import diversify
+from retrieval.search import Candidates
 
 _diversify = tf.function(diversify, reduce_retracing=True)
 

@@ -6,10 +6,10 @@ import pytest
 from tfx.types import Channel, standard_artifacts
 
 from components.index_builder.component import IndexBuilder
-from components.index_builder.config import IndexConfig
 from components.index_builder.executor import Executor
-from components.index_builder.manifest import MANIFEST_PATH, missing_files
 from contract.config_types import to_json
+from retrieval.config import IndexConfig
+from retrieval.manifest import MANIFEST_PATH, missing_files
 from tests.synthetic_inputs import DIM, model_artifact, write_inputs
 
 

@@ -3,7 +3,7 @@
 import hashlib
 import json
 
-from components.index_builder.manifest import (
+from retrieval.manifest import (
     MANIFEST_PATH,
     missing_files,
     read_manifest,

@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from components.index_builder.measure import latencies_ms, recall
+from retrieval.measure import latencies_ms, recall
 
 _NONE = -np.inf
 

@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from components.index_builder.people import group_of, read_people
+from retrieval.people import group_of, read_people
 from tests.synthetic_examples import sequence_example, write_examples
 
 

@@ -5,8 +5,8 @@ import tensorflow as tf
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from components.index_builder.ranking import best_distinct, count_distinct, rank
-from components.index_builder.search import Candidates, ExactSearch
+from retrieval.ranking import best_distinct, count_distinct, rank
+from retrieval.search import Candidates, ExactSearch
 from tests.synthetic_tower import unit_vectors
 
 _NONE = np.float32(-np.inf)

@@ -4,9 +4,9 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
-from components.index_builder import search as search_module
-from components.index_builder.ranking import rank_once
-from components.index_builder.search import ExactSearch, ScannSearch, ScannSettings
+from retrieval import search as search_module
+from retrieval.ranking import rank_once
+from retrieval.search import ExactSearch, ScannSearch, ScannSettings
 from tests.synthetic_tower import unit_vectors
 
 _NUM_ITEMS, _DIM = 1500, 16

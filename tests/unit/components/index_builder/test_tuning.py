@@ -4,9 +4,9 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
-from components.index_builder.config import IndexConfig
-from components.index_builder.search import ScannSearch, ScannSettings
-from components.index_builder.tuning import CurvePoint, Query, build_search, choose, tune
+from retrieval.config import IndexConfig
+from retrieval.search import ScannSearch, ScannSettings
+from retrieval.tuning import CurvePoint, Query, build_search, choose, tune
 from tests.synthetic_tower import unit_vectors
 
 

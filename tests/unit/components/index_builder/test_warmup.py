@@ -3,8 +3,8 @@
 import tensorflow as tf
 from tensorflow_serving.apis import prediction_log_pb2
 
-from components.index_builder.bundle import signature
-from components.index_builder.warmup import write_warmup
+from retrieval.bundle import signature
+from retrieval.warmup import write_warmup
 
 
 def _save(path):

@@ -7,11 +7,11 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
-from components.index_builder.manifest import MANIFEST_PATH, read_manifest
 from components.item_refresh import refresh as refresh_module
 from components.item_refresh.__main__ import main
 from components.item_refresh.refresh import refresh
-from components.last_pushed.versions import complete_versions
+from retrieval.manifest import MANIFEST_PATH, read_manifest
+from retrieval.versions import complete_versions
 from tests import trained_export
 from tests.trained_export import COLD, catalogue, item_id, items_csv, known_rows, side_features
 

@@ -4,8 +4,8 @@ import pytest
 from tfx.types import standard_artifacts
 from tfx.utils import path_utils
 
-from components.index_builder.manifest import write_manifest
 from components.last_pushed.executor import Executor
+from retrieval.manifest import write_manifest
 
 
 @pytest.fixture

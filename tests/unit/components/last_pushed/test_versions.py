@@ -2,8 +2,8 @@
 
 import pytest
 
-from components.index_builder.manifest import write_manifest
-from components.last_pushed.versions import complete_versions, newest_version, versions
+from retrieval.manifest import write_manifest
+from retrieval.versions import complete_versions, newest_version, versions
 
 
 def push_version(base, version, run_key=None):

@@ -9,9 +9,9 @@ from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 
-from components.index_builder.manifest import write_manifest
-from components.pusher import push as push_module
-from components.pusher.push import push
+from retrieval import push as push_module
+from retrieval.manifest import write_manifest
+from retrieval.push import push
 
 
 def make_model(directory, text="graph", size=10):
@@ -104,7 +104,7 @@ def test_what_is_no_saved_model_is_refused(tmp_path, base):
 
 _PUSH_SLOWLY = """
 import sys, time
-from components.pusher import push as push_module
+from retrieval import push as push_module
 
 copy = push_module._copy_to_disk
 

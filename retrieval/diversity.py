@@ -9,8 +9,8 @@ none; one without any differs from nobody, for nothing says that it does.
 import numpy as np
 import tensorflow as tf
 
-from components.index_builder.search import Candidates
 from model.categories import NO_CATEGORY
+from retrieval.search import Candidates
 
 
 def diversify(

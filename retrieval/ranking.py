@@ -3,7 +3,7 @@
 import numpy as np
 import tensorflow as tf
 
-from components.index_builder.search import Candidates, ExactSearch, Search
+from retrieval.search import Candidates, ExactSearch, Search
 
 _BITS = np.int64(32)  # of a score
 _MAX = np.int32(2**31 - 1)

@@ -2,7 +2,7 @@
 
 Both kinds answer the same question: which items have the largest
 ``max_k u_k . e_i`` over a person's active interests? They return candidates;
-``components.index_builder.ranking`` makes the final list of them.
+``retrieval.ranking`` makes the final list of them.
 """
 
 import dataclasses

@@ -9,18 +9,18 @@ import numpy as np
 import tensorflow as tf
 from absl import logging
 
-from components.index_builder.bundle import (
+from retrieval.bundle import (
     RetrievalBundle,
     person_inputs,
     retrievable_items,
     retrievable_vectors,
 )
-from components.index_builder.config import IndexConfig
-from components.index_builder.manifest import write_manifest
-from components.index_builder.people import read_people
-from components.index_builder.search import ScannSearch
-from components.index_builder.tuning import build_search, choose, queries_of, tune
-from components.index_builder.warmup import write_warmup
+from retrieval.config import IndexConfig
+from retrieval.manifest import write_manifest
+from retrieval.people import read_people
+from retrieval.search import ScannSearch
+from retrieval.tuning import build_search, choose, queries_of, tune
+from retrieval.warmup import write_warmup
 
 
 def build_bundle(

@@ -4,7 +4,7 @@ import os
 
 from tfx.dsl.io import fileio
 
-from components.index_builder import manifest
+from retrieval import manifest
 
 
 def versions(push_destination: str) -> list[str]:

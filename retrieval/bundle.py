@@ -7,13 +7,13 @@ from typing import Any
 import numpy as np
 import tensorflow as tf
 
-from components.index_builder.category_ranking import CategoryRanking, Request, Wishes
-from components.index_builder.config import IndexConfig
-from components.index_builder.ranking import best_distinct, count_distinct, rank
-from components.index_builder.search import Candidates, Search
-from components.index_builder.vocabulary import VocabularyInitializer
 from contract.features import HISTORY, HISTORY_TIME, USER_PREFIX
 from model.categories import NO_CATEGORY
+from retrieval.category_ranking import CategoryRanking, Request, Wishes
+from retrieval.config import IndexConfig
+from retrieval.ranking import best_distinct, count_distinct, rank
+from retrieval.search import Candidates, Search
+from retrieval.vocabulary import VocabularyInitializer
 
 # What stands in the place of an item where fewer than k exist.
 PADDING_ID = ""

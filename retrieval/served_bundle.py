@@ -5,10 +5,10 @@ import contextlib
 import numpy as np
 import tensorflow as tf
 
-from components.index_builder.bundle import person_inputs
-from components.index_builder.category_ranking import no_wishes
-from components.index_builder.people import People
 from contract.features import HISTORY
+from retrieval.bundle import person_inputs
+from retrieval.category_ranking import no_wishes
+from retrieval.people import People
 
 
 class ServedBundle:

@@ -12,8 +12,8 @@ from collections.abc import Iterator
 from tfx.dsl.io import fileio
 from tfx.utils import io_utils
 
-from components.index_builder.manifest import read_manifest
-from components.last_pushed.versions import complete_versions, versions
+from retrieval.manifest import read_manifest
+from retrieval.versions import complete_versions, versions
 
 _STAGING_PREFIX = ".staging-"
 _LOCK_FILE = ".push.lock"

@@ -6,10 +6,10 @@ from typing import Any, NamedTuple
 import numpy as np
 import tensorflow as tf
 
-from components.index_builder.diversity import diversify
-from components.index_builder.filters import AllowedSearch, ItemCategories, drop_forbidden
-from components.index_builder.ranking import best_distinct, rank, rank_once
-from components.index_builder.search import Candidates, ExactSearch, Search
+from retrieval.diversity import diversify
+from retrieval.filters import AllowedSearch, ItemCategories, drop_forbidden
+from retrieval.ranking import best_distinct, rank, rank_once
+from retrieval.search import Candidates, ExactSearch, Search
 
 
 class Wishes(NamedTuple):

@@ -8,11 +8,11 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from components.index_builder.config import IndexConfig
-from components.index_builder.manifest import list_files, missing_files
-from components.index_builder.measure import latencies_ms, recall
-from components.index_builder.people import read_people
-from components.index_validator.served_bundle import ServedBundle
+from retrieval.config import IndexConfig
+from retrieval.manifest import list_files, missing_files
+from retrieval.measure import latencies_ms, recall
+from retrieval.people import read_people
+from retrieval.served_bundle import ServedBundle
 
 _BATCH = 32
 _SINGLE_REQUESTS = 200

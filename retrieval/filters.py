@@ -5,9 +5,9 @@ from typing import Any
 import numpy as np
 import tensorflow as tf
 
-from components.index_builder.search import Candidates, ExactSearch
-from components.index_builder.vocabulary import VocabularyInitializer
 from model.categories import NO_CATEGORY
+from retrieval.search import Candidates, ExactSearch
+from retrieval.vocabulary import VocabularyInitializer
 
 # In the lists of a request: no category.
 _PADDING = ""

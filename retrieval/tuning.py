@@ -10,12 +10,12 @@ from typing import NamedTuple
 import numpy as np
 import tensorflow as tf
 
-from components.index_builder.bundle import RetrievalBundle, knows_person
-from components.index_builder.config import IndexConfig
-from components.index_builder.measure import latencies_ms, recall
-from components.index_builder.people import People
-from components.index_builder.ranking import rank_once
-from components.index_builder.search import ExactSearch, ScannSearch, ScannSettings, Search
+from retrieval.bundle import RetrievalBundle, knows_person
+from retrieval.config import IndexConfig
+from retrieval.measure import latencies_ms, recall
+from retrieval.people import People
+from retrieval.ranking import rank_once
+from retrieval.search import ExactSearch, ScannSearch, ScannSettings, Search
 
 # Steps between tried settings, and candidates reordered per item shown.
 _STEP = 1.5
@@ -27,7 +27,7 @@ _MIN_FULL_ANSWERS = 0.99
 
 
 class Query(NamedTuple):
-    """A batch of people as ``components.index_builder.ranking`` takes them.
+    """A batch of people as ``retrieval.ranking`` takes them.
 
     Attributes:
       interests: float32 [B, K, d].

@@ -1,6 +1,6 @@
 """A running server takes a refreshed version over, with the new item in it."""
 
-from components.item_refresh.refresh import refresh
+from item_refresh.refresh import refresh
 from serving.client import Client
 from tests import trained_export
 from tests.running_server import RunningServer, wait_until

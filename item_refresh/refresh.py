@@ -12,9 +12,9 @@ from absl import logging
 
 from components.example_gen.config import ItemsConfig
 from components.example_gen.files import resolve
-from components.item_refresh.catalogue import Changes, refresh_catalogue
-from components.item_refresh.items_file import read_items
 from contract.config_types import from_dict
+from item_refresh.catalogue import Changes, refresh_catalogue
+from item_refresh.items_file import read_items
 from retrieval import manifest as manifests
 from retrieval.build import build_bundle_of
 from retrieval.config import IndexConfig

@@ -6,7 +6,7 @@ from typing import Any
 import numpy as np
 import tensorflow as tf
 
-from components.item_refresh.items_file import Items
+from item_refresh.items_file import Items
 from model.categories import category_table
 
 _ITEMS_AT_ONCE = 4096

@@ -7,9 +7,9 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
-from components.item_refresh import refresh as refresh_module
-from components.item_refresh.__main__ import main
-from components.item_refresh.refresh import refresh
+from item_refresh import refresh as refresh_module
+from item_refresh.__main__ import main
+from item_refresh.refresh import refresh
 from retrieval.manifest import MANIFEST_PATH, read_manifest
 from retrieval.versions import complete_versions
 from tests import trained_export

@@ -1,6 +1,6 @@
 """Puts new items into service without training.
 
-python -m components.item_refresh --model_base_path output/serving_models/mind \
+python -m item_refresh --model_base_path output/serving_models/mind \
       --items new_items.csv
 
 Takes the newest pushed version, embeds the file's new items by their side
@@ -20,7 +20,7 @@ EXIT_NOT_PUSHED = 3
 def main(argv: Sequence[str] | None = None) -> int:
     """Refreshes; returns the exit code."""
     parser = argparse.ArgumentParser(
-        prog="python -m components.item_refresh",
+        prog="python -m item_refresh",
         description=__doc__,
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
@@ -46,7 +46,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     flags = parser.parse_args(argv)
     os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
     from components.example_gen.errors import DataError
-    from components.item_refresh.refresh import refresh
+    from item_refresh.refresh import refresh
 
     try:
         done = refresh(

@@ -29,7 +29,7 @@ from benchmarks import baselines, peers, protocols
 from contract.config_types import from_dict
 from model.catalogue import Catalogue
 from model.config import ModelConfig, TrainingConfig
-from model.mind import MindModel
+from model.network.mind import MindModel
 from model.presets import PRESETS
 from model.training import Progress, evaluate, fit
 

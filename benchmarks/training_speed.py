@@ -29,7 +29,7 @@ from benchmarks import peers, protocols
 from model.catalogue import Catalogue
 from model.config import ModelConfig, TrainingConfig
 from model.input_pipeline import training_batches
-from model.mind import MindModel
+from model.network.mind import MindModel
 from model.optimizer import LazyAdam
 from model.training import make_run_steps
 

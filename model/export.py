@@ -12,7 +12,7 @@ from contract import features
 from model import evaluation, preprocessing, ranking
 from model.catalogue import Catalogue
 from model.categories import category_table
-from model.mind import MindModel
+from model.network.mind import MindModel
 from model.transformed_data import ItemTexts
 
 _NUMERIC = tf.float32

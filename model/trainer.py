@@ -15,7 +15,7 @@ from contract.config_types import config_dataclass, from_dict
 from model import transformed_data
 from model.config import ModelConfig, TrainingConfig
 from model.export import ExportedMind
-from model.mind import MindModel
+from model.network.mind import MindModel
 from model.preprocessing import PreprocessingConfig
 from model.training import Progress, ValidationData, fit
 

@@ -16,7 +16,7 @@ from model import ranking
 from model.config import TrainingConfig
 from model.distribution import worker_index
 from model.input_pipeline import training_batches
-from model.mind import MindModel, interest_statistics
+from model.network.mind import MindModel, interest_statistics
 from model.optimizer import LazyAdam
 
 # Steps that run inside one call of a graph: one host round trip for all of them.

@@ -13,7 +13,7 @@ from model import preprocessing
 from model.catalogue import Catalogue
 from model.config import ModelConfig, TrainingConfig
 from model.export import ExportedMind
-from model.mind import MindModel
+from model.network.mind import MindModel
 from model.transformed_data import ItemTexts
 from retrieval.build import build_bundle
 from retrieval.config import IndexConfig

@@ -17,7 +17,7 @@ import tensorflow as tf
 import model  # noqa: F401  (selects Keras 2 before TensorFlow is imported)
 from model.catalogue import Catalogue
 from model.config import ModelConfig, TrainingConfig
-from model.mind import MindModel
+from model.network.mind import MindModel
 
 DIRECTORY = Path(__file__).parent / "mind"
 PROFILE_SIZES = {"age": 3}

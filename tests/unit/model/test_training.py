@@ -7,7 +7,7 @@ import pytest
 import tensorflow as tf
 
 from model.config import ModelConfig, TrainingConfig
-from model.mind import MindModel
+from model.network.mind import MindModel
 from model.training import TrainingResult, ValidationData, evaluate, fit
 
 MODEL = ModelConfig(embedding_dim=8, num_interests=2, history_length=10, hidden_units=(16,))

@@ -8,8 +8,8 @@ import tensorflow as tf
 
 from model.catalogue import Catalogue
 from model.config import ModelConfig, TrainingConfig
-from model.mind import MindModel
-from model.time_gap import NUM_BUCKETS, time_gap_buckets
+from model.network.mind import MindModel
+from model.network.time_gap import NUM_BUCKETS, time_gap_buckets
 
 CONFIG = ModelConfig(
     embedding_dim=8, num_interests=2, history_length=4, hidden_units=(8,), time_gap=True

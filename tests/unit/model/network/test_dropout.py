@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
-from model.dropout import dropout_factors
+from model.network.dropout import dropout_factors
 
 
 def _draw(shape, rate, seed=1):

@@ -6,7 +6,7 @@ from typing import Any
 
 import tensorflow as tf
 
-from model.capsule import interest_mask
+from model.network.capsule import interest_mask
 
 _MASKED = -1e9
 _TINY = 1e-12

@@ -9,8 +9,8 @@ from typing import Any
 
 import tensorflow as tf
 
-from model.capsule import CapsuleLayer
 from model.config import ModelConfig
+from model.network.capsule import CapsuleLayer
 
 _MASKED = -1e9
 

@@ -8,7 +8,7 @@ import tensorflow as tf
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from model.attention import LabelAwareAttention, attention_weights
+from model.network.attention import LabelAwareAttention, attention_weights
 
 POWERS = [0.0, 0.5, 1.0, 2.0, 7.0, 100.0, math.inf]
 

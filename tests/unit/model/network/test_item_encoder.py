@@ -3,9 +3,9 @@
 import numpy as np
 import tensorflow as tf
 
-from model import item_encoder
 from model.catalogue import Catalogue
-from model.item_encoder import ItemEncoder
+from model.network import item_encoder
+from model.network.item_encoder import ItemEncoder
 
 # Items: 1 seen, one brand; 2 seen, no features; 3 unseen, brand and two tags;
 # 4 unseen, no features.

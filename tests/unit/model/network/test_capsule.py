@@ -6,7 +6,7 @@ import tensorflow as tf
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from model.capsule import CapsuleLayer, interest_count, interest_mask, squash
+from model.network.capsule import CapsuleLayer, interest_count, interest_mask, squash
 
 B, T, D, OUT, K = 5, 9, 6, 4, 3
 LENGTHS = np.array([9, 1, 4, 2, 7])

@@ -9,16 +9,16 @@ import tensorflow as tf
 import tensorflow_recommenders as tfrs
 
 from contract.features import HISTORY_TIME
-from model.attention import attention_weights
-from model.capsule import interest_mask
 from model.catalogue import Catalogue
 from model.config import ModelConfig, TrainingConfig
-from model.dropout import dropout_factors
-from model.extractors import make_extractor
-from model.item_encoder import ItemEncoder
 from model.losses import sampled_softmax_loss
+from model.network.attention import attention_weights
+from model.network.capsule import interest_mask
+from model.network.dropout import dropout_factors
+from model.network.extractors import make_extractor
+from model.network.item_encoder import ItemEncoder
+from model.network.time_gap import NUM_BUCKETS, time_gap_buckets
 from model.sampling import NegativeSampler
-from model.time_gap import NUM_BUCKETS, time_gap_buckets
 
 _INIT_STD = 0.02
 

@@ -1,0 +1,1 @@
+"""The network: interest capsules, attention, encoders and the MIND model itself."""

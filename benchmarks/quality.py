@@ -31,7 +31,7 @@ from model.catalogue import Catalogue
 from model.config import ModelConfig, TrainingConfig
 from model.network.mind import MindModel
 from model.presets import PRESETS
-from model.training import Progress, evaluate, fit
+from model.training.loop import Progress, evaluate, fit
 
 CUTOFFS = (10, 20, 50)
 

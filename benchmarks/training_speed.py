@@ -28,10 +28,10 @@ import model  # noqa: F401  (selects Keras 2 before TensorFlow is imported)
 from benchmarks import peers, protocols
 from model.catalogue import Catalogue
 from model.config import ModelConfig, TrainingConfig
-from model.input_pipeline import training_batches
 from model.network.mind import MindModel
-from model.optimizer import LazyAdam
-from model.training import make_run_steps
+from model.training.input_pipeline import training_batches
+from model.training.loop import make_run_steps
+from model.training.optimizer import LazyAdam
 
 _DIM, _INTERESTS = 64, 4
 _LENGTHS = (20, 50)

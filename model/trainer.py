@@ -17,7 +17,7 @@ from model.config import ModelConfig, TrainingConfig
 from model.export import ExportedMind
 from model.network.mind import MindModel
 from model.preprocessing import PreprocessingConfig
-from model.training import Progress, ValidationData, fit
+from model.training.loop import Progress, ValidationData, fit
 
 TRAINING_REPORT = "training_report.json"
 

@@ -13,7 +13,7 @@ import tensorflow as tf
 
 from benchmarks import protocols
 from model import ranking
-from model.input_pipeline import cut_windows
+from model.training.input_pipeline import cut_windows
 
 # Its wheels' TensorFlow and NumPy cannot live beside the project's.
 REQUIREMENTS = {

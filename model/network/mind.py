@@ -11,14 +11,14 @@ import tensorflow_recommenders as tfrs
 from contract.features import HISTORY_TIME
 from model.catalogue import Catalogue
 from model.config import ModelConfig, TrainingConfig
-from model.losses import sampled_softmax_loss
 from model.network.attention import attention_weights
 from model.network.capsule import interest_mask
 from model.network.dropout import dropout_factors
 from model.network.extractors import make_extractor
 from model.network.item_encoder import ItemEncoder
 from model.network.time_gap import NUM_BUCKETS, time_gap_buckets
-from model.sampling import NegativeSampler
+from model.training.losses import sampled_softmax_loss
+from model.training.sampling import NegativeSampler
 
 _INIT_STD = 0.02
 

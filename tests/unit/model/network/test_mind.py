@@ -9,7 +9,7 @@ import tensorflow as tf
 from model.catalogue import Catalogue
 from model.config import ModelConfig, TrainingConfig
 from model.network.mind import MindModel, interest_statistics
-from model.training import fit, predict_interests
+from model.training.loop import fit, predict_interests
 
 CONFIG = ModelConfig(embedding_dim=8, num_interests=3, history_length=6, hidden_units=(16,))
 TRAINING = TrainingConfig(num_negatives=5, batch_size=8)

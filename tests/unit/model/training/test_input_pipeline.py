@@ -7,7 +7,7 @@ import tensorflow as tf
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from model.input_pipeline import cut_windows, training_batches
+from model.training.input_pipeline import cut_windows, training_batches
 
 sequences_strategy = st.lists(st.lists(st.integers(1, 99), max_size=9), min_size=1, max_size=6)
 

@@ -3,7 +3,7 @@
 import numpy as np
 import tensorflow as tf
 
-from model.optimizer import LazyAdam
+from model.training.optimizer import LazyAdam
 
 
 def _reference(value, gradients, rate=0.1, b1=0.9, b2=0.999, eps=1e-7):

@@ -7,9 +7,9 @@ import tensorflow as tf
 
 import model  # noqa: F401  (selects Keras 2)
 from model.config import ModelConfig, TrainingConfig
-from model.distribution import make_strategy
 from model.network.mind import MindModel
-from model.training import fit
+from model.training.distribution import make_strategy
+from model.training.loop import fit
 from tests.unit.model.conftest import make_toy_data
 
 

@@ -3,8 +3,8 @@
 import numpy as np
 import tensorflow as tf
 
-from model.losses import sampled_softmax_loss
-from model.sampling import Negatives
+from model.training.losses import sampled_softmax_loss
+from model.training.sampling import Negatives
 
 
 def _case():

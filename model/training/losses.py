@@ -2,7 +2,7 @@
 
 import tensorflow as tf
 
-from model.sampling import Negatives
+from model.training.sampling import Negatives
 
 _REMOVED = -1e9
 

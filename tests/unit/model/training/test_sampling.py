@@ -6,7 +6,7 @@ import tensorflow as tf
 
 from model.catalogue import Catalogue
 from model.config import TrainingConfig
-from model.sampling import NegativeSampler
+from model.training.sampling import NegativeSampler
 
 COUNTS = np.array([0, 8, 5, 4, 2, 1, 0, 0])  # five items seen, two not
 

@@ -14,10 +14,10 @@ import tensorflow as tf
 from contract.config_types import to_json
 from model import ranking
 from model.config import TrainingConfig
-from model.distribution import worker_index
-from model.input_pipeline import training_batches
 from model.network.mind import MindModel, interest_statistics
-from model.optimizer import LazyAdam
+from model.training.distribution import worker_index
+from model.training.input_pipeline import training_batches
+from model.training.optimizer import LazyAdam
 
 # Steps that run inside one call of a graph: one host round trip for all of them.
 _STEPS_PER_CALL = 50

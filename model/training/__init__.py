@@ -1,0 +1,1 @@
+"""Training: losses, sampling, optimizer, input windows and the loop."""

@@ -34,7 +34,7 @@ from components.example_gen import executor as example_gen
 from components.example_gen.config import DataConfig, InteractionsConfig
 from contract import features
 from contract.config_types import to_dict, to_json
-from model.preprocessing import PreprocessingConfig
+from model.tfx_functions.preprocessing import PreprocessingConfig
 
 # Events per person and per item of a mid-sized shop.
 _EVENTS_PER_USER = 30
@@ -143,7 +143,7 @@ def _transform(folder: str, examples: standard_artifacts.Examples) -> None:
         {"examples": [examples], "schema": [schema]},
         {"transform_graph": [graph], "transformed_examples": [transformed]},
         {
-            "preprocessing_fn": "model.preprocessing.preprocessing_fn",
+            "preprocessing_fn": "model.tfx_functions.preprocessing.preprocessing_fn",
             "custom_config": json.dumps({"preprocessing": to_dict(preprocessing)}),
             "splits_config": proto_utils.proto_to_json(splits),
             "force_tf_compat_v1": 0,

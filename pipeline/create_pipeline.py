@@ -17,8 +17,8 @@ from components.pusher.component import AtomicPusher
 from components.schema_gen.component import SequenceSchemaGen
 from contract import features
 from contract.config_types import to_dict, to_json
-from model.preprocessing import FeaturePreprocessing, PreprocessingConfig
-from model.trainer import TrainerConfig
+from model.tfx_functions.preprocessing import FeaturePreprocessing, PreprocessingConfig
+from model.tfx_functions.trainer import TrainerConfig
 from pipeline import eval_config
 from pipeline.config import RunConfig
 from pipeline.source_digest import source_digest
@@ -28,13 +28,13 @@ from pipeline.target import RunTarget
 _MODEL_CODE = ("model",)
 _EXAMPLE_GEN_CODE = ("components/example_gen", "contract/features.py")
 _SCHEMA_CODE = ("components/schema_gen", "contract/features.py")
-_TRANSFORM_CODE = ("model/preprocessing.py", "contract/features.py")
+_TRANSFORM_CODE = ("model/tfx_functions/preprocessing.py", "contract/features.py")
 _BASELINE_CODE = (
     "components/baseline",
-    "model/evaluation.py",
+    "model/tfx_functions/evaluation.py",
     "contract/evaluation_outputs.py",
     "model/ranking.py",
-    "model/transformed_data.py",
+    "model/tfx_functions/transformed_data.py",
     "contract/features.py",
 )
 _METRICS_CODE = ("components/evaluator", "contract/evaluation_outputs.py")
@@ -109,7 +109,7 @@ def create_pipeline(config: RunConfig, target: RunTarget) -> tfx.dsl.Pipeline:
     transform = tfx.components.Transform(
         examples=examples,
         schema=schema,
-        preprocessing_fn="model.preprocessing.preprocessing_fn",
+        preprocessing_fn="model.tfx_functions.preprocessing.preprocessing_fn",
         splits_config=tfx.proto.SplitsConfig(
             analyze=[features.TRAIN, features.CATALOG], transform=list(features.SPLITS)
         ),
@@ -127,7 +127,7 @@ def create_pipeline(config: RunConfig, target: RunTarget) -> tfx.dsl.Pipeline:
         examples=transformed,
         transform_graph=transform_graph,
         schema=schema,
-        run_fn="model.trainer.run_fn",
+        run_fn="model.tfx_functions.trainer.run_fn",
         train_args=tfx.proto.TrainArgs(splits=[features.TRAIN, features.CATALOG]),
         eval_args=tfx.proto.EvalArgs(splits=[features.EVAL]),
         custom_config=to_dict(

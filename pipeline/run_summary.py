@@ -17,7 +17,7 @@ from components.index_validator.executor import VALIDATION_FILE
 from contract import features
 from contract.config_types import strict_json
 from contract.evaluation_outputs import BASELINE, CANDIDATE
-from model.trainer import TRAINING_REPORT
+from model.tfx_functions.trainer import TRAINING_REPORT
 from pipeline import eval_config
 from pipeline.config import RunConfig
 from pipeline.run_artifacts import Step

@@ -9,12 +9,12 @@ import tensorflow_transform as tft
 import tensorflow_transform.beam as tft_beam
 from tensorflow_transform.tf_metadata import dataset_metadata, metadata_io, schema_utils
 
-from model import preprocessing
 from model.catalogue import Catalogue
 from model.config import ModelConfig, TrainingConfig
-from model.export import ExportedMind
 from model.network.mind import MindModel
-from model.transformed_data import ItemTexts
+from model.tfx_functions import preprocessing
+from model.tfx_functions.export import ExportedMind
+from model.tfx_functions.transformed_data import ItemTexts
 from retrieval.build import build_bundle
 from retrieval.config import IndexConfig
 from retrieval.push import push

@@ -11,7 +11,7 @@ from tfx.utils import io_utils, path_utils
 
 from components.baseline import item_knn, ranked_baseline
 from contract import features
-from model import transformed_data
+from model.tfx_functions import transformed_data
 
 
 class Executor(base_executor.BaseExecutor):

@@ -5,7 +5,7 @@ import tensorflow_transform as tft
 
 from components.baseline.item_knn import Neighbours
 from contract import evaluation_outputs as outputs
-from model import evaluation
+from model.tfx_functions import evaluation
 
 
 class PopularityBaseline(tf.Module):

@@ -53,7 +53,7 @@ def test_the_model_knows_nothing_of_orchestration():
 def test_user_functions_are_named_by_import_string():
     text = (_ROOT / "pipeline" / "create_pipeline.py").read_text()
     assert re.findall(r'"(model\.[\w.]+_fn)"', text) == [
-        "model.preprocessing.preprocessing_fn",
-        "model.trainer.run_fn",
+        "model.tfx_functions.preprocessing.preprocessing_fn",
+        "model.tfx_functions.trainer.run_fn",
     ]
     assert "module_file" not in text

@@ -4,7 +4,7 @@ import numpy as np
 import tensorflow as tf
 
 from contract import evaluation_outputs as outputs
-from model import evaluation
+from model.tfx_functions import evaluation
 
 
 def test_popularity_ranks_skip_the_distinct_history():

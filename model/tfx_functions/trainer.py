@@ -12,11 +12,11 @@ import tensorflow_transform as tft
 
 from contract import features
 from contract.config_types import config_dataclass, from_dict
-from model import transformed_data
 from model.config import ModelConfig, TrainingConfig
-from model.export import ExportedMind
 from model.network.mind import MindModel
-from model.preprocessing import PreprocessingConfig
+from model.tfx_functions import transformed_data
+from model.tfx_functions.export import ExportedMind
+from model.tfx_functions.preprocessing import PreprocessingConfig
 from model.training.loop import Progress, ValidationData, fit
 
 TRAINING_REPORT = "training_report.json"

@@ -9,11 +9,12 @@ import tensorflow_transform as tft
 
 from contract import evaluation_outputs as outputs
 from contract import features
-from model import evaluation, preprocessing, ranking
+from model import ranking
 from model.catalogue import Catalogue
 from model.categories import category_table
 from model.network.mind import MindModel
-from model.transformed_data import ItemTexts
+from model.tfx_functions import evaluation, preprocessing
+from model.tfx_functions.transformed_data import ItemTexts
 
 _NUMERIC = tf.float32
 

@@ -9,7 +9,7 @@ import tensorflow_transform as tft
 import tensorflow_transform.beam as tft_beam
 from tensorflow_transform.tf_metadata import dataset_metadata, schema_utils
 
-from model import preprocessing
+from model.tfx_functions import preprocessing
 
 _SPEC = {
     "user_id": tf.io.VarLenFeature(tf.string),

@@ -101,7 +101,7 @@ def main(argv: Sequence[str] | None = None) -> int:
 
     output = Path(config.output_dir).resolve()
     log_file = output / "logs" / f"{config.name}-{datetime.datetime.now():%Y%m%d-%H%M%S}.log"
-    from pipeline import terminal as terminal_lib
+    from report import terminal as terminal_lib
 
     print(f"Running {config.name!r}; details in {log_file}", flush=True)
     with terminal_lib.quiet_run(log_file) as terminal:
@@ -117,9 +117,10 @@ def _run(flags: argparse.Namespace, config: Any, output: Path, terminal: Any) ->
     terminal.print("Loading TensorFlow and TFX …")
     from tfx import v1 as tfx
 
-    from pipeline import run_artifacts, run_report, run_summary, terminal_summary
     from pipeline.create_pipeline import create_pipeline, create_schema_pipeline
     from pipeline.target import local_target
+    from report import html_report as run_report
+    from report import run_artifacts, run_summary, terminal_summary
 
     target = local_target(
         config, span=flags.span, enable_cache=flags.cache, beam_args=flags.beam_args

@@ -5,8 +5,8 @@ import pytest
 from rich.cells import cell_len
 from rich.console import Console
 
-from pipeline import terminal_summary
-from tests.unit.pipeline import summaries
+from report import terminal_summary
+from tests.unit.report import summaries
 
 
 def _lines(summary, width=100, cutoffs=(10, 20, 50), exclude_history=True):

@@ -1,6 +1,6 @@
 """How a run summary reads: the words and derived figures that all its views share.
 
-The summary itself is made in ``pipeline.run_summary``; nothing here imports
+The summary itself is made in ``report.run_summary``; nothing here imports
 TensorFlow, so a view can be made of any ``summary.json``.
 """
 

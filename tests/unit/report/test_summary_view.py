@@ -1,7 +1,7 @@
 import pytest
 
-from pipeline import summary_view
-from tests.unit.pipeline import summaries
+from report import summary_view
+from tests.unit.report import summaries
 
 
 @pytest.mark.parametrize(

@@ -7,8 +7,8 @@ from rich.console import Group, RenderableType
 from rich.table import Table
 from rich.text import Text
 
-from pipeline import summary_view
-from pipeline.summary_view import QUANTITIES, RANKERS, SPLITS, Estimate
+from report import summary_view
+from report.summary_view import QUANTITIES, RANKERS, SPLITS, Estimate
 
 _LABEL_WIDTH = 11
 _INTERVAL_WIDTH = 11  # a narrow terminal shows it below the value

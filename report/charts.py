@@ -20,7 +20,7 @@ from matplotlib.figure import Figure
 from matplotlib.layout_engine import ConstrainedLayoutEngine
 from matplotlib.ticker import MaxNLocator, StrMethodFormatter
 
-from pipeline.summary_view import Estimate
+from report.summary_view import Estimate
 
 # Placeholder colours, also in the style file, and the page's variables for them.
 _INK, _MUTED, _LINE, _ACCENT = "#00000a", "#00000b", "#00000c", "#00000d"

@@ -9,9 +9,10 @@ import jinja2
 import yaml
 from markupsafe import Markup
 
-from pipeline import report_charts, summary_view
-from pipeline.report_charts import Series
-from pipeline.summary_view import OVERALL, RANKERS, Estimate
+from report import charts as report_charts
+from report import summary_view
+from report.charts import Series
+from report.summary_view import OVERALL, RANKERS, Estimate
 
 FILE_NAME = "report.html"
 

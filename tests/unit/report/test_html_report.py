@@ -4,8 +4,8 @@ import re
 
 import pytest
 
-from pipeline import run_report
-from tests.unit.pipeline import summaries
+from report import html_report as run_report
+from tests.unit.report import summaries
 
 
 class _Page(html.parser.HTMLParser):

@@ -20,9 +20,9 @@ from contract.evaluation_outputs import BASELINE, CANDIDATE
 from model.tfx_functions.trainer import TRAINING_REPORT
 from pipeline import eval_config
 from pipeline.config import RunConfig
-from pipeline.run_artifacts import Step
-from pipeline.sample_people import sample_people
 from pipeline.target import RunTarget
+from report.run_artifacts import Step
+from report.sample_people import sample_people
 
 
 def summarise(

@@ -9,7 +9,7 @@ import warnings
 
 import pytest
 
-from pipeline import terminal as terminal_lib
+from report import terminal as terminal_lib
 
 
 class _Clock:

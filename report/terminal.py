@@ -17,7 +17,7 @@ from rich.spinner import Spinner
 from rich.table import Table
 from rich.text import Text
 
-from pipeline.summary_view import duration
+from report.summary_view import duration
 
 PROGRESS_LOG = "mind.progress"  # logger whose records are for the person
 

@@ -22,10 +22,10 @@ from pathlib import Path
 import model  # noqa: F401  (selects Keras 2 before TensorFlow is imported)
 from benchmarks.ingest import measure, write_log
 from contract.config_types import from_dict
+from devtools.ir_runner import IrRunner
 from pipeline.config import RunConfig
 from pipeline.kubeflow import spec
 from pipeline.kubeflow.compile import compile_pipeline
-from pipeline.kubeflow.ir_runner import IrRunner
 
 _JOB_SERVERS = Path(__file__).parents[1] / "deploy" / "beam"
 _JOB_SERVICE = "apache_beam.runners.portability.local_job_service_main"

@@ -9,10 +9,10 @@ import pytest
 import tensorflow_model_analysis as tfma
 
 from contract.evaluation_outputs import CANDIDATE
+from devtools.ir_runner import IrRunner
 from pipeline import config as config_lib
 from pipeline.kubeflow import spec
 from pipeline.kubeflow.compile import compile_pipeline
-from pipeline.kubeflow.ir_runner import IrRunner
 
 pytestmark = pytest.mark.slow
 

@@ -11,10 +11,10 @@ import os
 import pytest
 
 from contract.config_types import from_dict
+from devtools.ir_runner import IrRunner
 from pipeline.config import RunConfig
 from pipeline.kubeflow import spec
 from pipeline.kubeflow.compile import compile_pipeline
-from pipeline.kubeflow.ir_runner import IrRunner
 from tests.e2e import planted
 
 # In the pod /minio is a volume; here the runner mounts a directory there.

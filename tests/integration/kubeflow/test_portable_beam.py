@@ -12,10 +12,10 @@ import pytest
 import tensorflow as tf
 
 from contract.config_types import from_dict
+from devtools.ir_runner import IrRunner
 from pipeline.config import RunConfig
 from pipeline.kubeflow import spec
 from pipeline.kubeflow.compile import compile_pipeline
-from pipeline.kubeflow.ir_runner import IrRunner
 from tests.e2e import planted
 
 pytestmark = pytest.mark.slow

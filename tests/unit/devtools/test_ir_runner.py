@@ -2,7 +2,8 @@ import json
 
 import pytest
 
-from pipeline.kubeflow import ir_runner, spec
+from devtools import ir_runner
+from pipeline.kubeflow import spec
 from tests.unit.pipeline.kubeflow.pipelines import to_yaml, two_steps
 
 # Both read ExecutorInput from their last argument, as the launcher passes it.

@@ -1,6 +1,6 @@
 """Executes a compiled pipeline without Kubernetes, as Kubeflow Pipelines would.
 
-  python -m pipeline.kubeflow.ir_runner mind.yaml --root DIR [--param NAME=VALUE]
+  python -m devtools.ir_runner mind.yaml --root DIR [--param NAME=VALUE]
 
 A development tool: it finds out on one machine whether the compiled file, the
 entry point and the image work together. Each step is its real command in a
@@ -28,8 +28,8 @@ from typing import Any, Literal
 from google.protobuf import json_format
 from kfp.pipeline_spec import pipeline_spec_pb2
 
+from devtools.artifact_store import ArtifactStore, Execution
 from pipeline.kubeflow import spec as spec_lib
-from pipeline.kubeflow.artifact_store import ArtifactStore, Execution
 from pipeline.kubeflow.launcher_paths import ROOT_VARIABLE, local_path
 
 _LOG_LINES_SHOWN = 20

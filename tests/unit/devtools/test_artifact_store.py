@@ -1,4 +1,4 @@
-from pipeline.kubeflow.artifact_store import ArtifactStore, Execution
+from devtools.artifact_store import ArtifactStore, Execution
 
 
 def test_artifacts_are_numbered_across_executions_and_survive_reopening(tmp_path):

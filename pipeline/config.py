@@ -17,7 +17,7 @@ from components.example_gen.config import DataConfig
 from contract.config_types import config_dataclass, from_dict
 from model.config import ModelConfig, TrainingConfig
 from model.presets import PRESETS
-from pipeline.kubeflow.config import KubeflowConfig
+from pipeline.kubeflow_config import KubeflowConfig
 from retrieval.config import IndexConfig
 
 

@@ -22,8 +22,8 @@ from contract.config_types import from_dict, to_dict
 from pipeline.config import ConfigError, RunConfig
 from pipeline.create_pipeline import create_pipeline
 from pipeline.kubeflow import parameters as parameters_lib
-from pipeline.kubeflow.config import DEFAULT_STEPS
 from pipeline.kubeflow.parameters import PARAMETERS, StepBindings
+from pipeline.kubeflow_config import DEFAULT_STEPS
 from pipeline.target import RunTarget, kfp_target
 
 TargetName = Literal["kfp", "vertex"]

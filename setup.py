@@ -59,8 +59,23 @@ setuptools.setup(
     description="Multi-interest retrieval (MIND) as a TFX pipeline, from logs to endpoint.",
     license="Apache-2.0",
     python_requires=">=3.10,<3.12",
-    packages=setuptools.find_packages(include=["pipeline*", "components*", "model*", "serving*"]),
-    package_data={"pipeline": ["templates/*"], "serving": ["static/*"]},
+    packages=setuptools.find_packages(
+        include=[
+            f"{name}*"
+            for name in (
+                "contract",
+                "model",
+                "retrieval",
+                "components",
+                "pipeline",
+                "report",
+                "serving",
+                "item_refresh",
+                "devtools",
+            )
+        ]
+    ),
+    package_data={"report": ["templates/*"], "serving": ["static/*"]},
     install_requires=_BEAM_WORKER,
     extras_require=_EXTRAS,
 )

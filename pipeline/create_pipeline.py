@@ -25,7 +25,7 @@ from pipeline.source_digest import source_digest
 from pipeline.target import RunTarget
 
 # Code that runs inside each component, for its cache key.
-_MODEL_CODE = ("model",)
+_MODEL_CODE = ("model", "contract")
 _EXAMPLE_GEN_CODE = ("components/example_gen", "contract/features.py")
 _SCHEMA_CODE = ("components/schema_gen", "contract/features.py")
 _TRANSFORM_CODE = ("model/tfx_functions/preprocessing.py", "contract/features.py")
@@ -40,12 +40,16 @@ _BASELINE_CODE = (
 _METRICS_CODE = ("components/evaluator", "contract/evaluation_outputs.py")
 _INDEX_CODE = (
     "components/index_builder",
+    "retrieval",
+    "contract",
     "components/evaluator/results.py",
     "model/categories.py",
 )
 _INDEX_VALIDATOR_CODE = (
     "components/index_validator",
     "components/index_builder",
+    "retrieval",
+    "contract",
     "model/categories.py",
 )
 

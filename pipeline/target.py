@@ -18,8 +18,8 @@ from pipeline.kubeflow.launcher_paths import readable_uri
 from pipeline.source_digest import source_digest
 from retrieval.versions import newest_version
 
-_ALL_CODE = ("components", "model", "pipeline")
-_TRAINING_CODE = ("components/example_gen", "model")
+_ALL_CODE = ("components", "contract", "model", "pipeline", "retrieval")
+_TRAINING_CODE = ("components/example_gen", "contract", "model")
 _MANIFEST_PACKAGES = ("tfx", "tensorflow", "tensorflow-recommenders", "scann")
 
 

@@ -1,4 +1,4 @@
-"""The arrows between packages: runners -> pipeline -> components -> model."""
+"""The arrows between packages point one way; the order is that of ``_LAYERS``."""
 
 import ast
 import re
@@ -7,11 +7,16 @@ from pathlib import Path
 import pytest
 
 _ROOT = Path(__file__).resolve().parents[2]
-_LAYERS = {
-    "model": set(),
-    "components": {"model"},
-    "pipeline": {"model", "components"},
-    "serving": {"model"},
+_LAYERS: dict[str, set[str]] = {
+    "contract": set(),
+    "model": {"contract"},
+    "retrieval": {"contract", "model"},
+    "components": {"contract", "model", "retrieval"},
+    "pipeline": {"contract", "model", "retrieval", "components"},
+    "report": {"contract", "model", "retrieval", "components", "pipeline"},
+    "item_refresh": {"contract", "model", "retrieval", "components"},
+    "devtools": {"contract", "model", "pipeline"},
+    "serving": {"contract", "model"},
 }
 _OURS = {*_LAYERS, "local_runner", "kubeflow_runner", "tests", "benchmarks"}
 
@@ -57,3 +62,13 @@ def test_user_functions_are_named_by_import_string():
         "model.tfx_functions.trainer.run_fn",
     ]
     assert "module_file" not in text
+
+
+def test_the_contract_needs_no_tensorflow():
+    wrong = [
+        f"{path.relative_to(_ROOT)}: {name}"
+        for path in _files("contract")
+        for name in _imports(path)
+        if name.split(".")[0] in {"tensorflow", "tfx", "kfp", "keras", "tf_keras"}
+    ]
+    assert not wrong

@@ -40,7 +40,7 @@ def write(summary: Mapping[str, Any], directory: Path) -> Path:
 def render(summary: Mapping[str, Any]) -> str:
     """The report as HTML."""
     environment = jinja2.Environment(
-        loader=jinja2.PackageLoader("pipeline"),
+        loader=jinja2.PackageLoader("report"),
         autoescape=True,
         undefined=jinja2.StrictUndefined,
         trim_blocks=True,

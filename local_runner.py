@@ -8,6 +8,7 @@ python local_runner.py --interactions my.csv --user_column u \
 
 import argparse
 import datetime
+import itertools
 import os
 import sys
 import time
@@ -25,12 +26,20 @@ EXIT_INTERRUPTED = 130  # the shell's convention for Ctrl-C
 
 def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+        description=__doc__,
+        epilog="What follows `--` are options for Apache Beam.",
+        formatter_class=argparse.RawDescriptionHelpFormatter,
     )
     add_config_flags(parser)
     parser.add_argument("--output_dir", help="root of everything that is written")
     parser.add_argument("--span", default="", help="replaces {SPAN} in the configured files")
-    parser.add_argument("--interactions", help="interaction log: CSV, Parquet or JSON lines")
+    parser.add_argument(
+        "--interactions",
+        nargs="+",
+        action="extend",
+        metavar="FILE",
+        help="interaction log: CSV, Parquet or JSON lines; several files are read in this order",
+    )
     parser.add_argument("--user_column")
     parser.add_argument("--item_column")
     parser.add_argument("--timestamp_column")
@@ -56,7 +65,6 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument(
         "--verbose", action="store_true", help="show the traceback of an expected error"
     )
-    parser.add_argument("beam_args", nargs="*", help="after --: options for Apache Beam")
     return parser
 
 
@@ -71,7 +79,7 @@ def _load_config(flags: argparse.Namespace) -> Any:
         flags.overrides,
         {
             "output_dir": flags.output_dir,
-            "data.interactions.files": [flags.interactions] if flags.interactions else None,
+            "data.interactions.files": flags.interactions,
             "data.interactions.user_column": flags.user_column,
             "data.interactions.item_column": flags.item_column,
             "data.interactions.timestamp_column": flags.timestamp_column,
@@ -81,13 +89,19 @@ def _load_config(flags: argparse.Namespace) -> Any:
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Runs the pipeline; returns the exit code."""
-    flags = _parser().parse_args(argv)
+    arguments = list(sys.argv[1:] if argv is None else argv)
+    # Split here and not by argparse, which would also take stray words for Beam's.
+    own = list(itertools.takewhile(lambda word: word != "--", arguments))
+    flags = _parser().parse_args(own)
+    flags.beam_args = arguments[len(own) + 1 :]
     # Before the first TensorFlow import; the log file does not need its banner.
     os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
+    from pipeline import beam_options
     from pipeline.config import ConfigError
 
     try:
         config = _load_config(flags)
+        beam_options.check(flags.beam_args)
     except ConfigError as error:
         print(error, file=sys.stderr)
         return EXIT_USAGE

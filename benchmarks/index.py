@@ -17,6 +17,8 @@ import tempfile
 import time
 from pathlib import Path
 
+from contract import manifest
+
 _INTERESTS = 4
 _HISTORY = 20
 _PEOPLE = 1200
@@ -163,14 +165,16 @@ def build_step() -> None:
         {},
     )
     peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
-    manifest = json.loads((work_dir / kind / "assets.extra" / "manifest.json").read_text())
+    index = manifest.from_json((work_dir / kind / manifest.MANIFEST_PATH).read_text())[
+        manifest.INDEX
+    ]
     print(
         json.dumps(
             {
                 "build_s": round(time.monotonic() - start, 1),
                 "build_peak_mb": round(peak),
-                "algorithm": manifest["index"]["algorithm"],
-                "index": manifest["index"],
+                "algorithm": index[manifest.ALGORITHM],
+                "index": index,
             }
         )
     )

@@ -13,17 +13,15 @@ from absl import logging
 from components.example_gen.config import ItemsConfig
 from components.example_gen.files import resolve
 from contract.config_types import from_dict
+from contract.manifest import CONFIG, EXAMPLES, FILES, MANIFEST_PATH, REFRESH
 from item_refresh.catalogue import Changes, refresh_catalogue
 from item_refresh.items_file import read_items
-from retrieval import manifest as manifests
 from retrieval.build import build_bundle_of
 from retrieval.config import IndexConfig
+from retrieval.manifest import read_manifest
 from retrieval.push import push
 from retrieval.validation import Validation, validate
 from retrieval.versions import complete_versions
-
-# In the manifest of a refreshed version.
-REFRESH = "refresh"
 
 
 @dataclasses.dataclass(frozen=True)
@@ -71,9 +69,9 @@ def refresh(
     """
     base_version = version or _newest(model_base_path)
     base = os.path.join(model_base_path, base_version)
-    facts = manifests.read_manifest(base)
+    facts = read_manifest(base)
     data, index_config = _configuration(facts, base)
-    files = _example_files(examples or (facts or {}).get(manifests.EXAMPLES, ""), base)
+    files = _example_files(examples or (facts or {}).get(EXAMPLES, ""), base)
     items = read_items(
         item_files, from_dict(ItemsConfig, data["items"]), data["max_bad_row_fraction"]
     )
@@ -83,7 +81,7 @@ def refresh(
     with tempfile.TemporaryDirectory(prefix="item-refresh-") as folder:
         model_dir = os.path.join(folder, "model")
         new_facts = {
-            **{key: value for key, value in (facts or {}).items() if key != manifests.FILES},
+            **{key: value for key, value in (facts or {}).items() if key != FILES},
             REFRESH: {
                 "base_version": base_version,
                 "items_digest": _digest(data["items"], item_files),
@@ -123,11 +121,11 @@ def _configuration(
     facts: Mapping[str, Any] | None, base: str
 ) -> tuple[Mapping[str, Any], IndexConfig]:
     """Returns the data configuration, as a dict, and the index's."""
-    config = (facts or {}).get("config")
+    config = (facts or {}).get(CONFIG)
     if not config or not os.path.isdir(base):
         raise ValueError(
             f"{base} cannot be refreshed: expected a version that the pipeline pushed, with its "
-            f"configuration in {manifests.MANIFEST_PATH}."
+            f"configuration in {MANIFEST_PATH}."
         )
     if not config["data"].get("items"):
         raise ValueError(

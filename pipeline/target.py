@@ -12,6 +12,7 @@ from ml_metadata.proto import metadata_store_pb2
 from tfx import v1 as tfx
 
 from components.example_gen.files import fingerprint
+from contract import manifest
 from contract.config_types import strict_json, to_dict
 from pipeline.config import RunConfig
 from pipeline.kubeflow.launcher_paths import readable_uri
@@ -57,12 +58,12 @@ class RunTarget:
     def manifest(self, config: RunConfig) -> str:
         """Run facts for the bundle's manifest, as JSON."""
         facts = {
-            "name": config.name,
-            "run_key": self.run_key,
-            "data_digest": self.input_fingerprint,
-            "source_digest": source_digest(*_ALL_CODE),
-            "config": _comparable(config),
-            "versions": {name: metadata.version(name) for name in _MANIFEST_PACKAGES},
+            manifest.NAME: config.name,
+            manifest.RUN_KEY: self.run_key,
+            manifest.DATA_DIGEST: self.input_fingerprint,
+            manifest.SOURCE_DIGEST: source_digest(*_ALL_CODE),
+            manifest.CONFIG: _comparable(config),
+            manifest.VERSIONS: {name: metadata.version(name) for name in _MANIFEST_PACKAGES},
         }
         return strict_json(facts)
 

@@ -9,6 +9,8 @@ import jinja2
 import yaml
 from markupsafe import Markup
 
+from contract import manifest
+from contract.evaluation_outputs import POPULARITY_BUCKETS
 from report import charts as report_charts
 from report import summary_view
 from report.charts import Series
@@ -18,7 +20,6 @@ FILE_NAME = "report.html"
 
 _TEMPLATE = "report.html.jinja"
 _SHOWN_TARGETS = 12
-_POPULARITY_SLICES = ("head", "middle", "tail", "unseen")
 
 
 def write(summary: Mapping[str, Any], directory: Path) -> Path:
@@ -47,6 +48,7 @@ def render(summary: Mapping[str, Any]) -> str:
         lstrip_blocks=True,
     )
     environment.globals["view"] = summary_view
+    environment.globals["manifest"] = manifest
     environment.filters["yaml"] = _as_yaml
     environment.filters["date"] = _as_date
     return environment.get_template(_TEMPLATE).render(
@@ -131,7 +133,7 @@ def _charts(summary: Mapping[str, Any]) -> dict[str, Markup]:
             "By length of the history",
             label,
         )
-    popularity = [f"{name}_{bucket}" for bucket in _POPULARITY_SLICES]
+    popularity = [f"{name}_{bucket}" for bucket in POPULARITY_BUCKETS]
     measured = [n for n in popularity if summary_view.estimate(metrics, "mind", n)]
     if measured:
         charts["by_popularity"] = report_charts.slice_dots(
@@ -143,12 +145,12 @@ def _charts(summary: Mapping[str, Any]) -> dict[str, Markup]:
     training = summary["training"]
     if training and training["history"]:
         charts["training"] = report_charts.training_curves(training, _validation_label(summary))
-    manifest = summary["manifest"]
-    if manifest and manifest["index"].get("curve"):
-        index_config = manifest["config"]["index"]
+    facts = summary["manifest"]
+    if facts and facts[manifest.INDEX].get(manifest.CURVE):
+        index_config = facts[manifest.CONFIG]["index"]
         charts["index"] = report_charts.recall_latency(
-            manifest["index"]["curve"],
-            manifest["index"],
+            facts[manifest.INDEX][manifest.CURVE],
+            facts[manifest.INDEX],
             index_config["recall_target"],
             f"recall@{index_config['recall_k']}",
         )
@@ -168,8 +170,8 @@ def _series(metrics: Mapping[str, Any], points: Sequence[tuple[str, str]]) -> li
 
 
 def _validation_label(summary: Mapping[str, Any]) -> str:
-    manifest = summary["manifest"]
-    return f"recall@{manifest['config']['training']['eval_cutoff']}" if manifest else "recall"
+    facts = summary["manifest"]
+    return f"recall@{facts[manifest.CONFIG]['training']['eval_cutoff']}" if facts else "recall"
 
 
 def _data(data: Mapping[str, Any] | None) -> dict[str, Any] | None:

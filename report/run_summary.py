@@ -9,7 +9,7 @@ from typing import Any
 
 import tensorflow as tf
 import tensorflow_model_analysis as tfma
-from tfx.utils import io_utils
+from tfx.utils import io_utils, path_utils
 
 from components.evaluator.results import read_metrics
 from components.example_gen.report import FILE_NAME as INGEST_REPORT
@@ -23,6 +23,7 @@ from pipeline.config import RunConfig
 from pipeline.target import RunTarget
 from report.run_artifacts import Step
 from report.sample_people import sample_people
+from retrieval.manifest import read_manifest
 
 
 def summarise(
@@ -157,7 +158,7 @@ def _manifest(steps: Mapping[str, Step]) -> dict[str, Any] | None:
     uri = _output(steps, "index-builder", "model")
     if uri is None:
         return None
-    return _read_json(os.path.join(uri, "Format-Serving", "assets.extra", "manifest.json"))
+    return read_manifest(path_utils.serving_model_dir(uri))
 
 
 def _push(steps: Mapping[str, Step], target: RunTarget) -> dict[str, Any]:
@@ -177,7 +178,7 @@ def _samples(config: RunConfig, steps: Mapping[str, Step]) -> list[dict[str, Any
     if model is None or examples is None:
         return None
     return sample_people(
-        os.path.join(model, "Format-Serving"),
+        path_utils.serving_model_dir(model),
         io_utils.all_files_pattern(os.path.join(examples, f"Split-{features.TEST}")),
         profile_names=[
             features.profile_feature(name)

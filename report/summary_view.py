@@ -9,8 +9,9 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from contract.evaluation_outputs import OVERALL
-
-POPULAR_FALLBACK = -1  # interest index of items recommended by popularity
+from contract.features import EVAL, HISTORY_LENGTH_BUCKET, TEST, TRAIN
+from contract.manifest import EXACT, SCANN_HASHED, SCANN_TREE
+from contract.signatures import NO_INTEREST, interest_number
 
 # In the order in which they are shown.
 RANKERS = {
@@ -19,7 +20,7 @@ RANKERS = {
     "item_knn": "Item-kNN",
     "popularity": "Popularity",
 }
-SPLITS = ("train", "eval", "test")
+SPLITS = (TRAIN, EVAL, TEST)
 QUANTITIES = {"recall": "Recall", "ndcg": "NDCG", "hit_rate": "Hit rate"}
 
 _HISTORY_INCLUDED = "_history_included"
@@ -31,9 +32,9 @@ _STOPPED_BY = {
     "max_seconds": "time limit",
 }
 _ALGORITHMS = {
-    "exact": "Exact",
-    "scann_ah": "ScaNN, hashed",
-    "scann_tree_ah": "ScaNN, tree, hashed",
+    EXACT: "Exact",
+    SCANN_HASHED: "ScaNN, hashed",
+    SCANN_TREE: "ScaNN, tree, hashed",
 }
 
 
@@ -192,7 +193,9 @@ def item_name(item: Mapping[str, Any]) -> str:
 
 def interest_name(interest: int) -> str:
     """Name of a group of recommendations."""
-    return "Most popular" if interest == POPULAR_FALLBACK else f"Interest {interest + 1}"
+    if interest == NO_INTEREST:
+        return "Most popular"
+    return f"Interest {interest_number(interest)}"
 
 
 def hits(person: Mapping[str, Any]) -> set[str]:
@@ -225,7 +228,7 @@ def history_buckets(metrics: Mapping[str, Any]) -> Sequence[tuple[str, str]]:
     found = []
     for name in metrics.get("mind", {}):
         key, _, label = name.partition("=")
-        if key == "history_length_bucket":
+        if key == HISTORY_LENGTH_BUCKET:
             found.append((name, label))
     return sorted(found, key=lambda pair: int(pair[1].rstrip("+").partition("-")[0]))
 

@@ -7,6 +7,7 @@ from rich.console import Group, RenderableType
 from rich.table import Table
 from rich.text import Text
 
+from contract import manifest
 from report import summary_view
 from report.summary_view import QUANTITIES, RANKERS, SPLITS, Estimate
 
@@ -120,8 +121,9 @@ def _outcome(summary: Mapping[str, Any]) -> RenderableType:
             f"{latency['p50']:.1f} ms (p99 {latency['p99']:.1f} ms), "
             f"{summary_view.size(index['bytes'])}"
         )
-        if manifest := summary["manifest"]:
-            found = f"{summary_view.algorithm(manifest['index']['algorithm'])}: {found}"
+        if facts := summary["manifest"]:
+            algorithm = summary_view.algorithm(facts[manifest.INDEX][manifest.ALGORITHM])
+            found = f"{algorithm}: {found}"
         lines.append(_labelled(("Index", found)))
     verdict = Text(summary_view.verdict(summary), style="bold green" if pushed else "bold red")
     reasons = [("", reason) for reason in summary_view.why_not_pushed(summary)]

@@ -9,6 +9,7 @@ import numpy as np
 import tensorflow as tf
 from absl import logging
 
+from contract import manifest
 from retrieval.bundle import (
     RetrievalBundle,
     person_inputs,
@@ -58,27 +59,27 @@ def build_bundle_of(
     vectors = retrievable_vectors(tower, rows)
     search = build_search(vectors, config)
     bundle = RetrievalBundle(tower, rows, search, config)
-    index: dict[str, Any] = {"recall": 1.0, "curve": []}
+    index: dict[str, Any] = {manifest.RECALL: 1.0, manifest.CURVE: []}
     if isinstance(search, ScannSearch):
         people = read_people(example_files, "tuning", config.num_queries, person_inputs(tower))
         curve = tune(search, queries_of(bundle, people), config)
-        index["recall"] = choose(curve, config.recall_target).recall
-        index["curve"] = [dataclasses.asdict(point) for point in curve]
+        index[manifest.RECALL] = choose(curve, config.recall_target).recall
+        index[manifest.CURVE] = [dataclasses.asdict(point) for point in curve]
     tf.saved_model.save(bundle, output_dir, signatures=bundle.signatures())
     most_frequent = tower.item_ids.numpy()[np.argmax(tower.train_counts.numpy())]
     write_warmup(output_dir, [most_frequent], config.default_k)
-    index |= {**search.describe(), "recall_k": config.recall_k}
+    index |= {**search.describe(), manifest.RECALL_K: config.recall_k}
     write_manifest(
         output_dir,
         {
             **facts,
-            "catalogue": {
-                "items": int(tf.size(tower.item_ids)),
-                "retrievable": len(rows),
-                "dimensions": int(vectors.shape[1]),
+            manifest.CATALOGUE: {
+                manifest.NUM_ITEMS: int(tf.size(tower.item_ids)),
+                manifest.NUM_RETRIEVABLE: len(rows),
+                manifest.DIMENSIONS: int(vectors.shape[1]),
             },
-            "index": index,
-            "build_seconds": round(time.monotonic() - start, 1),
+            manifest.INDEX: index,
+            manifest.BUILD_SECONDS: round(time.monotonic() - start, 1),
         },
     )
     logging.info("Indexed %d items: %s", len(rows), search.describe())

@@ -1,31 +1,21 @@
-"""The bundle's ``manifest.json``: what it is, what it was made from, what it holds."""
+"""Writes and reads the manifest of a bundle, on any file system that TensorFlow knows."""
 
-import hashlib
-import json
 import os
 from collections.abc import Mapping
 from typing import Any
 
 import tensorflow as tf
 
+from contract.manifest import (
+    MANIFEST_PATH,
+    FileFacts,
+    describe_file,
+    files_of,
+    from_json,
+    to_json,
+)
+
 gfile = tf.io.gfile
-
-# TF Serving ignores ``assets.extra`` but for warm-up requests.
-MANIFEST_PATH = os.path.join("assets.extra", "manifest.json")
-RUN_KEY = "run_key"
-FILES = "files"
-EXAMPLES = "examples"
-_CHUNK_BYTES = 1 << 20
-
-
-def _describe_file(path: str) -> dict[str, int | str]:
-    digest = hashlib.sha256()
-    size = 0
-    with gfile.GFile(path, "rb") as file:
-        while chunk := file.read(_CHUNK_BYTES):
-            digest.update(chunk)
-            size += len(chunk)
-    return {"bytes": size, "sha256": digest.hexdigest()}
 
 
 def list_files(directory: str) -> list[str]:
@@ -40,14 +30,14 @@ def list_files(directory: str) -> list[str]:
 def write_manifest(model_dir: str, facts: Mapping[str, Any]) -> None:
     """Writes ``facts`` and the size and digest of every file of ``model_dir``."""
     files = {
-        path: _describe_file(os.path.join(model_dir, path))
+        path: _describe(os.path.join(model_dir, path))
         for path in list_files(model_dir)
         if path != MANIFEST_PATH
     }
     path = os.path.join(model_dir, MANIFEST_PATH)
     gfile.makedirs(os.path.dirname(path))
     with gfile.GFile(path, "w") as file:
-        file.write(json.dumps({**facts, FILES: files}, indent=2, sort_keys=True))
+        file.write(to_json(facts, files))
 
 
 def read_manifest(model_dir: str) -> dict[str, Any] | None:
@@ -57,18 +47,29 @@ def read_manifest(model_dir: str) -> dict[str, Any] | None:
         return None
     try:
         with gfile.GFile(path, "r") as file:
-            manifest = json.loads(file.read())
+            return from_json(file.read())
     except ValueError:
         return None
-    return manifest if isinstance(manifest, dict) else None
 
 
 def missing_files(model_dir: str) -> list[str]:
-    """Returns the files that the manifest names and ``model_dir`` lacks or has cut short."""
-    files = (read_manifest(model_dir) or {}).get(FILES, {})
-    return [
-        path for path, facts in sorted(files.items()) if _size(model_dir, path) != facts["bytes"]
-    ]
+    """Returns the files that the manifest names and ``model_dir`` lacks or has cut short.
+
+    A manifest that is there and cannot be read counts as missing itself: servers do
+    not load such a version. Without any manifest nothing is missing.
+    """
+    if not gfile.exists(os.path.join(model_dir, MANIFEST_PATH)):
+        return []
+    try:
+        files = files_of(read_manifest(model_dir) or {})
+    except ValueError:
+        return [MANIFEST_PATH]
+    return [path for path, facts in files.items() if _size(model_dir, path) != facts.size]
+
+
+def _describe(path: str) -> FileFacts:
+    with gfile.GFile(path, "rb") as file:
+        return describe_file(file)
 
 
 def _size(model_dir: str, path: str) -> int | None:

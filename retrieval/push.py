@@ -12,12 +12,12 @@ from collections.abc import Iterator
 from tfx.dsl.io import fileio
 from tfx.utils import io_utils
 
+from contract.versions import SAVED_MODEL_FILE
 from retrieval.manifest import read_manifest
 from retrieval.versions import complete_versions, versions
 
 _STAGING_PREFIX = ".staging-"
 _LOCK_FILE = ".push.lock"
-_SAVED_MODEL = "saved_model.pb"
 
 
 def push(model_dir: str, base_directory: str) -> str:
@@ -42,9 +42,9 @@ def push(model_dir: str, base_directory: str) -> str:
       FileNotFoundError: if ``model_dir`` is not a SavedModel.
       FileExistsError: if somebody else has made the version meanwhile.
     """
-    if not fileio.exists(os.path.join(model_dir, _SAVED_MODEL)):
+    if not fileio.exists(os.path.join(model_dir, SAVED_MODEL_FILE)):
         raise FileNotFoundError(
-            f"Cannot push {model_dir}: expected a SavedModel, found no {_SAVED_MODEL} in it."
+            f"Cannot push {model_dir}: expected a SavedModel, found no {SAVED_MODEL_FILE} in it."
         )
     fileio.makedirs(base_directory)
     if "://" in base_directory:
@@ -88,8 +88,10 @@ def _push_by_rename(model_dir: str, base_directory: str) -> str:
 def _push_file_by_file(model_dir: str, base_directory: str) -> str:
     version = _next_version(base_directory)
     final = os.path.join(base_directory, version)
-    io_utils.copy_dir(model_dir, final, deny_regex_patterns=[re.escape(_SAVED_MODEL) + "$"])
-    io_utils.copy_file(os.path.join(model_dir, _SAVED_MODEL), os.path.join(final, _SAVED_MODEL))
+    io_utils.copy_dir(model_dir, final, deny_regex_patterns=[re.escape(SAVED_MODEL_FILE) + "$"])
+    io_utils.copy_file(
+        os.path.join(model_dir, SAVED_MODEL_FILE), os.path.join(final, SAVED_MODEL_FILE)
+    )
     return version
 
 

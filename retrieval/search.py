@@ -13,6 +13,8 @@ from typing import Any, NamedTuple, Protocol
 import numpy as np
 import tensorflow as tf
 
+from contract.manifest import ALGORITHM, EXACT, SCANN_HASHED, SCANN_TREE
+
 # Scores held at once by one step of the exact search (64 MiB of float32).
 _SCORES_PER_BLOCK = 1 << 24
 # Items whose vectors train the ScaNN partitions and codebooks.
@@ -72,7 +74,7 @@ class ExactSearch(tf.Module):
 
     def describe(self) -> dict[str, int | str]:
         """See ``Search``."""
-        return {"algorithm": "exact"}
+        return {ALGORITHM: EXACT}
 
     def candidates(
         self,
@@ -209,7 +211,7 @@ class ScannSearch(tf.Module):
     def describe(self) -> dict[str, int | str]:
         """See ``Search``."""
         settings: dict[str, int | str] = {
-            "algorithm": "scann_tree_ah" if self.num_leaves else "scann_ah",
+            ALGORITHM: SCANN_TREE if self.num_leaves else SCANN_HASHED,
             "dimensions_per_block": _DIMENSIONS_PER_BLOCK,
             "reorder": int(self.reorder.numpy()),
         }

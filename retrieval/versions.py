@@ -4,7 +4,9 @@ import os
 
 from tfx.dsl.io import fileio
 
-from retrieval import manifest
+from contract.manifest import RUN_KEY
+from contract.versions import SAVED_MODEL_FILE, is_version_name
+from retrieval.manifest import missing_files, read_manifest
 
 
 def versions(push_destination: str) -> list[str]:
@@ -13,7 +15,7 @@ def versions(push_destination: str) -> list[str]:
         return []
     # Object stores list directories with a slash at the end.
     names = (str(name).rstrip("/") for name in fileio.listdir(push_destination))
-    return sorted((name for name in names if name.isdecimal()), key=int)
+    return sorted((name for name in names if is_version_name(name)), key=int)
 
 
 def complete_versions(push_destination: str) -> list[str]:
@@ -43,13 +45,13 @@ def newest_version(push_destination: str, other_than_run_key: str = "") -> str:
       The version, or "" if there is none.
     """
     for version in reversed(complete_versions(push_destination)):
-        facts = manifest.read_manifest(os.path.join(push_destination, version)) or {}
-        if not other_than_run_key or facts.get(manifest.RUN_KEY) != other_than_run_key:
+        facts = read_manifest(os.path.join(push_destination, version)) or {}
+        if not other_than_run_key or facts.get(RUN_KEY) != other_than_run_key:
             return version
     return ""
 
 
 def _is_complete(version_dir: str) -> bool:
-    return fileio.exists(
-        os.path.join(version_dir, "saved_model.pb")
-    ) and not manifest.missing_files(version_dir)
+    return fileio.exists(os.path.join(version_dir, SAVED_MODEL_FILE)) and not missing_files(
+        version_dir
+    )

@@ -1,16 +1,11 @@
 """Checks a pushed version against the digests in its own manifest."""
 
-import hashlib
-import json
 from pathlib import Path
 
 import grpc
 
+from contract.manifest import MANIFEST_PATH, describe_file, files_of, from_json
 from serving.errors import ServingError
-
-# Written by the index builder: {"files": {path: {"bytes": n, "sha256": hex}}}.
-MANIFEST = Path("assets.extra", "manifest.json")
-_CHUNK_BYTES = 1 << 20
 
 
 def verify_manifest(path: Path) -> None:
@@ -24,7 +19,7 @@ def verify_manifest(path: Path) -> None:
     Raises:
       ServingError: DATA_LOSS; a file is missing or is not what was pushed.
     """
-    if not (path / MANIFEST).exists():
+    if not (path / MANIFEST_PATH).exists():
         return
     try:
         _verify(path)
@@ -34,27 +29,20 @@ def verify_manifest(path: Path) -> None:
 
 def _verify(path: Path) -> None:
     try:
-        files = json.loads((path / MANIFEST).read_text())["files"]
-        expected = {name: (entry["bytes"], entry["sha256"]) for name, entry in files.items()}
-    except (ValueError, KeyError, TypeError, AttributeError) as e:
-        raise _damaged(path, f"{MANIFEST} cannot be read ({type(e).__name__}: {e})") from e
-    for name, (size, digest) in sorted(expected.items()):
+        files = files_of(from_json((path / MANIFEST_PATH).read_text()))
+    except ValueError as e:
+        raise _damaged(path, f"{MANIFEST_PATH} cannot be read ({e})") from e
+    for name, expected in files.items():
         file = path / name
         if not file.is_file():
             raise _damaged(path, f"{name} is missing")
-        found = file.stat().st_size
-        if found != size:
-            raise _damaged(path, f"{name} has {found} bytes, expected {size}")
-        if _sha256(file) != digest:
-            raise _damaged(path, f"{name} does not have the expected content")
-
-
-def _sha256(file: Path) -> str:
-    digest = hashlib.sha256()
-    with file.open("rb") as stream:
-        while chunk := stream.read(_CHUNK_BYTES):
-            digest.update(chunk)
-    return digest.hexdigest()
+        # The size first: it tells most damage without reading the file.
+        size = file.stat().st_size
+        if size != expected.size:
+            raise _damaged(path, f"{name} has {size} bytes, expected {expected.size}")
+        with file.open("rb") as stream:
+            if describe_file(stream) != expected:
+                raise _damaged(path, f"{name} does not have the expected content")
 
 
 def _damaged(path: Path, what: str) -> ServingError:

@@ -9,6 +9,8 @@ from typing import Literal
 import tensorflow as tf
 from tensorflow_serving.config import file_system_storage_path_source_pb2 as source_pb2
 
+from contract.versions import is_version_name
+
 
 @dataclasses.dataclass(frozen=True)
 class VersionPolicy:
@@ -58,7 +60,7 @@ def list_versions(base_path: Path) -> dict[int, Path]:
     return {
         int(entry.name): entry
         for entry in entries
-        if entry.name.isascii() and entry.name.isdigit() and entry.is_dir()
+        if is_version_name(entry.name) and entry.is_dir()
     }
 
 

@@ -13,9 +13,9 @@ from components.evaluator import results
 from contract.config_types import from_json
 from contract.evaluation_outputs import CANDIDATE, OVERALL
 from contract.features import EVAL
+from contract.manifest import EXAMPLES, METRICS
 from retrieval.build import build_bundle
 from retrieval.config import IndexConfig
-from retrieval.manifest import EXAMPLES
 
 
 def split_files(examples: list[types.Artifact], split: str) -> list[str]:
@@ -37,7 +37,7 @@ class Executor(base_executor.BaseExecutor):
         facts = json.loads(exec_properties["manifest"])
         if evaluation := input_dict.get("evaluation"):
             uri = artifact_utils.get_single_uri(evaluation)
-            facts["metrics"] = results.read_metrics(uri, CANDIDATE)[OVERALL]
+            facts[METRICS] = results.read_metrics(uri, CANDIDATE)[OVERALL]
         # Whose histories tuned the index: a refresh of the items needs them again.
         facts[EXAMPLES] = artifact_utils.get_split_uri(input_dict["examples"], EVAL)
         trained = artifact_utils.get_single_instance(input_dict["trained_model"])

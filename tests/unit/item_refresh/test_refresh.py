@@ -7,10 +7,11 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
+from contract.manifest import MANIFEST_PATH
 from item_refresh import refresh as refresh_module
 from item_refresh.__main__ import main
 from item_refresh.refresh import refresh
-from retrieval.manifest import MANIFEST_PATH, read_manifest
+from retrieval.manifest import read_manifest
 from retrieval.versions import complete_versions
 from tests import trained_export
 from tests.trained_export import COLD, catalogue, item_id, items_csv, known_rows, side_features

@@ -106,7 +106,7 @@ def quiet_output(tmp_path):
         script = (
             "import logging, os, subprocess, sys, time, warnings\n"
             "from pathlib import Path\n"
-            "from pipeline import terminal as terminal_lib\n"
+            "from report import terminal as terminal_lib\n"
             f"with terminal_lib.quiet_run(Path({str(log)!r})) as terminal:\n"
             "    tfx = logging.getLogger('tfx')\n"
             + "".join(f"    {line}\n" for line in body)

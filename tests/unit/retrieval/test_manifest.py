@@ -3,12 +3,8 @@
 import hashlib
 import json
 
-from retrieval.manifest import (
-    MANIFEST_PATH,
-    missing_files,
-    read_manifest,
-    write_manifest,
-)
+from contract.manifest import MANIFEST_PATH
+from retrieval.manifest import missing_files, read_manifest, write_manifest
 
 
 def test_every_file_is_listed_with_size_and_digest(tmp_path):
@@ -45,3 +41,13 @@ def test_no_or_broken_manifest_is_none(tmp_path):
     for text in ("", '{"run_key": "a', "[1]"):
         path.write_text(text)
         assert read_manifest(str(tmp_path)) is None
+
+
+def test_a_manifest_that_cannot_be_read_is_missing_itself(tmp_path):
+    """Servers refuse such a version, so it must not count as complete either."""
+    assert missing_files(str(tmp_path)) == []  # no manifest, no claim
+    path = tmp_path / MANIFEST_PATH
+    path.parent.mkdir()
+    for text in ("", '{"files": {"a"', "[1]", "{}", '{"files": {"a": 1}}'):
+        path.write_text(text)
+        assert missing_files(str(tmp_path)) == [MANIFEST_PATH]

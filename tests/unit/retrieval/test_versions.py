@@ -33,6 +33,13 @@ def test_versions_are_numbers_in_their_order(base):
     assert versions(str(base)) == complete_versions(str(base)) == ["9", "10", "100", "101"]
 
 
+def test_only_plain_digits_make_a_version(base):
+    """What int() reads beside them, servers pass over."""
+    for name in ("\u0663", "1_0", "+7", " 8", "9\u00b2"):
+        push_version(base, name, "run-d")
+    assert versions(str(base)) == ["9", "10", "100", "101"]
+
+
 def test_a_missing_destination_has_none(tmp_path):
     assert versions(str(tmp_path / "nowhere")) == []
     assert newest_version(str(tmp_path / "nowhere")) == ""

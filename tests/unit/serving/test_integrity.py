@@ -3,8 +3,9 @@ import json
 
 import pytest
 
+from contract.manifest import MANIFEST_PATH
 from serving.errors import ServingError
-from serving.integrity import MANIFEST, verify_manifest
+from serving.integrity import verify_manifest
 
 
 @pytest.fixture
@@ -13,12 +14,12 @@ def version(tmp_path):
     for name, content in files.items():
         (tmp_path / name).parent.mkdir(exist_ok=True)
         (tmp_path / name).write_bytes(content)
-    (tmp_path / MANIFEST).parent.mkdir()
+    (tmp_path / MANIFEST_PATH).parent.mkdir()
     manifest = {
         name: {"bytes": len(content), "sha256": hashlib.sha256(content).hexdigest()}
         for name, content in files.items()
     }
-    (tmp_path / MANIFEST).write_text(json.dumps({"run_key": "r", "files": manifest}))
+    (tmp_path / MANIFEST_PATH).write_text(json.dumps({"run_key": "r", "files": manifest}))
     return tmp_path
 
 
@@ -29,7 +30,7 @@ def test_what_was_pushed_passes(version):
 
 
 def test_a_version_without_manifest_passes(version):
-    (version / MANIFEST).unlink()
+    (version / MANIFEST_PATH).unlink()
     verify_manifest(version)
 
 
@@ -39,9 +40,9 @@ def test_a_version_without_manifest_passes(version):
         (lambda v: (v / "assets/items").write_bytes(b"1\n2\n"), "assets/items has 4 bytes, exp"),
         (lambda v: (v / "assets/items").write_bytes(b"1\n2\n4\n"), "expected content"),
         (lambda v: (v / "saved_model.pb").unlink(), "saved_model.pb is missing"),
-        (lambda v: (v / MANIFEST).write_text('{"files"'), "cannot be read"),
-        (lambda v: (v / MANIFEST).write_text("{}"), "cannot be read"),
-        (lambda v: (v / MANIFEST).write_text('{"files": {"a": 1}}'), "cannot be read"),
+        (lambda v: (v / MANIFEST_PATH).write_text('{"files"'), "cannot be read"),
+        (lambda v: (v / MANIFEST_PATH).write_text("{}"), "cannot be read"),
+        (lambda v: (v / MANIFEST_PATH).write_text('{"files": {"a": 1}}'), "cannot be read"),
     ],
 )
 def test_damage_is_found(version, damage, message):

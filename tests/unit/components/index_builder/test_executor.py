@@ -8,8 +8,9 @@ from tfx.types import Channel, standard_artifacts
 from components.index_builder.component import IndexBuilder
 from components.index_builder.executor import Executor
 from contract.config_types import to_json
+from contract.manifest import MANIFEST_PATH
 from retrieval.config import IndexConfig
-from retrieval.manifest import MANIFEST_PATH, missing_files
+from retrieval.manifest import missing_files
 from tests.synthetic_inputs import DIM, model_artifact, write_inputs
 
 

@@ -10,9 +10,9 @@ from tfx.types import standard_artifacts
 from components.index_builder.executor import split_files
 from components.index_validator.executor import VALIDATION_FILE, Executor
 from contract.config_types import to_json
+from contract.manifest import MANIFEST_PATH
 from retrieval.build import build_bundle
 from retrieval.config import IndexConfig
-from retrieval.manifest import MANIFEST_PATH
 from tests.synthetic_inputs import model_artifact, write_inputs
 
 _SETTINGS = {"recall_k": 50, "recall_target": 0.95, "num_queries": 60}

@@ -5,9 +5,11 @@
 A development tool: it finds out on one machine whether the compiled file, the
 entry point and the image work together. Each step is its real command in a
 process (or container) of its own; driver and launcher are imitated: parameters
-are resolved and type-checked, ExecutorInput is built and parsed strictly,
+are resolved and type-checked, ExecutorInput is built as the driver builds it (input
+artifacts without their types, the store's session in their metadata) and parsed strictly,
 artifacts live under ``DIR/pod/minio/...`` as the launcher would place them, and
-``executor-logs`` is among the outputs. Not imitated: Kubernetes, Argo, uploads and
+``executor-logs`` is among the outputs. ``tests/recordings/kubeflow`` holds what the
+real driver sent, and a test compares. Not imitated: Kubernetes, Argo, uploads and
 downloads, ML Metadata, resources. Sources: kubeflow/pipelines ``backend/src/v2``,
 ``driver/driver.go``, ``component/launcher_v2.go``, ``cacheutils/cache.go``.
 """
@@ -33,10 +35,26 @@ from pipeline.kubeflow import spec as spec_lib
 from pipeline.kubeflow.launcher_paths import ROOT_VARIABLE, local_path
 
 _LOG_LINES_SHOWN = 20
-# Fixed in KFP's launcher (OutputMetadataFilepath).
-_POD_OUTPUT_DIR = "/tmp/kfp_outputs"
 _OUTPUT_FILE = "output_metadata.json"
 _EXECUTOR_LOGS = "executor-logs"
+# The driver reads inputs from ML Metadata, which does not keep their types.
+_NO_TYPE = {"instanceSchema": ""}
+# What the driver adds to the metadata of every input, for the launcher.
+_DISPLAY_NAME = "display_name"
+_STORE_SESSION = "store_session_info"
+_SESSION = {
+    "Provider": "minio",
+    "Params": {
+        "accessKeyKey": "accesskey",
+        "disableSSL": "true",
+        "endpoint": "seaweedfs.kubeflow:9000",
+        "fromEnv": "false",
+        "maxRetries": "5",
+        "region": "minio",
+        "secretKeyKey": "secretkey",
+        "secretName": "mlpipeline-minio-artifact",
+    },
+}
 
 State = Literal["succeeded", "cached", "failed", "skipped"]
 
@@ -151,7 +169,7 @@ class IrRunner:
                 for key, source in task.inputs.artifacts.items()
             },
         }
-        outputs = self._provision(name, component, task_dir)
+        outputs = self._provision(name, component)
         cache_key = _cache_key(container, inputs, outputs)
         if self._use_cache and task.caching_options.enable_cache:
             hit = self.store.cached(cache_key)
@@ -162,7 +180,7 @@ class IrRunner:
             log = task_dir / f"log-{attempt}.txt"
             try:
                 self._launch(container, inputs, outputs, task_dir, log)
-                artifacts = _collect(outputs, task_dir / _OUTPUT_FILE)
+                artifacts = _collect(outputs, Path(self._output_file(outputs, self._pod)))
                 break
             except (TaskFailed, json_format.ParseError) as error:
                 if attempt == attempts:
@@ -171,9 +189,7 @@ class IrRunner:
         self.store.publish(Execution(self.run_id, name, cache_key, artifacts))
         return TaskResult("succeeded", time.monotonic() - started, artifacts, log)
 
-    def _provision(
-        self, name: str, component: pipeline_spec_pb2.ComponentSpec, task_dir: Path
-    ) -> dict[str, Any]:
+    def _provision(self, name: str, component: pipeline_spec_pb2.ComponentSpec) -> dict[str, Any]:
         """``provisionOutputs`` of the driver."""
         types = {
             key: json_format.MessageToDict(output.artifact_type)
@@ -181,17 +197,30 @@ class IrRunner:
         }
         types[_EXECUTOR_LOGS] = {"schemaTitle": "system.Artifact"}
         uri = "/".join(
-            (self._pipeline_root, self._pipeline.spec.pipeline_info.name, self.run_id, name)
+            (
+                self._pipeline_root,
+                self._pipeline.spec.pipeline_info.name,
+                self.run_id,
+                name,
+                str(uuid.uuid4()),
+            )
         )
-        salt = uuid.uuid4().hex
-        directory = _POD_OUTPUT_DIR if self._container_command else str(task_dir)
-        return {
+        outputs = {
             "artifacts": {
-                key: {"artifacts": [{"type": kind, "uri": f"{uri}/{salt}/{key}"}]}
+                key: {"artifacts": [{"name": key, "type": kind, "uri": f"{uri}/{key}"}]}
                 for key, kind in types.items()
-            },
-            "outputFile": f"{directory}/{_OUTPUT_FILE}",
+            }
         }
+        return {
+            **outputs,
+            "outputFile": self._output_file(outputs, "" if self._container_command else self._pod),
+        }
+
+    @staticmethod
+    def _output_file(outputs: dict[str, Any], root: str) -> str:
+        """Where a step writes its output's metadata: beside its artifacts."""
+        logs = outputs["artifacts"][_EXECUTOR_LOGS]["artifacts"][0]["uri"]
+        return local_path(f"{os.path.dirname(logs)}/{_OUTPUT_FILE}", root)
 
     def _launch(
         self,
@@ -213,7 +242,7 @@ class IrRunner:
         ]
         environment = {variable.name: variable.value for variable in container.env}
         if self._container_command:
-            command = [*self._in_container(environment, task_dir), container.image, *command]
+            command = [*self._in_container(environment), container.image, *command]
             process_environment = dict(os.environ)
         else:
             # "python" is the interpreter that runs this.
@@ -238,8 +267,8 @@ class IrRunner:
             tail = "\n".join(lines[-_LOG_LINES_SHOWN:])
             raise TaskFailed(f"exit code {code}; the log ends with\n{tail}")
 
-    def _in_container(self, environment: dict[str, str], task_dir: Path) -> list[str]:
-        mounts = {str(task_dir): _POD_OUTPUT_DIR}
+    def _in_container(self, environment: dict[str, str]) -> list[str]:
+        mounts = {}
         for directory in ("minio", "s3", "gcs"):
             os.makedirs(f"{self._pod}/{directory}", exist_ok=True)
             mounts[f"{self._pod}/{directory}"] = f"/{directory}"
@@ -295,8 +324,19 @@ def _resolve_parameters(
 def _producer_output(
     source: pipeline_spec_pb2.TaskInputsSpec.InputArtifactSpec, results: dict[str, TaskResult]
 ) -> dict[str, Any]:
+    """``resolveInputs`` of the driver: an artifact as ML Metadata gives it back."""
     output = source.task_output_artifact
-    return results[output.producer_task].outputs[output.output_artifact_key]
+    artifact = results[output.producer_task].outputs[output.output_artifact_key]
+    return {
+        "name": artifact["name"],
+        "type": _NO_TYPE,
+        "uri": artifact["uri"],
+        "metadata": {
+            _DISPLAY_NAME: output.output_artifact_key,
+            _STORE_SESSION: json.dumps(_SESSION, separators=(",", ":"), sort_keys=True),
+            **artifact.get("metadata", {}),
+        },
+    }
 
 
 def _collect(outputs: dict[str, Any], output_file: Path) -> dict[str, dict[str, Any]]:

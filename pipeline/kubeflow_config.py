@@ -14,6 +14,10 @@ class StepConfig:
       memory_gb: Memory limit and request, in gigabytes (10^9 bytes).
       retries: How often a failed step is started again.
       retry_backoff_seconds: Wait before the first retry; it doubles each time.
+      retry_within_hours: All attempts of the step together may take this long, counted
+        from the start of the first; Argo then ends the step even while an attempt
+        runs. It has to be longer than the longest run of the step. Only steps with
+        retries have this limit.
       cache: Whether equal inputs, parameters, code and image reuse the outputs
         of an earlier run.
     """
@@ -22,6 +26,7 @@ class StepConfig:
     memory_gb: float = Field(default=0.0, ge=0.0)
     retries: int = Field(default=0, ge=0)
     retry_backoff_seconds: int = Field(default=60, ge=0)
+    retry_within_hours: float = Field(default=168.0, gt=0.0)
     cache: bool = True
 
 
@@ -30,7 +35,9 @@ class ObjectStoreConfig:
     """How steps reach ``s3://`` themselves; not used with ``gs://``.
 
     Attributes:
-      endpoint: URL of the store; empty is AWS.
+      endpoint: URL of the store, or ``aws`` for Amazon's own. Empty: each step takes
+        the store that Kubeflow itself uses, whose name depends on Kubeflow's version
+        (``pipeline.kubeflow.object_store``).
       region: Its region.
       secret: Kubernetes secret that holds the credentials, in the namespace of
         the run; empty leaves them to the service account.
@@ -38,7 +45,7 @@ class ObjectStoreConfig:
       secret_key: Key of the secret access key in the secret.
     """
 
-    endpoint: str = "http://minio-service.kubeflow:9000"
+    endpoint: str = Field(default="", pattern="^(|aws|https?://.+)$")
     region: str = "us-east-1"
     secret: str = "mlpipeline-minio-artifact"
     access_key: str = "accesskey"

@@ -21,7 +21,9 @@ from tfx.orchestration.kubeflow.v2 import kubeflow_v2_dag_runner
 from contract.config_types import from_dict, to_dict
 from pipeline.config import ConfigError, RunConfig
 from pipeline.create_pipeline import create_pipeline
+from pipeline.kubeflow import object_store
 from pipeline.kubeflow import parameters as parameters_lib
+from pipeline.kubeflow.launcher_paths import readable_uri
 from pipeline.kubeflow.parameters import PARAMETERS, StepBindings
 from pipeline.kubeflow_config import DEFAULT_STEPS
 from pipeline.target import RunTarget, kfp_target
@@ -91,18 +93,21 @@ def compile_pipeline(
         json_format.MessageToDict(spec.deployment_spec),
         pipeline_spec_pb2.PipelineDeploymentConfig(),
     )
+    uses_s3 = _uses_s3(config, target, run_target)
     for node_id, task in spec.root.dag.tasks.items():
         container = deployment.executors[_executor(spec, node_id)].container
-        _set_needs(config, node_id, task, container)
+        _set_needs(config, target, node_id, task, container)
         if target == "vertex" or config.kubeflow.remote_artifacts:
             container.args.append("--remote_artifacts")
-        for name, value in sorted(_environment(config, target, run_target).items()):
+        if uses_s3 and not config.kubeflow.object_store.endpoint:
+            container.args.append("--find_object_store")
+        for name, value in sorted(_environment(config, uses_s3).items()):
             container.env.add(name=name, value=value)
     spec.deployment_spec.Clear()
     spec.deployment_spec.update(json_format.MessageToDict(deployment))
     return CompiledPipeline(
         pipeline_spec=json_format.MessageToDict(spec),
-        platform_spec=_platform_spec(config, target, run_target, list(deployment.executors)),
+        platform_spec=_platform_spec(config, uses_s3, list(deployment.executors)),
     )
 
 
@@ -242,6 +247,7 @@ def _marked(config: RunConfig, pipeline_root: str) -> tuple[RunConfig, RunTarget
 
 def _set_needs(
     config: RunConfig,
+    target: TargetName,
     node_id: str,
     task: pipeline_spec_pb2.PipelineTaskSpec,
     container: pipeline_spec_pb2.PipelineDeploymentConfig.PipelineContainerSpec,
@@ -252,6 +258,12 @@ def _set_needs(
         task.retry_policy.max_retry_count = needs.retries
         task.retry_policy.backoff_duration.seconds = needs.retry_backoff_seconds
         task.retry_policy.backoff_factor = 2.0
+        if target == "kfp":
+            # KFP 2.14 and later pass 0 to Argo unless this is given, and Argo then starts
+            # no second attempt. Argo takes it as a limit of all attempts together; Vertex
+            # AI takes it as a limit of the pauses, of at most an hour.
+            limit = round(needs.retry_within_hours * 3600)
+            task.retry_policy.backoff_max_duration.seconds = limit
     resources = container.resources
     # Numbers for backends before KFP 2.4, text for those after.
     if needs.cpu:
@@ -268,31 +280,30 @@ def _set_needs(
         accelerator.resource_count = str(config.kubeflow.trainer_gpus)
 
 
-def _uses_s3(target: TargetName, run_target: RunTarget) -> bool:
-    return target == "kfp" and any(
-        place.startswith("s3://")
-        for place in (run_target.push_destination, run_target.checkpoint_dir)
-    )
+def _uses_s3(config: RunConfig, target: TargetName, run_target: RunTarget) -> bool:
+    """Whether steps open ``s3://`` themselves, rather than leave it to the launcher."""
+    places = [run_target.push_destination, run_target.checkpoint_dir, run_target.bad_rows_dir]
+    if config.kubeflow.remote_artifacts:
+        places.append(readable_uri(run_target.pipeline_root))
+    return target == "kfp" and any(place.startswith("s3://") for place in places)
 
 
-def _environment(config: RunConfig, target: TargetName, run_target: RunTarget) -> dict[str, str]:
+def _environment(config: RunConfig, uses_s3: bool) -> dict[str, str]:
     """Environment of every step: TensorFlow's and boto's names for the same store."""
     store = config.kubeflow.object_store
     environment = {}
-    if _uses_s3(target, run_target):
+    if uses_s3:
         environment["AWS_REGION"] = environment["AWS_DEFAULT_REGION"] = store.region
-        if store.endpoint:
-            environment["S3_ENDPOINT"] = environment["AWS_ENDPOINT_URL"] = store.endpoint
+        if store.endpoint not in ("", object_store.AMAZON):
+            environment |= object_store.endpoint_environment(store.endpoint)
     return {**environment, **config.kubeflow.env}
 
 
-def _platform_spec(
-    config: RunConfig, target: TargetName, run_target: RunTarget, executors: list[str]
-) -> dict[str, Any]:
+def _platform_spec(config: RunConfig, uses_s3: bool, executors: list[str]) -> dict[str, Any]:
     """Kubernetes' part: ``KubernetesExecutorConfig`` of the kfp-kubernetes package."""
     store = config.kubeflow.object_store
     executor: dict[str, Any] = {}
-    if store.secret and _uses_s3(target, run_target):
+    if store.secret and uses_s3:
         executor["secretAsEnv"] = [
             {
                 "secretName": store.secret,

@@ -1,10 +1,11 @@
 """What every container of a compiled pipeline runs.
 
 TFX's own entry point does not work under the launcher of open-source Kubeflow
-Pipelines: it opens ``minio://`` URIs that no file layer of its knows, although
-the launcher has a copy at hand; and it fails on the ``executor-logs`` artifact
-that the launcher adds to the outputs. This module translates, puts in the
-parameters of the run, and calls TFX's entry point.
+Pipelines, for three reasons: the driver sends input artifacts without their types,
+which TFX needs to build them; artifacts have ``minio://`` URIs, which TFX cannot
+open although the launcher keeps a local copy; and the launcher adds an output
+``executor-logs`` whose type TFX does not know. This module translates the input,
+puts in the parameters of the run, and calls TFX's entry point.
 """
 
 import argparse
@@ -18,7 +19,7 @@ from collections.abc import Sequence
 from typing import Any
 
 import model  # noqa: F401  (selects Keras 2 before TFX imports TensorFlow)
-from pipeline.kubeflow import parameters
+from pipeline.kubeflow import object_store, parameters
 from pipeline.kubeflow.launcher_paths import local_path, readable_uri
 
 # Added by the launcher (KFP 2.5 and later, PUBLISH_LOGS); its type is not TFX's.
@@ -37,11 +38,15 @@ def main(argv: Sequence[str]) -> None:
     parser.add_argument("--json_serialized_inputs_spec_args", required=True)
     parser.add_argument("--runtime_parameters")
     parser.add_argument("--remote_artifacts", action="store_true")
+    parser.add_argument("--find_object_store", action="store_true")
     flags, beam_args = parser.parse_known_args(list(argv))
 
     executor_input = json.loads(flags.json_serialized_invocation_args)
+    if flags.find_object_store:
+        os.environ.update(object_store.environment(executor_input))
     open_file_systems(beam_args)
     executor_output_file = executor_input["outputs"]["outputFile"]
+    put_types(executor_input, json.loads(flags.json_serialized_inputs_spec_args))
     put_parameters(executor_input, flags.runtime_parameters)
     uris = open_artifacts(executor_input, remote=flags.remote_artifacts)
     _run(
@@ -74,6 +79,24 @@ def open_file_systems(beam_args: Sequence[str]) -> None:
     FileSystems.set_options(PipelineOptions(list(beam_args)))
     if importlib.util.find_spec("tensorflow_io"):
         importlib.import_module("tensorflow_io")
+
+
+def put_types(executor_input: dict[str, Any], inputs_spec: dict[str, Any]) -> None:
+    """Puts the declared type into every input artifact that came without one, in place.
+
+    The driver of Kubeflow Pipelines (2.3 to 2.17 at least) fills an input's type from ML
+    Metadata, which does not keep the schema, and so sends
+    ``{"instanceSchema": ""}``. Vertex AI sends the type itself.
+
+    Args:
+      executor_input: An ExecutorInput.
+      inputs_spec: The component's ComponentInputsSpec, with the declared types.
+    """
+    declared = inputs_spec.get("artifacts", {})
+    for name, artifacts in executor_input["inputs"].get("artifacts", {}).items():
+        for artifact in artifacts.get("artifacts", []):
+            if not any(artifact.get("type", {}).values()):
+                artifact["type"] = declared[name]["artifactType"]
 
 
 def put_parameters(executor_input: dict[str, Any], bindings_json: str | None) -> None:

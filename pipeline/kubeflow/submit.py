@@ -202,16 +202,13 @@ def _upload(
     version_name = f"{name}-{digest}"
     pipeline_id = client.get_pipeline_id(name)
     if pipeline_id is None:
-        with _quiet():
-            pipeline_id = client.upload_pipeline(
-                str(package), pipeline_name=name, namespace=namespace
-            ).pipeline_id
+        # Uploading a file as a new pipeline would name its first version after the
+        # pipeline, and submitting the same file again would not find it.
+        pipeline_id = client.pipelines.pipeline_service_create_pipeline(
+            client.api_models.V2beta1Pipeline(display_name=name, namespace=namespace)
+        ).pipeline_id
         made.append(f"pipeline {name!r}")
-        # The server names the first version after the pipeline.
-        versions = client.list_pipeline_versions(pipeline_id, page_size=1)
-        version_id = versions.pipeline_versions[0].pipeline_version_id
-        print(f"Pipeline {name!r} uploaded: {pipeline_id}")
-        return pipeline_id, version_id
+        print(f"Pipeline {name!r} created: {pipeline_id}")
     known = client.list_pipeline_versions(
         pipeline_id, page_size=_PAGE_SIZE, filter=_named(version_name)
     )
@@ -314,5 +311,8 @@ def _message(error: kfp_server_api.ApiException) -> str:
         body = json.loads(error.body)
     except (TypeError, ValueError):
         return ""
-    text = body.get("message") or body.get("error") if isinstance(body, dict) else ""
+    if not isinstance(body, dict):
+        return ""
+    # The upload endpoints are no gRPC gateway and answer in a form of their own.
+    text = body.get("message") or body.get("error_message") or body.get("error") or ""
     return f"{str(text).rstrip('.')}." if text else ""

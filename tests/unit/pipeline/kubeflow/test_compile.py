@@ -2,6 +2,7 @@ import json
 import re
 from typing import Any
 
+import pydantic
 import pytest
 import yaml
 from google.protobuf import json_format
@@ -135,11 +136,22 @@ def test_what_reads_the_outside_world_is_not_cached(pipeline):
     assert uncached == {"example-gen", "last-pushed", "pusher"}
 
 
+_WINDOW = {"retry_within_hours": 36.0}
+
+
+def test_every_retry_has_a_limit_of_its_duration(pipeline):
+    """Without one, Kubeflow 2.14 and later start no second attempt."""
+    policies = [t.retry_policy for t in pipeline.spec.root.dag.tasks.values()]
+    retried = [policy for policy in policies if policy.max_retry_count]
+    assert retried
+    assert {policy.backoff_max_duration.seconds for policy in retried} == {7 * 24 * 3600}
+
+
 def test_needs_of_steps_come_from_the_configuration():
     config = _kubeflow(
         trainer_gpus=2,
         default_step={"cpu": 0.5},
-        steps={"trainer": {"cpu": 3.5, "memory_gb": 10.0, "retries": 4, "cache": False}},
+        steps={"trainer": {"cpu": 3.5, "memory_gb": 10.0, "retries": 4, "cache": False, **_WINDOW}},
     )
     pipeline = spec.parse(compile_pipeline(config, _IMAGE).to_yaml())
     trainer = _containers(pipeline)["trainer"].resources
@@ -149,6 +161,7 @@ def test_needs_of_steps_come_from_the_configuration():
     task = pipeline.spec.root.dag.tasks["trainer"]
     assert task.retry_policy.max_retry_count == 4
     assert task.retry_policy.backoff_duration.seconds == 60
+    assert task.retry_policy.backoff_max_duration.seconds == 36 * 3600
     assert not task.caching_options.enable_cache
     assert _containers(pipeline)["schema"].resources.resource_cpu_limit == "0.5"
     assert not _containers(pipeline)["schema"].resources.memory_limit
@@ -170,8 +183,48 @@ def test_s3_credentials_come_from_the_secret(compiled, pipeline):
         "AWS_ACCESS_KEY_ID",
         "AWS_SECRET_ACCESS_KEY",
     }
-    environment = {e.name: e.value for e in _containers(pipeline)["pusher"].env}
-    assert environment["S3_ENDPOINT"] == environment["AWS_ENDPOINT_URL"]
+
+
+def _environment(pipeline, step="pusher"):
+    return {e.name: e.value for e in _containers(pipeline)[step].env}
+
+
+def test_steps_find_the_store_unless_it_is_given(pipeline):
+    """Which store Kubeflow installs depends on its version; no name is compiled in."""
+    assert _environment(pipeline).keys() == {"AWS_REGION", "AWS_DEFAULT_REGION"}
+    assert all("--find_object_store" in c.args for c in _containers(pipeline).values())
+
+
+@pytest.mark.parametrize(
+    ("endpoint", "expected"),
+    [
+        ("https://store:9000", {"S3_ENDPOINT", "AWS_ENDPOINT_URL"}),
+        ("aws", set()),
+    ],
+)
+def test_a_given_store_is_compiled_in(endpoint, expected):
+    compiled = compile_pipeline(_kubeflow(object_store={"endpoint": endpoint}), _IMAGE)
+    pipeline = spec.parse(compiled.to_yaml())
+    environment = _environment(pipeline)
+    assert environment.keys() == {"AWS_REGION", "AWS_DEFAULT_REGION"} | expected
+    assert {environment[name] for name in expected} <= {endpoint}
+    assert not any("--find_object_store" in c.args for c in _containers(pipeline).values())
+
+
+def test_steps_that_open_remote_artifacts_need_the_store_even_beside_a_volume():
+    config = _kubeflow(
+        storage_root="/mind",
+        volumes=[{"claim": "mind-storage", "mount_path": "/mind"}],
+        remote_artifacts=True,
+    )
+    pipeline = spec.parse(compile_pipeline(config, _IMAGE).to_yaml())
+    assert all("--find_object_store" in c.args for c in _containers(pipeline).values())
+
+
+@pytest.mark.parametrize("endpoint", ["minio:9000", "s3.amazonaws.com"])
+def test_an_endpoint_is_a_url(endpoint):
+    with pytest.raises(pydantic.ValidationError, match="endpoint"):
+        _kubeflow(object_store={"endpoint": endpoint})
 
 
 def test_gcs_needs_no_s3_credentials():

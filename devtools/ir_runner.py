@@ -180,7 +180,7 @@ class IrRunner:
             log = task_dir / f"log-{attempt}.txt"
             try:
                 self._launch(container, inputs, outputs, task_dir, log)
-                artifacts = _collect(outputs, Path(self._output_file(outputs, self._pod)))
+                artifacts = _collect(outputs, Path(self.output_file(outputs, self._pod)))
                 break
             except (TaskFailed, json_format.ParseError) as error:
                 if attempt == attempts:
@@ -213,11 +213,11 @@ class IrRunner:
         }
         return {
             **outputs,
-            "outputFile": self._output_file(outputs, "" if self._container_command else self._pod),
+            "outputFile": self.output_file(outputs, "" if self._container_command else self._pod),
         }
 
     @staticmethod
-    def _output_file(outputs: dict[str, Any], root: str) -> str:
+    def output_file(outputs: dict[str, Any], root: str) -> str:
         """Where a step writes its output's metadata: beside its artifacts."""
         logs = outputs["artifacts"][_EXECUTOR_LOGS]["artifacts"][0]["uri"]
         return local_path(f"{os.path.dirname(logs)}/{_OUTPUT_FILE}", root)

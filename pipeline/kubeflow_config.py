@@ -36,7 +36,7 @@ class ObjectStoreConfig:
 
     Attributes:
       endpoint: URL of the store, or ``aws`` for Amazon's own. Empty: each step takes
-        the store that Kubeflow itself uses, whose name depends on Kubeflow's version
+        the store that Kubeflow itself uses, whose name depends on its version
         (``pipeline.kubeflow.object_store``).
       region: Its region.
       secret: Kubernetes secret that holds the credentials, in the namespace of

@@ -1,8 +1,8 @@
 """Finds the object store of a Kubeflow installation from inside a step.
 
-Which store Kubeflow Pipelines installs depends on its version: MinIO up to 2.15,
-SeaweedFS from 2.16 on, under another name and with the same credentials. A compiled
-file does not know where it will run, so the step finds out.
+Which store Kubeflow Pipelines installs depends on its version: MinIO up to 2.14,
+SeaweedFS under MinIO's name in 2.15 and under its own from 2.16 on, always with the same
+credentials. A compiled file does not know where it will run, so the step finds out.
 """
 
 import json
@@ -14,9 +14,10 @@ from typing import Any
 AMAZON = "aws"
 
 # The services of Kubeflow's own manifests, the newer one first: an upgraded cluster may
-# still have both.
+# still have both. 2.15 has a service ``seaweedfs`` too, without this port.
 SERVICES = (("seaweedfs.kubeflow", 9000), ("minio-service.kubeflow", 9000))
 
+_CONNECT_SECONDS = 5.0
 _ENDPOINT_VARIABLES = ("S3_ENDPOINT", "AWS_ENDPOINT_URL")  # TensorFlow's name and boto3's
 
 
@@ -30,7 +31,7 @@ def environment(executor_input: dict[str, Any]) -> dict[str, str]:
 
     The driver names the store in the metadata of every input artifact. A step without
     inputs, or one whose artifacts say nothing, takes the first of Kubeflow's own
-    services that the cluster's name service knows.
+    services that accepts a connection.
 
     Args:
       executor_input: An ExecutorInput as the driver sent it.
@@ -50,14 +51,14 @@ def environment(executor_input: dict[str, Any]) -> dict[str, str]:
             return endpoint_environment(f"{scheme}://{host}")
     for host, port in SERVICES:
         try:
-            socket.getaddrinfo(host, port)
-        except OSError:
+            socket.create_connection((host, port), _CONNECT_SECONDS).close()
+        except OSError:  # no such name, or no such port
             continue
         return endpoint_environment(f"http://{host}:{port}")
     names = ", ".join(host for host, _ in SERVICES)
     raise RuntimeError(
         "This step writes to s3:// and has to know where the store is. Expected an input artifact "
-        f"that names it, or one of the services {names}; received neither. Set "
+        f"that names it, or one of the services {names} on port 9000; received neither. Set "
         "kubeflow.object_store.endpoint to the URL of the store (or to {AMAZON}) and compile again."
     )
 

@@ -8,7 +8,6 @@ import io
 import json
 import os
 import re
-import time
 import warnings
 from collections.abc import Iterator
 from pathlib import Path
@@ -18,11 +17,11 @@ import kfp
 import kfp_server_api
 import urllib3
 
+from pipeline.kubeflow import watch
+
 TOKEN_VARIABLE = "KFP_TOKEN"
 
-_SUCCEEDED = "SUCCEEDED"
-_FAILED = "FAILED"
-_END_STATES = (_SUCCEEDED, _FAILED, "SKIPPED", "CANCELED")
+_DEFAULT_NAMESPACE = "kubeflow"
 _RECURRING_DISABLED = "DISABLED"
 _VERSION_DIGITS = 12
 _PAGE_SIZE = 100
@@ -150,7 +149,7 @@ def submit(
             run = client.run_pipeline(experiment.experiment_id, run_name, **what)
         made.append(f"run {run.run_id}")
         print(f"Run {run_name!r} created: {run.run_id}")
-        return _watch(client, run.run_id, options) if options.watch else 0
+        return _watch(client, run.run_id, destination, options) if options.watch else 0
 
 
 def _check_schedule(options: RunOptions) -> None:
@@ -179,7 +178,7 @@ def _connect(destination: Destination) -> kfp.Client:
     with _quiet():
         return kfp.Client(
             host=destination.host,
-            namespace=destination.namespace or "kubeflow",
+            namespace=destination.namespace or _DEFAULT_NAMESPACE,
             existing_token=token,
             ssl_ca_cert=destination.ca_cert,
         )
@@ -256,22 +255,20 @@ def _schedule(
         print(f"Recurring run {job.recurring_run_id} of the same name disabled")
 
 
-def _watch(client: kfp.Client, run_id: str, options: RunOptions) -> int:
-    # kfp.Client's own waiting never ends when a run is cancelled.
-    deadline = time.monotonic() + options.watch_timeout_seconds
-    while (run := client.get_run(run_id)).state not in _END_STATES:
-        if time.monotonic() > deadline:
-            raise SubmitError(
-                f"Run {run_id} has not ended within {options.watch_timeout_seconds} s; it goes on."
-            )
-        time.sleep(options.watch_interval_seconds)
+def _watch(client: kfp.Client, run_id: str, destination: Destination, options: RunOptions) -> int:
+    try:
+        run = watch.wait(
+            client, run_id, options.watch_timeout_seconds, options.watch_interval_seconds
+        )
+    except watch.StillRunning as error:
+        raise SubmitError(str(error)) from None
     print(f"Run {run_id}: {run.state}")
-    if run.state == _SUCCEEDED:
+    if run.state == watch.SUCCEEDED:
         return 0
-    details = run.run_details.task_details if run.run_details else None
-    for task in details or []:
-        if task.state == _FAILED:
-            print(f"  {task.display_name}: {task.error.message if task.error else _FAILED}")
+    print(watch.explain(client, run, destination.namespace or _DEFAULT_NAMESPACE))
+    if destination.host:
+        host = destination.host.rstrip("/")
+        print(f"The run in Kubeflow's interface: {host}/#/runs/details/{run_id}")
     return 1
 
 
@@ -297,22 +294,12 @@ def _explained(destination: Destination, made: list[str]) -> Iterator[None]:
         yield
     except kfp_server_api.ApiException as error:
         advice = _ADVICE.get(error.status, "The fault is the server's: look at its log.")
-        reason = f"{where} answered {error.status} {error.reason}: {_message(error)} {advice}"
+        reason = (
+            f"{where} answered {error.status} {error.reason}: {watch.message(error.body)} {advice}"
+        )
     except (urllib3.exceptions.HTTPError, OSError) as error:
         reason = f"{where} cannot be reached ({type(error).__name__}): check --host and network."
     else:
         return
     state = f"Made before: {', '.join(made)}." if made else "Nothing was created."
     raise SubmitError(f"{reason}\n{state}")
-
-
-def _message(error: kfp_server_api.ApiException) -> str:
-    try:
-        body = json.loads(error.body)
-    except (TypeError, ValueError):
-        return ""
-    if not isinstance(body, dict):
-        return ""
-    # The upload endpoints are no gRPC gateway and answer in a form of their own.
-    text = body.get("message") or body.get("error_message") or body.get("error") or ""
-    return f"{str(text).rstrip('.')}." if text else ""

@@ -4,6 +4,7 @@ import pytest
 
 from devtools import ir_runner
 from pipeline.kubeflow import spec
+from tests import kubeflow_recordings
 from tests.unit.pipeline.kubeflow.pipelines import to_yaml, two_steps
 
 # Both read ExecutorInput from their last argument, as the launcher passes it.
@@ -71,6 +72,43 @@ def test_executor_input_is_what_the_launcher_builds(tmp_path):
     (data,) = second["inputs"]["artifacts"]["data"]["artifacts"]
     assert data["name"] == "1"
     assert data["uri"] == outputs["data"]["artifacts"][0]["uri"]
+
+
+def _form(value, path=()):
+    """Keys and types of an ExecutorInput, with what differs between pipelines left out."""
+    if isinstance(value, dict):
+        if path[-1:] == ("metadata",):  # beside what Kubeflow puts there, what the step wrote
+            value = {k: value[k] for k in ("display_name", "store_session_info")}
+        if path[-1:] == ("type",):
+            return value if not any(value.values()) else "a type"
+        named = path in (("inputs", "artifacts"), ("outputs", "artifacts"))
+        return {
+            "*" if named and key != "executor-logs" else key: _form(child, (*path, key))
+            for key, child in value.items()
+            if (*path, key) != ("inputs", "parameterValues")
+        }
+    if isinstance(value, list):
+        return [_form(child, path) for child in value]
+    if path[-1:] == ("store_session_info",):
+        return _form(json.loads(value))
+    return type(value).__name__
+
+
+@pytest.mark.parametrize(("ours", "real"), [("first", "example-gen"), ("second", "statistics-gen")])
+def test_executor_input_has_the_form_of_what_kubeflow_sent(tmp_path, ours, real):
+    runner = _runner(tmp_path)
+    runner.run({})
+    path = tmp_path / "runs" / runner.run_id / ours / "executor_input.json"
+    built = json.loads(path.read_text())
+    recorded = kubeflow_recordings.step(real)["executor_input"]
+    assert _form(built) == _form(recorded)
+
+
+@pytest.mark.parametrize("real", kubeflow_recordings.STEPS)
+def test_the_output_file_is_beside_the_artifacts(tmp_path, real):
+    """As in the recording, so that remote Beam workers and the launcher find it."""
+    recorded = kubeflow_recordings.step(real)["executor_input"]["outputs"]
+    assert recorded["outputFile"] == ir_runner.IrRunner.output_file(recorded, "")
 
 
 def test_failing_step_stops_the_rest_and_shows_its_error(tmp_path, capsys):

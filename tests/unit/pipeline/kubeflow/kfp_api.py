@@ -2,7 +2,9 @@
 
 State lives in memory. It answers the REST calls that ``kfp.Client`` makes for
 uploading and running pipelines, refuses pipelines and parameters that the real
-server refuses, and can be told to fail a given call.
+server refuses, and can be told to fail a given call. Its refusals, and what it says
+of a failed run, have the form of the real server's, which ``tests/recordings``
+holds; ``test_recordings.py`` compares.
 """
 
 import dataclasses
@@ -20,6 +22,7 @@ import yaml
 from pipeline.kubeflow import spec
 
 _BASE = "/apis/v2beta1"
+_GRPC_CODES = {400: 3, 401: 16, 403: 7, 404: 5, 409: 6}
 _NOW = "2026-01-01T00:00:00Z"
 
 
@@ -42,9 +45,16 @@ class Request:
 class KfpApi:
     """The server; ``with KfpApi() as api: ... api.url``."""
 
-    def __init__(self, token: str = "", final_state: str = "SUCCEEDED"):
+    def __init__(
+        self,
+        token: str = "",
+        final_state: str = "SUCCEEDED",
+        run_details: dict[str, Any] | None = None,
+    ):
         self.token = token
         self.final_state = final_state
+        self.run_details = run_details or {}
+        self.logs: dict[str, str] = {}  # by pod
         self.fail: dict[tuple[str, str], ApiError] = {}
         self.requests: list[Request] = []
         self.pipelines: dict[str, dict[str, Any]] = {}
@@ -67,10 +77,12 @@ class KfpApi:
                 try:
                     status, result = 200, api.answer(self)
                 except ApiError as error:
-                    status, result = error.status, {"code": 3, "message": error.message}
-                payload = json.dumps(result).encode()
+                    path = urllib.parse.urlparse(self.path).path
+                    status, result = error.status, _refusal(path, error)
+                text = isinstance(result, str)
+                payload = result.encode() if text else json.dumps(result).encode()
                 self.send_response(status)
-                self.send_header("Content-Type", "application/json")
+                self.send_header("Content-Type", "text/plain" if text else "application/json")
                 self.send_header("Content-Length", str(len(payload)))
                 self.end_headers()
                 self.wfile.write(payload)
@@ -89,7 +101,7 @@ class KfpApi:
     def calls(self, method: str, path: str) -> list[Request]:
         return [r for r in self.requests if (r.method, r.path) == (method, _BASE + path)]
 
-    def answer(self, handler: http.server.BaseHTTPRequestHandler) -> dict[str, Any]:
+    def answer(self, handler: http.server.BaseHTTPRequestHandler) -> dict[str, Any] | str:
         url = urllib.parse.urlparse(handler.path)
         raw = handler.rfile.read(int(handler.headers.get("Content-Length") or 0))
         content_type = handler.headers.get("Content-Type", "")
@@ -111,6 +123,10 @@ class KfpApi:
         self.requests.append(request)
         if self.token and request.authorization != f"Bearer {self.token}":
             raise ApiError(401, "Request header error: there is no user identity header.")
+        if match := re.fullmatch("/apis/v1alpha1/runs/([^/]+)/nodes/([^/]+)/log", url.path):
+            # The real one answers 200 and says afterwards that it has no log.
+            no_log = json.dumps({"error_message": "BadRequestError: Failed to read logs"})
+            return self.logs.get(match.group(2), no_log)
         path = url.path.removeprefix(_BASE)
         if (request.method, path) in self.fail:
             raise self.fail[request.method, path]
@@ -126,8 +142,8 @@ class KfpApi:
             return self._keep(self.experiments, "experiment_id", request.body)
         if call == ("GET", "/pipelines"):
             return {"pipelines": _named(self.pipelines, request)}
-        if call == ("POST", "/pipelines/upload"):
-            return self._upload(request)
+        if call == ("POST", "/pipelines"):
+            return self._create_pipeline(request.body["display_name"])
         if call == ("POST", "/pipelines/upload_version"):
             return self._upload_version(
                 request.query["pipelineid"], request.query["name"], request.body
@@ -143,9 +159,7 @@ class KfpApi:
         if match := re.fullmatch("/runs/([^/]+)", path):
             run = self.runs[match.group(1)]
             run["state"] = self.final_state
-            if self.final_state == "FAILED":
-                task = {"display_name": "trainer", "state": "FAILED", "error": {"message": "OOM"}}
-                run["run_details"] = {"task_details": [task]}
+            run["run_details"] = self.run_details
             return run
         if call == ("GET", "/recurringruns"):
             return {"recurringRuns": _named(self.recurring_runs, request)}
@@ -165,18 +179,19 @@ class KfpApi:
         where[key] = {**item, id_name: key, "created_at": _NOW}
         return where[key]
 
-    def _upload(self, request: Request) -> dict[str, Any]:
-        name = request.query["name"]
+    def _create_pipeline(self, name: str) -> dict[str, Any]:
         if any(p["display_name"] == name for p in self.pipelines.values()):
-            raise ApiError(409, f"Failed to create a pipeline: the name {name} already exist")
-        _parse(request.body)
-        pipeline = self._keep(self.pipelines, "pipeline_id", {"display_name": name})
-        self._upload_version(pipeline["pipeline_id"], name, request.body)
-        return pipeline
+            raise ApiError(
+                409,
+                "Failed to create a pipeline due to server error: Failed to create a pipeline in "
+                "PipelineStore: Already exist error: Failed to create a new pipeline. The name "
+                f"{name} already exist. Please specify a new name",
+            )
+        return self._keep(self.pipelines, "pipeline_id", {"display_name": name, "name": name})
 
     def _upload_version(self, pipeline_id: str, name: str, text: str) -> dict[str, Any]:
         if pipeline_id not in self.pipelines:
-            raise ApiError(404, f"Pipeline {pipeline_id} not found")
+            raise ApiError(400, "Failed to create a pipeline version")
         _parse(text)
         version = {"pipeline_id": pipeline_id, "display_name": name, "text": text}
         kept = self._keep(self.versions, "pipeline_version_id", version)
@@ -201,7 +216,13 @@ def _parse(text: str) -> None:
     try:
         spec.parse(text)
     except spec.SpecError as error:
-        raise ApiError(400, f"Invalid pipeline spec: {error}") from None
+        raise ApiError(400, str(error)) from None
+
+
+def _refusal(path: str, error: ApiError) -> dict[str, Any]:
+    if path.startswith(f"{_BASE}/pipelines/upload"):  # no gRPC gateway answers there
+        return {"error_message": error.message, "error_details": f"{error.message}\ngithub.com/…"}
+    return {"code": _GRPC_CODES.get(error.status, 13), "message": error.message}
 
 
 def _named(items: dict[str, dict[str, Any]], request: Request) -> list[dict[str, Any]]:

@@ -19,16 +19,16 @@ def _input(*endpoints, ssl=False):
 
 
 @pytest.fixture
-def known_hosts(monkeypatch):
-    """Names that the cluster's name service knows."""
+def listening(monkeypatch):
+    """Hosts and ports that accept connections."""
     known = set()
 
-    def getaddrinfo(host, port):
-        if host not in known:
-            raise socket.gaierror(socket.EAI_NONAME, "Name or service not known")
-        return [(socket.AF_INET, socket.SOCK_STREAM, 6, "", ("10.0.0.1", port))]
+    def create_connection(address, timeout):
+        if address not in known:
+            raise ConnectionRefusedError(111, "Connection refused")
+        return socket.socket()
 
-    monkeypatch.setattr(socket, "getaddrinfo", getaddrinfo)
+    monkeypatch.setattr(socket, "create_connection", create_connection)
     return known
 
 
@@ -36,8 +36,8 @@ def _both(url):
     return {"S3_ENDPOINT": url, "AWS_ENDPOINT_URL": url}
 
 
-def test_the_store_that_the_driver_names_is_taken(known_hosts):
-    known_hosts.add("seaweedfs.kubeflow")
+def test_the_store_that_the_driver_names_is_taken(listening):
+    listening.add(("seaweedfs.kubeflow", 9000))
     found = object_store.environment(_input("minio-service.kubeflow:9000"))
     assert found == _both("http://minio-service.kubeflow:9000")
     assert object_store.environment(_input("store.example:443", ssl=True)) == _both(
@@ -52,16 +52,25 @@ def test_amazon_needs_no_endpoint():
 @pytest.mark.parametrize(
     ("installed", "url"),
     [
-        ({"minio-service.kubeflow"}, "http://minio-service.kubeflow:9000"),
-        ({"seaweedfs.kubeflow"}, "http://seaweedfs.kubeflow:9000"),
-        ({"minio-service.kubeflow", "seaweedfs.kubeflow"}, "http://seaweedfs.kubeflow:9000"),
+        # MinIO, up to 2.14.
+        ({("minio-service.kubeflow", 9000)}, "http://minio-service.kubeflow:9000"),
+        # SeaweedFS under both names in 2.15; only one of them has the port.
+        (
+            {("minio-service.kubeflow", 9000), ("seaweedfs.kubeflow", 8333)},
+            "http://minio-service.kubeflow:9000",
+        ),
+        # From 2.16 on; MinIO may be left over from before an upgrade.
+        (
+            {("minio-service.kubeflow", 9000), ("seaweedfs.kubeflow", 9000)},
+            "http://seaweedfs.kubeflow:9000",
+        ),
     ],
 )
-def test_a_step_without_inputs_takes_the_installed_service(known_hosts, installed, url):
-    known_hosts.update(installed)
+def test_a_step_without_inputs_takes_the_installed_service(listening, installed, url):
+    listening.update(installed)
     assert object_store.environment({"inputs": {}}) == _both(url)
 
 
-def test_no_store_at_all_says_what_to_set(known_hosts):
+def test_no_store_at_all_says_what_to_set(listening):
     with pytest.raises(RuntimeError, match=r"seaweedfs.kubeflow.*kubeflow.object_store.endpoint"):
         object_store.environment({"inputs": {}})

@@ -1,0 +1,187 @@
+"""Waits for the end of a run, and says what failed, why, and what to do next.
+
+Kubeflow's API answers with the nodes of Argo's workflow (``root``, ``trainer``,
+``executor``, ``executor(0)``), none of which carries a reason. The reason stands in the
+log of the failed step's last pod. A node's id, and with it the pod's name, is a hash of
+its place in the workflow (argo-workflows ``workflow/util/pod_name.go`` and
+``Workflow.NodeID``), so it can be computed.
+"""
+
+import itertools
+import json
+import re
+import time
+from collections.abc import Iterator
+from typing import Any
+
+import kfp
+import kfp_server_api
+
+SUCCEEDED = "SUCCEEDED"
+FAILED = "FAILED"
+_END_STATES = (SUCCEEDED, FAILED, "SKIPPED", "CANCELED")
+
+_DRIVER = "-driver"
+# Nodes that repeat the state of a step: the workflow's root and the attempts.
+_INNER_NODE = re.compile(r"root|executor(\(\d+\))?")
+# Templates of Kubeflow's compiler, which pod names contain; without a name: before Argo 3.3.
+_STEP_TEMPLATES = ("retry-system-container-impl-", "system-container-impl-", "")
+_DRIVER_TEMPLATES = ("system-container-driver-", "")
+_LOG_LINES = 20
+# Lines of Argo's executor and of Kubeflow's launcher that are no errors.
+_SHELL_LINE = re.compile(r"time=\S+ level=(info|debug)|[IW]\d{4} \d\d:\d\d:\d\d\.\d+ ")
+
+
+class StillRunning(Exception):
+    """The run has not ended within the given time."""
+
+
+def wait(client: kfp.Client, run_id: str, timeout_seconds: float, interval_seconds: float) -> Any:
+    """Waits until a run has ended and returns it.
+
+    kfp.Client's own waiting never ends when a run is cancelled.
+
+    Raises:
+      StillRunning: after ``timeout_seconds``.
+    """
+    deadline = time.monotonic() + timeout_seconds
+    while (run := client.get_run(run_id)).state not in _END_STATES:
+        if time.monotonic() > deadline:
+            raise StillRunning(
+                f"Run {run_id} has not ended within {timeout_seconds} s; it goes on."
+            )
+        time.sleep(interval_seconds)
+    return run
+
+
+def explain(client: kfp.Client, run: Any, namespace: str) -> str:
+    """What failed in a run, its last log lines, and the next command to type.
+
+    Args:
+      client: Of the server that ran it.
+      run: A run that has not succeeded, as the server returned it.
+      namespace: Of the run.
+    """
+    details = run.run_details.task_details if run.run_details else None
+    tasks = details or []
+    workflow = _workflow(tasks)
+    failed = _failed_steps(tasks)
+    paragraphs = [_explain_step(client, run, namespace, workflow, name) for name in failed]
+    if not failed:
+        reason = run.error.message if run.error else "the server gives no reason"
+        paragraphs = [f"No step failed: {reason}."]
+    paragraphs.append(
+        "When the cause is mended, submit again with the same command: Kubeflow takes the steps "
+        "that had succeeded from its cache."
+    )
+    return "\n".join(paragraphs)
+
+
+def _workflow(tasks: list[Any]) -> str:
+    """Name of Argo's workflow: the one task that is the parent of ``root``."""
+    nodes = {child.pod_name for task in tasks for child in task.child_tasks or []}
+    for task in tasks:
+        if task.display_name and _node_id(task.display_name, "root") in nodes:
+            return task.display_name
+    return ""
+
+
+def _failed_steps(tasks: list[Any]) -> list[str]:
+    workflow = _workflow(tasks)
+    names = {
+        task.display_name
+        for task in tasks
+        if task.state == FAILED
+        and task.display_name
+        and task.display_name != workflow
+        and not _INNER_NODE.fullmatch(task.display_name)
+    }
+    return sorted(names)
+
+
+def _explain_step(client: kfp.Client, run: Any, namespace: str, workflow: str, name: str) -> str:
+    tasks = run.run_details.task_details
+    nodes = {child.pod_name for task in tasks for child in task.child_tasks or []}
+    attempts = list(_attempts(workflow, name, nodes))
+    what = f"Step {name!r} failed"
+    templates: tuple[str, ...] = _STEP_TEMPLATES
+    if name.endswith(_DRIVER):
+        what = f"Kubeflow's driver of step {name.removesuffix(_DRIVER)!r} failed"
+        templates, node = _DRIVER_TEMPLATES, _node_id(workflow, "root", name)
+    else:
+        node = attempts[-1] if attempts else _node_id(workflow, "root", name)
+        if len(attempts) > 1:
+            what += f" in each of {len(attempts)} attempts"
+    pods = [node.replace(f"{workflow}-", f"{workflow}-{template}") for template in templates]
+    for pod in pods:
+        log = _log(client, run.run_id, pod)
+        if log:
+            return "\n".join(
+                [
+                    f"{what}; the log of its last pod ends with",
+                    *(f"    {line}" for line in _last_lines(log)),
+                    f"The whole log: kubectl --namespace {namespace} logs {pod} --container main",
+                ]
+            )
+    return (
+        f"{what}; the server has no log of it any more. If its pod is still there: "
+        f"kubectl --namespace {namespace} logs {pods[0]} --container main"
+    )
+
+
+def _attempts(workflow: str, step: str, nodes: set[str]) -> Iterator[str]:
+    """Node ids of a step's attempts, in order."""
+    for number in itertools.count():
+        node = _node_id(workflow, "root", step, f"executor({number})")
+        if node not in nodes:
+            break
+        yield node
+    single = _node_id(workflow, "root", step, "executor")
+    if number == 0 and single in nodes:  # a step without retries
+        yield single
+
+
+def _node_id(workflow: str, *place: str) -> str:
+    """Argo's id of a node: FNV-1a (32 bits) of its place in the workflow."""
+    value = 0x811C9DC5
+    for byte in ".".join((workflow, *place)).encode():
+        value = (value ^ byte) * 0x01000193 & 0xFFFFFFFF
+    return f"{workflow}-{value}"
+
+
+def _log(client: kfp.Client, run_id: str, pod: str) -> str:
+    """A pod's log, from the pod or from the archive; empty if the server has neither."""
+    api_client = client.runs.api_client
+    try:
+        text = api_client.call_api(
+            f"/apis/v1alpha1/runs/{run_id}/nodes/{pod}/log",
+            "GET",
+            auth_settings=["Bearer"],
+            response_type="str",
+            _return_http_data_only=True,
+        )
+    except kfp_server_api.ApiException:
+        return ""
+    # The endpoint has sent its status before it looks for the log.
+    return "" if text.startswith('{"error_message"') else text
+
+
+def _last_lines(log: str) -> list[str]:
+    lines = [line for line in log.splitlines() if line.strip() and not _SHELL_LINE.match(line)]
+    return lines[-_LOG_LINES:]
+
+
+def message(body: str | bytes | None) -> str:
+    """The reason in an answer of the server; empty if there is none.
+
+    The API answers as gRPC's gateway does (``message``), its upload endpoints and its
+    log in a form of their own (``error_message``).
+    """
+    try:
+        answer = json.loads(body or "")
+    except ValueError:
+        return ""
+    if not isinstance(answer, dict):
+        return ""
+    text = answer.get("message") or answer.get("error_message") or answer.get("error") or ""
+    return f"{str(text).rstrip('.')}." if text else ""

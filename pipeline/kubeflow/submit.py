@@ -126,7 +126,7 @@ def submit(
     if options.recurring:
         _check_schedule(options)
     made: list[str] = []
-    with _explained(destination, made):
+    with explained(destination, made):
         client = _connect(destination)
         pipeline_id, version_id = _upload(client, package, name, destination.namespace, made)
         with _quiet():
@@ -287,7 +287,7 @@ def _quiet() -> Iterator[None]:
 
 
 @contextlib.contextmanager
-def _explained(destination: Destination, made: list[str]) -> Iterator[None]:
+def explained(destination: Destination, made: list[str]) -> Iterator[None]:
     """Turns what the client raises into a message that says what stands and what not."""
     where = destination.host or "the cluster's Kubeflow Pipelines"
     try:

@@ -16,6 +16,8 @@ from typing import Any
 
 import kfp
 import kfp_server_api
+import kubernetes
+import urllib3
 
 SUCCEEDED = "SUCCEEDED"
 FAILED = "FAILED"
@@ -27,9 +29,11 @@ _INNER_NODE = re.compile(r"root|executor(\(\d+\))?")
 # Templates of Kubeflow's compiler, which pod names contain; without a name: before Argo 3.3.
 _STEP_TEMPLATES = ("retry-system-container-impl-", "system-container-impl-", "")
 _DRIVER_TEMPLATES = ("system-container-driver-", "")
+_CONTAINER = "main"
 _LOG_LINES = 20
+_LOG_LINES_READ = 400
 # Lines of Argo's executor and of Kubeflow's launcher that are no errors.
-_SHELL_LINE = re.compile(r"time=\S+ level=(info|debug)|[IW]\d{4} \d\d:\d\d:\d\d\.\d+ ")
+_SHELL_LINE = re.compile(r"time=\S+ level=INFO |[IW]\d{4} \d\d:\d\d:\d\d\.\d+ ")
 
 
 class StillRunning(Exception):
@@ -113,19 +117,21 @@ def _explain_step(client: kfp.Client, run: Any, namespace: str, workflow: str, n
         if len(attempts) > 1:
             what += f" in each of {len(attempts)} attempts"
     pods = [node.replace(f"{workflow}-", f"{workflow}-{template}") for template in templates]
+    command = f"kubectl --namespace {namespace} logs {{pod}} --container {_CONTAINER}"
     for pod in pods:
-        log = _log(client, run.run_id, pod)
+        log = _log(client, run.run_id, namespace, pod)
         if log:
             return "\n".join(
                 [
                     f"{what}; the log of its last pod ends with",
                     *(f"    {line}" for line in _last_lines(log)),
-                    f"The whole log: kubectl --namespace {namespace} logs {pod} --container main",
+                    f"The whole log: {command.format(pod=pod)}",
                 ]
             )
     return (
-        f"{what}; the server has no log of it any more. If its pod is still there: "
-        f"kubectl --namespace {namespace} logs {pods[0]} --container main"
+        f"{what}; neither Kubeflow nor the current kubectl context has a log of it. With access "
+        f"to the cluster, and while its pod is there: "
+        f"{command.format(pod=pods[0])}"
     )
 
 
@@ -149,21 +155,42 @@ def _node_id(workflow: str, *place: str) -> str:
     return f"{workflow}-{value}"
 
 
-def _log(client: kfp.Client, run_id: str, pod: str) -> str:
-    """A pod's log, from the pod or from the archive; empty if the server has neither."""
-    api_client = client.runs.api_client
+def _log(client: kfp.Client, run_id: str, namespace: str, pod: str) -> str:
+    """A pod's log, from Kubeflow or from Kubernetes; empty if neither has it."""
+    return _log_of_kubeflow(client, run_id, pod) or log_of_kubernetes(namespace, pod)
+
+
+def _log_of_kubeflow(client: kfp.Client, run_id: str, pod: str) -> str:
+    """From Kubeflow's API, which finds pods of multi-user installations only, and the archive."""
     try:
-        text = api_client.call_api(
+        response = client.runs.api_client.call_api(
             f"/apis/v1alpha1/runs/{run_id}/nodes/{pod}/log",
             "GET",
             auth_settings=["Bearer"],
-            response_type="str",
             _return_http_data_only=True,
+            _preload_content=False,
         )
     except kfp_server_api.ApiException:
         return ""
+    text = response.data.decode(errors="replace")
     # The endpoint has sent its status before it looks for the log.
     return "" if text.startswith('{"error_message"') else text
+
+
+def log_of_kubernetes(namespace: str, pod: str) -> str:
+    """From the cluster of the current kubectl context, or of the pod that this runs in."""
+    try:
+        kubernetes.config.load_config()
+        return kubernetes.client.CoreV1Api().read_namespaced_pod_log(
+            pod, namespace, container=_CONTAINER, tail_lines=_LOG_LINES_READ
+        )
+    except (
+        kubernetes.config.ConfigException,
+        kubernetes.client.ApiException,
+        urllib3.exceptions.HTTPError,
+        OSError,
+    ):
+        return ""
 
 
 def _last_lines(log: str) -> list[str]:

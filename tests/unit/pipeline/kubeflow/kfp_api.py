@@ -172,7 +172,7 @@ class KfpApi:
         if match := re.fullmatch("/recurringruns/([^/]+):disable", path):
             self.recurring_runs[match.group(1)]["status"] = "DISABLED"
             return {}
-        raise ApiError(404, f"Not Found: {path}")
+        raise ApiError(404, "Not Found")
 
     def _keep(self, where: dict[str, Any], id_name: str, item: dict[str, Any]) -> dict[str, Any]:
         key = f"{id_name.removesuffix('_id')}-{next(self._ids)}"

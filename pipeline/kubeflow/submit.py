@@ -199,7 +199,7 @@ def _upload(
     """Returns ids of the pipeline and of the version that is ``package``."""
     digest = hashlib.sha256(package.read_bytes()).hexdigest()[:_VERSION_DIGITS]
     version_name = f"{name}-{digest}"
-    pipeline_id = client.get_pipeline_id(name)
+    pipeline_id = _pipeline_id(client, name, namespace)
     if pipeline_id is None:
         # Uploading a file as a new pipeline would name its first version after the
         # pipeline, and submitting the same file again would not find it.
@@ -222,6 +222,16 @@ def _upload(
     made.append(f"version {version_name!r} of pipeline {name!r}")
     print(f"Version {version_name} of pipeline {name!r} uploaded")
     return pipeline_id, version.pipeline_version_id
+
+
+def _pipeline_id(client: kfp.Client, name: str, namespace: str | None) -> str | None:
+    # kfp.Client's own lookup ignores the namespace, to which pipelines belong on a
+    # multi-user installation.
+    found = client.list_pipelines(page_size=_PAGE_SIZE, filter=_named(name), namespace=namespace)
+    for pipeline in found.pipelines or []:
+        if pipeline.display_name == name:
+            return pipeline.pipeline_id
+    return None
 
 
 def _schedule(

@@ -141,9 +141,13 @@ class KfpApi:
         if call == ("POST", "/experiments"):
             return self._keep(self.experiments, "experiment_id", request.body)
         if call == ("GET", "/pipelines"):
-            return {"pipelines": _named(self.pipelines, request)}
+            namespace = request.query.get("namespace", "")
+            in_namespace = {
+                k: v for k, v in self.pipelines.items() if v.get("namespace", "") == namespace
+            }
+            return {"pipelines": _named(in_namespace, request)}
         if call == ("POST", "/pipelines"):
-            return self._create_pipeline(request.body["display_name"])
+            return self._create_pipeline(request.body)
         if call == ("POST", "/pipelines/upload_version"):
             return self._upload_version(
                 request.query["pipelineid"], request.query["name"], request.body
@@ -179,15 +183,20 @@ class KfpApi:
         where[key] = {**item, id_name: key, "created_at": _NOW}
         return where[key]
 
-    def _create_pipeline(self, name: str) -> dict[str, Any]:
-        if any(p["display_name"] == name for p in self.pipelines.values()):
+    def _create_pipeline(self, body: dict[str, Any]) -> dict[str, Any]:
+        name, namespace = body["display_name"], body.get("namespace", "")
+        if any(
+            (p["display_name"], p["namespace"]) == (name, namespace)
+            for p in self.pipelines.values()
+        ):
             raise ApiError(
                 409,
                 "Failed to create a pipeline due to server error: Failed to create a pipeline in "
                 "PipelineStore: Already exist error: Failed to create a new pipeline. The name "
                 f"{name} already exist. Please specify a new name",
             )
-        return self._keep(self.pipelines, "pipeline_id", {"display_name": name, "name": name})
+        pipeline = {"display_name": name, "name": name, "namespace": namespace}
+        return self._keep(self.pipelines, "pipeline_id", pipeline)
 
     def _upload_version(self, pipeline_id: str, name: str, text: str) -> dict[str, Any]:
         if pipeline_id not in self.pipelines:

@@ -27,12 +27,12 @@ def api():
         yield server
 
 
-def _submit(api, package, parameters=None, token_file=None, **options):
+def _submit(api, package, parameters=None, token_file=None, namespace=None, **options):
     return submit.submit(
         package,
         "tiny",
         parameters or {},
-        submit.Destination(host=api.url, token_file=token_file),
+        submit.Destination(host=api.url, token_file=token_file, namespace=namespace),
         submit.RunOptions(watch_interval_seconds=0.01, **options),
     )
 
@@ -62,6 +62,15 @@ def test_submitting_twice_uploads_once(api, package):
     _submit(api, package)
     assert len(api.calls("POST", "/pipelines/upload_version")) == 1
     assert len(api.runs) == 2
+
+
+def test_a_pipeline_belongs_to_its_namespace(api, package):
+    """As on a multi-user installation: the same name in two profiles, twice each."""
+    for namespace in ("team-a", "team-b", "team-a", "team-b"):
+        _submit(api, package, namespace=namespace)
+    assert [p["namespace"] for p in api.pipelines.values()] == ["team-a", "team-b"]
+    assert len(api.versions) == 2
+    assert len(api.runs) == 4
 
 
 def test_changed_pipeline_becomes_a_new_version_and_an_unchanged_one_does_not(api, package):

@@ -12,6 +12,7 @@ import argparse
 import atexit
 import importlib.util
 import json
+import logging
 import os
 import sys
 import traceback
@@ -41,6 +42,7 @@ def main(argv: Sequence[str]) -> None:
     parser.add_argument("--find_object_store", action="store_true")
     flags, beam_args = parser.parse_known_args(list(argv))
 
+    show_progress()
     executor_input = json.loads(flags.json_serialized_invocation_args)
     if flags.find_object_store:
         os.environ.update(object_store.environment(executor_input))
@@ -65,6 +67,16 @@ def main(argv: Sequence[str]) -> None:
     fileio.makedirs(os.path.dirname(executor_output_file))
     with fileio.open(executor_output_file, "w") as file:
         file.write(json.dumps(executor_output))
+
+
+def show_progress() -> None:
+    """Writes this project's own log messages, such as the Trainer's progress, to the step's log."""
+    logger = logging.getLogger("mind")
+    handler = logging.StreamHandler(sys.stdout)
+    handler.setFormatter(logging.Formatter("%(message)s"))
+    logger.handlers = [handler]
+    logger.setLevel(logging.INFO)
+    logger.propagate = False
 
 
 def open_file_systems(beam_args: Sequence[str]) -> None:

@@ -1,4 +1,5 @@
 import json
+import logging
 import subprocess
 import sys
 from pathlib import Path
@@ -29,6 +30,7 @@ class RecordingExecutor(base_executor.BaseExecutor):
             "outputs": {name: artifacts[0].uri for name, artifacts in output_dict.items()},
             "exec_properties": exec_properties,
         }
+        logging.getLogger("mind.progress").info("step 100/200")
         for (artifact,) in output_dict.values():
             artifact.set_int_custom_property("size", 7)
 
@@ -93,8 +95,9 @@ def launcher_root(tmp_path, monkeypatch):
     return tmp_path / "pod"
 
 
-def test_executor_sees_local_files_and_this_runs_parameters(tmp_path, launcher_root):
+def test_executor_sees_local_files_and_this_runs_parameters(tmp_path, launcher_root, capsys):
     result = _run(_executor_input(tmp_path))
+    assert "step 100/200\n" in capsys.readouterr().out
     seen = RecordingExecutor.seen
     assert seen["inputs"]["examples"].uri == f"{launcher_root}/minio/bucket/examples"
     assert seen["inputs"]["examples"].type == standard_artifacts.Examples

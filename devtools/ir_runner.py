@@ -162,13 +162,14 @@ class IrRunner:
         container = self._pipeline.deployment.executors[component.executor_label].container
         task_dir = self._root / "runs" / self.run_id / name
         task_dir.mkdir(parents=True)
-        inputs = {
-            "parameterValues": _resolve_parameters(name, task, component, values),
-            "artifacts": {
+        inputs: dict[str, Any] = {
+            "parameterValues": _resolve_parameters(name, task, component, values)
+        }
+        if task.inputs.artifacts:  # like all of protobuf's JSON: what is empty is left out
+            inputs["artifacts"] = {
                 key: {"artifacts": [_producer_output(source, results)]}
                 for key, source in task.inputs.artifacts.items()
-            },
-        }
+            }
         outputs = self._provision(name, component)
         cache_key = _cache_key(container, inputs, outputs)
         if self._use_cache and task.caching_options.enable_cache:
@@ -372,12 +373,13 @@ def _cache_key(
     outputs: dict[str, Any],
 ) -> str:
     """``GenerateCacheKey``: inputs by name, parameters, kinds of outputs, command, image."""
+    artifacts = inputs.get("artifacts", {})
     parts = {
         "command": [*container.command, *container.args],
         "image": container.image,
         "environment": {v.name: v.value for v in container.env},
         "parameters": inputs["parameterValues"],
-        "artifacts": {k: v["artifacts"][0]["name"] for k, v in inputs["artifacts"].items()},
+        "artifacts": {k: v["artifacts"][0]["name"] for k, v in artifacts.items()},
         "outputs": {k: v["artifacts"][0]["type"] for k, v in outputs["artifacts"].items()},
     }
     return hashlib.sha256(json.dumps(parts, sort_keys=True).encode()).hexdigest()

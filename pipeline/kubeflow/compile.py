@@ -32,6 +32,7 @@ TargetName = Literal["kfp", "vertex"]
 
 _COMMAND = ("python", "-m", "pipeline.kubeflow.entrypoint")
 _TRAINER = "trainer"
+_VERTEX_MAX_BACKOFF_SECONDS = 3600
 
 
 @dataclasses.dataclass(frozen=True)
@@ -258,12 +259,13 @@ def _set_needs(
         task.retry_policy.max_retry_count = needs.retries
         task.retry_policy.backoff_duration.seconds = needs.retry_backoff_seconds
         task.retry_policy.backoff_factor = 2.0
-        if target == "kfp":
-            # KFP 2.14 and later pass 0 to Argo unless this is given, and Argo then starts
-            # no second attempt. Argo takes it as a limit of all attempts together; Vertex
-            # AI takes it as a limit of the pauses, of at most an hour.
-            limit = round(needs.retry_within_hours * 3600)
-            task.retry_policy.backoff_max_duration.seconds = limit
+        # KFP 2.14 and later pass 0 to Argo unless this is given, and Argo then starts no
+        # second attempt. Argo takes it as a limit of all attempts together, Vertex AI as
+        # one of the pauses between them.
+        limit = round(needs.retry_within_hours * 3600)
+        if target == "vertex":
+            limit = min(limit, _VERTEX_MAX_BACKOFF_SECONDS)
+        task.retry_policy.backoff_max_duration.seconds = limit
     resources = container.resources
     # Numbers for backends before KFP 2.4, text for those after.
     if needs.cpu:

@@ -9,6 +9,7 @@ every edit of a source file or release is replaced. After a wanted change:
 import json
 import os
 import re
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -51,6 +52,22 @@ def test_compiled_pipeline_is_the_reviewed_one(target, pipeline_root):
     if os.environ.get("UPDATE_GOLDEN"):
         golden.write_text(text)
     assert text.splitlines() == golden.read_text().splitlines()
+
+
+def _retry_policies(node: Any) -> Iterator[dict[str, Any]]:
+    if isinstance(node, dict):
+        if "retryPolicy" in node:
+            yield node["retryPolicy"]
+        for child in node.values():
+            yield from _retry_policies(child)
+
+
+@pytest.mark.parametrize("target", ["kfp", "vertex"])
+def test_every_retry_has_its_duration(target):
+    documents = yaml.safe_load_all((_HERE / f"{target}.yaml").read_text())
+    policies = [policy for document in documents for policy in _retry_policies(document)]
+    assert policies
+    assert all(int(p["backoffMaxDuration"].removesuffix("s")) >= 3600 for p in policies)
 
 
 def _readable(value: Any, key: str = "", in_json: bool = False) -> Any:

@@ -6,9 +6,8 @@ from typing import Any
 
 import tensorflow as tf
 
-from model.network.capsule import interest_mask
+from model.network.capsule import MASKED_LOGIT, interest_mask
 
-_MASKED = -1e9
 _TINY = 1e-12
 # log of the |score|^p from which the softmax is the hard choice in any case, and
 # of the largest value that float32 is to meet.
@@ -36,7 +35,7 @@ def attention_weights(scores: tf.Tensor, mask: tf.Tensor, power: float) -> tf.Te
     Returns:
       float [B, K]; rows sum to 1, inactive interests get 0.
     """
-    masked = tf.cast(_MASKED, scores.dtype)
+    masked = tf.cast(MASKED_LOGIT, scores.dtype)
     if math.isinf(power):
         best = tf.argmax(tf.where(mask, scores, masked), axis=-1)
         return tf.one_hot(best, scores.shape[-1], dtype=scores.dtype)
@@ -57,34 +56,73 @@ def attention_weights(scores: tf.Tensor, mask: tf.Tensor, power: float) -> tf.Te
 class LabelAwareAttention(tf.keras.layers.Layer):
     """Mixes a person's interests by how well each one fits the target item.
 
-    ``v = sum over k of softmax(pow(u_k . e_target, p))_k u_k``, used in training
-    only. Call with ``[keys [B, k_max, d], query [B, 1, d]]`` and, as a third
-    entry, ``hist_len [B, 1]`` to leave out inactive interests; returns ``[B, d]``.
+    ``v = sum over k of softmax(pow(u_k . e_target, p))_k u_k``. The model uses the
+    layer in training only. Call it with ``[keys [B, k_max, d], query [B, 1, d]]`` and,
+    as a third entry, ``hist_len [B, 1]`` to leave out inactive interests. It returns
+    ``[B, d]``.
+
+    Example:
+      Two interests and a target that fits the second one better:
+
+      >>> keys = tf.constant([[[1.0, 0.0], [0.0, 2.0]]])
+      >>> query = tf.constant([[[1.0, 1.0]]])
+      >>> LabelAwareAttention(k_max=2)([keys, query]).numpy().round(3).tolist()
+      [[0.26899999380111694, 1.4620000123977661]]
+      >>> LabelAwareAttention(k_max=2, pow_p=float("inf"))([keys, query]).numpy().tolist()
+      [[0.0, 2.0]]
 
     Args:
       k_max: K, the largest number of interests.
       pow_p: p; ``float("inf")`` picks the best interest alone.
       adaptive: Interests above the person's interest count are inactive; False
         uses all K whatever the history length.
+      temperature: Divides the dot products before the power is taken.
+
+    Raises:
+      ValueError: if ``pow_p`` is negative or ``temperature`` is not positive.
     """
 
-    def __init__(self, k_max: int, pow_p: float = 1, *, adaptive: bool = True, **kwargs: Any):
+    def __init__(
+        self,
+        k_max: int,
+        pow_p: float = 1,
+        *,
+        adaptive: bool = True,
+        temperature: float = 1.0,
+        **kwargs: Any,
+    ):
         super().__init__(**kwargs)
         if not pow_p >= 0:
             raise ValueError(f"pow_p must be 0 or more (inf included), received {pow_p}.")
+        if not temperature > 0:
+            raise ValueError(f"temperature must be above 0, received {temperature}.")
         self.k_max = k_max
         self.pow_p = pow_p
         self.adaptive = adaptive
+        self.temperature = temperature
 
-    def call(self, inputs: Sequence[tf.Tensor]) -> tf.Tensor:
-        """Returns the user vector for each target, float [B, d]."""
+    def call(
+        self, inputs: Sequence[tf.Tensor], return_attention_weights: bool = False
+    ) -> tf.Tensor | tuple[tf.Tensor, tf.Tensor]:
+        """Returns the user vector for each target.
+
+        Args:
+          inputs: ``[keys [B, k_max, d], query [B, 1, d]]`` and optionally
+            ``hist_len`` int [B, 1].
+          return_attention_weights: Return the weights too.
+
+        Returns:
+          float [B, d], or the pair of it and the weights, float [B, k_max].
+        """
         keys, query = inputs[0], inputs[1]
-        scores = tf.einsum("bkd,bd->bk", keys, query[:, 0, :])
+        scores = tf.einsum("bkd,bd->bk", keys, query[:, 0, :]) / self.temperature
         if len(inputs) > 2:
             mask = interest_mask(tf.reshape(inputs[2], [-1]), self.k_max, self.adaptive)
         else:
             mask = tf.ones_like(scores, tf.bool)
-        return tf.einsum("bk,bkd->bd", attention_weights(scores, mask, self.pow_p), keys)
+        weights = attention_weights(scores, mask, self.pow_p)
+        mixed = tf.einsum("bk,bkd->bd", weights, keys)
+        return (mixed, weights) if return_attention_weights else mixed
 
     def compute_output_shape(self, input_shape: Any) -> tf.TensorShape:
         """[B, d]."""
@@ -92,5 +130,10 @@ class LabelAwareAttention(tf.keras.layers.Layer):
 
     def get_config(self) -> dict[str, Any]:
         """Constructor arguments."""
-        config = {"k_max": self.k_max, "pow_p": self.pow_p, "adaptive": self.adaptive}
-        return {**super().get_config(), **config}
+        return {
+            **super().get_config(),
+            "k_max": self.k_max,
+            "pow_p": self.pow_p,
+            "adaptive": self.adaptive,
+            "temperature": self.temperature,
+        }

@@ -7,8 +7,8 @@ import tensorflow as tf
 
 # Added to a squared norm before its root, so that the gradient at zero is finite.
 _EPSILON = 1e-9
-# Stands for minus infinity in a softmax; finite, so that no difference is NaN.
-_MASKED = -1e9
+# Stands for minus infinity in a softmax. It is finite, so that no difference is NaN.
+MASKED_LOGIT = -1e9
 # 2 ** 30 is the largest power of two that an int32 history length can reach.
 _MAX_LOG2 = 30
 
@@ -146,7 +146,7 @@ class CapsuleLayer(tf.keras.layers.Layer):
         for name, value in (
             ("max_len", max_len),
             ("k_max", k_max),
-            ("iterations", iteration_times),
+            ("iteration_times", iteration_times),
         ):
             if value < 1:
                 raise ValueError(f"{name} must be at least 1, received {value}.")
@@ -225,7 +225,7 @@ class CapsuleLayer(tf.keras.layers.Layer):
             routing_logits = self._initial_logits(tf.shape(behaviors), bool(training))
         logits = tf.cast(routing_logits, mapped.dtype)
         active = interest_mask(seq_len, self.k_max, self.adaptive)[:, :, tf.newaxis]  # [B, K, 1]
-        logits = tf.where(active, logits, tf.cast(_MASKED, mapped.dtype))  # [B, K, T]
+        logits = tf.where(active, logits, tf.cast(MASKED_LOGIT, mapped.dtype))  # [B, K, T]
         weighted = tf.cast(active & valid, mapped.dtype)  # [B, K, T]
         frozen = tf.stop_gradient(mapped)
         compared = frozen  # [B, T, out], what capsules are compared with
@@ -257,7 +257,7 @@ class CapsuleLayer(tf.keras.layers.Layer):
         steps = tf.shape(mapped)[1]
         capsules = tf.zeros([])
         for _ in range(self.iteration_times):
-            logits = tf.where(valid, self.shared_logits[:, :, :steps], _MASKED)  # [B, K, T]
+            logits = tf.where(valid, self.shared_logits[:, :, :steps], MASKED_LOGIT)  # [B, K, T]
             capsules = squash(tf.matmul(tf.nn.softmax(logits, axis=-1), mapped))
             agreement = tf.matmul(capsules, mapped, transpose_b=True)  # [B, K, T]
             summed = tf.reduce_sum(agreement, axis=0, keepdims=True)

@@ -10,9 +10,7 @@ from typing import Any
 import tensorflow as tf
 
 from model.config import ModelConfig
-from model.network.capsule import CapsuleLayer
-
-_MASKED = -1e9
+from model.network.capsule import MASKED_LOGIT, CapsuleLayer
 
 
 @tf.keras.utils.register_keras_serializable("mind")
@@ -62,7 +60,7 @@ class SelfAttentiveLayer(tf.keras.layers.Layer):
         behaviors, seq_len = inputs
         logits = tf.transpose(self._logits(self._hidden(behaviors)), [0, 2, 1])  # [B, K, T]
         valid = tf.sequence_mask(tf.reshape(seq_len, [-1]), tf.shape(behaviors)[1])
-        logits = tf.where(valid[:, tf.newaxis, :], logits, tf.cast(_MASKED, logits.dtype))
+        logits = tf.where(valid[:, tf.newaxis, :], logits, tf.cast(MASKED_LOGIT, logits.dtype))
         return tf.matmul(tf.nn.softmax(logits, axis=-1), behaviors)
 
     def compute_output_shape(self, input_shape: Any) -> tf.TensorShape:

@@ -9,7 +9,8 @@ from model.catalogue import Catalogue
 
 # Items encoded at once by `encode_all`; bounds the [rows, F, d] intermediate.
 _BLOCK = 65_536
-_INIT_STD = 0.02
+# Standard deviation of all embeddings at the start.
+EMBEDDING_INIT_STD = 0.02
 
 
 class ItemEncoder(tf.keras.layers.Layer):
@@ -56,7 +57,7 @@ class ItemEncoder(tf.keras.layers.Layer):
                 name=name,
                 shape=[rows, embedding_dim],
                 initializer=tf.keras.initializers.RandomNormal(
-                    stddev=_INIT_STD, seed=seed + offset
+                    stddev=EMBEDDING_INIT_STD, seed=seed + offset
                 ),
             )
 

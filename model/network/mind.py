@@ -11,16 +11,14 @@ import tensorflow_recommenders as tfrs
 from contract.features import HISTORY_TIME
 from model.catalogue import Catalogue
 from model.config import ModelConfig, TrainingConfig
-from model.network.attention import attention_weights
+from model.network.attention import LabelAwareAttention
 from model.network.capsule import interest_mask
 from model.network.dropout import dropout_factors
 from model.network.extractors import make_extractor
-from model.network.item_encoder import ItemEncoder
+from model.network.item_encoder import EMBEDDING_INIT_STD, ItemEncoder
 from model.network.time_gap import NUM_BUCKETS, time_gap_buckets
 from model.training.losses import sampled_softmax_loss
 from model.training.sampling import NegativeSampler
-
-_INIT_STD = 0.02
 
 
 class MindModel(tfrs.Model):
@@ -70,7 +68,9 @@ class MindModel(tfrs.Model):
             self._positions = self.add_weight(
                 name="recency_position",
                 shape=[model_config.history_length, dim],
-                initializer=tf.keras.initializers.RandomNormal(stddev=_INIT_STD, seed=seed + 100),
+                initializer=tf.keras.initializers.RandomNormal(
+                    stddev=EMBEDDING_INIT_STD, seed=seed + 100
+                ),
             )
             # Log of the factor by which each distance counts; 1 / sqrt(1 + distance)
             # at the start.
@@ -85,7 +85,9 @@ class MindModel(tfrs.Model):
             self._time_gaps = self.add_weight(
                 name="time_gap",
                 shape=[NUM_BUCKETS, dim],
-                initializer=tf.keras.initializers.RandomNormal(stddev=_INIT_STD, seed=seed + 101),
+                initializer=tf.keras.initializers.RandomNormal(
+                    stddev=EMBEDDING_INIT_STD, seed=seed + 101
+                ),
             )
             # Log of the factor by which each gap counts.
             self._time_gap_weight = self.add_weight(
@@ -96,7 +98,9 @@ class MindModel(tfrs.Model):
             name: self.add_weight(
                 name=f"profile_{name}",
                 shape=[size, dim],
-                initializer=tf.keras.initializers.RandomNormal(stddev=_INIT_STD, seed=seed + i),
+                initializer=tf.keras.initializers.RandomNormal(
+                    stddev=EMBEDDING_INIT_STD, seed=seed + i
+                ),
             )
             for i, (name, size) in enumerate(sorted(profile_sizes.items()), start=200)
         }
@@ -111,6 +115,14 @@ class MindModel(tfrs.Model):
             )
             for i, width in enumerate(widths)
         ]
+        self._attention = LabelAwareAttention(
+            self.num_interests,
+            training_config.attention_power,
+            adaptive=self._adaptive,
+            # The attention sees the scores as the softmax of the loss does.
+            temperature=training_config.temperature,
+            name="label_aware_attention",
+        )
         self._sampler = NegativeSampler(training_config, catalogue)
         # Part of the checkpoint, see CapsuleLayer.
         self._generator = tf.random.Generator.from_seed(seed)
@@ -260,18 +272,17 @@ class MindModel(tfrs.Model):
     ) -> tf.Tensor:
         """User vectors [B, d] by label-aware attention to the targets."""
         length = _length(history)
-        mask = interest_mask(length, self.num_interests, self._adaptive)
         capsules = self._capsules(history, length, times, training)
-        power = self.training_config.attention_power
-        is_hard = math.isinf(power)
-        # The hard choice passes a gradient to the chosen interest only: all are
-        # computed to choose, one is computed again to learn.
+        is_hard = math.isinf(self.training_config.attention_power)
+        # The hard choice passes a gradient to the chosen interest only: all interests
+        # are computed to choose one, and that one is computed again to learn.
         interests = self._project(tf.stop_gradient(capsules) if is_hard else capsules, profile)
-        # The attention sees the scores as the softmax of the loss does.
-        scores = tf.einsum("bkd,bd->bk", interests, target_vectors)
-        weights = attention_weights(scores / self.training_config.temperature, mask, power)
+        mixed, weights = self._attention(
+            [interests, target_vectors[:, tf.newaxis, :], length[:, tf.newaxis]],
+            return_attention_weights=True,
+        )
         if not is_hard:
-            return tf.einsum("bk,bkd->bd", weights, interests)
+            return mixed
         best = tf.argmax(weights, axis=1)
         chosen = tf.gather(capsules, best, batch_dims=1)[:, tf.newaxis, :]  # [B, 1, d]
         return self._project(chosen, profile)[:, 0, :]

@@ -105,8 +105,17 @@ def test_the_layer_mixes_active_keys():
     np.testing.assert_array_equal(all_active([keys, query, tf.constant([[1]])]), [[9.0, 9.0]])
 
 
+def test_the_weights_on_request_and_the_temperature():
+    keys = tf.constant([[[1.0, 0.0], [0.0, 2.0]]])
+    layer = LabelAwareAttention(k_max=2, temperature=0.5)
+    mixed, weights = layer([keys, tf.constant([[[1.0, 1.0]]])], return_attention_weights=True)
+    expected = np.array([math.e**2, math.e**4]) / (math.e**2 + math.e**4)
+    np.testing.assert_allclose(weights, [expected], rtol=1e-5)
+    np.testing.assert_allclose(mixed, [expected * [1, 2]], rtol=1e-5)
+
+
 def test_config_and_shape():
-    layer = LabelAwareAttention(k_max=3, pow_p=2, adaptive=False)
+    layer = LabelAwareAttention(k_max=3, pow_p=2, adaptive=False, temperature=0.1)
     again = LabelAwareAttention.from_config(layer.get_config())
     assert again.get_config() == layer.get_config()
     assert layer.compute_output_shape([(5, 3, 8), (5, 1, 8), (5, 1)]) == (5, 8)
@@ -115,3 +124,5 @@ def test_config_and_shape():
 def test_a_negative_power_is_refused():
     with pytest.raises(ValueError, match="0 or more"):
         LabelAwareAttention(k_max=3, pow_p=-1)
+    with pytest.raises(ValueError, match="temperature must be above 0"):
+        LabelAwareAttention(k_max=3, temperature=0.0)

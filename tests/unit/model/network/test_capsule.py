@@ -109,6 +109,13 @@ def test_squash_keeps_direction_and_bounds_length():
     )  # fmt: skip
 
 
+@pytest.mark.parametrize("name", ["max_len", "k_max", "iteration_times"])
+def test_an_argument_that_is_too_small_is_named(name):
+    arguments = {"input_units": 4, "out_units": 4, "max_len": 5, "k_max": 2} | {name: 0}
+    with pytest.raises(ValueError, match=f"^{name} must be at least 1, received 0"):
+        CapsuleLayer(**arguments)
+
+
 def test_squash_has_a_finite_gradient_at_zero():
     z = tf.zeros([1, 4])
     with tf.GradientTape() as tape:

@@ -8,8 +8,10 @@ import tensorflow as tf
 
 from model.catalogue import Catalogue
 from model.config import ModelConfig, TrainingConfig
+from model.network.attention import LabelAwareAttention
 from model.network.mind import MindModel, interest_statistics
-from model.training.loop import fit, predict_interests
+from model.training.loop import fit
+from model.training.loop import predict_interests
 
 CONFIG = ModelConfig(embedding_dim=8, num_interests=3, history_length=6, hidden_units=(16,))
 TRAINING = TrainingConfig(num_negatives=5, batch_size=8)
@@ -68,19 +70,44 @@ def test_profile_and_position_matter():
     assert np.abs(first - without).max() > 1e-4
 
 
-def test_the_loss_falls_to_zero_for_a_perfect_model():
-    """One person, one target: the loss is the softmax over the exact candidates."""
+@pytest.mark.parametrize("power", [np.inf, 2.0])
+def test_the_loss_is_the_softmax_of_the_attended_interest(power):
+    """One person, one target: label-aware attention, then the softmax over all candidates."""
     config = dataclasses.replace(CONFIG, residual=False, side_features=False, dropout=0.0)
-    training = dataclasses.replace(TRAINING, num_negatives=7, temperature=0.05)
+    training = dataclasses.replace(
+        TRAINING, num_negatives=7, temperature=0.05, attention_power=power
+    )
     model = MindModel(config, training, CATALOGUE)
     interests, mask = model.user_interests(HISTORY[:1], {})
     target = 4
     batch = {"history": HISTORY[:1], "target": tf.constant([target]), "profile": {}}
-    items = model.item_embeddings().numpy()
-    scores = interests.numpy()[0] @ items[1:8].T / 0.05  # [K, N seen]
-    best = np.argmax(np.where(mask[0], scores[:, target - 1], -np.inf))
-    expected = np.log(np.exp(scores[best]).sum()) - scores[best, target - 1]
-    assert float(model.compute_loss(batch)) == pytest.approx(expected, rel=1e-4)
+    items = model.item_embeddings().numpy().astype(np.float64)
+    active = interests.numpy().astype(np.float64)[0][mask[0]]  # [K', d]
+    fits = active @ items[target] / 0.05  # [K']
+    if np.isinf(power):
+        weights = np.eye(len(fits))[np.argmax(fits)]
+    else:
+        powers = np.sign(fits) * np.abs(fits) ** power
+        weights = np.exp(powers - powers.max())
+        weights /= weights.sum()
+    scores = weights @ active @ items[1:8].T / 0.05  # [N seen]
+    expected = np.log(np.exp(scores).sum()) - scores[target - 1]
+    assert float(model.compute_loss(batch)) == pytest.approx(expected, rel=1e-3)
+
+
+def test_the_loss_goes_through_the_attention_layer(monkeypatch):
+    model = _model()
+    batch = {"history": HISTORY[:1], "target": tf.constant([4]), "profile": {"age": [0]}}
+    calls = []
+    call = LabelAwareAttention.call
+
+    def recorded(self, inputs, **kwargs):
+        calls.append((self.k_max, self.pow_p, self.temperature, len(inputs)))
+        return call(self, inputs, **kwargs)
+
+    monkeypatch.setattr(LabelAwareAttention, "call", recorded)
+    model.compute_loss(batch)
+    assert calls == [(3, TRAINING.attention_power, TRAINING.temperature, 3)]
 
 
 def test_training_reaches_every_trainable_weight():

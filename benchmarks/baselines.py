@@ -9,6 +9,7 @@ import tensorflow as tf
 from benchmarks import protocols
 from components.baseline.item_knn import NUM_NEIGHBOURS, nearest_items
 from model import ranking
+from model.metrics import metrics_from_ranks
 
 # Histories -> scores, float32 [U, N + 1].
 Scorer = Callable[[Sequence[Sequence[int]]], np.ndarray]
@@ -70,6 +71,6 @@ def evaluate(
             ranks.append(
                 ranking.ranks_from_scores(scores, shown[part], targets[part], exclude).numpy()
             )
-        metrics = ranking.metrics_from_ranks(np.concatenate(ranks), cutoffs)
+        metrics = metrics_from_ranks(np.concatenate(ranks), cutoffs)
         result |= {f"{name}.{key}": value for key, value in metrics.items()}
     return result

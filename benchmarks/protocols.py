@@ -20,7 +20,7 @@ import numpy as np
 import pandas as pd
 
 from model.catalogue import Catalogue
-from model.training.loop import ValidationData
+from model.training.validation import ValidationData
 
 PROTOCOLS = ("user", "leave_one_out")
 _MIN_COUNT = 5

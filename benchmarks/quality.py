@@ -27,11 +27,13 @@ import tensorflow as tf
 import model  # noqa: F401  (selects Keras 2 before TensorFlow is imported)
 from benchmarks import baselines, peers, protocols
 from contract.config_types import from_dict
+from contract.metric_names import CUTOFF_QUANTITIES
 from model.catalogue import Catalogue
 from model.config import ModelConfig, TrainingConfig
 from model.network.mind import MindModel
 from model.presets import PRESETS
-from model.training.loop import Progress, evaluate, fit
+from model.training.loop import Progress, fit
+from model.training.validation import evaluate
 
 CUTOFFS = (10, 20, 50)
 
@@ -151,7 +153,7 @@ def print_table(rows: dict[str, dict[str, Any]]) -> None:
     columns = [
         f"{kind}.{metric}@{k}"
         for kind in ("excluded", "included")
-        for metric in ("recall", "ndcg", "hit_rate")
+        for metric in CUTOFF_QUANTITIES
         for k in CUTOFFS
     ]
     print(" " * 12 + " ".join(f"{c.replace('cluded.', '.'):>14}" for c in columns))

@@ -30,8 +30,8 @@ from model.catalogue import Catalogue
 from model.config import ModelConfig, TrainingConfig
 from model.network.mind import MindModel
 from model.training.input_pipeline import training_batches
-from model.training.loop import make_run_steps
 from model.training.optimizer import LazyAdam
+from model.training.step import make_run_steps
 
 _DIM, _INTERESTS = 64, 4
 _LENGTHS = (20, 50)

@@ -1,4 +1,4 @@
-"""Exact ranking of the whole catalogue in blocks, and metrics from ranks.
+"""Exact ranking of the whole catalogue in blocks.
 
 One definition for training, evaluation and benchmarks: an item's score is its
 largest dot product with an active interest, all interests share one budget of
@@ -7,12 +7,10 @@ N results, and equal scores are ordered by item index.
 
 import math
 
-import numpy as np
 import tensorflow as tf
 
 # Floats in the largest intermediate of one block (64 MB).
 _BLOCK_FLOATS = 2**24
-_MASKED = -1e9
 
 
 def _score_block(interests: tf.Tensor, mask: tf.Tensor, item_embeddings: tf.Tensor) -> tf.Tensor:
@@ -198,38 +196,3 @@ def top_k(
         all_scores = all_scores.write(i, best.values)
     shape = [num_users, k]
     return tf.reshape(all_items.concat(), shape), tf.reshape(all_scores.concat(), shape)
-
-
-def metrics_from_ranks(ranks: np.ndarray, cutoffs: tuple[int, ...]) -> dict[str, float]:
-    """Recall, HitRate and NDCG at every cut-off, averaged over people.
-
-    Recall is the share of a person's targets found; NDCG divides by the ideal
-    DCG over ``min(k, targets)``. People without targets are left out.
-
-    Args:
-      ranks: int [B, M] from `target_ranks`.
-      cutoffs: Values of k.
-
-    Returns:
-      ``recall@k``, ``hit_rate@k`` and ``ndcg@k`` for each k, and ``users``.
-
-    Raises:
-      ValueError: if nobody has a target.
-    """
-    num_targets = (ranks > 0).sum(axis=1)  # [B]
-    ranks, num_targets = ranks[num_targets > 0], num_targets[num_targets > 0]
-    if not len(ranks):
-        raise ValueError("No person has a target; metrics are not defined.")
-    result: dict[str, float] = {}
-    for k in cutoffs:
-        found = (ranks > 0) & (ranks <= k)
-        hits = found.sum(axis=1)
-        gains = np.where(found, 1.0 / np.log2(np.maximum(ranks, 1) + 1.0), 0.0)
-        ideal = np.cumsum(1.0 / np.log2(np.arange(k) + 2.0))
-        result[f"recall@{k}"] = float(np.mean(hits / num_targets))
-        result[f"hit_rate@{k}"] = float(np.mean(hits > 0))
-        result[f"ndcg@{k}"] = float(
-            np.mean(gains.sum(axis=1) / ideal[np.minimum(k, num_targets) - 1])
-        )
-    result["users"] = float(len(ranks))
-    return result

@@ -37,7 +37,7 @@ _BASELINE_CODE = (
     "model/tfx_functions/transformed_data.py",
     "contract/features.py",
 )
-_METRICS_CODE = ("components/evaluator", "contract/evaluation_outputs.py")
+_METRICS_CODE = ("components/evaluator", "contract", "model/metrics.py")
 _INDEX_CODE = (
     "components/index_builder",
     "retrieval",

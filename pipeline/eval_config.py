@@ -5,36 +5,40 @@ from typing import Any
 
 import tensorflow_model_analysis as tfma
 
-from components.evaluator.metrics import CUTOFF_QUANTITIES, metric_name
 from contract import evaluation_outputs as outputs
 from contract import features
 from contract.evaluation_outputs import BASELINE, CANDIDATE
+from contract.metric_names import (
+    COVERAGE,
+    CUTOFF_QUANTITIES,
+    HISTORY_INCLUDED,
+    LIFT_OVER_POPULARITY,
+    MRR,
+    POPULARITY,
+    metric_name,
+)
 from pipeline.config import EvaluationConfig
 
 _MODULE = "components.evaluator.metrics"
-_LIFT = "lift_over_popularity"
 
 
 def primary_metric(config: EvaluationConfig) -> str:
     """Name of the metric that both thresholds look at."""
-    qualifier = "" if config.exclude_history else "history_included"
-    return metric_name(config.primary_metric, config.primary_cutoff, qualifier)
+    return _primary_name(config)
 
 
 def lift_metric(config: EvaluationConfig) -> str:
     """Name of the candidate's lift over popularity."""
-    return f"{primary_metric(config)}_{_LIFT}"
+    return _primary_name(config, LIFT_OVER_POPULARITY)
 
 
 def model_eval_config(config: EvaluationConfig) -> tfma.EvalConfig:
     """Metrics and thresholds of the trained model against the last pushed one."""
     metrics = _rank_metrics(config, outputs.RANKS)
-    metrics += _rank_metrics(config, outputs.RANKS_HISTORY_INCLUDED, "history_included")
-    metrics += _rank_metrics(config, outputs.POPULARITY_RANKS, "popularity")
+    metrics += _rank_metrics(config, outputs.RANKS_HISTORY_INCLUDED, HISTORY_INCLUDED)
+    metrics += _rank_metrics(config, outputs.POPULARITY_RANKS, POPULARITY)
     metrics += _rank_metrics(
-        config,
-        outputs.POPULARITY_RANKS_HISTORY_INCLUDED,
-        "popularity_history_included",
+        config, outputs.POPULARITY_RANKS_HISTORY_INCLUDED, POPULARITY, HISTORY_INCLUDED
     )
     for bucket, value in outputs.POPULARITY_BUCKETS.items():
         metrics.append(
@@ -49,7 +53,7 @@ def model_eval_config(config: EvaluationConfig) -> tfma.EvalConfig:
             )
         )
     for cutoff in config.cutoffs:
-        metrics.append(_metric("CoverageMetric", metric_name("coverage", cutoff), cutoff=cutoff))
+        metrics.append(_metric("CoverageMetric", metric_name(COVERAGE, cutoff), cutoff=cutoff))
     lift = _metric(
         "RetrievalMetric",
         lift_metric(config),
@@ -74,8 +78,13 @@ def model_eval_config(config: EvaluationConfig) -> tfma.EvalConfig:
 def baseline_eval_config(config: EvaluationConfig) -> tfma.EvalConfig:
     """Metrics of a baseline such as item-kNN; no thresholds, so no blessing."""
     metrics = _rank_metrics(config, outputs.RANKS)
-    metrics += _rank_metrics(config, outputs.RANKS_HISTORY_INCLUDED, "history_included")
+    metrics += _rank_metrics(config, outputs.RANKS_HISTORY_INCLUDED, HISTORY_INCLUDED)
     return _eval_config(config, metrics, with_baseline=False)
+
+
+def _primary_name(config: EvaluationConfig, *qualifiers: str) -> str:
+    history = "" if config.exclude_history else HISTORY_INCLUDED
+    return metric_name(config.primary_metric, config.primary_cutoff, history, *qualifiers)
 
 
 def _overall(metric: tfma.MetricConfig) -> tfma.MetricThreshold:
@@ -88,13 +97,13 @@ def _primary_ranks(config: EvaluationConfig) -> str:
 
 
 def _rank_metrics(
-    config: EvaluationConfig, ranks_key: str, qualifier: str = ""
+    config: EvaluationConfig, ranks_key: str, *qualifiers: str
 ) -> list[tfma.MetricConfig]:
     cutoffs = list(config.cutoffs)
     metrics = [
         _metric(
             "RetrievalMetric",
-            metric_name(quantity, cutoff, qualifier),
+            metric_name(quantity, cutoff, *qualifiers),
             quantity=quantity,
             cutoff=cutoff,
             cutoffs=cutoffs,
@@ -103,10 +112,10 @@ def _rank_metrics(
         for quantity in CUTOFF_QUANTITIES
         for cutoff in cutoffs
     ]
-    name = metric_name("mrr", None, qualifier)
+    name = metric_name(MRR, None, *qualifiers)
     return [
         *metrics,
-        _metric("RetrievalMetric", name, quantity="mrr", cutoffs=cutoffs, ranks_key=ranks_key),
+        _metric("RetrievalMetric", name, quantity=MRR, cutoffs=cutoffs, ranks_key=ranks_key),
     ]
 
 

@@ -11,6 +11,7 @@ from markupsafe import Markup
 
 from contract import manifest
 from contract.evaluation_outputs import POPULARITY_BUCKETS
+from contract.metric_names import COVERAGE, MRR
 from report import charts as report_charts
 from report import summary_view
 from report.charts import Series
@@ -90,12 +91,12 @@ def quality_tables(summary: Mapping[str, Any]) -> list[dict[str, Any]]:
         for quantity in summary_view.QUANTITIES
         for cutoff in summary_view.cutoffs(metrics)
     ]
-    names.append(("mrr", None))
+    names.append((MRR, None))
     primary = summary_view.with_history(summary["primary_metric"])
     tables = []
     for history_included in (primary, not primary):
         rows = []
-        coverage = [("coverage", n) for n in summary_view.cutoffs(metrics)]
+        coverage = [(COVERAGE, n) for n in summary_view.cutoffs(metrics)]
         for quantity, cutoff in names + (coverage if history_included == primary else []):
             name = summary_view.metric_name(quantity, cutoff, history_included)
             found = [summary_view.estimate(metrics, key, name) for key in rankers]
@@ -106,7 +107,7 @@ def quality_tables(summary: Mapping[str, Any]) -> list[dict[str, Any]]:
                         "label": summary_view.metric_label(name),
                         # A ranker that covers more of the catalogue is not a better one.
                         "cells": [
-                            (e, e is not None and e.value == best and quantity != "coverage")
+                            (e, e is not None and e.value == best and quantity != COVERAGE)
                             for e in found
                         ],
                         "first": cutoff in (None, min(summary_view.cutoffs(metrics))),

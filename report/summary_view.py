@@ -11,6 +11,16 @@ from typing import Any
 from contract.evaluation_outputs import OVERALL
 from contract.features import EVAL, HISTORY_LENGTH_BUCKET, TEST, TRAIN
 from contract.manifest import EXACT, SCANN_HASHED, SCANN_TREE
+from contract.metric_names import (
+    COVERAGE,
+    HISTORY_INCLUDED,
+    HIT_RATE,
+    MRR,
+    NDCG,
+    RECALL,
+    parse_metric_name,
+)
+from contract.metric_names import metric_name as contract_name
 from contract.signatures import NO_INTEREST, interest_number
 
 # In the order in which they are shown.
@@ -21,11 +31,9 @@ RANKERS = {
     "popularity": "Popularity",
 }
 SPLITS = (TRAIN, EVAL, TEST)
-QUANTITIES = {"recall": "Recall", "ndcg": "NDCG", "hit_rate": "Hit rate"}
+QUANTITIES = {RECALL: "Recall", NDCG: "NDCG", HIT_RATE: "Hit rate"}
 
-_HISTORY_INCLUDED = "_history_included"
-_LIFT = "_lift_over_popularity"
-_WORDS = {**QUANTITIES, "coverage": "Coverage", "mrr": "MRR"}
+_WORDS = {**QUANTITIES, COVERAGE: "Coverage", MRR: "MRR"}
 _STOPPED_BY = {
     "patience": "early stopping",
     "max_steps": "step limit",
@@ -75,10 +83,11 @@ def estimate(
     found = metrics.get(ranker, {}).get(slice_name, {}).get(metric) or {}
     if "value" not in found:
         return None
-    # Resampling leaves people out, and with them items: biased for coverage.
-    if "low" not in found or metric.startswith("coverage"):
+    name = parse_metric_name(metric)
+    # Resampling leaves people out, and with them items: the interval of coverage is biased.
+    if "low" not in found or name.quantity == COVERAGE:
         return Estimate(found["value"])
-    if metric.endswith(_LIFT):
+    if name.is_lift:
         return Estimate(found["value"], found["low"], found["high"])
     # All others are shares; the evaluator's intervals are symmetric and may stick out.
     return Estimate(found["value"], max(found["low"], 0.0), min(found["high"], 1.0))
@@ -86,30 +95,33 @@ def estimate(
 
 def with_history(primary_metric: str) -> bool:
     """Whether the primary ranking leaves people's own items among the candidates."""
-    return primary_metric.endswith(_HISTORY_INCLUDED)
+    return parse_metric_name(primary_metric).history_included
 
 
 def metric_name(quantity: str, cutoff: int | None, history_included: bool) -> str:
     """Name in ``metrics`` of a quantity, as ``ndcg_at_50`` or ``mrr``."""
-    name = quantity if cutoff is None else f"{quantity}_at_{cutoff}"
     # Coverage is measured on the primary ranking only and has one name.
-    return name + (_HISTORY_INCLUDED if history_included and quantity != "coverage" else "")
+    is_qualified = history_included and quantity != COVERAGE
+    return contract_name(quantity, cutoff, HISTORY_INCLUDED if is_qualified else "")
 
 
 def metric_label(name: str) -> str:
     """Reads a metric's name: ``ndcg_at_50_history_included`` is NDCG@50."""
-    plain = name.replace(_HISTORY_INCLUDED, "").removesuffix(_LIFT)
-    quantity, _, cutoff = plain.partition("_at_")
-    word = _WORDS.get(quantity, quantity.replace("_", " "))
-    label = f"{word}@{cutoff}" if cutoff else word
-    return f"{label} above popularity" if name.endswith(_LIFT) else label
+    parsed = parse_metric_name(name)
+    word = _WORDS.get(parsed.quantity, _spaced(parsed.quantity))
+    label = word if parsed.cutoff is None else f"{word}@{parsed.cutoff}"
+    label += f", {_spaced(parsed.rest)}" if parsed.rest else ""
+    return f"{label} above popularity" if parsed.is_lift else label
 
 
 def cutoffs(metrics: Mapping[str, Any]) -> list[int]:
     """All N for which Recall@N was measured, ascending."""
-    names = metrics.get("mind", {}).get(OVERALL, {})
-    tails = [name.removeprefix("recall_at_") for name in names if name.startswith("recall_at_")]
-    return sorted(int(tail) for tail in tails if tail.isdecimal())
+    names = [(name, parse_metric_name(name)) for name in metrics.get("mind", {}).get(OVERALL, {})]
+    return sorted(
+        parsed.cutoff
+        for name, parsed in names
+        if parsed.cutoff is not None and name == contract_name(RECALL, parsed.cutoff)
+    )
 
 
 def dropped_events(data: Mapping[str, Any]) -> dict[str, int]:

@@ -13,6 +13,7 @@ import tensorflow as tf
 
 from benchmarks import protocols
 from model import ranking
+from model.metrics import metrics_from_ranks
 from model.training.input_pipeline import cut_windows
 
 # Its wheels' TensorFlow and NumPy cannot live beside the project's.
@@ -108,6 +109,6 @@ def evaluate(
         ranks = ranking.target_ranks(
             interests, mask, tf.constant(vectors["items"]), shown, targets, exclude
         )
-        metrics = ranking.metrics_from_ranks(ranks.numpy(), cutoffs)
+        metrics = metrics_from_ranks(ranks.numpy(), cutoffs)
         result |= {f"{kind}.{key}": value for key, value in metrics.items()}
     return result

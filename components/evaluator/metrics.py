@@ -18,44 +18,14 @@ from scann.scann_ops.py import scann_ops  # noqa: F401
 from tensorflow_model_analysis.metrics import metric_types
 
 from contract import evaluation_outputs as outputs
+from contract.metric_names import CUTOFF_QUANTITIES, MRR, metric_name
+from model.metrics import per_person, quantity_names
 
-CUTOFF_QUANTITIES = ("recall", "ndcg", "hit_rate")
-_PRIVATE = "_"  # TFMA leaves out of its results what starts so
-
-
-def metric_name(quantity: str, cutoff: int | None = None, *qualifiers: str) -> str:
-    """The one spelling of a metric's name, as in ``recall_at_50_tail``."""
-    parts = [quantity] if cutoff is None else [quantity, "at", str(cutoff)]
-    return "_".join([*parts, *(q for q in qualifiers if q)])
-
-
-def user_metrics(ranks: np.ndarray, cutoffs: Iterable[int]) -> np.ndarray | None:
-    """Metrics of one person.
-
-    Args:
-      ranks: 1-based ranks of the person's held-out items; 0 is padding.
-      cutoffs: N of Recall@N, NDCG@N and HitRate@N.
-
-    Returns:
-      [recall, ndcg, hit_rate] of each cutoff, then the reciprocal rank of the
-      best one; None for a person without a held-out item. NDCG divides by the
-      best DCG that min(N, number of targets) hits can reach.
-    """
-    ranks = ranks[ranks > 0].astype(np.float64)
-    if not ranks.size:
-        return None
-    values: list[float] = []
-    gains = 1.0 / np.log2(ranks + 1.0)
-    for cutoff in cutoffs:
-        hit = ranks <= cutoff
-        ideal = np.sum(1.0 / np.log2(np.arange(min(cutoff, ranks.size)) + 2.0))
-        values += [hit.mean(), gains[hit].sum() / ideal, float(hit.any())]
-    values.append(1.0 / ranks.min())
-    return np.asarray(values)
+_PRIVATE = "_"  # TFMA leaves metrics whose names start like this out of its results
 
 
 class _RankMeans(beam.CombineFn):
-    """Mean over people of ``user_metrics``."""
+    """Mean over people of ``model.metrics.per_person``."""
 
     def __init__(
         self,
@@ -68,7 +38,7 @@ class _RankMeans(beam.CombineFn):
         self._cutoffs = cutoffs
         self._ranks_key = ranks_key
         self._popularity = popularity
-        self._size = len(CUTOFF_QUANTITIES) * len(cutoffs) + 1
+        self._size = len(quantity_names(cutoffs))
 
     def create_accumulator(self) -> tuple[np.ndarray, int]:
         return np.zeros(self._size), 0
@@ -81,10 +51,8 @@ class _RankMeans(beam.CombineFn):
         if self._popularity:
             buckets = np.asarray(prediction[outputs.TARGET_POPULARITY]).reshape(-1)
             ranks = np.where(buckets == self._popularity, ranks, 0)
-        values = user_metrics(ranks, self._cutoffs)
-        if values is None:
-            return accumulator
-        return accumulator[0] + values, accumulator[1] + 1
+        values = per_person(ranks[np.newaxis, :], self._cutoffs)  # no row without a target
+        return accumulator[0] + values.sum(axis=0), accumulator[1] + len(values)
 
     def merge_accumulators(
         self, accumulators: Iterable[tuple[np.ndarray, int]]
@@ -115,7 +83,9 @@ class _Recommended(beam.CombineFn):
         prediction = _prediction(element, self._key.model_name)
         items = np.asarray(prediction[outputs.RECOMMENDED]).reshape(-1)[: self._cutoff]
         size = int(np.asarray(prediction[outputs.CATALOGUE_SIZE]).reshape(-1)[0])
-        return accumulator[0] | set(items[items > 0].tolist()), max(accumulator[1], size)
+        # In place: a copy of the set for every person would make this quadratic.
+        accumulator[0].update(items[items > 0].tolist())
+        return accumulator[0], max(accumulator[1], size)
 
     def merge_accumulators(
         self, accumulators: Iterable[tuple[set[int], int]]
@@ -136,7 +106,7 @@ class RetrievalMetric(tfma.metrics.Metric):
     Args:
       quantity: ``recall``, ``ndcg``, ``hit_rate`` or ``mrr``.
       cutoff: N; any of ``cutoffs``; ignored by ``mrr``.
-      cutoffs: All N in use, so that equal passes over the data are shared.
+      cutoffs: All N in use: metrics that name the same ones share a pass over the data.
       ranks_key: Output of the signature that holds the ranks.
       reference_key: If given, the metric is the lift: its value minus that of
         the ranks under this output, on the same people.
@@ -154,14 +124,11 @@ class RetrievalMetric(tfma.metrics.Metric):
         reference_key: str = "",
         popularity: int = 0,
     ):
-        if quantity == "mrr":
-            position = len(CUTOFF_QUANTITIES) * len(cutoffs)
-        elif quantity in CUTOFF_QUANTITIES and cutoff in cutoffs:
-            position = len(CUTOFF_QUANTITIES) * list(cutoffs).index(cutoff)
-            position += CUTOFF_QUANTITIES.index(quantity)
-        else:
+        names = quantity_names(cutoffs)
+        column = metric_name(quantity, None if quantity == MRR else cutoff)
+        if column not in names:
             raise ValueError(
-                f"expected mrr or one of {CUTOFF_QUANTITIES} at one of {list(cutoffs)}, "
+                f"expected {MRR} or one of {CUTOFF_QUANTITIES} at one of {list(cutoffs)}, "
                 f"received {quantity!r} at {cutoff}"
             )
         super().__init__(
@@ -173,7 +140,7 @@ class RetrievalMetric(tfma.metrics.Metric):
             reference_key=reference_key,
             popularity=popularity,
             name=name,
-            position=position,
+            position=names.index(column),
         )
 
     def get_config(self) -> dict[str, Any]:

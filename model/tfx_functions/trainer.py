@@ -17,7 +17,8 @@ from model.network.mind import MindModel
 from model.tfx_functions import transformed_data
 from model.tfx_functions.export import ExportedMind
 from model.tfx_functions.preprocessing import PreprocessingConfig
-from model.training.loop import Progress, ValidationData, fit
+from model.training.loop import Progress, fit
+from model.training.validation import ValidationData
 
 TRAINING_REPORT = "training_report.json"
 

@@ -65,7 +65,7 @@ def read_sequences(
     profile_names: Sequence[str],
     with_times: bool = False,
 ) -> tf.data.Dataset:
-    """Train sequences as ``model.training.fit`` takes them."""
+    """Train sequences as ``model.training.loop.fit`` takes them."""
     times = [features.SEQUENCE_TIME] * with_times
 
     def select(row: dict[str, Any]) -> dict[str, Any]:

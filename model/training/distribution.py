@@ -8,8 +8,8 @@ from model.config import TrainingConfig
 def make_strategy(config: TrainingConfig) -> tf.distribute.Strategy:
     """Returns the strategy that ``config.distribution`` names.
 
-    Build the model inside its ``scope()``; `model.training.fit` finds the
-    strategy on the model. ``batch_size`` is the global one. For
+    Build the model inside its ``scope()``; `model.training.loop.fit`
+    finds the strategy on the model. ``batch_size`` is the global one. For
     ``multi_worker_mirrored`` every worker runs the same program with its own
     ``TF_CONFIG`` (Kubeflow's TFJob sets it).
     """

@@ -1,4 +1,4 @@
-"""The training loop: graph-side steps, early stopping, resumable checkpoints."""
+"""The training loop: schedule, early stopping and resumable checkpoints."""
 
 import dataclasses
 import json
@@ -6,63 +6,21 @@ import math
 import os
 import time
 from collections.abc import Callable, Mapping
-from typing import Any
 
-import numpy as np
 import tensorflow as tf
 
 from contract.config_types import to_json
-from model import ranking
 from model.config import TrainingConfig
-from model.network.mind import MindModel, interest_statistics
+from model.network.mind import MindModel
 from model.training.distribution import worker_index
 from model.training.input_pipeline import training_batches
 from model.training.optimizer import LazyAdam
+from model.training.step import make_run_steps
+from model.training.validation import ValidationData, evaluate
 
 # Steps that run inside one call of a graph: one host round trip for all of them.
 _STEPS_PER_CALL = 50
-_VALIDATION_BATCH = 1024
 _CHECKPOINTS_KEPT = 2
-
-
-@dataclasses.dataclass(frozen=True)
-class ValidationData:
-    """People whose next items are known.
-
-    Attributes:
-      history: int [U, T], oldest first, zeros at the end.
-      targets: int [U, M] padded with -1, or ragged [U, None]; 0 is an unknown
-        item.
-      profile: int [U] per profile feature.
-      excluded: int [U, H], items to leave out of the candidates, zero padded;
-        the history if not given.
-      times: int64 [U, T], seconds of the history; only if the model asks for them.
-    """
-
-    history: np.ndarray
-    targets: np.ndarray | tf.RaggedTensor
-    profile: Mapping[str, np.ndarray] = dataclasses.field(default_factory=dict)
-    excluded: np.ndarray | None = None
-    times: np.ndarray | None = None
-
-    def padded_targets(self) -> np.ndarray:
-        """Targets as int32 [U, M], padded with -1."""
-        targets = self.targets
-        if isinstance(targets, tf.RaggedTensor):
-            targets = targets.to_tensor(default_value=-1).numpy()
-        return np.asarray(targets, np.int32)
-
-    def sample(self, users: int) -> "ValidationData":
-        """At most ``users`` people, evenly spaced: files are often sorted by activity."""
-        total = len(self.history)
-        rows = np.linspace(0, total - 1, min(users, total)).astype(np.int64)
-        return ValidationData(
-            history=np.asarray(self.history)[rows],
-            targets=self.padded_targets()[rows],
-            profile={name: np.asarray(values)[rows] for name, values in self.profile.items()},
-            excluded=None if self.excluded is None else np.asarray(self.excluded)[rows],
-            times=None if self.times is None else np.asarray(self.times)[rows],
-        )
 
 
 @dataclasses.dataclass(frozen=True)
@@ -130,48 +88,6 @@ class _State:
     history: list[dict[str, float]] = dataclasses.field(default_factory=list)
 
 
-def evaluate(
-    model: MindModel, data: ValidationData, cutoffs: tuple[int, ...], exclude_history: bool
-) -> dict[str, float]:
-    """Exact full-ranking metrics and interest statistics.
-
-    Returns:
-      The keys of `ranking.metrics_from_ranks` and of `interest_statistics`.
-    """
-    interests, mask = predict_interests(model, data.history, data.profile, data.times)
-    ranks = ranking.target_ranks(
-        interests,
-        mask,
-        model.item_embeddings(),
-        tf.constant(data.history if data.excluded is None else data.excluded, tf.int32),
-        tf.constant(data.padded_targets()),
-        exclude_history,
-    )
-    statistics = {k: float(v) for k, v in interest_statistics(interests, mask).items()}
-    return {**ranking.metrics_from_ranks(ranks.numpy(), cutoffs), **statistics}
-
-
-def predict_interests(
-    model: MindModel,
-    history: np.ndarray,
-    profile: Mapping[str, np.ndarray],
-    times: np.ndarray | None = None,
-) -> tuple[tf.Tensor, tf.Tensor]:
-    """Interests [U, K, d] and mask [U, K] of any number of people, in batches."""
-    interests, masks = [], []
-    for start in range(0, len(history), _VALIDATION_BATCH):
-        part = slice(start, start + _VALIDATION_BATCH)
-        features = {n: tf.constant(profile[n][part], tf.int32) for n in model.profile_features}
-        vectors, mask = model.compiled_user_interests(
-            tf.constant(history[part], tf.int32),
-            features,
-            None if times is None else tf.constant(times[part], tf.int64),
-        )
-        interests.append(vectors)
-        masks.append(mask)
-    return tf.concat(interests, axis=0), tf.concat(masks, axis=0)
-
-
 def fit(
     model: MindModel,
     train_sequences: tf.data.Dataset,
@@ -205,42 +121,6 @@ def fit(
     return _Trainer(model, validation, training_config, checkpoint_dir, log_dir).run(
         train_sequences, on_progress
     )
-
-
-def make_run_steps(
-    model: MindModel, optimizer: tf.keras.optimizers.Optimizer, jit_compile: bool = False
-) -> Callable[[Any, tf.Tensor], tf.Tensor]:
-    """Returns a graph function of (iterator, count) that runs ``count`` steps.
-
-    The function returns the mean loss. All steps run inside one call, under the
-    model's ``tf.distribute`` strategy.
-    """
-    strategy = model.distribute_strategy
-    replicas = strategy.num_replicas_in_sync
-    variables = model.trainable_variables
-
-    @tf.function(jit_compile=jit_compile or None)
-    def gradients_of(batch: Mapping[str, Any]) -> tuple[tf.Tensor, list[Any]]:
-        with tf.GradientTape() as tape:
-            # Replicas sum their gradients, so each holds its share of the mean.
-            loss = model.compute_loss(batch, training=True) / replicas
-        return loss, tape.gradient(loss, variables)
-
-    def step(batch: Mapping[str, Any]) -> tf.Tensor:
-        loss, gradients = gradients_of(batch)
-        used = [(g, v) for g, v in zip(gradients, variables, strict=True) if g is not None]
-        optimizer.apply_gradients(used)
-        return loss
-
-    @tf.function
-    def run_steps(iterator: Any, count: tf.Tensor) -> tf.Tensor:
-        total = tf.constant(0.0)
-        for _ in tf.range(count):
-            losses = strategy.run(step, args=(next(iterator),))
-            total += strategy.reduce(tf.distribute.ReduceOp.SUM, losses, axis=None)
-        return total / tf.cast(count, tf.float32)
-
-    return run_steps
 
 
 def _claim_directory(path: str, configuration: str) -> None:

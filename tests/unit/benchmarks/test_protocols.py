@@ -10,6 +10,7 @@ import tensorflow as tf
 
 from benchmarks import protocols
 from model import ranking
+from model.metrics import metrics_from_ranks
 
 
 def _log(seed=0, users=60, items=40, events=1500):
@@ -148,7 +149,7 @@ def test_figures_equal_those_of_an_independent_evaluator(exclude):
         protocols.pad(targets, fill=-1), exclude,
     )  # fmt: skip
     for k in (5, 10, 50):
-        figures = ranking.metrics_from_ranks(ranks.numpy(), (k,))
+        figures = metrics_from_ranks(ranks.numpy(), (k,))
         expected = _topk_metrics(interests, items, histories, targets, k, exclude)
         assert figures == pytest.approx(expected, abs=1e-6)
 

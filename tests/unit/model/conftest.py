@@ -7,7 +7,7 @@ import pytest
 import tensorflow as tf
 
 from model.catalogue import Catalogue
-from model.training.loop import ValidationData
+from model.training.validation import ValidationData
 
 
 @dataclasses.dataclass(frozen=True)

@@ -100,25 +100,6 @@ def test_inactive_interests_are_not_searched():
         np.testing.assert_array_equal(best, expected)
 
 
-def test_metrics_by_hand():
-    # Person 1: two targets at ranks 1 and 4. Person 2: one target, rank 3 (and a
-    # padded one). Person 3 has no target. Person 4 has a miss.
-    ranks = np.array([[1, 4], [3, 0], [0, 0], [101, 0]])
-    result = ranking.metrics_from_ranks(ranks, (1, 3))
-    assert result["users"] == 3
-    assert result["recall@1"] == pytest.approx((0.5 + 0 + 0) / 3)
-    assert result["recall@3"] == pytest.approx((0.5 + 1 + 0) / 3)
-    assert result["hit_rate@3"] == pytest.approx(2 / 3)
-    ideal_of_two = 1 + 1 / np.log2(3)
-    assert result["ndcg@1"] == pytest.approx(1 / 3)
-    assert result["ndcg@3"] == pytest.approx((1 / ideal_of_two + 0.5 + 0) / 3)
-
-
-def test_metrics_need_a_target():
-    with pytest.raises(ValueError, match="No person has a target"):
-        ranking.metrics_from_ranks(np.zeros((2, 3), np.int32), (1,))
-
-
 def test_counted_targets():
     targets = tf.constant([[7, 7, 0, 0, 3, -1]])
     history = tf.constant([[3, 8, 0]])

@@ -1,5 +1,6 @@
 import pytest
 
+from contract.metric_names import CUTOFF_QUANTITIES
 from report import summary_view
 from tests.unit.report import summaries
 
@@ -11,6 +12,7 @@ from tests.unit.report import summaries
         ("ndcg_at_10_history_included", "NDCG@10"),
         ("hit_rate_at_20", "Hit rate@20"),
         ("mrr_history_included", "MRR"),
+        ("recall_at_50_tail", "Recall@50, tail"),
         ("recall_at_50_lift_over_popularity", "Recall@50 above popularity"),
         ("recall_at_50_history_included_lift_over_popularity", "Recall@50 above popularity"),
     ],
@@ -19,15 +21,11 @@ def test_metric_label(name, label):
     assert summary_view.metric_label(name) == label
 
 
-def test_metric_name_is_the_evaluators():
-    from components.evaluator import metrics
-
-    for quantity in metrics.CUTOFF_QUANTITIES:
-        assert quantity in summary_view.QUANTITIES
-        assert summary_view.metric_name(quantity, 20, True) == metrics.metric_name(
-            quantity, 20, "history_included"
-        )
-    assert summary_view.metric_name("mrr", None, False) == metrics.metric_name("mrr")
+def test_every_quantity_has_a_word_and_coverage_has_one_name():
+    assert set(summary_view.QUANTITIES) == set(CUTOFF_QUANTITIES)
+    assert summary_view.metric_name("ndcg", 20, True) == "ndcg_at_20_history_included"
+    assert summary_view.metric_name("coverage", 20, True) == "coverage_at_20"
+    assert summary_view.metric_name("mrr", None, False) == "mrr"
 
 
 def test_cutoffs_are_those_measured():

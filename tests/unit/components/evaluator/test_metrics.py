@@ -1,42 +1,11 @@
 """Retrieval metrics against hand-computed values."""
 
-import math
-
 import numpy as np
 import pytest
 import tensorflow_model_analysis as tfma
 from tensorflow_model_analysis.metrics import metric_types
 
 from components.evaluator import metrics
-from contract import evaluation_outputs as outputs
-
-
-def test_user_metrics_by_hand():
-    # Targets at ranks 1, 4 and 11; the zeros are padding.
-    values = metrics.user_metrics(np.array([4, 0, 1, 11, 0]), (3, 10))
-    recall_3, ndcg_3, hit_3, recall_10, ndcg_10, hit_10, reciprocal = values
-    ideal = 1 + 1 / math.log2(3) + 1 / math.log2(4)
-    assert recall_3 == pytest.approx(1 / 3)
-    assert ndcg_3 == pytest.approx(1 / ideal)
-    assert recall_10 == pytest.approx(2 / 3)
-    assert ndcg_10 == pytest.approx((1 + 1 / math.log2(5)) / ideal)
-    assert (hit_3, hit_10, reciprocal) == (1, 1, 1)
-
-
-def test_ndcg_divides_by_what_the_cutoff_allows():
-    # Five targets cannot fill more than one place of one.
-    values = metrics.user_metrics(np.arange(1, 6), (1,))
-    assert values[1] == pytest.approx(1.0)
-
-
-def test_unknown_targets_are_misses_at_any_cutoff():
-    values = metrics.user_metrics(np.array([outputs.UNKNOWN_RANK, 2]), (10,))
-    assert values[0] == pytest.approx(0.5)
-    assert values[3] == pytest.approx(0.5)  # the best rank is 2
-
-
-def test_person_without_targets_does_not_count():
-    assert metrics.user_metrics(np.array([0, 0]), (10,)) is None
 
 
 def _element(**prediction):
@@ -104,6 +73,18 @@ def test_popularity_bucket_counts_only_its_targets_and_their_people():
 def test_coverage_counts_distinct_items_within_the_cutoff():
     metric = metrics.CoverageMetric(2, "coverage_at_2")
     assert _compute(metric, _ELEMENTS) == pytest.approx(4 / 8)  # 1, 2 and 3, 4
+
+
+def test_coverage_does_not_copy_what_it_has_counted_for_every_person():
+    (computation,) = metrics.CoverageMetric(2, "coverage_at_2").computations(
+        eval_config=tfma.EvalConfig(), model_names=[""]
+    )
+    accumulator = computation.combiner.create_accumulator()
+    items = accumulator[0]
+    for element in _ELEMENTS:
+        accumulator = computation.combiner.add_input(accumulator, element)
+    assert accumulator[0] is items
+    assert items == {1, 2, 3, 4}
 
 
 def test_unknown_quantity_is_refused():

@@ -11,7 +11,7 @@ from model.config import ModelConfig, TrainingConfig
 from model.network.attention import LabelAwareAttention
 from model.network.mind import MindModel, interest_statistics
 from model.training.loop import fit
-from model.training.loop import predict_interests
+from model.training.validation import predict_interests
 
 CONFIG = ModelConfig(embedding_dim=8, num_interests=3, history_length=6, hidden_units=(16,))
 TRAINING = TrainingConfig(num_negatives=5, batch_size=8)

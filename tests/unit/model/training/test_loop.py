@@ -8,7 +8,8 @@ import tensorflow as tf
 
 from model.config import ModelConfig, TrainingConfig
 from model.network.mind import MindModel
-from model.training.loop import TrainingResult, ValidationData, evaluate, fit
+from model.training.loop import TrainingResult, fit
+from model.training.validation import ValidationData, evaluate
 
 MODEL = ModelConfig(embedding_dim=8, num_interests=2, history_length=10, hidden_units=(16,))
 TRAINING = TrainingConfig(

@@ -1,0 +1,64 @@
+"""Names of the evaluation's metrics: what the Evaluator writes and every reader looks up."""
+
+from typing import NamedTuple
+
+# Quantities of the ranks at a cut-off N, and those without one.
+RECALL = "recall"
+NDCG = "ndcg"
+HIT_RATE = "hit_rate"
+CUTOFF_QUANTITIES = (RECALL, NDCG, HIT_RATE)
+MRR = "mrr"
+COVERAGE = "coverage"
+
+# Qualifiers. Without the first one, the history is excluded from the candidates.
+HISTORY_INCLUDED = "history_included"
+POPULARITY = "popularity"
+LIFT_OVER_POPULARITY = "lift_over_popularity"
+
+_AT = "_at_"
+
+
+def metric_name(quantity: str, cutoff: int | None = None, *qualifiers: str) -> str:
+    """Spells a metric's name, such as ``recall_at_50_tail`` or ``mrr_history_included``.
+
+    Args:
+      quantity: One of the quantities above.
+      cutoff: N; None for a quantity without a cut-off.
+      *qualifiers: What else distinguishes the metric; empty ones are left out.
+    """
+    name = quantity if cutoff is None else f"{quantity}{_AT}{cutoff}"
+    return "_".join([name, *(q for q in qualifiers if q)])
+
+
+class ParsedName(NamedTuple):
+    """The parts of a metric's name.
+
+    Attributes:
+      quantity: What is measured.
+      cutoff: N, or None.
+      history_included: Whether the history is among the candidates.
+      is_lift: Whether it is the lead over popularity.
+      rest: Further qualifiers, as in ``tail``; empty if there are none.
+    """
+
+    quantity: str
+    cutoff: int | None
+    history_included: bool
+    is_lift: bool
+    rest: str
+
+
+def parse_metric_name(name: str) -> ParsedName:
+    """Takes apart what `metric_name` wrote."""
+    plain = name.removesuffix(f"_{LIFT_OVER_POPULARITY}")
+    is_lift = plain != name
+    without_history = plain.removesuffix(f"_{HISTORY_INCLUDED}")
+    history_included = without_history != plain
+    quantity, at, tail = without_history.partition(_AT)
+    if not at:
+        rest = quantity.removeprefix(f"{MRR}_")
+        if rest != quantity:
+            return ParsedName(MRR, None, history_included, is_lift, rest)
+        return ParsedName(quantity, None, history_included, is_lift, "")
+    cutoff, _, rest = tail.partition("_")
+    return ParsedName(quantity, int(cutoff), history_included, is_lift, rest)

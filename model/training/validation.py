@@ -1,0 +1,94 @@
+"""Validation: exact full-ranking metrics of people whose next items are known."""
+
+import dataclasses
+from collections.abc import Mapping
+
+import numpy as np
+import tensorflow as tf
+
+from model import metrics, ranking
+from model.network.mind import MindModel, interest_statistics
+
+_VALIDATION_BATCH = 1024
+
+
+@dataclasses.dataclass(frozen=True)
+class ValidationData:
+    """People whose next items are known.
+
+    Attributes:
+      history: int [U, T], oldest first, zeros at the end.
+      targets: int [U, M] padded with -1, or ragged [U, None]; 0 is an unknown
+        item.
+      profile: int [U] per profile feature.
+      excluded: int [U, H], items to leave out of the candidates, zero padded;
+        the history if not given.
+      times: int64 [U, T], seconds of the history; only if the model asks for them.
+    """
+
+    history: np.ndarray
+    targets: np.ndarray | tf.RaggedTensor
+    profile: Mapping[str, np.ndarray] = dataclasses.field(default_factory=dict)
+    excluded: np.ndarray | None = None
+    times: np.ndarray | None = None
+
+    def padded_targets(self) -> np.ndarray:
+        """Targets as int32 [U, M], padded with -1."""
+        targets = self.targets
+        if isinstance(targets, tf.RaggedTensor):
+            targets = targets.to_tensor(default_value=-1).numpy()
+        return np.asarray(targets, np.int32)
+
+    def sample(self, users: int) -> "ValidationData":
+        """At most ``users`` people, evenly spaced: files are often sorted by activity."""
+        total = len(self.history)
+        rows = np.linspace(0, total - 1, min(users, total)).astype(np.int64)
+        return ValidationData(
+            history=np.asarray(self.history)[rows],
+            targets=self.padded_targets()[rows],
+            profile={name: np.asarray(values)[rows] for name, values in self.profile.items()},
+            excluded=None if self.excluded is None else np.asarray(self.excluded)[rows],
+            times=None if self.times is None else np.asarray(self.times)[rows],
+        )
+
+
+def evaluate(
+    model: MindModel, data: ValidationData, cutoffs: tuple[int, ...], exclude_history: bool
+) -> dict[str, float]:
+    """Exact full-ranking metrics and interest statistics.
+
+    Returns:
+      The keys of `metrics.metrics_from_ranks` and of `interest_statistics`.
+    """
+    interests, mask = predict_interests(model, data.history, data.profile, data.times)
+    ranks = ranking.target_ranks(
+        interests,
+        mask,
+        model.item_embeddings(),
+        tf.constant(data.history if data.excluded is None else data.excluded, tf.int32),
+        tf.constant(data.padded_targets()),
+        exclude_history,
+    )
+    statistics = {k: float(v) for k, v in interest_statistics(interests, mask).items()}
+    return {**metrics.metrics_from_ranks(ranks.numpy(), cutoffs), **statistics}
+
+
+def predict_interests(
+    model: MindModel,
+    history: np.ndarray,
+    profile: Mapping[str, np.ndarray],
+    times: np.ndarray | None = None,
+) -> tuple[tf.Tensor, tf.Tensor]:
+    """Interests [U, K, d] and mask [U, K] of any number of people, in batches."""
+    interests, masks = [], []
+    for start in range(0, len(history), _VALIDATION_BATCH):
+        part = slice(start, start + _VALIDATION_BATCH)
+        features = {n: tf.constant(profile[n][part], tf.int32) for n in model.profile_features}
+        vectors, mask = model.compiled_user_interests(
+            tf.constant(history[part], tf.int32),
+            features,
+            None if times is None else tf.constant(times[part], tf.int64),
+        )
+        interests.append(vectors)
+        masks.append(mask)
+    return tf.concat(interests, axis=0), tf.concat(masks, axis=0)

@@ -24,6 +24,12 @@ def per_person(ranks: np.ndarray, cutoffs: Sequence[int]) -> np.ndarray:
     ``min(k, targets)`` hits. The hit rate is 1 if any target is found. The reciprocal
     rank is that of the best target.
 
+    Example:
+      One person's two targets, found at the first and the fourth place:
+
+      >>> dict(zip(quantity_names([3]), per_person(np.array([[1, 4]]), [3])[0].round(3)))
+      {'recall_at_3': 0.5, 'ndcg_at_3': 0.613, 'hit_rate_at_3': 1.0, 'mrr': 1.0}
+
     Args:
       ranks: int [B, M], 1-based ranks of the targets; 0 is no target. See
         ``model.ranking.target_ranks``.

@@ -63,6 +63,17 @@ def target_ranks(
 ) -> tf.Tensor:
     """Exact rank of every target among the catalogue's items.
 
+    Example:
+      Items 1 and 2 and a person with one interest, which is nearer to item 2:
+
+      >>> items = tf.constant([[0.0, 0.0], [1.0, 0.0], [0.0, 1.0]])
+      >>> target_ranks(
+      ...     interests=tf.constant([[[0.1, 0.9]]]), mask=tf.constant([[True]]),
+      ...     item_embeddings=items, history=tf.constant([[0]]),
+      ...     targets=tf.constant([[1, 2]]), exclude_history=False,
+      ... ).numpy().tolist()
+      [[2, 1]]
+
     Args:
       interests: float [B, K, d].
       mask: bool [B, K], active interests.

@@ -27,6 +27,13 @@ def attention_weights(scores: tf.Tensor, mask: tf.Tensor, power: float) -> tf.Te
     largest weight even where ``|x|^p`` underflows, and the result is the exact
     formula within 1e-5.
 
+    Example:
+      >>> scores, mask = tf.constant([[-0.9, 0.8]]), tf.constant([[True, True]])
+      >>> print(attention_weights(scores, mask, power=1).numpy().round(2))
+      [[0.15 0.85]]
+      >>> print(attention_weights(scores, mask, power=float("inf")).numpy())
+      [[0. 1.]]
+
     Args:
       scores: float [B, K], dot products of interests and target.
       mask: bool [B, K], active interests, at least one in each row.
@@ -66,10 +73,10 @@ class LabelAwareAttention(tf.keras.layers.Layer):
 
       >>> keys = tf.constant([[[1.0, 0.0], [0.0, 2.0]]])
       >>> query = tf.constant([[[1.0, 1.0]]])
-      >>> LabelAwareAttention(k_max=2)([keys, query]).numpy().round(3).tolist()
-      [[0.26899999380111694, 1.4620000123977661]]
-      >>> LabelAwareAttention(k_max=2, pow_p=float("inf"))([keys, query]).numpy().tolist()
-      [[0.0, 2.0]]
+      >>> print(LabelAwareAttention(k_max=2)([keys, query]).numpy().round(2))
+      [[0.27 1.46]]
+      >>> print(LabelAwareAttention(k_max=2, pow_p=float("inf"))([keys, query]).numpy())
+      [[0. 2.]]
 
     Args:
       k_max: K, the largest number of interests.

@@ -18,6 +18,10 @@ def squash(capsules: tf.Tensor) -> tf.Tensor:
 
     ``squash(z) = ||z||^2 / (1 + ||z||^2) * z / ||z||`` (equation 6 of the paper).
 
+    Example:
+      >>> print(squash(tf.constant([3.0, 4.0])).numpy().round(3))
+      [0.577 0.769]
+
     Args:
       capsules: float [..., d].
 
@@ -34,6 +38,10 @@ def interest_count(history_length: tf.Tensor, max_interests: int) -> tf.Tensor:
     Section 3.3 of the paper leaves the rounding open; this is the only place
     that decides it. The logarithm is counted in integers, because in float32
     ``log(8) / log(2)`` may fall below 3.
+
+    Example:
+      >>> interest_count(tf.constant([1, 4, 15, 1000]), max_interests=4).numpy().tolist()
+      [1, 2, 3, 4]
 
     Args:
       history_length: int [...], number of behaviours.
@@ -85,11 +93,11 @@ class CapsuleLayer(tf.keras.layers.Layer):
         b_kt = b_kt + u_k . S e_t          (not after the last iteration)
 
     With ``cosine_scale`` c > 0 the last line adds ``c cos(z_k, S e_t)`` in place of the
-    dot product: how far behaviours are told apart then does not depend on the length
-    of their vectors, which training sets for other ends, and interests come out less
-    alike. (It is the E step of a mixture of von Mises-Fisher directions of the
-    concentration c, https://jmlr.org/papers/v6/banerjee05a.html, with the logits kept
-    between the iterations.)
+    dot product. How sharply behaviours are told apart then does not depend on the length
+    of their vectors, and interests come out less alike. (This is the E step of a mixture
+    of von Mises-Fisher distributions with the concentration c,
+    https://jmlr.org/papers/v6/banerjee05a.html, except that logits are kept between the
+    iterations.)
 
     The logits start from ``N(0, init_std^2)``: drawn anew for every person and
     call in training, one fixed draw from ``seed`` otherwise, so that a person's
@@ -100,6 +108,18 @@ class CapsuleLayer(tf.keras.layers.Layer):
     Call with ``[behavior_embeddings [B, T, input_units], seq_len [B, 1]]``,
     T <= max_len, behaviours first and padding after them; returns
     ``[B, k_max, out_units]``.
+
+    Example:
+      Two people with ten and three behaviours have three interests and one; the rows of
+      the others are zero:
+
+      >>> layer = CapsuleLayer(input_units=8, out_units=8, max_len=10, k_max=4)
+      >>> behaviors = tf.random.normal([2, 10, 8])
+      >>> interests = layer([behaviors, tf.constant([[10], [3]])])
+      >>> interests.shape
+      TensorShape([2, 4, 8])
+      >>> tf.reduce_any(interests != 0, axis=-1).numpy().sum(axis=1).tolist()
+      [3, 1]
 
     Args:
       input_units: Size of a behaviour embedding.
@@ -116,6 +136,9 @@ class CapsuleLayer(tf.keras.layers.Layer):
       mapping_init: S starts as ``glorot`` (random) or ``identity``.
       cosine_scale: c, above; 0 adds the dot product, as published.
       seed: Seeds the training draws and is the fixed draw's seed.
+
+    Raises:
+      ValueError: if an argument is out of its range.
     """
 
     def __init__(

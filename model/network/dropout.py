@@ -15,6 +15,12 @@ def dropout_factors(shape: tf.Tensor, rate: float, generator: tf.random.Generato
     1/256, and the kept entries are scaled by the rounded rate, so that their
     expectation is exact.
 
+    Example:
+      >>> generator = tf.random.Generator.from_seed(1)
+      >>> factors = dropout_factors(tf.constant([100, 8]), 0.5, generator)
+      >>> sorted(set(factors.numpy().ravel().tolist()))
+      [0.0, 2.0]
+
     Args:
       shape: int32 [R], of the result; its last dimension may be static.
       rate: Share of entries that are dropped, from 0 to below 1.

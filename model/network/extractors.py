@@ -19,6 +19,11 @@ class SelfAttentiveLayer(tf.keras.layers.Layer):
 
     Source: arXiv 2005.09347, section 3.2.
 
+    Example:
+      >>> layer = SelfAttentiveLayer(units=8, k_max=4)
+      >>> layer([tf.random.normal([2, 10, 8]), tf.constant([[10], [3]])]).shape
+      TensorShape([2, 4, 8])
+
     Args:
       units: d, size of behaviours and interests.
       k_max: K, number of interests.
@@ -80,7 +85,13 @@ class SelfAttentiveLayer(tf.keras.layers.Layer):
 
 @tf.keras.utils.register_keras_serializable("mind")
 class AverageLayer(tf.keras.layers.Layer):
-    """YouTube DNN: one interest, the mean of the behaviours; zero without any."""
+    """YouTube DNN: one interest, the mean of the behaviours; zero without any.
+
+    Example:
+      >>> behaviors = tf.constant([[[1.0, 3.0], [3.0, 5.0], [9.0, 9.0]]])
+      >>> print(AverageLayer()([behaviors, tf.constant([[2]])]).numpy())
+      [[[2. 4.]]]
+    """
 
     def call(self, inputs: Sequence[tf.Tensor], training: bool | None = None) -> tf.Tensor:
         """Returns [B, 1, d]."""

@@ -24,6 +24,17 @@ class ItemEncoder(tf.keras.layers.Layer):
     For such items to be found, side features must be able to stand alone: in
     training, an item with side features loses its id at rate ``id_dropout``.
 
+    Example:
+      Item 3 was never seen in training and has no side features; 0 is padding:
+
+      >>> import numpy as np
+      >>> encoder = ItemEncoder(Catalogue(np.array([0, 5, 2, 0])), embedding_dim=4)
+      >>> vectors = encoder(tf.constant([[1, 2, 3, 0]]))
+      >>> vectors.shape
+      TensorShape([1, 4, 4])
+      >>> tf.reduce_any(vectors != 0, axis=-1).numpy().tolist()
+      [[True, True, False, False]]
+
     Args:
       catalogue: Counts and side features, kept as constants.
       embedding_dim: d.

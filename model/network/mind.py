@@ -27,6 +27,22 @@ class MindModel(tfrs.Model):
     A person's history becomes up to K interest vectors, an item one vector; an
     item's score is its largest dot product with an active interest.
 
+    The base class gives it ``compile`` and ``fit`` of Keras over `compute_loss`. The
+    pipeline trains with `model.training.loop.fit`, whose training can be resumed.
+
+    Example:
+      One person who has seen all three items of a catalogue. Three behaviours make one
+      interest, so one of K = 4 is active:
+
+      >>> catalogue = Catalogue(np.array([0, 9, 5, 1]))
+      >>> config = ModelConfig(embedding_dim=8, history_length=5)
+      >>> mind = MindModel(config, TrainingConfig(num_negatives=2), catalogue)
+      >>> interests, mask = mind.user_interests(tf.constant([[1, 2, 3, 0, 0]]), profile={})
+      >>> interests.shape
+      TensorShape([1, 4, 8])
+      >>> mask.numpy().tolist()
+      [[True, False, False, False]]
+
     Args:
       model_config: The network.
       training_config: The loss; its ``seed`` seeds weights and draws.

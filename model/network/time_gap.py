@@ -3,8 +3,8 @@
 import numpy as np
 import tensorflow as tf
 
-# Bucket 1 is less than a second, each further one begins at twice the time; the last at
-# 34 years. 0 is an unknown time.
+# Bucket 1 holds gaps below one second. Each further bucket begins at twice the gap of the
+# one before, and the last one at 34 years. Bucket 0 is for unknown times.
 _BOUNDARIES = 2 ** np.arange(31, dtype=np.int64)
 NUM_BUCKETS = len(_BOUNDARIES) + 2
 
@@ -12,9 +12,16 @@ NUM_BUCKETS = len(_BOUNDARIES) + 2
 def time_gap_buckets(times: tf.Tensor) -> tf.Tensor:
     """Buckets of the time between each behaviour and the person's newest one.
 
-    The bucket of a gap of g seconds is ``1 + ceil(log2(g + 1))``: intervals grow with
-    their distance, as the use of their exact length shrinks. The newest behaviour
-    stands for the present, so that an answer does not depend on when it is asked for.
+    The bucket of a gap of g seconds is ``1 + ceil(log2(g + 1))``: the longer ago a
+    behaviour was, the less its exact time tells, so buckets grow wider. Gaps are counted
+    from the newest behaviour and not from the present, so that an answer does not depend
+    on the time of the request.
+
+    Example:
+      A minute before the newest behaviour, that behaviour itself, and an unknown time:
+
+      >>> time_gap_buckets(tf.constant([[100, 160, 0]], tf.int64)).numpy().tolist()
+      [[7, 1, 0]]
 
     Args:
       times: int64 [B, T], seconds since the epoch; 0 where unknown or padding.

@@ -10,12 +10,12 @@ from contract.features import HISTORY, HISTORY_TIME, NUM_CONTEXT, SEQUENCE, SEQU
 TARGET = "target"
 PROFILE = "profile"
 
-# Sequences shuffled together, and sequences cut at once. Windows of one block
-# are permuted, so a batch mixes the people of a block.
+# Sequences shuffled together, and sequences whose windows are cut at once (a block). The
+# windows of a block are permuted, so that a batch mixes the people of a block.
 _SHUFFLE_SEQUENCES = 65_536
 _BLOCK_SEQUENCES = 2_048
-# Sequences move through the shuffle in chunks of random members: one by one,
-# tf.data's work per element takes longer than cutting their windows.
+# The shuffle moves chunks of randomly chosen sequences: for single sequences, tf.data's
+# work per element would take longer than cutting their windows.
 _CHUNK_SEQUENCES = 32
 # Batches of rows that an epoch may have before their seeds repeat.
 _MAX_BATCHES = 2**32
@@ -141,7 +141,7 @@ def training_batches(
         epoch_number: tf.Tensor, position: tf.Tensor, rows: Mapping[str, Any]
     ) -> tf.data.Dataset:
         number = tf.shape(rows[NUM_CONTEXT], tf.int64)[0]
-        # Below 0, so that no block's windows are drawn by the same seed.
+        # Negative, so that it never equals a block's number, which seeds its windows.
         draw = -1 - position - epoch_number * _MAX_BATCHES
         order = tf.argsort(
             tf.random.stateless_uniform([number], tf.stack([tf.constant(seed, tf.int64), draw]))

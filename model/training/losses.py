@@ -22,6 +22,17 @@ def sampled_softmax_loss(
     ``tf.nn.sampled_softmax_loss`` takes a weight matrix to gather from, which
     rules out pooled side features, a temperature and normalised vectors.
 
+    Example:
+      One person, a target that fits and one negative that does not:
+
+      >>> negatives = Negatives(tf.constant([2]), tf.zeros([1]), tf.zeros([1]))
+      >>> loss = sampled_softmax_loss(
+      ...     tf.constant([[1.0, 0.0]]), tf.constant([[1.0, 0.0]]), tf.constant([1]),
+      ...     tf.constant([[0.0, 1.0]]), negatives, temperature=1.0, logq_correction=False,
+      ... )
+      >>> print(loss.numpy().round(4))
+      [0.3133]
+
     Args:
       user_vectors: float [B, d].
       target_vectors: float [B, d].

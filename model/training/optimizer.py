@@ -11,6 +11,16 @@ class LazyAdam(tf.keras.optimizers.Adam):
     grows with the catalogue. Here a row without a gradient keeps its moments and
     its value; rows with one get Adam's usual update. No optimizer of TensorFlow,
     Keras or TFRS does this (TensorFlow Addons' LazyAdam did; it is retired).
+
+    Example:
+      >>> table = tf.Variable(tf.ones([3, 2]))
+      >>> with tf.GradientTape() as tape:
+      ...     loss = tf.reduce_sum(tf.gather(table, [1]))
+      >>> _ = LazyAdam(0.1).apply_gradients([(tape.gradient(loss, table), table)])
+      >>> print(table.numpy().round(2))
+      [[1.  1. ]
+       [0.9 0.9]
+       [1.  1. ]]
     """
 
     def update_step(self, gradient: tf.Tensor | tf.IndexedSlices, variable: tf.Variable) -> None:

@@ -37,6 +37,13 @@ class NegativeSampler:
     If as many items would be drawn as there are, the candidates are all items
     once each: the exact softmax.
 
+    Example:
+      >>> catalogue = Catalogue(np.array([0, 9, 5, 2, 1]))
+      >>> sampler = NegativeSampler(TrainingConfig(num_negatives=3), catalogue)
+      >>> negatives = sampler.draw(tf.constant([1, 2]), tf.random.Generator.from_seed(1))
+      >>> negatives.items.shape
+      TensorShape([3])
+
     Args:
       config: ``negatives`` and ``num_negatives`` are read.
       catalogue: Items and train counts.

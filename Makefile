@@ -36,7 +36,7 @@ serve: env  ## Serve the last pushed model over REST (8501) and gRPC (8500).
 	$(BIN)/python -m serving.server --model_name mind --model_base_path $(abspath $(MODEL_BASE))
 
 test: env lint  ## Lint, types and every test that is not marked slow.
-	$(BIN)/python -m pytest -n 2 --dist loadfile
+	$(BIN)/python -m pytest -n 2 --dist loadfile --no-loadscope-reorder
 
 test-slow: env  ## The tests marked slow.
 	$(BIN)/python -m pytest -m slow

@@ -1,7 +1,52 @@
-"""Shared set-up of all tests."""
+"""What all tests share: set-up, models that are built once, and the order of files."""
 
 import os
+from pathlib import Path
+
+import pytest
 
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
 
 import model  # noqa: F401  (selects Keras 2 before TensorFlow is imported)
+from tests.shared import built_once
+
+_ROOT = Path(__file__).resolve().parents[1]
+# The files that take longest, the longest first (see CONTRIBUTING.md): workers that take
+# one file after another then end at about the same time.
+_LONGEST_FILES = (
+    "tests/e2e/test_local_run.py",
+    "tests/integration/serving/test_hot_swap.py",
+)
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Puts the longest files first; the order within a file stays."""
+    missing = [name for name in _LONGEST_FILES if not (_ROOT / name).is_file()]
+    if missing:
+        raise pytest.UsageError(f"tests/conftest.py lists test files that are not there: {missing}")
+    place = {_ROOT / name: number for number, name in enumerate(_LONGEST_FILES)}
+    items.sort(key=lambda item: place.get(item.path, len(place)))
+
+
+@pytest.fixture(scope="session")
+def half_plus_two(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A saved ``serving_models.save_half_plus_two``; copy it before changing it."""
+    from tests import serving_models
+
+    return built_once(tmp_path_factory, "half_plus_two", serving_models.save_half_plus_two)
+
+
+@pytest.fixture(scope="session")
+def recommender(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A saved ``serving_models.save_recommender``; copy it before changing it."""
+    from tests import serving_models
+
+    return built_once(tmp_path_factory, "recommender", serving_models.save_recommender)
+
+
+@pytest.fixture(scope="session")
+def shop(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A saved bundle whose items have categories; copy it before changing it."""
+    from tests.category_bundle import save_category_bundle
+
+    return built_once(tmp_path_factory, "shop", save_category_bundle)

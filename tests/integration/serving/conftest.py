@@ -7,29 +7,7 @@ from pathlib import Path
 import pytest
 
 from tests import serving_models
-from tests.category_bundle import save_category_bundle
 from tests.running_server import RunningServer
-
-
-@pytest.fixture(scope="session")
-def half_plus_two(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    path = tmp_path_factory.mktemp("half_plus_two") / "saved"
-    serving_models.save_half_plus_two(path)
-    return path
-
-
-@pytest.fixture(scope="session")
-def recommender(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    path = tmp_path_factory.mktemp("recommender") / "saved"
-    serving_models.save_recommender(path)
-    return path
-
-
-@pytest.fixture(scope="session")
-def shop(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    path = tmp_path_factory.mktemp("shop") / "saved"
-    save_category_bundle(path)
-    return path
 
 
 @pytest.fixture(scope="session")

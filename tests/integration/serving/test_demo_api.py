@@ -40,17 +40,16 @@ def test_models_without_a_listing_find_nothing_and_unknown_ones_are_an_error(ser
     assert _find(server, "1", "nope")[0] == 404
 
 
-def test_a_new_version_is_searched_anew(tmp_path):
-    for version, items in ((1, 5), (2, 9)):
-        serving_models.save_recommender(tmp_path / "saved" / str(version), num_items=items)
-    serving_models.push(tmp_path / "saved" / "1", tmp_path / "mind", 1)
+def test_a_new_version_is_searched_anew(recommender, tmp_path):
+    serving_models.save_recommender(tmp_path / "saved", num_items=5)
+    serving_models.push(tmp_path / "saved", tmp_path / "mind", 1)
     with RunningServer(
         model_base_path=str(tmp_path / "mind"), file_system_poll_wait_seconds=0.05
     ) as server:
         assert len(_find(server, "")[1]) == 5
-        serving_models.push(tmp_path / "saved" / "2", tmp_path / "mind", 2)
+        serving_models.push(recommender, tmp_path / "mind", 2)
         server.call(server.server.manager.poll())
-        assert len(_find(server, "")[1]) == 9
+        assert len(_find(server, "Title 19")[1]) == 11
 
 
 def test_the_page_and_its_files_are_served_and_fetch_nothing_else(server):

@@ -19,11 +19,10 @@ _HEAD = (
 
 
 @pytest.fixture(scope="module")
-def base(tmp_path_factory):
+def base(half_plus_two, tmp_path_factory):
     path = tmp_path_factory.mktemp("served")
-    serving_models.save_half_plus_two(path / "saved")
-    serving_models.push(path / "saved", path / "base", 1)
-    return path / "base"
+    serving_models.push(half_plus_two, path, 1)
+    return path
 
 
 class _Stopping:

@@ -9,26 +9,17 @@ from tests import serving_models
 
 
 @pytest.fixture(scope="module")
-def path(tmp_path_factory):
-    path = tmp_path_factory.mktemp("half_plus_two") / "1"
-    serving_models.save_half_plus_two(path)
-    return path
-
-
-@pytest.fixture(scope="module")
-def model(path):
-    return SavedModel(path)
+def model(half_plus_two):
+    return SavedModel(half_plus_two)
 
 
 def _copy(path, tmp_path):
     return serving_models.push(path, tmp_path / "base", 1)
 
 
-def test_two_versions_with_tables_of_one_name_do_not_meet(tmp_path):
-    models = []
-    for version, size in enumerate((50, 60)):
-        serving_models.save_recommender(tmp_path / str(version), num_items=size)
-        models.append(SavedModel(tmp_path / str(version)))
+def test_two_versions_with_tables_of_one_name_do_not_meet(recommender, tmp_path):
+    serving_models.save_recommender(tmp_path / "small", num_items=50)
+    models = [SavedModel(tmp_path / "small"), SavedModel(recommender)]
     inputs = {"items": np.array([b"55"], object)}
     known = [model.run("item_titles", inputs, ("known",))["known"].tolist() for model in models]
     assert known == [[False], [True]]
@@ -63,8 +54,8 @@ def test_a_deadline_is_kept(tmp_path):
         lambda p: next((p / "variables").glob("*.data*")).unlink(),
     ],
 )
-def test_a_damaged_directory_does_not_load(path, tmp_path, damage):
-    broken = _copy(path, tmp_path)
+def test_a_damaged_directory_does_not_load(half_plus_two, tmp_path, damage):
+    broken = _copy(half_plus_two, tmp_path)
     damage(broken)
     with pytest.raises(ServingError, match="does not load as a SavedModel"):
         SavedModel(broken)
@@ -82,15 +73,15 @@ def _write_warm_up(path, *requests):
             writer.write(log.SerializeToString())
 
 
-def test_warm_up_replays_every_request(path, model, tmp_path):
-    copy = _copy(path, tmp_path)
+def test_warm_up_replays_every_request(half_plus_two, model, tmp_path):
+    copy = _copy(half_plus_two, tmp_path)
     assert model.warm_up(copy) == 0
     _write_warm_up(copy, ("", {"x": [1.0]}), ("two", {"x1": [1.0], "x2": [1.0]}))
     assert model.warm_up(copy) == 2
 
 
-def test_a_failing_warm_up_names_the_request(path, model, tmp_path):
-    copy = _copy(path, tmp_path)
+def test_a_failing_warm_up_names_the_request(half_plus_two, model, tmp_path):
+    copy = _copy(half_plus_two, tmp_path)
     _write_warm_up(copy, ("", {"x": [1.0]}), ("defaults", {"x": [1.0], "plus": -1.0}))
     with pytest.raises(ServingError, match=r"warm-up request 1 of .*plus must be >= 0"):
         model.warm_up(copy)

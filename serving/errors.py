@@ -1,5 +1,7 @@
 """Errors of the serving API: one exception, a gRPC code, and its HTTP status."""
 
+from pathlib import Path
+
 import grpc
 import tensorflow as tf
 
@@ -53,6 +55,21 @@ def invalid_argument(message: str) -> ServingError:
 def not_found(message: str) -> ServingError:
     """A model, version or path that is not there."""
     return ServingError(grpc.StatusCode.NOT_FOUND, message)
+
+
+def load_error(path: Path, error: Exception) -> ServingError:
+    """Why the version at ``path`` could not be loaded."""
+    if isinstance(error, ServingError):
+        return error
+    if isinstance(error, OSError):
+        return ServingError(
+            grpc.StatusCode.UNAVAILABLE,
+            f"{error.filename or path} cannot be read ({error.strerror or error});"
+            " check the file system and the permissions",
+        )
+    return ServingError(
+        grpc.StatusCode.INTERNAL, f"{path} cannot be loaded ({type(error).__name__}: {error})"
+    )
 
 
 def from_tensorflow(error: tf.errors.OpError) -> ServingError:

@@ -10,11 +10,10 @@ Everything but the loading itself runs on one event loop, so no locks are needed
 """
 
 import asyncio
-import contextlib
 import dataclasses
 import logging
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
@@ -22,76 +21,27 @@ import grpc
 from tensorflow_serving.apis import get_model_status_pb2, model_pb2
 from tensorflow_serving.config import model_server_config_pb2
 
-from serving.errors import ServingError, invalid_argument, not_found
+from serving.errors import ServingError, invalid_argument, load_error, not_found
 from serving.metrics import Metrics
 from serving.saved_model import SavedModel
-from serving.versions import Snapshot, VersionPolicy, has_saved_model, list_versions
+from serving.servable import Servable, State
+from serving.versions import Listing, Snapshot, VersionPolicy, has_saved_model
 
 _log = logging.getLogger(__name__)
-
-State = get_model_status_pb2.ModelVersionStatus.State
-
-
-@dataclasses.dataclass(eq=False)
-class Servable:
-    """One version of a model, from its discovery to its end.
-
-    Attributes:
-      name: Model name.
-      version: Version number.
-      path: Version directory.
-      state: TF Serving's state of it.
-      error: Why it ended, if it failed.
-      failed_files: What the directory held when loading it failed.
-      failed_at: When that was (monotonic seconds).
-    """
-
-    name: str
-    version: int
-    path: Path
-    state: int = State.START
-    error: ServingError | None = None
-    failed_files: Snapshot | None = None
-    failed_at: float = 0.0
-    _model: SavedModel | None = None
-    _users: int = 0
-    _idle: asyncio.Event = dataclasses.field(default_factory=asyncio.Event)
-
-    @property
-    def model(self) -> SavedModel:
-        """The loaded model; only for one who holds the servable."""
-        assert self._model is not None, f"{self.name}/{self.version} is not loaded"
-        return self._model
-
-    @property
-    def is_available(self) -> bool:
-        """Whether new requests may use it."""
-        return self.state == State.AVAILABLE
-
-    @contextlib.contextmanager
-    def hold(self) -> Iterator["Servable"]:
-        """Keeps the model in memory for the length of a request."""
-        self._users += 1
-        try:
-            yield self
-        finally:
-            self._users -= 1
-            if not self._users:
-                self._idle.set()
-
-    async def drained(self) -> None:
-        """Waits until nobody holds the servable."""
-        while self._users:
-            self._idle.clear()
-            await self._idle.wait()
 
 
 @dataclasses.dataclass
 class _Model:
+    name: str
     base_path: Path
     policy: VersionPolicy
     labels: dict[str, int]
     servables: dict[int, Servable] = dataclasses.field(default_factory=dict)
+    # What was seen in version directories that wait to settle, and since when.
+    seen: dict[int, tuple[Snapshot, float]] = dataclasses.field(default_factory=dict)
+    # Why the base path as a whole gives nothing; empty if it does.
+    problem: str = ""
+    ignored: dict[str, str] = dataclasses.field(default_factory=dict)
 
     def available(self) -> dict[int, Servable]:
         return {v: s for v, s in self.servables.items() if s.is_available}
@@ -102,10 +52,11 @@ class ModelManager:
 
     Args:
       load: Loads a version directory; blocks.
-      metrics: Told of loads and of the versions that serve.
+      metrics: Records loads and the versions that serve.
       settle_seconds: How long a directory must have been unchanged before it is
         loaded; guards against writers that do not rename into place.
       retry_seconds: When to try an unchanged broken version again.
+      clock: Gives the seconds by which the two are measured.
     """
 
     def __init__(
@@ -115,14 +66,16 @@ class ModelManager:
         *,
         settle_seconds: float = 1.0,
         retry_seconds: float = 60.0,
+        clock: Callable[[], float] = time.monotonic,
     ):
         self._load = load
         self._metrics = metrics
         self._settle_seconds = settle_seconds
         self._retry_seconds = retry_seconds
+        self._clock = clock
         self._models: dict[str, _Model] = {}
         self._reconciling = asyncio.Lock()
-        # Apart from the threads that run models: a load takes long.
+        # Not one of the threads that run models, because a load takes long.
         self._loader = ThreadPoolExecutor(1, thread_name_prefix="model-loader")
         self._unloading: set[asyncio.Task[None]] = set()
 
@@ -147,36 +100,53 @@ class ModelManager:
                     " 'tensorflow' can be served"
                 )
             models[entry.name] = _Model(
+                entry.name,
                 Path(entry.base_path),
                 VersionPolicy.from_proto(entry.model_version_policy),
                 dict(entry.version_labels),
             )
+        if not models:
+            raise invalid_argument("The model config list names no model; it needs at least one")
         async with self._reconciling:
-            for name, old in self._models.items():
-                if name in models and models[name].base_path == old.base_path:
-                    models[name].servables = old.servables
-                else:
-                    for servable in old.available().values():
-                        self._start_unload(servable)
-            self._models = models
+            await self._replace(models)
         await self.poll()
+
+    async def _replace(self, models: dict[str, _Model]) -> None:
+        """Serves ``models`` in place of those before; what is new is loaded first."""
+        is_first = not self._models
+        added = []
+        for name, model in models.items():
+            old = self._models.get(name)
+            if old is not None and old.base_path == model.base_path:
+                model.servables, model.seen = old.servables, old.seen
+            else:
+                added.append(model)
+        for model in () if is_first else added:
+            await self._reconcile_safely(model)
+            if not model.available():
+                for loaded in added:
+                    self._withdraw(loaded)
+                raise ServingError(
+                    grpc.StatusCode.FAILED_PRECONDITION,
+                    f"No version of model {model.name} can be served: {_why_nothing(model)}."
+                    " What was served before goes on being served",
+                )
+        before, self._models = self._models, models
+        for name, old in before.items():
+            if name not in models or models[name].servables is not old.servables:
+                self._withdraw(old)
 
     async def poll(self) -> None:
         """Looks at every base path once and loads and unloads what follows."""
         async with self._reconciling:
-            for name, model in self._models.items():
-                await self._reconcile(name, model)
+            for model in self._models.values():
+                await self._reconcile_safely(model)
 
     async def watch(self, interval_seconds: float) -> None:
         """Polls for ever."""
         while True:
             await asyncio.sleep(interval_seconds)
-            try:
-                await self.poll()
-            except Exception:
-                # Whatever it was (an unreachable file system, say), what is
-                # served goes on being served, and the next poll tries again.
-                _log.exception("poll failed")
+            await self.poll()
 
     def get(self, spec: model_pb2.ModelSpec) -> Servable:
         """The available version that a request asks for; call ``hold`` on it.
@@ -221,7 +191,8 @@ class ModelManager:
                 raise not_found(f"Could not find version {version} of model {spec.name}")
             servables = {version: servables[version]}
         if not servables:
-            raise not_found(f"Could not find any versions of model {spec.name}")
+            why = f": {_why_nothing(model)}" if model else ""
+            raise not_found(f"Could not find any versions of model {spec.name}{why}")
         response = get_model_status_pb2.GetModelStatusResponse()
         for servable in servables.values():
             entry = response.model_version_status.add(
@@ -244,15 +215,36 @@ class ModelManager:
     async def close(self) -> None:
         """Unloads everything, waiting for requests that still run."""
         async with self._reconciling:
-            for model in self._models.values():
-                for servable in model.available().values():
-                    self._start_unload(servable)
-            self._models = {}
+            before, self._models = self._models, {}
+            for model in before.values():
+                self._withdraw(model)
         await asyncio.gather(*self._unloading)
         self._loader.shutdown()
 
-    async def _reconcile(self, name: str, model: _Model) -> None:
-        present = await asyncio.to_thread(list_versions, model.base_path)
+    async def _reconcile_safely(self, model: _Model) -> None:
+        """Reconciles one model; whatever happens to it, the others must not suffer."""
+        problem = ""
+        try:
+            await self._reconcile(model)
+        except OSError as e:
+            # What is served goes on being served, and the next poll tries again.
+            problem = f"its base path {model.base_path} cannot be read ({e.strerror or e})"
+        except Exception as e:
+            problem = f"its base path {model.base_path} cannot be used ({type(e).__name__}: {e})"
+            if problem != model.problem:
+                _log.exception("model cannot be reconciled", extra={"model": model.name})
+        if problem and problem != model.problem:
+            _log.error("base path ignored", extra={"model": model.name, "error": problem})
+        model.problem = problem
+
+    async def _reconcile(self, model: _Model) -> None:
+        listing = await asyncio.to_thread(Listing.read, model.base_path)
+        for entry, reason in listing.ignored.items() - model.ignored.items():
+            _log.warning(
+                "entry ignored", extra={"model": model.name, "entry": entry, "error": reason}
+            )
+        model.ignored = listing.ignored
+        present = listing.versions
         if not present:
             # An emptied or unmounted directory is not an order to stop serving.
             return
@@ -262,60 +254,84 @@ class ModelManager:
         for version in model.policy.candidates(present):
             if len(serving) == model.policy.limit:
                 break
-            if await self._ensure_loaded(name, model, version, present[version]):
+            if await self._ensure_loaded(model, version, present[version]):
                 serving.add(version)
         if serving:
             for version, servable in model.available().items():
                 if version not in serving:
                     self._start_unload(servable)
         for version in set(model.servables) - set(present):
-            if model.servables[version].state == State.END:
+            if model.servables[version].state in (State.START, State.END):
                 del model.servables[version]
+            model.seen.pop(version, None)
 
-    async def _ensure_loaded(self, name: str, model: _Model, version: int, path: Path) -> bool:
+    async def _ensure_loaded(self, model: _Model, version: int, path: Path) -> bool:
+        """Loads a version unless it serves already; returns whether it serves."""
         previous = model.servables.get(version)
         if previous is not None and previous.is_available:
             return True
         if previous is not None and previous.state == State.UNLOADING:
             return False
-        if not await asyncio.to_thread(has_saved_model, path):
+        servable = Servable(model.name, version, path)
+        try:
+            files = await asyncio.to_thread(_files_of_model, path)
+        except OSError as e:
+            servable.end(load_error(path, e))
+            _note(model, servable, previous)
             return False
-        files = await asyncio.to_thread(Snapshot.take, path)
-        if not files.is_settled(self._settle_seconds):
+        if waits_for := self._waits_for(model, version, files):
+            servable.error = ServingError(grpc.StatusCode.UNAVAILABLE, f"{path} {waits_for}")
+            _note(model, servable, previous)
             return False
+        assert files is not None
         if (
             previous is not None
             and previous.failed_files == files
-            and time.monotonic() - previous.failed_at < self._retry_seconds
+            and self._clock() - previous.failed_at < self._retry_seconds
         ):
             return False
-        servable = Servable(name, version, path, state=State.LOADING)
+        servable.state = State.LOADING
         model.servables[version] = servable
-        started = time.monotonic()
+        started = self._clock()
         try:
-            servable._model = await self._load_unchanged(path, files)
-        except ServingError as e:
-            servable.state = State.END
-            servable.error = e
-            servable.failed_files, servable.failed_at = files, time.monotonic()
-            self._metrics.model_loads.labels(name, "failure").inc()
-            _log.error(
-                "version not loaded",
-                extra={"model": name, "version": version, "error": e.message},
-            )
+            servable.serve(await self._load_unchanged(path, files))
+        except Exception as e:
+            servable.end(load_error(path, e))
+            servable.failed_files, servable.failed_at = files, self._clock()
+            self._metrics.model_loads.labels(model.name, "failure").inc()
+            _note(model, servable, previous)
             return False
-        servable.state = State.AVAILABLE
-        self._metrics.model_loads.labels(name, "success").inc()
-        self._metrics.version_available.labels(name, str(version)).set(1)
+        model.seen.pop(version, None)
+        self._metrics.model_loads.labels(model.name, "success").inc()
+        self._metrics.version_available.labels(model.name, str(version)).set(1)
         _log.info(
             "version available",
             extra={
-                "model": name,
+                "model": model.name,
                 "version": version,
-                "load_seconds": round(time.monotonic() - started, 3),
+                "load_seconds": round(self._clock() - started, 3),
             },
         )
         return True
+
+    def _waits_for(self, model: _Model, version: int, files: Snapshot | None) -> str:
+        """What must happen before ``files`` are loaded; empty if they can be."""
+        if files is None:
+            return "has no saved_model.pb; it is loaded once it has"
+        if files.is_older_than(self._settle_seconds):
+            return ""
+        # The clock of a file system may differ from that of this machine: what was
+        # not seen to change for long enough is settled as well.
+        seen, since = model.seen.get(version, (None, 0.0))
+        if seen != files:
+            since = self._clock()
+            model.seen[version] = files, since
+        if self._clock() - since >= self._settle_seconds:
+            return ""
+        return (
+            f"is loaded once its files have not changed for {self._settle_seconds:g} seconds"
+            " (settle_seconds)"
+        )
 
     async def _load_unchanged(self, path: Path, files: Snapshot) -> SavedModel:
         loop = asyncio.get_running_loop()
@@ -328,16 +344,55 @@ class ModelManager:
             )
         return loaded
 
+    def _withdraw(self, model: _Model) -> None:
+        """Unloads all versions of a model that is no longer configured."""
+        for servable in model.available().values():
+            self._start_unload(servable)
+
     def _start_unload(self, servable: Servable) -> None:
         servable.state = State.UNLOADING
-        self._metrics.forget_version(servable.name, str(servable.version))
+        current = self._models.get(servable.name)
+        # The same version of another base path may have taken its place.
+        if current is None or servable.version not in current.available():
+            self._metrics.forget_version(servable.name, str(servable.version))
         task = asyncio.create_task(self._unload(servable))
         self._unloading.add(task)
         task.add_done_callback(self._unloading.discard)
 
     async def _unload(self, servable: Servable) -> None:
         await servable.drained()
-        model, servable._model = servable.model, None
+        model = servable.model
+        servable.end()
         await asyncio.get_running_loop().run_in_executor(self._loader, model.close)
-        servable.state = State.END
         _log.info("version unloaded", extra={"model": servable.name, "version": servable.version})
+
+
+def _files_of_model(path: Path) -> Snapshot | None:
+    """The files of a version; None if they are no SavedModel. Raises OSError."""
+    return Snapshot.take(path) if has_saved_model(path) else None
+
+
+def _note(model: _Model, servable: Servable, previous: Servable | None) -> None:
+    """Shows why a version does not serve: in the status, and once in the log."""
+    assert servable.error is not None
+    model.servables[servable.version] = servable
+    message = servable.error.message
+    if previous is not None and previous.error is not None and previous.error.message == message:
+        return
+    has_failed = servable.state == State.END
+    _log.log(
+        logging.ERROR if has_failed else logging.INFO,
+        "version not loaded" if has_failed else "version waits",
+        extra={"model": model.name, "version": servable.version, "error": message},
+    )
+
+
+def _why_nothing(model: _Model) -> str:
+    """Why no version of ``model`` serves."""
+    if model.problem:
+        return model.problem
+    reasons = [s.error.message for _, s in sorted(model.servables.items()) if s.error]
+    reasons += [f"entry {entry} is ignored: {why}" for entry, why in model.ignored.items()]
+    return "; ".join(reasons) or (
+        f"its base path {model.base_path} has no directory that is named by a version number"
+    )

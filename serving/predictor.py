@@ -8,7 +8,7 @@ import numpy as np
 
 from serving.batching import Runner
 from serving.metrics import Metrics
-from serving.model_manager import Servable
+from serving.servable import Servable
 from serving.signature import DEFAULT_SIGNATURE
 
 # Names of the bundle's serving signature that the quality metrics read.
@@ -25,7 +25,7 @@ class Predictor:
 
     Attributes:
       runner: Threads that run models.
-      metrics: Told of latency and of what histories look like.
+      metrics: Records the latency, and how much of the histories is known.
     """
 
     runner: Runner

@@ -20,6 +20,7 @@ from serving.metrics import Metrics
 from serving.model_manager import ModelManager
 from serving.predictor import Predictor
 from serving.request_log import RequestLog
+from serving.versions import is_version
 
 _log = logging.getLogger(__name__)
 
@@ -28,9 +29,8 @@ _MODEL = r"/v1/models/(?P<name>[^/:]+)(?:/versions/(?P<version>\d+)|/labels/(?P<
 _PREDICT_PATH = re.compile(_MODEL + r":(?P<method>predict|classify|regress)", re.IGNORECASE)
 _MODEL_PATH = re.compile(_MODEL + r"(?:/(?P<method>metadata))?", re.IGNORECASE)
 
-# Bodies above this are decoded off the event loop, which others wait for.
+# Bodies above this are decoded on another thread, so that the event loop stays free.
 _LARGE_BODY = 64 * 2**10
-_MAX_VERSION = 2**63 - 1
 
 
 class RestApi:
@@ -40,7 +40,7 @@ class RestApi:
       manager: Hands out model versions.
       predictor: Runs them.
       metrics: Served at ``/metrics`` and where TF Serving has them.
-      request_log: Told of every API request.
+      request_log: Records every API request.
       is_draining: Whether the server is about to stop.
       timeout_seconds: Longest a request may take, reading its body included.
       max_request_bytes: Largest body.
@@ -77,18 +77,18 @@ class RestApi:
         return app
 
     async def _close_if_draining(self, request: web.Request, response: web.StreamResponse) -> None:
-        """Sends clients that keep a connection elsewhere with their next request."""
+        """Makes clients open a new connection, to another server, for their next request."""
         if self._is_draining():
             response.force_close()
             # Written by aiohttp before this hook, for a connection to be kept.
             response.headers["Connection"] = "close"
 
     async def _health(self, request: web.Request) -> web.Response:
-        """The process answers; nothing about models."""
+        """Shows that the process answers; it says nothing about models."""
         return web.json_response({"status": "alive"})
 
     async def _ready(self, request: web.Request) -> web.Response:
-        """Whether to send traffic here."""
+        """Tells a load balancer whether to send traffic here."""
         if self._is_draining():
             return web.json_response({"status": "draining"}, status=503)
         if not self._manager.is_ready():
@@ -141,7 +141,7 @@ class RestApi:
                     f"Request took longer than the limit of {self._timeout_seconds:g} seconds",
                 )
                 record.fail(error)
-                # Told apart from a slow model: here the body never came.
+                # Not the same as a slow model: here the body never arrived.
                 status = 408 if not request.content.is_eof() else 504
                 return _error_response(error, status=status, close=True)
             except Exception as e:
@@ -192,7 +192,7 @@ class RestApi:
 def _model_spec(name: str, version: str | None, label: str | None) -> model_pb2.ModelSpec:
     spec = model_pb2.ModelSpec(name=name)
     if version is not None:
-        if int(version) > _MAX_VERSION:
+        if not is_version(version):
             raise invalid_argument(f"Failed to convert version: {version} to numeric.")
         spec.version.value = int(version)
     if label is not None:

@@ -1,15 +1,19 @@
 """Version directories below a model's base path: which exist, which are wanted."""
 
 import dataclasses
+import os
+import stat
 import time
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import Literal
 
-import tensorflow as tf
 from tensorflow_serving.config import file_system_storage_path_source_pb2 as source_pb2
 
-from contract.versions import is_version_name
+from contract.versions import SAVED_MODEL_FILE, is_version_name
+
+_MAX_VERSION = 2**63 - 1  # an int64 in TF Serving's messages
+_SAVED_MODEL_FILES = (SAVED_MODEL_FILE, SAVED_MODEL_FILE + "txt")
 
 
 @dataclasses.dataclass(frozen=True)
@@ -51,17 +55,57 @@ class VersionPolicy:
         return self.num_versions if self.kind == "latest" else None
 
 
-def list_versions(base_path: Path) -> dict[int, Path]:
-    """Version directories of ``base_path``: those with a decimal name."""
+def is_version(digits: str) -> bool:
+    """Whether decimal ``digits``, of any number, are a version that TF Serving can name."""
+    significant = digits.lstrip("0")
+    # Python refuses to convert texts of thousands of digits.
+    return len(significant) <= len(str(_MAX_VERSION)) and int(significant or 0) <= _MAX_VERSION
+
+
+@dataclasses.dataclass(frozen=True)
+class Listing:
+    """What is below a base path.
+
+    Attributes:
+      versions: Version directories by number. An entry of which nothing can be
+        learned is one of them: loading it fails, and tells why.
+      ignored: Why an entry that is named by a number is no version.
+    """
+
+    versions: dict[int, Path]
+    ignored: dict[str, str]
+
+    @classmethod
+    def read(cls, base_path: Path) -> "Listing":
+        """Lists the entries of ``base_path`` that are named by a decimal number.
+
+        Raises:
+          OSError: ``base_path`` is not there or cannot be read.
+        """
+        versions: dict[int, Path] = {}
+        ignored: dict[str, str] = {}
+        for entry in sorted(base_path.iterdir()):
+            name = entry.name
+            if not is_version_name(name):
+                continue
+            if not is_version(name):
+                ignored[name] = f"a version is at most {_MAX_VERSION}"
+            elif not _may_be_directory(entry):
+                ignored[name] = "it is not a directory"
+            elif int(name) in versions:
+                ignored[name] = f"{versions[int(name)].name} is the same version"
+            else:
+                versions[int(name)] = entry
+        return cls(versions, ignored)
+
+
+def _may_be_directory(entry: Path) -> bool:
     try:
-        entries = list(base_path.iterdir())
-    except (FileNotFoundError, NotADirectoryError):
-        return {}
-    return {
-        int(entry.name): entry
-        for entry in entries
-        if is_version_name(entry.name) and entry.is_dir()
-    }
+        return stat.S_ISDIR(entry.stat().st_mode)
+    except FileNotFoundError:  # removed meanwhile, or a link to nothing
+        return False
+    except OSError:
+        return True
 
 
 @dataclasses.dataclass(frozen=True)
@@ -76,25 +120,48 @@ class Snapshot:
 
     @classmethod
     def take(cls, path: Path) -> "Snapshot":
-        """Lists ``path``; files that vanish meanwhile are left out."""
+        """Lists ``path``; files that vanish meanwhile are left out.
+
+        Raises:
+          OSError: something in it cannot be read.
+        """
         files = []
-        for file in sorted(path.rglob("*")):
+        for file in _files_below(path):
             try:
-                stat = file.stat()
+                found = file.stat()
             except FileNotFoundError:
                 continue
-            if file.is_file():
-                # Change time, unlike modification time, cannot be preserved by
-                # a copy: `cp -p` and `rsync -a` do not look old.
-                files.append((str(file.relative_to(path)), stat.st_size, stat.st_ctime_ns))
-        return cls(tuple(files))
+            # Change time, unlike modification time, cannot be preserved by
+            # a copy: `cp -p` and `rsync -a` do not look old.
+            files.append((str(file.relative_to(path)), found.st_size, found.st_ctime_ns))
+        return cls(tuple(sorted(files)))
 
-    def is_settled(self, seconds: float) -> bool:
-        """Whether no file changed within the last ``seconds``."""
+    def is_older_than(self, seconds: float) -> bool:
+        """Whether no file changed within the last ``seconds``, by the clocks as they are."""
         newest = max((changed for _, _, changed in self.files), default=0)
         return time.time_ns() - newest >= seconds * 1e9
 
 
 def has_saved_model(path: Path) -> bool:
-    """Whether ``path`` holds the file that makes a directory a SavedModel."""
-    return tf.saved_model.contains_saved_model(str(path))
+    """Whether ``path`` holds the file that makes a directory a SavedModel.
+
+    Raises:
+      OSError: that cannot be found out.
+    """
+    for name in _SAVED_MODEL_FILES:
+        try:
+            (path / name).stat()
+        except FileNotFoundError:
+            continue
+        return True
+    return False
+
+
+def _files_below(path: Path) -> Iterator[Path]:
+    def refuse(error: OSError) -> None:
+        if not isinstance(error, FileNotFoundError):
+            raise error
+
+    # Not Path.rglob, which passes over directories that it may not read.
+    for folder, _, names in os.walk(path, onerror=refuse):
+        yield from (Path(folder, name) for name in names)

@@ -101,6 +101,7 @@ def test_wishes_where_items_have_no_category(http):
             400,
             f"Failed to convert version: {2**63} to numeric.",
         ),
+        ("GET", f"/v1/models/mind/versions/{'7' * 5000}", 400, "Failed to convert version: 777"),
         ("POST", "/v1/models/mind", 400, "Malformed request: POST /v1/models/mind"),
         ("GET", "/v1/models/mind:predict", 400, "Malformed request: GET"),
         ("PUT", "/v1/models/mind:predict", 400, "Malformed request: PUT"),

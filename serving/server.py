@@ -14,7 +14,6 @@ import logging
 import signal
 import ssl
 import sys
-import typing
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -43,7 +42,8 @@ from serving.saved_model import SavedModel
 _log = logging.getLogger(__name__)
 
 _LINGERING_SECONDS = 1.0
-# Waited, twice at most, for what drain_seconds left: aiohttp then cancels it.
+# How long aiohttp waits, twice at most, for requests that have not ended within
+# drain_seconds. It then cancels them.
 _CLOSING_SECONDS = 2.0
 _KEEPALIVE_SECONDS = 75.0  # an idle or silent connection is closed after this
 
@@ -142,7 +142,7 @@ class ModelServer:
             "listening",
             extra={"host": config.host, "rest_port": self.rest_port, "grpc_port": self.grpc_port},
         )
-        await self.manager.configure(_model_server_config(config))
+        await self.manager.configure(model_server_config(config))
         self._watcher = asyncio.create_task(
             self.manager.watch(config.file_system_poll_wait_seconds)
         )
@@ -160,8 +160,8 @@ class ModelServer:
         _log.info("stopped")
 
     async def _stop_http(self) -> None:
-        # Not aiohttp's own graceful shutdown alone: from its first moment it discards
-        # what arrives, also the rest of a body whose request it then waits for.
+        # aiohttp's own graceful shutdown is not enough. As soon as it begins, it discards
+        # what arrives, including the rest of a body whose request it waits for.
         for site in [*self._http.sites]:
             await site.stop()
         await self._request_log.drained(self._config.drain_seconds)
@@ -193,7 +193,7 @@ def parse_args(argv: Sequence[str]) -> ServerConfig:
         description="Serves pushed models over TF Serving's REST and gRPC API.",
     )
     for cls, prefix in ((ServerConfig, ""), (BatchingConfig, "batching_")):
-        descriptions = _attribute_descriptions(cls)
+        descriptions = _descriptions(cls)
         defaults = to_dict(cls())
         for field in dataclasses.fields(cls):
             if field.name == "batching":
@@ -266,7 +266,12 @@ def _session_config(config: ServerConfig) -> tf.compat.v1.ConfigProto:
     )
 
 
-def _model_server_config(config: ServerConfig) -> model_server_config_pb2.ModelServerConfig:
+def model_server_config(config: ServerConfig) -> model_server_config_pb2.ModelServerConfig:
+    """The models to serve: those of the file, or the one of the base path.
+
+    Raises:
+      OSError, text_format.ParseError: the file cannot be read.
+    """
     result = model_server_config_pb2.ModelServerConfig()
     if config.model_config_file:
         text_format.Parse(Path(config.model_config_file).read_text(), result)
@@ -294,19 +299,10 @@ def _grpc_credentials(config: ServerConfig) -> grpc.ServerCredentials:
     )
 
 
-def _attribute_descriptions(cls: type) -> dict[str, str]:
-    """Help texts from the ``Attributes:`` section of a docstring."""
-    section = typing.cast(str, cls.__doc__).split("Attributes:\n", 1)[1]
-    descriptions: dict[str, str] = {}
-    name = ""
-    for line in section.splitlines():
-        text = line.strip()
-        if line.startswith("      ") and not line.startswith("       ") and ":" in text:
-            name, text = text.split(":", 1)
-            descriptions[name] = ""
-        if name:
-            descriptions[name] = f"{descriptions[name]} {text.strip()}".strip()
-    return descriptions
+def _descriptions(cls: type) -> dict[str, str]:
+    """Help texts of the fields of a configuration class, by name."""
+    fields = pydantic.TypeAdapter(cls).json_schema()["properties"]
+    return {name: field.get("description", "") for name, field in fields.items()}
 
 
 if __name__ == "__main__":

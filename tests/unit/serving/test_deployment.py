@@ -6,7 +6,7 @@ import yaml
 from google.protobuf import text_format
 from tensorflow_serving.config import model_server_config_pb2
 
-from serving.server import _model_server_config, parse_args
+from serving.server import model_server_config, parse_args
 
 _FOLDER = Path(__file__).resolve().parents[3] / "deploy" / "serving"
 
@@ -18,7 +18,7 @@ def test_the_model_configuration_parses_and_is_read_by_our_server():
     (model,) = config.model_config_list.config
     assert model.name == "mind"
     assert model.model_version_policy.latest.num_versions == 2
-    assert _model_server_config(parse_args(["--model_config_file", str(path)])) == config
+    assert model_server_config(parse_args(["--model_config_file", str(path)])) == config
 
 
 def test_compose_mounts_what_the_flags_name():

@@ -1,6 +1,8 @@
 import asyncio
+import dataclasses
 import json
 import logging
+import re
 import socket
 
 import pytest
@@ -43,12 +45,24 @@ def test_flags_that_cannot_be_used_say_why(argv, message, capsys):
     assert message in capsys.readouterr().err
 
 
-def test_every_flag_is_described(capsys):
-    with pytest.raises(SystemExit):
+@pytest.mark.parametrize("has_docstrings", [True, False])
+def test_every_flag_is_described(capsys, monkeypatch, has_docstrings):
+    if not has_docstrings:  # as under `python -OO`
+        monkeypatch.setattr(ServerConfig, "__doc__", None)
+        monkeypatch.setattr(BatchingConfig, "__doc__", None)
+    with pytest.raises(SystemExit) as e:
         parse_args(["--help"])
+    assert e.value.code == 0
     shown = " ".join(capsys.readouterr().out.split())
     assert "Largest request body. (default: 16777216)" in shown
     assert "refused with UNAVAILABLE. (default: 1000)" in shown
+    flags = [f"--{field.name}" for field in dataclasses.fields(ServerConfig)]
+    flags += [f"--batching_{field.name}" for field in dataclasses.fields(BatchingConfig)]
+    flags.remove("--batching")
+    for flag in flags:
+        described = re.search(rf" {flag},?( --no-\w+| [A-Z_.,]+)? (.*?) \(default: ", shown)
+        assert described, flag
+        assert described[2][0].isupper(), flag
 
 
 @pytest.mark.parametrize("flag", ["rest_port", "grpc_port"])

@@ -13,68 +13,96 @@ from serving.batching import Runner
 from serving.config import BatchingConfig
 from serving.errors import ServingError, invalid_argument
 from serving.metrics import Metrics
-from serving.model_manager import Servable, State
 from serving.saved_model import SavedModel
+from serving.servable import Servable
 from tests import serving_models
-from tests.category_bundle import save_category_bundle
 
 
 @pytest.fixture(scope="module")
-def model(tmp_path_factory):
-    path = tmp_path_factory.mktemp("recommender")
-    serving_models.save_recommender(path)
+def model(recommender):
+    return SavedModel(recommender)
+
+
+@pytest.fixture(scope="module")
+def timed(tmp_path_factory):
+    path = tmp_path_factory.mktemp("timed")
+    serving_models.save_timed(path)
     return SavedModel(path)
 
 
 @pytest.fixture(scope="module")
-def shop(tmp_path_factory):
-    path = tmp_path_factory.mktemp("shop") / "saved"
-    save_category_bundle(path)
-    return SavedModel(path)
+def loaded_shop(shop):
+    return SavedModel(shop)
+
+
+# No answer takes as long; a test that hangs fails after it.
+_LONG_SECONDS = 600.0
 
 
 class _Recorded:
-    """A SavedModel whose runs are counted and can be held back."""
+    """A SavedModel whose runs are recorded, and wait until ``gate`` is open."""
 
-    def __init__(self, model):
+    def __init__(self, model, fail_rows=()):
         self.signatures = model.signatures
         self.complete_inputs = model.complete_inputs
         self.runs = []
         self.gate = threading.Event()
-        self.gate.set()
-        self.fail_rows = ()
         self._model = model
+        self._fail_rows = fail_rows
 
     def run(self, name, inputs, output_names, timeout_ms):
-        assert self.gate.wait(10)
+        assert self.gate.wait(_LONG_SECONDS)
         self.runs.append({key: np.shape(value) for key, value in inputs.items()})
         for row in inputs.get("history", ()):
-            if row[0] in self.fail_rows:
+            if row[0] in self._fail_rows:
                 raise invalid_argument("bad row")
         return self._model.run(name, inputs, output_names, timeout_ms)
 
 
-def _answers(model, requests, *, timeouts=None, **config):
-    """Runs ``requests`` while the only thread is busy; returns answers and runs."""
-    recorded = _Recorded(model)
+class _Clock:
+    """A clock that stands still unless it is told to go on."""
+
+    def __init__(self):
+        self.now = 1000.0
+
+    def __call__(self):
+        return self.now
+
+
+async def _queued():
+    """Waits until every task that exists now has begun and waits for something."""
+    turn = asyncio.Event()
+    asyncio.get_running_loop().call_soon(turn.set)
+    await turn.wait()
+
+
+def _answers(model, requests, *, timeouts=None, seconds_in_queue=0.0, fail_rows=(), **config):
+    """Queues ``requests`` while the only thread is busy, for ``seconds_in_queue``.
+
+    Returns their answers, errors included, and the shapes of the inputs of each run.
+    """
+    recorded, clock = _Recorded(model, fail_rows), _Clock()
 
     async def run():
-        runner = Runner(BatchingConfig(num_threads=1, **config), Metrics())
-        servable = Servable("mind", 1, Path("."), state=State.AVAILABLE, _model=recorded)
+        runner = Runner(BatchingConfig(num_threads=1, **config), Metrics(), clock)
+        servable = Servable("mind", 1, Path("."))
+        servable.serve(recorded)
 
-        def start(signature, inputs, timeout=10.0):
+        def start(signature, inputs, timeout=_LONG_SECONDS):
             complete = recorded.complete_inputs(signature, inputs)
             names = tuple(model.signatures[signature].outputs)
             return asyncio.ensure_future(runner.run(servable, signature, complete, names, timeout))
 
-        recorded.gate.clear()
-        blocker = start("item_titles", {"items": np.array([b"1"], object)})
-        await asyncio.sleep(0.05)
+        blocker = start("serving_default", _inputs(["1"]))
+        await _queued()
         waiting = [
             start(*request, timeout)
-            for request, timeout in zip(requests, timeouts or [10.0] * len(requests), strict=True)
+            for request, timeout in zip(
+                requests, timeouts or [_LONG_SECONDS] * len(requests), strict=True
+            )
         ]
-        await asyncio.sleep(0.05)
+        await _queued()
+        clock.now += seconds_in_queue
         recorded.gate.set()
         answers = await asyncio.gather(*waiting, return_exceptions=True)
         await blocker
@@ -132,7 +160,7 @@ def test_exclusions_of_different_lengths_merge(model):
         _assert_same(answer, _alone(model, signature, inputs))
 
 
-def test_category_lists_of_different_lengths_merge_and_diversities_do_not(shop):
+def test_category_lists_of_different_lengths_merge_and_diversities_do_not(loaded_shop):
     diversity = {"diversity": np.array(0.5, np.float32)}
     requests = [
         ("serving_default", _inputs(["3"], allow_categories=_history(["war"]), **diversity)),
@@ -144,13 +172,13 @@ def test_category_lists_of_different_lengths_merge_and_diversities_do_not(shop):
         ),
         ("serving_default", _inputs(["3"], allow_categories=_history(["war"]))),
     ]  # fmt: skip
-    answers, runs = _answers(shop, requests)
+    answers, runs = _answers(loaded_shop, requests)
     assert [run["allow_categories"] for run in runs] == [(3, 2), (1, 1), (1, 1)]
     for (signature, inputs), answer in zip(requests, answers, strict=True):
-        _assert_same(answer, _alone(shop, signature, inputs))
+        _assert_same(answer, _alone(loaded_shop, signature, inputs))
 
 
-def test_equal_values_by_row_stay_with_their_rows(shop):
+def test_equal_values_by_row_stay_with_their_rows(loaded_shop):
     by_row = {
         "k": np.array([2, 5], np.int32),
         "diversity": np.array([0.0, 1.0], np.float32),
@@ -159,10 +187,10 @@ def test_equal_values_by_row_stay_with_their_rows(shop):
         ("serving_default", _inputs(["3"], ["4"], **by_row)),
         ("serving_default", _inputs(["5"], ["6"], **by_row)),
     ]
-    answers, runs = _answers(shop, requests)
+    answers, runs = _answers(loaded_shop, requests)
     assert [(run["history"][0], run["k"], run["diversity"]) for run in runs] == [(4, (4,), (4,))]
     for (signature, inputs), answer in zip(requests, answers, strict=True):
-        _assert_same(answer, _alone(shop, signature, inputs))
+        _assert_same(answer, _alone(loaded_shop, signature, inputs))
 
 
 @pytest.mark.parametrize(
@@ -209,21 +237,12 @@ def test_a_batch_is_no_larger_than_configured(model):
 
 
 def test_a_bad_request_does_not_fail_its_companions(model):
-    recorded_bad = b"13"
     requests = [
         ("serving_default", _inputs(["3"])),
         ("serving_default", _inputs(["13"])),
         ("serving_default", _inputs(["4"])),
     ]
-    original = _Recorded.__init__
-
-    def with_failure(self, model):
-        original(self, model)
-        self.fail_rows = (recorded_bad,)
-
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(_Recorded, "__init__", with_failure)
-        answers, _ = _answers(model, requests)
+    answers, _ = _answers(model, requests, fail_rows=(b"13",))
     assert isinstance(answers[1], ServingError)
     for i in (0, 2):
         _assert_same(answers[i], _alone(model, *requests[i]))
@@ -241,7 +260,64 @@ def test_a_full_queue_refuses(model):
 
 def test_a_request_that_waited_too_long_is_not_run(model):
     requests = [("serving_default", _inputs(["3"]))] * 2
-    answers, runs = _answers(model, requests, timeouts=[0.01, 10.0])
+    answers, runs = _answers(model, requests, timeouts=[5.0, _LONG_SECONDS], seconds_in_queue=5.0)
     assert answers[0].code == grpc.StatusCode.DEADLINE_EXCEEDED
     assert [run["history"][0] for run in runs] == [1]
     _assert_same(answers[1], _alone(model, *requests[1]))
+
+
+def _timed(*rows, **others):
+    """Inputs of the model that reads times: rows of (item, seconds)."""
+    width = max(map(len, rows))
+    times = [[*(t for _, t in row), *[0] * (width - len(row))] for row in rows]
+    history = _history(*[[item for item, _ in row] for row in rows])
+    return {"history": history, "history_time": np.array(times, np.int64), **others}
+
+
+@pytest.mark.parametrize("unknown", [np.array([[0]]), np.zeros([1, 7], np.int64), None])
+def test_unknown_times_of_any_shape_merge_with_known_ones(timed, unknown):
+    times = {} if unknown is None else {"history_time": unknown}
+    requests = [
+        ("serving_default", _timed([("3", 50)])),
+        ("serving_default", _inputs(["4", "5", "6"], **times)),
+        ("serving_default", _timed([("7", 1), ("8", 2)], [("9", 3)])),
+    ]
+    answers, runs = _answers(timed, requests)
+    assert [(run["history"], run["history_time"]) for run in runs] == [((4, 3), (4, 3))]
+    assert [answer["seconds"].tolist() for answer in answers] == [[50], [0], [3, 3]]
+
+
+def test_times_that_do_not_fit_their_history_run_alone_and_are_refused(timed):
+    wrong = np.array([[5, 6, 7]])
+    requests = [
+        ("serving_default", _timed([("3", 50)])),
+        # Merged with a history of three items, it would seem to fit.
+        ("serving_default", _inputs(["4"], history_time=wrong)),
+        ("serving_default", _timed([("7", 1), ("8", 2), ("9", 3)])),
+    ]
+    answers, runs = _answers(timed, requests)
+    assert [run["history"] for run in runs] == [(2, 3), (1, 1)]
+    assert isinstance(answers[1], ServingError)
+    assert "history_time must fit history" in answers[1].message
+    assert [answers[i]["seconds"].tolist() for i in (0, 2)] == [[50], [6]]
+
+
+def test_a_value_in_a_list_of_one_serves_all_rows(timed):
+    k = {"k": np.array([4], np.int32)}
+    requests = [
+        ("serving_default", _inputs(["3"], **k)),
+        ("serving_default", _inputs(["4"], ["5"], **k)),
+    ]
+    answers, runs = _answers(timed, requests)
+    assert [(run["history"], run["k"]) for run in runs] == [((3, 1), (1,))]
+    assert [answer["k"].tolist() for answer in answers] == [[4], [4, 4]]
+
+
+@pytest.mark.parametrize("shape", [(2,), (1, 2)])
+def test_values_that_do_not_fit_the_rows_run_alone_and_are_refused(timed, shape):
+    k = {"k": np.array([4, 6], np.int32).reshape(shape)}
+    # Two of them merged would seem to have as many values as rows.
+    requests = [("serving_default", _inputs(["3"], **k))] * 2
+    answers, runs = _answers(timed, requests)
+    assert len(runs) == 2
+    assert ["k must be one value" in answer.message for answer in answers] == [True, True]

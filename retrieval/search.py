@@ -237,8 +237,8 @@ class ScannSearch(tf.Module):
         )
         queries = tf.boolean_mask(interests, mask)  # [Q, d], the active ones
         half = (tf.shape(queries)[0] + 1) // 2
-        # ScaNN's own parallel search uses one thread fewer than there are cores:
-        # halves keep two cores busy, and the last of many.
+        # ScaNN's own parallel search uses one thread fewer than there are cores. Two
+        # searches at the same time, with half of the queries each, use all of them.
         found = [
             self._search(
                 searcher,
@@ -274,7 +274,7 @@ class ScannSearch(tf.Module):
             searcher, queries, final_num_neighbors=final_num_neighbors, **settings
         )
         if tf.inside_function():
-            # A search changes nothing: TensorFlow need not put one after another.
+            # A search changes no state, so TensorFlow need not run them in order.
             manager = found.indices.graph.experimental_acd_manager
             manager.run_independently(found.indices.op)
         # ScaNN fills rows that found less than others with NaN distances.

@@ -58,7 +58,7 @@ class PredictionService(prediction_service_pb2_grpc.PredictionServiceServicer):
     Args:
       manager: Hands out model versions.
       predictor: Runs them.
-      request_log: Told of every request.
+      request_log: Records every request.
       timeout_seconds: Longest a request may take.
       max_elements: Largest input, in elements.
     """
@@ -85,7 +85,7 @@ class PredictionService(prediction_service_pb2_grpc.PredictionServiceServicer):
         if not request.HasField("model_spec"):
             raise invalid_argument("Missing ModelSpec")
         with self._manager.get(request.model_spec).hold() as servable:
-            # Large messages are decoded off the event loop, which others wait for.
+            # Large messages are decoded on another thread, so that the event loop stays free.
             if request.ByteSize() > _LARGE_MESSAGE:
                 inputs = await asyncio.to_thread(_decode, request, self._max_elements)
             else:
@@ -124,7 +124,7 @@ class ModelService(model_service_pb2_grpc.ModelServiceServicer):
 
     Args:
       manager: Knows the versions.
-      request_log: Told of every request.
+      request_log: Records every request.
       allow_reload: Whether clients may change what is served.
     """
 

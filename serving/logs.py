@@ -4,7 +4,7 @@ import json
 import logging
 import time
 
-# Attributes that every record has; what else it carries came in ``extra``.
+# Attributes that every record has; all others came in ``extra``.
 _STANDARD = frozenset(vars(logging.makeLogRecord({}))) | {"message", "asctime", "taskName"}
 
 

@@ -13,8 +13,9 @@ from serving.metrics import Metrics
 
 _log = logging.getLogger(__name__)
 
-# So long must nothing have arrived until the server counts as idle: a client that
-# asks again and again on one connection is answered once more, and told to leave.
+# The server counts as idle once no request has begun or ended for this long. A client
+# that keeps its connection and asks again at once is so answered once more, with the
+# header that tells it to go elsewhere.
 _QUIET_SECONDS = 0.1
 _POLL_SECONDS = 0.02
 

@@ -50,8 +50,8 @@ class SavedModel:
                     self._session, [tf.saved_model.SERVING], str(path)
                 )
         except Exception as e:
-            # Whatever a broken file raises (parse errors, missing ops, data
-            # loss, key errors), the meaning is one: it cannot be served.
+            # A broken file raises parse errors, data loss, key errors and others. All of
+            # them mean that the version cannot be served.
             self._session.close()
             raise ServingError(
                 grpc.StatusCode.INVALID_ARGUMENT,

@@ -4,17 +4,24 @@ import os
 from pathlib import Path
 
 import pytest
+from hypothesis import HealthCheck, settings
 
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
 
 import model  # noqa: F401  (selects Keras 2 before TensorFlow is imported)
 from tests.shared import built_once
 
+# No test may depend on the speed of the machine.
+settings.register_profile("any speed", deadline=None, suppress_health_check=[HealthCheck.too_slow])
+settings.load_profile("any speed")
+
 _ROOT = Path(__file__).resolve().parents[1]
 # The files that take longest, the longest first (see CONTRIBUTING.md): workers that take
 # one file after another then end at about the same time.
 _LONGEST_FILES = (
     "tests/e2e/test_local_run.py",
+    "tests/unit/item_refresh/test_refresh.py",
+    "tests/integration/serving/test_history_times.py",
     "tests/integration/serving/test_hot_swap.py",
 )
 

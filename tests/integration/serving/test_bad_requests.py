@@ -9,14 +9,14 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from tests import serving_models
-from tests.running_server import RunningServer
+from tests.running_server import LONG_SECONDS, RunningServer
 
 MIND = "/v1/models/mind:predict"
 
 
 @pytest.fixture(scope="module")
 def http(server):
-    with httpx.Client(base_url=server.url, timeout=120.0) as client:
+    with httpx.Client(base_url=server.url, timeout=LONG_SECONDS) as client:
         yield client
 
 
@@ -144,7 +144,7 @@ def test_a_slow_client_is_cut_off(recommender, tmp_path):
     ) as server:
         # Half a body, then silence: an answer comes, and the connection ends.
         address = ("127.0.0.1", server.server.rest_port)
-        with socket.create_connection(address, timeout=120) as slow:
+        with socket.create_connection(address, timeout=LONG_SECONDS) as slow:
             slow.sendall(request)
             answer = b""
             while chunk := slow.recv(4096):
@@ -162,7 +162,8 @@ _histories = st.lists(st.lists(st.text(max_size=3), max_size=4), max_size=3)
 
 
 @settings(
-    max_examples=150, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture]
+    max_examples=150,
+    suppress_health_check=[HealthCheck.too_slow, HealthCheck.function_scoped_fixture],
 )
 @given(
     st.fixed_dictionaries(

@@ -2,7 +2,6 @@
 
 import threading
 
-import httpx
 import numpy as np
 import pytest
 import tensorflow as tf
@@ -10,6 +9,7 @@ import tensorflow as tf
 from serving import client as client_module
 from serving.client import Client
 from tests.category_bundle import OVER_FETCH, categories_of
+from tests.running_server import LONG_SECONDS
 
 HISTORIES = [["3", "9"], ["150"], []]
 K = 6
@@ -60,14 +60,14 @@ def _expected(loaded, wishes):
 
 
 def _predict(server, body):
-    return httpx.post(f"{server.url}/v1/models/shop:predict", json=body, timeout=60.0).json()
+    return server.http.post("/v1/models/shop:predict", json=body).json()
 
 
 @pytest.mark.parametrize("name", WISHES)
 @pytest.mark.parametrize("scheme", ["rest", "grpc"])
 def test_the_client(server, loaded, scheme, name):
     url = server.url if scheme == "rest" else f"grpc://{server.grpc_address}"
-    with Client(url, "shop", timeout_seconds=60.0) as client:
+    with Client(url, "shop", timeout_seconds=LONG_SECONDS) as client:
         found = client.recommend(HISTORIES, K, **WISHES[name])
     assert [[item.item_id for item in row] for row in found] == _expected(loaded, WISHES[name])
 
@@ -88,7 +88,7 @@ def test_rest_columns_and_rows(server, loaded, name):
 
 def test_what_the_answers_mean(server):
     """Independent of the bundle's own code."""
-    with Client(server.url, "shop", timeout_seconds=60.0) as client:
+    with Client(server.url, "shop", timeout_seconds=LONG_SECONDS) as client:
 
         def ask(k=K, **wishes):
             return [item.item_id for item in client.recommend([["3", "9"]], k, **wishes)[0]]
@@ -113,7 +113,7 @@ def test_concurrent_requests_of_different_wishes_keep_their_own_answers(server, 
     problems = []
 
     def ask(name):
-        with Client(server.url, "shop", timeout_seconds=60.0) as client:
+        with Client(server.url, "shop", timeout_seconds=LONG_SECONDS) as client:
             for _ in range(10):
                 rows = client.recommend(HISTORIES, K, **WISHES[name])
                 if [[item.item_id for item in row] for row in rows] != expected[name]:
@@ -128,14 +128,14 @@ def test_concurrent_requests_of_different_wishes_keep_their_own_answers(server, 
 
 
 def test_wishes_that_the_model_does_not_know_are_refused(server):
-    with Client(server.url, "mind", timeout_seconds=60.0) as client:
+    with Client(server.url, "mind", timeout_seconds=LONG_SECONDS) as client:
         assert client.recommend([["1"]], diversity=0.0, deny_categories=[[]])
         with pytest.raises(ValueError, match="the model has no inputs diversity; it has exclude"):
             client.recommend([["1"]], diversity=0.5)
         with pytest.raises(ValueError, match="no inputs allow_categories, deny_categories"):
             client.recommend([["1"]], allow_categories=[["a"]], deny_categories=[["b"]])
     with (
-        Client(server.url, "shop", timeout_seconds=60.0) as client,
+        Client(server.url, "shop", timeout_seconds=LONG_SECONDS) as client,
         pytest.raises(ValueError, match=r"allow_categories must have one entry per history \(2\)"),
     ):
         client.recommend([["1"], ["2"]], allow_categories=[["war"]])
@@ -151,7 +151,7 @@ def test_command_line(server, capsys):
     flags = ["--diversity", "0.8", "--allow_categories", "war, noir,drama"]
     assert client_module.main([*args, *flags, "--deny_categories", "classic"]) == 0
     lines = capsys.readouterr().out.splitlines()
-    with Client(server.url, "shop", timeout_seconds=60.0) as client:
+    with Client(server.url, "shop", timeout_seconds=LONG_SECONDS) as client:
         (expected,) = client.recommend([["3", "9"]], 4, **wishes)
     assert [line.split()[1] for line in lines[1:]] == [item.item_id for item in expected]
     assert client_module.main([*args, "--diversity", "2"]) == 1

@@ -11,6 +11,7 @@ import pytest
 from serving import client as client_module
 from serving.client import AsyncClient, Client
 from serving.transports import ClientError
+from tests.running_server import LONG_SECONDS
 
 _ROOT = Path(__file__).resolve().parents[3]
 
@@ -22,7 +23,7 @@ def url(request, server):
 
 @pytest.fixture
 def client(url):
-    with Client(url, timeout_seconds=60.0) as client:
+    with Client(url, timeout_seconds=LONG_SECONDS) as client:
         yield client
 
 
@@ -74,17 +75,20 @@ def test_any_signature(client):
 
 
 def test_an_only_output_keeps_its_name(url):
-    with Client(url, "half_plus_two", label="stable", timeout_seconds=60.0) as client:
+    with Client(url, "half_plus_two", label="stable", timeout_seconds=LONG_SECONDS) as client:
         outputs = client.predict("serving_default", {"x": np.array([1.0], np.float32)})
         assert {name: value.tolist() for name, value in outputs.items()} == {"y": [2.5]}
 
 
 def test_errors_carry_code_and_message(url):
-    with Client(url, "nope", timeout_seconds=60.0) as client, pytest.raises(ClientError) as e:
+    with (
+        Client(url, "nope", timeout_seconds=LONG_SECONDS) as client,
+        pytest.raises(ClientError) as e,
+    ):
         client.titles(["1"])
     assert e.value.code == "NOT_FOUND"
     assert "Servable not found for request: Latest(nope)" in e.value.message
-    with Client(url, timeout_seconds=60.0) as client, pytest.raises(ClientError) as e:
+    with Client(url, timeout_seconds=LONG_SECONDS) as client, pytest.raises(ClientError) as e:
         client.recommend([["1"]], k=0)
     assert e.value.code == "INVALID_ARGUMENT"
     assert "k must be from 1 to 1000" in e.value.message
@@ -92,7 +96,7 @@ def test_errors_carry_code_and_message(url):
 
 def test_async_client_gives_the_same(url, client):
     async def run():
-        async with AsyncClient(url, timeout_seconds=60.0) as async_client:
+        async with AsyncClient(url, timeout_seconds=LONG_SECONDS) as async_client:
             rows, titles = await asyncio.gather(
                 async_client.recommend([["3"], ["9"]], k=4), async_client.titles(["7"])
             )
@@ -127,7 +131,7 @@ def test_command_line(server, capsys):
     lines = capsys.readouterr().out.splitlines()
     assert lines[:2] == ["history  50  Title 50", "history  181  Title 181"]
     assert lines[2].split() == ["rank", "item", "score", "interest", "title"]
-    with Client(server.url, timeout_seconds=60.0) as client:
+    with Client(server.url, timeout_seconds=LONG_SECONDS) as client:
         (expected,) = client.recommend([["50", "181"]], k=3)
     assert [line.split()[1] for line in lines[3:]] == [item.item_id for item in expected]
     assert all(line.endswith(f"Title {line.split()[1]}") for line in lines[3:])

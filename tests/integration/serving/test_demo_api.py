@@ -1,6 +1,5 @@
 """What the demo page is served from; the page itself is tested in a browser."""
 
-import httpx
 import pytest
 
 from tests import serving_models
@@ -8,9 +7,7 @@ from tests.running_server import RunningServer
 
 
 def _find(server, query, model="mind"):
-    response = httpx.get(
-        f"{server.url}/demo/items", params={"q": query, "model": model}, timeout=60.0
-    )
+    response = server.http.get("/demo/items", params={"q": query, "model": model})
     return response.status_code, response.json()
 
 
@@ -53,11 +50,11 @@ def test_a_new_version_is_searched_anew(recommender, tmp_path):
 
 
 def test_the_page_and_its_files_are_served_and_fetch_nothing_else(server):
-    page = httpx.get(f"{server.url}/")
+    page = server.http.get("/")
     assert page.headers["content-type"].startswith("text/html")
     assert page.headers["content-security-policy"].startswith("default-src 'self'")
     for name in ("demo.js", "demo.css"):
         assert f"/static/{name}" in page.text
-        assert httpx.get(f"{server.url}/static/{name}").status_code == 200
-    assert httpx.get(f"{server.url}/static/../server.py").status_code == 404
-    assert httpx.get(f"{server.url}/static/%2e%2e/server.py").status_code == 404
+        assert server.http.get(f"/static/{name}").status_code == 200
+    assert server.http.get("/static/../server.py").status_code == 404
+    assert server.http.get("/static/%2e%2e/server.py").status_code == 404

@@ -10,7 +10,7 @@ import httpx
 import pytest
 
 from tests.category_bundle import MAIN_CATEGORIES, SECOND_CATEGORY, categories_of
-from tests.running_server import wait_until
+from tests.running_server import LONG_SECONDS, wait_until
 
 pytestmark = pytest.mark.slow
 
@@ -21,7 +21,7 @@ class Browser:
     """The few commands of the W3C WebDriver protocol that the tests need."""
 
     def __init__(self, driver_port, profile):
-        self._http = httpx.Client(base_url=f"http://127.0.0.1:{driver_port}", timeout=60.0)
+        self._http = httpx.Client(base_url=f"http://127.0.0.1:{driver_port}", timeout=LONG_SECONDS)
         options = {
             "args": [
                 *("--headless=new", "--no-sandbox", "--disable-gpu", "--disable-quic"),
@@ -140,7 +140,7 @@ def test_a_history_is_built_by_title_and_forms_interests(page, server):
     wait_until(lambda: {len(r) for r in _rows(page).values()} == {6})
 
     body = {"inputs": {"history": [history], "k": 24}}
-    found = httpx.post(f"{server.url}/v1/models/mind:predict", json=body).json()["outputs"]
+    found = server.http.post("/v1/models/mind:predict", json=body).json()["outputs"]
     pairs = list(zip(found["item_ids"][0], found["interest_index"][0], strict=True))
     assert _rows(page) == {n: [i for i, m in pairs if m == n][:6] for n in (0, 1)}
     # Each history item forms one interest.
@@ -199,7 +199,7 @@ def test_diversity_and_category_appear_where_items_have_categories(page, browser
     wait_until(lambda: _rows(page) != shown)
     _settle(page)
     body = {"inputs": {"history": [["3", "9"]], "k": 32, "diversity": 1.0}}
-    found = httpx.post(f"{server.url}/v1/models/shop:predict", json=body).json()["outputs"]
+    found = server.http.post("/v1/models/shop:predict", json=body).json()["outputs"]
     pairs = list(zip(found["item_ids"][0], found["interest_index"][0], strict=True))
     assert _rows(page) == {n: [i for i, m in pairs if m == n][:8] for n in (0, 1)}
 

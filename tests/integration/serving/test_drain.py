@@ -9,7 +9,7 @@ import httpx
 import pytest
 
 from tests import serving_models
-from tests.running_server import RunningServer, wait_until
+from tests.running_server import LONG_SECONDS, RunningServer, wait_until
 
 _BODY = json.dumps({"inputs": {"x": [2.0]}}).encode()
 _HEAD = (
@@ -57,11 +57,11 @@ def start(base):
     for stopping in begun:
         if stopping.stopped is None:
             stopping.begin()
-        stopping.stopped.result(120)
+        stopping.stopped.result(LONG_SECONDS)
 
 
 def _connect(server):
-    return socket.create_connection(("127.0.0.1", server.server.rest_port), timeout=60.0)
+    return socket.create_connection(("127.0.0.1", server.server.rest_port), timeout=LONG_SECONDS)
 
 
 def _read_response(connection):
@@ -85,7 +85,7 @@ def test_a_request_whose_body_is_still_on_its_way_is_answered(start):
     assert status == "http/1.1 200 ok"
     assert headers["connection"] == "close"
     assert json.loads(body) == {"outputs": [3.0]}
-    stopping.stopped.result(120)
+    stopping.stopped.result(LONG_SECONDS)
     served = {"model": "m", "api": "REST", "method": "predict"}
     assert server.metric("serving_requests_total", **served, code="OK") == 1
     assert server.metric("serving_requests_total", **served, code="CANCELLED") == 0
@@ -98,14 +98,14 @@ def test_a_request_that_never_ends_is_given_up(start):
         wait_until(lambda: server.metric("serving_requests_in_flight") == 1)
         stopping.begin()
         assert _read_response(connection)[0] == ""
-    stopping.stopped.result(120)
+    stopping.stopped.result(LONG_SECONDS)
     served = {"model": "m", "api": "REST", "method": "predict"}
     assert server.metric("serving_requests_total", **served, code="CANCELLED") == 1
 
 
 def test_an_idle_connection_does_not_hold_it(start):
     server, stopping = start(drain_seconds=600.0)
-    with httpx.Client(base_url=server.url) as client:
+    with httpx.Client(base_url=server.url, timeout=LONG_SECONDS) as client:
         assert client.get("/ready").status_code == 200
         stopping.begin()
-        stopping.stopped.result(120)
+        stopping.stopped.result(LONG_SECONDS)

@@ -127,7 +127,8 @@ _DTYPES = [0, 1, 2, 3, 7, 9, 10, 20, 21, 101, 200]
 
 
 @settings(
-    max_examples=100, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture]
+    max_examples=100,
+    suppress_health_check=[HealthCheck.too_slow, HealthCheck.function_scoped_fixture],
 )
 @given(
     st.sampled_from(["half_plus_two", "mind", "x"]),

@@ -10,7 +10,7 @@ from serving import client as client_module
 from serving.client import Client
 from serving.transports import ClientError
 from tests import trained_export
-from tests.running_server import RunningServer
+from tests.running_server import LONG_SECONDS, RunningServer
 
 HISTORIES = [["i03", "i17", "never seen", "i05"], ["i08", "i01"]]
 TIMES = [[1_000, 40_000, 41_000, 41_010], [7, 9_000]]
@@ -32,7 +32,7 @@ def served(tmp_path_factory):
 def client(request, served):
     server = served[2]
     url = server.url if request.param == "rest" else f"grpc://{server.grpc_address}"
-    with Client(url, timeout_seconds=60.0) as client:
+    with Client(url, timeout_seconds=LONG_SECONDS) as client:
         yield client
 
 

@@ -18,7 +18,7 @@ import tensorflow as tf
 from tensorflow_serving.apis import predict_pb2, prediction_service_pb2_grpc
 
 from tests import serving_models
-from tests.running_server import RunningServer, wait_until
+from tests.running_server import LONG_SECONDS, RunningServer, wait_until
 
 _ROOT = Path(__file__).resolve().parents[3]
 SWAPS = 20
@@ -42,10 +42,12 @@ class _Process:
 
     def listens(self):
         # Importing TensorFlow can take minutes on a busy machine.
-        wait_until(lambda: re.search(r'"grpc_port": \d+', self.log()), 600)
+        wait_until(lambda: re.search(r'"grpc_port": \d+', self.log()), LONG_SECONDS)
         self.rest_port = int(re.search(r'"rest_port": (\d+)', self.log())[1])
         self.grpc_port = int(re.search(r'"grpc_port": (\d+)', self.log())[1])
-        self.http = httpx.Client(base_url=f"http://127.0.0.1:{self.rest_port}", timeout=60.0)
+        self.http = httpx.Client(
+            base_url=f"http://127.0.0.1:{self.rest_port}", timeout=LONG_SECONDS
+        )
 
     def log(self):
         return self._log.read_text()
@@ -99,7 +101,7 @@ class _Load:
 
     def _rest(self):
         with httpx.Client(
-            base_url=f"http://127.0.0.1:{self._server.rest_port}", timeout=60.0
+            base_url=f"http://127.0.0.1:{self._server.rest_port}", timeout=LONG_SECONDS
         ) as http:
             body = {"signature_name": "version", "inputs": {"x": [0, 0]}}
             while not self._stop.is_set():
@@ -163,7 +165,7 @@ def test_twenty_swaps_under_load(tmp_path, started):
     with _Load(server) as load:
         wait_until(lambda: load.answers > 20)
         server.process.send_signal(signal.SIGTERM)
-        assert server.process.wait(120) == 0
+        assert server.process.wait(LONG_SECONDS) == 0
     # gRPC itself cancels calls that have arrived and not reached a handler; one that
     # a handler had begun would be in the log.
     gone = re.compile("refused|reset|disconnected|UNAVAILABLE|CANCELLED", re.IGNORECASE)
@@ -185,13 +187,13 @@ def _serving(base, **config):
 
 
 def _states(server):
-    body = httpx.get(f"{server.url}/v1/models/m", timeout=60.0).json()
+    body = server.http.get("/v1/models/m").json()
     return {int(s["version"]): s for s in body.get("model_version_status", [])}
 
 
 def _answer(server):
     body = {"signature_name": "version", "inputs": {"x": [0]}}
-    response = httpx.post(f"{server.url}/v1/models/m:predict", json=body, timeout=60.0)
+    response = server.http.post("/v1/models/m:predict", json=body)
     return response.json()["outputs"]["first"] if response.is_success else response.status_code
 
 
@@ -234,11 +236,11 @@ def test_directories_without_a_model_are_left_alone(saved, tmp_path):
     (tmp_path / "5").mkdir()
     (tmp_path / "6" / "variables").mkdir(parents=True)
     with _serving(tmp_path) as server:
-        assert httpx.get(f"{server.url}/ready").status_code == 503
+        assert server.http.get("/ready").status_code == 503
         assert _answer(server) == 404
         serving_models.push(saved[1], tmp_path, 1)
         wait_until(lambda: _answer(server) == [1.0])
-        assert httpx.get(f"{server.url}/ready").status_code == 200
+        assert server.http.get("/ready").status_code == 200
 
 
 @pytest.mark.parametrize(
@@ -260,8 +262,8 @@ def test_version_policies(saved, tmp_path, policy, expected):
     with RunningServer(model_config_file=str(config)) as server:
         assert {v for v, s in _states(server).items() if s["state"] == "AVAILABLE"} == expected
         for version in saved:
-            response = httpx.post(
-                f"{server.url}/v1/models/m/versions/{version}:predict",
+            response = server.http.post(
+                f"/v1/models/m/versions/{version}:predict",
                 json={"signature_name": "version", "inputs": {"x": [0]}},
             )
             assert response.status_code == (200 if version in expected else 404)

@@ -3,7 +3,7 @@
 from item_refresh.refresh import refresh
 from serving.client import Client
 from tests import trained_export
-from tests.running_server import RunningServer, wait_until
+from tests.running_server import LONG_SECONDS, RunningServer, wait_until
 
 
 def test_the_server_swaps_to_a_refreshed_version(tmp_path):
@@ -14,7 +14,7 @@ def test_the_server_swaps_to_a_refreshed_version(tmp_path):
         RunningServer(
             model_base_path=str(base), model_name="mind", file_system_poll_wait_seconds=0.05
         ) as server,
-        Client(server.url, timeout_seconds=60.0) as client,
+        Client(server.url, timeout_seconds=LONG_SECONDS) as client,
     ):
         before = client.recommend([["i03", "i17"]], k=100)[0]
         rows = [("brand-new", "Brand new", "noir|war", "FR")]

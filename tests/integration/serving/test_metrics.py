@@ -1,6 +1,5 @@
 import re
 
-import httpx
 import pytest
 
 from tests import serving_models
@@ -15,7 +14,7 @@ def server(recommender, tmp_path):
 
 
 def _post(server, body, model="mind"):
-    return httpx.post(f"{server.url}/v1/models/{model}:predict", json=body, timeout=60.0)
+    return server.http.post(f"/v1/models/{model}:predict", json=body)
 
 
 def test_histories_are_counted_with_what_is_unknown_in_them(server):
@@ -37,7 +36,7 @@ def test_requests_errors_latency_and_versions(server):
     assert server.metric("serving_request_seconds_count", **signature) == 2
     assert server.metric("serving_model_version_available", model="mind", version="7") == 1
     for path in ("/metrics", "/monitoring/prometheus/metrics"):
-        page = httpx.get(server.url + path)
+        page = server.http.get(path)
         assert page.headers["content-type"].startswith("text/plain")
         assert re.search(r'serving_requests_total\{.*code="OK".*\} 2\.0', page.text)
 
@@ -47,6 +46,6 @@ def test_clients_cannot_invent_label_values(server):
         assert _post(server, {"inputs": 1}, model=f"made-up-{i}").status_code == 404
     body = {"signature_name": "made-up", "inputs": 1}
     assert _post(server, body).status_code == 400
-    assert "made-up" not in httpx.get(f"{server.url}/metrics").text
+    assert "made-up" not in server.http.get("/metrics").text
     labels = {"model": "", "api": "REST", "method": "predict", "code": "NOT_FOUND"}
     assert server.metric("serving_requests_total", **labels) == 5

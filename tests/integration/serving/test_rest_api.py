@@ -6,10 +6,12 @@ https://www.tensorflow.org/tfx/serving/api_rest
 import httpx
 import pytest
 
+from tests.running_server import LONG_SECONDS
+
 
 @pytest.fixture(scope="module")
 def http(server):
-    with httpx.Client(base_url=server.url, timeout=60.0) as client:
+    with httpx.Client(base_url=server.url, timeout=LONG_SECONDS) as client:
         yield client
 
 

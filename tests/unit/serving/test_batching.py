@@ -16,6 +16,7 @@ from serving.metrics import Metrics
 from serving.saved_model import SavedModel
 from serving.servable import Servable
 from tests import serving_models
+from tests.running_server import LONG_SECONDS
 
 
 @pytest.fixture(scope="module")
@@ -35,10 +36,6 @@ def loaded_shop(shop):
     return SavedModel(shop)
 
 
-# No answer takes as long; a test that hangs fails after it.
-_LONG_SECONDS = 600.0
-
-
 class _Recorded:
     """A SavedModel whose runs are recorded, and wait until ``gate`` is open."""
 
@@ -51,7 +48,7 @@ class _Recorded:
         self._fail_rows = fail_rows
 
     def run(self, name, inputs, output_names, timeout_ms):
-        assert self.gate.wait(_LONG_SECONDS)
+        assert self.gate.wait(LONG_SECONDS)
         self.runs.append({key: np.shape(value) for key, value in inputs.items()})
         for row in inputs.get("history", ()):
             if row[0] in self._fail_rows:
@@ -88,7 +85,7 @@ def _answers(model, requests, *, timeouts=None, seconds_in_queue=0.0, fail_rows=
         servable = Servable("mind", 1, Path("."))
         servable.serve(recorded)
 
-        def start(signature, inputs, timeout=_LONG_SECONDS):
+        def start(signature, inputs, timeout=LONG_SECONDS):
             complete = recorded.complete_inputs(signature, inputs)
             names = tuple(model.signatures[signature].outputs)
             return asyncio.ensure_future(runner.run(servable, signature, complete, names, timeout))
@@ -98,7 +95,7 @@ def _answers(model, requests, *, timeouts=None, seconds_in_queue=0.0, fail_rows=
         waiting = [
             start(*request, timeout)
             for request, timeout in zip(
-                requests, timeouts or [_LONG_SECONDS] * len(requests), strict=True
+                requests, timeouts or [LONG_SECONDS] * len(requests), strict=True
             )
         ]
         await _queued()
@@ -260,7 +257,7 @@ def test_a_full_queue_refuses(model):
 
 def test_a_request_that_waited_too_long_is_not_run(model):
     requests = [("serving_default", _inputs(["3"]))] * 2
-    answers, runs = _answers(model, requests, timeouts=[5.0, _LONG_SECONDS], seconds_in_queue=5.0)
+    answers, runs = _answers(model, requests, timeouts=[5.0, LONG_SECONDS], seconds_in_queue=5.0)
     assert answers[0].code == grpc.StatusCode.DEADLINE_EXCEEDED
     assert [run["history"][0] for run in runs] == [1]
     _assert_same(answers[1], _alone(model, *requests[1]))

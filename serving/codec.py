@@ -20,6 +20,7 @@ import numpy as np
 import tensorflow as tf
 
 from serving.errors import ServingError, invalid_argument
+from serving.limits import Limits
 from serving.signature import DEFAULT_SIGNATURE, Signature
 
 _MAX_SHOWN = 200  # characters of a client's own value repeated in an error
@@ -60,15 +61,18 @@ class PredictRequest:
     row_format: bool
 
 
-def parse_predict_request(body: bytes, signatures: Mapping[str, Signature]) -> PredictRequest:
+def parse_predict_request(
+    body: bytes, signatures: Mapping[str, Signature], limits: Limits
+) -> PredictRequest:
     """Decodes the body of a ``:predict`` request.
 
     Args:
       body: UTF-8 JSON.
       signatures: The model's signatures; they give each input's type.
+      limits: Sizes up to which inputs are decoded.
 
     Raises:
-      ServingError: INVALID_ARGUMENT with TF Serving's wording.
+      ServingError: INVALID_ARGUMENT, with TF Serving's wording where it refuses too.
     """
     document = _parse_object(body)
     name = document.get("signature_name", DEFAULT_SIGNATURE)
@@ -96,9 +100,10 @@ def parse_predict_request(body: bytes, signatures: Mapping[str, Signature]) -> P
             )
         if not rows:
             raise invalid_argument(f"JSON Value: {_show(document)} No values in 'instances' array")
-        return PredictRequest(name, _from_rows(rows, signature), row_format=True)
+        return PredictRequest(name, _from_rows(rows, signature, limits), row_format=True)
     if "inputs" in document:
-        return PredictRequest(name, _from_columns(document["inputs"], signature), row_format=False)
+        inputs = _from_columns(document["inputs"], signature, limits)
+        return PredictRequest(name, inputs, row_format=False)
     raise invalid_argument("Missing 'inputs' or 'instances' key")
 
 
@@ -170,9 +175,12 @@ def _parse_object(body: bytes) -> dict[str, Any]:
     return document
 
 
-def _from_rows(rows: list[Any], signature: Signature) -> dict[str, np.ndarray]:
+def _from_rows(rows: list[Any], signature: Signature, limits: Limits) -> dict[str, np.ndarray]:
     infos = signature.inputs
     keyed = _is_plain_object(rows[0])
+    # All rows must have the shapes of the first.
+    first_row = rows[0] if keyed else {next(iter(infos)): rows[0]}
+    limits.check_shapes((name, (len(rows), *_shape_of(value))) for name, value in first_row.items())
     if not keyed and len(infos) > 1:
         raise invalid_argument(
             "instances is a plain list, but expecting list of objects as multiple input tensors"
@@ -220,8 +228,10 @@ def _from_rows(rows: list[Any], signature: Signature) -> dict[str, np.ndarray]:
     return {name: np.stack(values) for name, values in cells.items()}
 
 
-def _from_columns(value: Any, signature: Signature) -> dict[str, np.ndarray]:
+def _from_columns(value: Any, signature: Signature, limits: Limits) -> dict[str, np.ndarray]:
     infos = signature.inputs
+    columns = value if _is_plain_object(value) else {next(iter(infos)): value}
+    limits.check_shapes((name, _shape_of(column)) for name, column in columns.items())
     if not _is_plain_object(value):
         if len(infos) > 1:
             raise invalid_argument(
@@ -246,19 +256,14 @@ def _from_columns(value: Any, signature: Signature) -> dict[str, np.ndarray]:
 
 def _to_array(value: Any, dtype: tf.DType) -> np.ndarray:
     """Decodes nested JSON lists into a dense array of the input's type."""
-    shape: list[int] = []
-    probe = value
-    while isinstance(probe, list):
-        shape.append(len(probe))
-        if not probe:
-            break
-        probe = probe[0]
+    shape = _shape_of(value)
     leaves = _flatten(value, shape)
     convert = _CONVERTERS.get(dtype)
     if convert is None:
+        first = leaves[0] if leaves else []
         raise ServingError(
             grpc.StatusCode.UNIMPLEMENTED,
-            f"Conversion of JSON Value: {_show(probe)} to type: {_dtype_name(dtype)} is not"
+            f"Conversion of JSON Value: {_show(first)} to type: {_dtype_name(dtype)} is not"
             " supported; send it over gRPC",
         )
     flat = np.empty(len(leaves), dtype.as_numpy_dtype)
@@ -267,7 +272,18 @@ def _to_array(value: Any, dtype: tf.DType) -> np.ndarray:
     return flat.reshape(shape)
 
 
-def _flatten(value: Any, shape: list[int]) -> list[Any]:
+def _shape_of(value: Any) -> tuple[int, ...]:
+    """The shape of nested lists, if their first elements speak for all."""
+    shape = []
+    while isinstance(value, list):
+        shape.append(len(value))
+        if not value:
+            break
+        value = value[0]
+    return tuple(shape)
+
+
+def _flatten(value: Any, shape: tuple[int, ...]) -> list[Any]:
     """Leaves of ``value`` in row-major order; refuses ragged nesting."""
     leaves = [value]
     for level, size in enumerate(shape):

@@ -73,6 +73,21 @@ class ServerConfig:
         description="How long a version directory must have been unchanged before it is loaded.",
     )
     max_request_bytes: int = Field(default=16 * 2**20, ge=1, description="Largest request body.")
+    max_request_rows: int = Field(default=1024, ge=1, description="Rows of one request, at most.")
+    max_answer_items: int = Field(
+        default=100_000, ge=1, description="Rows of one request times its largest k, at most."
+    )
+    max_request_elements: int = Field(
+        default=1_000_000,
+        ge=1,
+        description="Elements of all inputs of one request, at most, as their shapes say.",
+    )
+    max_input_rank: int = Field(
+        default=8,
+        ge=1,
+        le=32,
+        description="Dimensions of one input, at most: how deep lists may be nested.",
+    )
     request_timeout_seconds: float = Field(
         default=30.0, gt=0.0, description="Longest a request may take, from its first byte."
     )

@@ -19,11 +19,17 @@ from tensorflow_serving.apis import (
 )
 
 from serving.errors import ServingError, invalid_argument
+from serving.limits import Limits
 from serving.metadata import model_metadata
 from serving.model_manager import ModelManager
 from serving.predictor import Predictor
 from serving.request_log import RequestLog
-from serving.signature import DEFAULT_SIGNATURE, array_from_proto, array_to_proto
+from serving.signature import (
+    DEFAULT_SIGNATURE,
+    array_from_proto,
+    array_to_proto,
+    shape_from_proto,
+)
 
 _log = logging.getLogger(__name__)
 
@@ -60,7 +66,7 @@ class PredictionService(prediction_service_pb2_grpc.PredictionServiceServicer):
       predictor: Runs them.
       request_log: Records every request.
       timeout_seconds: Longest a request may take.
-      max_elements: Largest input, in elements.
+      limits: Largest inputs that are decoded.
     """
 
     def __init__(
@@ -69,12 +75,12 @@ class PredictionService(prediction_service_pb2_grpc.PredictionServiceServicer):
         predictor: Predictor,
         request_log: RequestLog,
         timeout_seconds: float,
-        max_elements: int,
+        limits: Limits,
     ):
         self._manager = manager
         self._predictor = predictor
         self._timeout_seconds = timeout_seconds
-        self._max_elements = max_elements
+        self._limits = limits
         self.request_log = request_log
 
     @_answer
@@ -87,9 +93,9 @@ class PredictionService(prediction_service_pb2_grpc.PredictionServiceServicer):
         with self._manager.get(request.model_spec).hold() as servable:
             # Large messages are decoded on another thread, so that the event loop stays free.
             if request.ByteSize() > _LARGE_MESSAGE:
-                inputs = await asyncio.to_thread(_decode, request, self._max_elements)
+                inputs = await asyncio.to_thread(_decode, request, self._limits)
             else:
-                inputs = _decode(request, self._max_elements)
+                inputs = _decode(request, self._limits)
             remaining = context.time_remaining()
             outputs = await self._predictor.predict(
                 servable,
@@ -160,11 +166,14 @@ class ModelService(model_service_pb2_grpc.ModelServiceServicer):
         return model_management_pb2.ReloadConfigResponse()
 
 
-def _decode(request: predict_pb2.PredictRequest, max_elements: int) -> dict[str, np.ndarray]:
+def _decode(request: predict_pb2.PredictRequest, limits: Limits) -> dict[str, np.ndarray]:
     try:
-        return {
-            name: array_from_proto(tensor, max_elements) for name, tensor in request.inputs.items()
-        }
+        # First: a few bytes can stand for a tensor of any size, since the last value is
+        # repeated up to the shape.
+        limits.check_shapes(
+            (name, shape_from_proto(tensor)) for name, tensor in request.inputs.items()
+        )
+        return {name: array_from_proto(tensor) for name, tensor in request.inputs.items()}
     except (ValueError, TypeError, KeyError) as e:
         raise invalid_argument(f"tensor parsing error: {e}") from e
 

@@ -7,6 +7,7 @@ from collections.abc import Mapping, Sequence
 import numpy as np
 
 from serving.batching import Runner
+from serving.limits import Limits
 from serving.metrics import Metrics
 from serving.servable import Servable
 from serving.signature import DEFAULT_SIGNATURE
@@ -26,10 +27,12 @@ class Predictor:
     Attributes:
       runner: Threads that run models.
       metrics: Records the latency, and how much of the histories is known.
+      limits: Largest request that is run.
     """
 
     runner: Runner
     metrics: Metrics
+    limits: Limits
 
     async def predict(
         self,
@@ -49,12 +52,13 @@ class Predictor:
           timeout_seconds: Time left for the request.
 
         Raises:
-          ServingError: see ``SavedModel`` and ``Runner``.
+          ServingError: see ``SavedModel``, ``Limits`` and ``Runner``.
         """
         signature_name = signature_name or DEFAULT_SIGNATURE
         started = time.monotonic()
         complete = servable.model.complete_inputs(signature_name, inputs)
         output_names = servable.model.output_names(signature_name, output_filter)
+        self.limits.check_work(servable.model.signatures[signature_name], complete)
         outputs = await self.runner.run(
             servable, signature_name, complete, output_names, timeout_seconds
         )

@@ -15,6 +15,7 @@ from tensorflow_serving.apis import get_model_metadata_pb2, model_pb2
 
 from serving import codec, demo
 from serving.errors import ServingError, invalid_argument
+from serving.limits import Limits
 from serving.metadata import SIGNATURE_DEF, model_metadata
 from serving.metrics import Metrics
 from serving.model_manager import ModelManager
@@ -44,6 +45,7 @@ class RestApi:
       is_draining: Whether the server is about to stop.
       timeout_seconds: Longest a request may take, reading its body included.
       max_request_bytes: Largest body.
+      limits: Largest inputs that are decoded.
     """
 
     def __init__(
@@ -55,6 +57,7 @@ class RestApi:
         is_draining: Callable[[], bool],
         timeout_seconds: float,
         max_request_bytes: int,
+        limits: Limits,
     ):
         self._manager = manager
         self._predictor = predictor
@@ -63,6 +66,7 @@ class RestApi:
         self._is_draining = is_draining
         self._timeout_seconds = timeout_seconds
         self._max_request_bytes = max_request_bytes
+        self._limits = limits
 
     def application(self) -> web.Application:
         """The aiohttp application."""
@@ -156,9 +160,11 @@ class RestApi:
         with self._manager.get(spec).hold() as servable:
             signatures = servable.model.signatures
             if len(body) > _LARGE_BODY:
-                decoded = await asyncio.to_thread(codec.parse_predict_request, body, signatures)
+                decoded = await asyncio.to_thread(
+                    codec.parse_predict_request, body, signatures, self._limits
+                )
             else:
-                decoded = codec.parse_predict_request(body, signatures)
+                decoded = codec.parse_predict_request(body, signatures, self._limits)
             outputs = await self._predictor.predict(
                 servable,
                 decoded.signature_name,

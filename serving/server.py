@@ -32,6 +32,7 @@ from serving.config import BatchingConfig, ServerConfig
 from serving.errors import ServingError
 from serving.grpc_service import ModelService, PredictionService
 from serving.integrity import verify_manifest
+from serving.limits import Limits
 from serving.metrics import Metrics
 from serving.model_manager import ModelManager
 from serving.predictor import Predictor
@@ -67,7 +68,8 @@ class ModelServer:
         self._runner = Runner(config.batching, self.metrics)
         self._draining = False
         self._watcher: asyncio.Task[None] | None = None
-        predictor = Predictor(self._runner, self.metrics)
+        limits = Limits.from_config(config)
+        predictor = Predictor(self._runner, self.metrics, limits)
         self._request_log = RequestLog(self.metrics, self.manager.model_names, config.log_requests)
         rest = RestApi(
             self.manager,
@@ -77,6 +79,7 @@ class ModelServer:
             is_draining=lambda: self._draining,
             timeout_seconds=config.request_timeout_seconds,
             max_request_bytes=config.max_request_bytes,
+            limits=limits,
         )
         self._http = web.AppRunner(
             rest.application(),
@@ -100,8 +103,7 @@ class ModelServer:
                 predictor,
                 self._request_log,
                 timeout_seconds=config.request_timeout_seconds,
-                # An honest encoding has at least a byte per element.
-                max_elements=config.max_request_bytes,
+                limits=limits,
             ),
             self._grpc,
         )

@@ -1,7 +1,6 @@
 """A SavedModel's signature, unpacked once for quick use on every request."""
 
 import dataclasses
-import math
 
 import numpy as np
 import tensorflow as tf
@@ -65,22 +64,25 @@ class Signature:
         )
 
 
-def array_from_proto(proto: tensor_pb2.TensorProto, max_elements: int | None = None) -> np.ndarray:
-    """Decodes a TensorProto; strings become an ``object`` array of bytes.
-
-    Args:
-      proto: The tensor.
-      max_elements: Refuse larger ones. A few bytes can stand for a tensor of any
-        size, since the last value is repeated up to the shape.
+def shape_from_proto(proto: tensor_pb2.TensorProto) -> tuple[int, ...]:
+    """The shape that a TensorProto states.
 
     Raises:
-      ValueError, TypeError, KeyError: it is malformed, or larger.
+      ValueError: it is not known in full.
     """
-    sizes = [dim.size for dim in proto.tensor_shape.dim]
+    sizes = tuple(dim.size for dim in proto.tensor_shape.dim)
     if proto.tensor_shape.unknown_rank or min(sizes, default=0) < 0:
-        raise ValueError(f"the shape must be known, got {sizes}")
-    if max_elements is not None and math.prod(sizes) > max_elements:
-        raise ValueError(f"the shape {sizes} has more than {max_elements} elements, the limit")
+        raise ValueError(f"the shape must be known, got {list(sizes)}")
+    return sizes
+
+
+def array_from_proto(proto: tensor_pb2.TensorProto) -> np.ndarray:
+    """Decodes a TensorProto; strings become an ``object`` array of bytes.
+
+    Raises:
+      ValueError, TypeError, KeyError: it is malformed.
+    """
+    shape_from_proto(proto)
     array = tf.make_ndarray(proto)
     # make_ndarray gives an empty string tensor the type of an empty list.
     return array.astype(object) if proto.dtype == tf.string.as_datatype_enum else array

@@ -168,8 +168,9 @@ def test_a_small_message_cannot_ask_for_a_huge_tensor(stub):
     request = _request(x=[1.0])
     del request.inputs["x"].tensor_shape.dim[:]
     request.inputs["x"].tensor_shape.dim.add(size=2**33)  # 32 GiB of the same value
-    with pytest.raises(grpc.RpcError, match="has more than 1048576 elements, the limit"):
+    with pytest.raises(grpc.RpcError, match="the limit is 1000000") as e:
         stub.Predict(request)
+    assert e.value.code() == grpc.StatusCode.INVALID_ARGUMENT
 
 
 def test_no_model_spec(stub):

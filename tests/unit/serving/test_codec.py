@@ -12,7 +12,9 @@ from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 
 from serving.codec import format_error, format_predict_response, parse_predict_request
+from serving.config import ServerConfig
 from serving.errors import ServingError
+from serving.limits import Limits
 from serving.signature import Signature, TensorSlot
 
 
@@ -24,6 +26,7 @@ def _signature(defaults=None, **types):
     )
 
 
+LIMITS = Limits.from_config(ServerConfig())
 SIGNATURES = {
     "serving_default": _signature(x=tf.float32),
     "two": _signature(number=tf.int32, text=tf.string),
@@ -38,7 +41,7 @@ SIGNATURES = {
 
 def _parse(body, **kwargs):
     return parse_predict_request(
-        body if isinstance(body, bytes) else json.dumps(body).encode(), SIGNATURES
+        body if isinstance(body, bytes) else json.dumps(body).encode(), SIGNATURES, LIMITS
     )
 
 
@@ -289,7 +292,7 @@ def test_bytes_that_are_no_text_do_not_break_the_response():
 )
 def test_floats_survive_the_round_trip(x):
     body = b'{"inputs":' + format_predict_response({"x": x}, False)[len(b'{"outputs":') :]
-    back = parse_predict_request(body, SIGNATURES).inputs["x"]
+    back = parse_predict_request(body, SIGNATURES, LIMITS).inputs["x"]
     assert back.dtype == x.dtype
     np.testing.assert_array_equal(back, x)
 
@@ -320,7 +323,7 @@ def test_any_json_is_either_decoded_or_refused(signature_name, key, value):
     body = json.dumps({"signature_name": signature_name, key: value}).encode()
     refused = None
     try:
-        request = parse_predict_request(body, SIGNATURES)
+        request = parse_predict_request(body, SIGNATURES, LIMITS)
     except ServingError as e:
         refused = e
     if refused:
@@ -335,4 +338,4 @@ def test_any_json_is_either_decoded_or_refused(signature_name, key, value):
 @given(st.binary(max_size=200))
 def test_any_bytes_are_either_decoded_or_refused(body):
     with pytest.raises(ServingError):
-        parse_predict_request(body, SIGNATURES)
+        parse_predict_request(body, SIGNATURES, LIMITS)

@@ -1,0 +1,96 @@
+"""How much one request may ask for: checked before memory or time is spent on it."""
+
+import dataclasses
+import math
+from collections.abc import Iterable, Mapping
+
+import numpy as np
+
+from contract.signatures import K
+from serving.config import ServerConfig
+from serving.errors import invalid_argument
+from serving.signature import Signature
+
+
+@dataclasses.dataclass(frozen=True)
+class Limits:
+    """Largest sizes of a request; its size in bytes is the transports' matter.
+
+    What is beyond a limit is INVALID_ARGUMENT, as TF Serving answers a request with more
+    rows than its largest batch (``ValidateBatchTaskQueueCapacity`` in TensorFlow's
+    core/kernels/batching_util/shared_batch_scheduler.h).
+
+    Attributes:
+      rows: Rows of one request.
+      answer_items: Rows times the largest ``k``.
+      elements: Elements of all inputs together, as their shapes say.
+      rank: Dimensions of one input.
+    """
+
+    rows: int
+    answer_items: int
+    elements: int
+    rank: int
+
+    @classmethod
+    def from_config(cls, config: ServerConfig) -> "Limits":
+        """The limits that the command line sets."""
+        return cls(
+            rows=config.max_request_rows,
+            answer_items=config.max_answer_items,
+            elements=config.max_request_elements,
+            rank=config.max_input_rank,
+        )
+
+    def check_shapes(self, shapes: Iterable[tuple[str, tuple[int, ...]]]) -> None:
+        """Refuses inputs by their shapes alone, before they are decoded.
+
+        Args:
+          shapes: Name and shape of each input.
+
+        Raises:
+          ServingError: INVALID_ARGUMENT.
+        """
+        elements = 0
+        for name, shape in shapes:
+            if len(shape) > self.rank:
+                raise invalid_argument(
+                    f"Input {name} has {len(shape)} dimensions; the limit is {self.rank}"
+                    " (max_input_rank)"
+                )
+            elements += math.prod(shape)
+            if elements > self.elements:
+                raise invalid_argument(
+                    f"Input {name} of shape {list(shape)} brings the request to {elements}"
+                    f" elements; the limit is {self.elements} (max_request_elements)"
+                )
+
+    def check_work(self, signature: Signature, inputs: Mapping[str, np.ndarray]) -> None:
+        """Refuses a decoded request that asks for too many rows, or too long an answer.
+
+        Args:
+          signature: What is asked.
+          inputs: All of its inputs, with shapes that fit.
+
+        Raises:
+          ServingError: INVALID_ARGUMENT.
+        """
+        rows = max(
+            (len(inputs[name]) for name, slot in signature.inputs.items() if slot.is_batched),
+            default=1,
+        )
+        if rows > self.rows:
+            raise invalid_argument(
+                f"The request has {rows} rows; the limit is {self.rows} (max_request_rows)."
+                " Send them in several requests"
+            )
+        k = inputs.get(K)
+        if k is None or not k.size:
+            return
+        # Every row of the answer is as long as the longest one.
+        answer_items = rows * int(k.max())
+        if answer_items > self.answer_items:
+            raise invalid_argument(
+                f"{rows} rows of {int(k.max())} items are {answer_items} items; the limit is"
+                f" {self.answer_items} (max_answer_items). Send fewer rows or ask for fewer items"
+            )

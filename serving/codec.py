@@ -19,7 +19,7 @@ import grpc
 import numpy as np
 import tensorflow as tf
 
-from serving.errors import ServingError, invalid_argument
+from serving.errors import ServingError, invalid_argument, quoted
 from serving.limits import Limits
 from serving.signature import DEFAULT_SIGNATURE, Signature
 
@@ -206,7 +206,9 @@ def _from_rows(rows: list[Any], signature: Signature, limits: Limits) -> dict[st
             try:
                 cell = _to_array(value, infos[name].dtype)
             except ServingError as e:
-                raise ServingError(e.code, where + e.message) from e
+                raise ServingError(
+                    e.code, where + e.message, public_message=where + e.public_message
+                ) from e
             first = cells.setdefault(name, [])
             if first and cell.size != first[0].size:
                 raise invalid_argument(
@@ -427,7 +429,7 @@ def _dtype_name(dtype: tf.DType) -> str:
 
 def _show(value: Any) -> str:
     text = json.dumps(value, ensure_ascii=True)
-    return text if len(text) <= _MAX_SHOWN else text[:_MAX_SHOWN] + "..."
+    return quoted(text if len(text) <= _MAX_SHOWN else text[:_MAX_SHOWN] + "...")
 
 
 def _show_shape(shape: tuple[int, ...]) -> str:

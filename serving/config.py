@@ -55,6 +55,16 @@ class ServerConfig:
         " models, version policies and labels.",
     )
     host: str = Field(default="127.0.0.1", description="Address to listen on.")
+    allowed_hosts: tuple[str, ...] = Field(
+        default=(),
+        description="Host names, without port, under which browsers may reach the REST port and"
+        " whose pages may send requests. The loopback's are always allowed on the loopback; a"
+        " server that listens beyond it answers to any host if none is named.",
+    )
+    demo: Literal["auto", "on", "off"] = Field(
+        default="auto",
+        description="Serve the demo page and its title search; auto does so on the loopback only.",
+    )
     rest_port: int = Field(
         default=8501,
         ge=0,
@@ -110,6 +120,11 @@ class ServerConfig:
     )
     log_requests: Literal["none", "errors", "all"] = Field(
         default="errors", description="Which requests are logged."
+    )
+    log_request_content: bool = Field(
+        default=False,
+        description="Let the log repeat values of a request, such as items of a history, in the"
+        " reason why it was refused.",
     )
     tls_certificate: str = Field(default="", description="PEM chain; TLS on both ports when set.")
     tls_key: str = Field(default="", description="PEM key of tls_certificate.")

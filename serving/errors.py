@@ -1,5 +1,6 @@
 """Errors of the serving API: one exception, a gRPC code, and its HTTP status."""
 
+import re
 from pathlib import Path
 
 import grpc
@@ -27,19 +28,34 @@ _HTTP_STATUS = {
 }
 _GRPC_CODES = {code.value[0]: code for code in grpc.StatusCode}
 
+# Around values of a request inside a message. JSON writes these characters as escapes, so
+# no value contains them.
+_QUOTE, _UNQUOTE = "\x02", "\x03"
+_QUOTED = re.compile(f"{_QUOTE}.*?{_UNQUOTE}", re.DOTALL)
+
+
+def quoted(value: str) -> str:
+    """Marks a value of a request, as JSON writes it, for a ``ServingError``'s message."""
+    return f"{_QUOTE}{value}{_UNQUOTE}"
+
 
 class ServingError(Exception):
     """A request or a load that failed, in terms that a client understands.
 
+    Values of a request, marked by ``quoted``, are in what the client sees and not in what
+    is logged: histories and profiles must not reach a log.
+
     Attributes:
       code: Canonical status code, as TF Serving would give.
       message: What is wrong and what was expected.
+      public_message: ``message`` without values of the request.
     """
 
-    def __init__(self, code: grpc.StatusCode, message: str):
-        super().__init__(message)
+    def __init__(self, code: grpc.StatusCode, message: str, public_message: str | None = None):
         self.code = code
-        self.message = message
+        self.message = message.replace(_QUOTE, "").replace(_UNQUOTE, "")
+        self.public_message = _QUOTED.sub("...", public_message or message)
+        super().__init__(self.message)
 
     @property
     def http_status(self) -> int:
@@ -82,4 +98,9 @@ def from_tensorflow(error: tf.errors.OpError) -> ServingError:
     text = error.message.removeprefix("Graph execution error:").strip()
     for trailer in ("\n\t [[", "\n\n", "\nDetected at node", "Original stack trace"):
         text = text.split(trailer, 1)[0]
-    return ServingError(_GRPC_CODES[error.error_code], text.strip() or type(error).__name__)
+    return ServingError(
+        _GRPC_CODES[error.error_code],
+        text.strip() or type(error).__name__,
+        # The text may repeat values of the request.
+        public_message=f"refused by the model ({type(error).__name__})",
+    )

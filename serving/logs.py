@@ -2,10 +2,14 @@
 
 import json
 import logging
+import math
 import time
+from collections.abc import Callable
 
 # Attributes that every record has; all others came in ``extra``.
 _STANDARD = frozenset(vars(logging.makeLogRecord({}))) | {"message", "asctime", "taskName"}
+_OUR_LOGGERS = "serving."
+_MAX_KINDS = 1000  # of exceptions that are remembered
 
 
 class JsonFormatter(logging.Formatter):
@@ -30,10 +34,51 @@ class JsonFormatter(logging.Formatter):
         return json.dumps(entry, default=str)
 
 
+class ErrorThrottle(logging.Filter):
+    """Keeps exceptions that clients can cause at will from filling the log.
+
+    Of each kind of exception (logger, message and type) one record passes per interval; it
+    says how many were held back since the one before. The libraries' records lose their
+    tracebacks: they show the library's code, and may repeat values of a request.
+
+    Args:
+      interval_seconds: Time between two records of one kind.
+      clock: Gives the seconds by which it is measured.
+    """
+
+    def __init__(self, interval_seconds: float = 10.0, clock: Callable[[], float] = time.monotonic):
+        super().__init__()
+        self._interval_seconds = interval_seconds
+        self._clock = clock
+        self._kinds: dict[tuple[str, str, str], tuple[float, int]] = {}
+
+    def filter(self, record: logging.LogRecord) -> bool:
+        """Whether ``record`` is written; changes it if so."""
+        exception = record.exc_info[0] if record.exc_info else None
+        if exception is None:
+            return True
+        kind = record.name, str(record.msg), exception.__name__
+        now = self._clock()
+        since, held_back = self._kinds.get(kind, (-math.inf, 0))
+        if now - since < self._interval_seconds:
+            self._kinds[kind] = since, held_back + 1
+            return False
+        if len(self._kinds) >= _MAX_KINDS:
+            self._kinds.clear()
+        self._kinds[kind] = now, 0
+        vars(record).update(held_back=held_back or None)
+        if not record.name.startswith(_OUR_LOGGERS):
+            record.msg, record.args = "exception in a library", None
+            vars(record).update(exception_type=exception.__name__)
+            record.exc_info = record.exc_text = None
+        return True
+
+
 def configure(level: int = logging.INFO) -> None:
     """Sends all logs of the process to standard error as JSON lines."""
     handler = logging.StreamHandler()
     handler.setFormatter(JsonFormatter())
+    handler.addFilter(ErrorThrottle())
     logging.basicConfig(level=level, handlers=[handler], force=True)
     # TensorFlow has a handler of its own; without this, lines come twice.
     logging.getLogger("tensorflow").handlers.clear()

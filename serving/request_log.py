@@ -18,6 +18,7 @@ _log = logging.getLogger(__name__)
 # header that tells it to go elsewhere.
 _QUIET_SECONDS = 0.1
 _POLL_SECONDS = 0.02
+_MAX_SHOWN = 500  # characters of an error
 
 
 @dataclasses.dataclass
@@ -42,6 +43,7 @@ class RequestLog:
       metrics: Counts by model, API, method and code.
       model_names: Gives the models that exist.
       level: ``none``, ``errors`` or ``all``.
+      with_content: Whether errors are logged with the values of the request in them.
     """
 
     def __init__(
@@ -49,10 +51,13 @@ class RequestLog:
         metrics: Metrics,
         model_names: Callable[[], Collection[str]],
         level: Literal["none", "errors", "all"],
+        *,
+        with_content: bool = False,
     ):
         self._metrics = metrics
         self._model_names = model_names
         self._level = level
+        self._with_content = with_content
         self._under_way = 0
         self._last_change = time.monotonic()
 
@@ -95,10 +100,13 @@ class RequestLog:
                         "method": method,
                         "model": model[:100],
                         "code": code,
-                        "error": record.error.message[:500] if record.error else None,
+                        "error": self._shown(record.error) if record.error else None,
                         "milliseconds": round(1000 * (time.monotonic() - started), 3),
                     },
                 )
+
+    def _shown(self, error: ServingError) -> str:
+        return (error.message if self._with_content else error.public_message)[:_MAX_SHOWN]
 
     def _change(self, number: int) -> None:
         self._under_way += number

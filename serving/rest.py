@@ -14,6 +14,7 @@ from prometheus_client import CONTENT_TYPE_LATEST, generate_latest
 from tensorflow_serving.apis import get_model_metadata_pb2, model_pb2
 
 from serving import codec, demo
+from serving.browsers import BrowserGuard
 from serving.errors import ServingError, invalid_argument
 from serving.limits import Limits
 from serving.metadata import SIGNATURE_DEF, model_metadata
@@ -46,6 +47,8 @@ class RestApi:
       timeout_seconds: Longest a request may take, reading its body included.
       max_request_bytes: Largest body.
       limits: Largest inputs that are decoded.
+      guard: Refuses what pages of other sites send.
+      has_demo: Whether there is a demo page.
     """
 
     def __init__(
@@ -58,6 +61,8 @@ class RestApi:
         timeout_seconds: float,
         max_request_bytes: int,
         limits: Limits,
+        guard: BrowserGuard,
+        has_demo: bool,
     ):
         self._manager = manager
         self._predictor = predictor
@@ -67,15 +72,20 @@ class RestApi:
         self._timeout_seconds = timeout_seconds
         self._max_request_bytes = max_request_bytes
         self._limits = limits
+        self._guard = guard
+        self._has_demo = has_demo
 
     def application(self) -> web.Application:
         """The aiohttp application."""
-        app = web.Application(client_max_size=self._max_request_bytes)
+        app = web.Application(
+            client_max_size=self._max_request_bytes, middlewares=[self._guard.middleware]
+        )
         app.router.add_get("/health", self._health)
         app.router.add_get("/ready", self._ready)
         app.router.add_get("/metrics", self._prometheus)
         app.router.add_get("/monitoring/prometheus/metrics", self._prometheus)
-        demo.add_routes(app, self._manager)
+        if self._has_demo:
+            demo.add_routes(app, self._manager)
         app.router.add_route("*", "/{path:(?i:v1)/.*}", self._api)
         app.on_response_prepare.append(self._close_if_draining)
         return app

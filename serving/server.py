@@ -28,6 +28,7 @@ from tensorflow_serving.config import model_server_config_pb2
 from contract.config_types import from_dict, to_dict
 from serving import logs
 from serving.batching import Runner
+from serving.browsers import BrowserGuard, is_loopback
 from serving.config import BatchingConfig, ServerConfig
 from serving.errors import ServingError
 from serving.grpc_service import ModelService, PredictionService
@@ -70,7 +71,12 @@ class ModelServer:
         self._watcher: asyncio.Task[None] | None = None
         limits = Limits.from_config(config)
         predictor = Predictor(self._runner, self.metrics, limits)
-        self._request_log = RequestLog(self.metrics, self.manager.model_names, config.log_requests)
+        self._request_log = RequestLog(
+            self.metrics,
+            self.manager.model_names,
+            config.log_requests,
+            with_content=config.log_request_content,
+        )
         rest = RestApi(
             self.manager,
             predictor,
@@ -80,6 +86,8 @@ class ModelServer:
             timeout_seconds=config.request_timeout_seconds,
             max_request_bytes=config.max_request_bytes,
             limits=limits,
+            guard=BrowserGuard(config.host, config.allowed_hosts),
+            has_demo=config.demo == "on" or (config.demo == "auto" and is_loopback(config.host)),
         )
         self._http = web.AppRunner(
             rest.application(),
@@ -286,6 +294,9 @@ def model_server_config(config: ServerConfig) -> model_server_config_pb2.ModelSe
 
 def _ssl_context(config: ServerConfig) -> ssl.SSLContext:
     context = ssl.create_default_context(ssl.Purpose.CLIENT_AUTH)
+    # Authenticated encryption only, as gRPC's own default; all suites of TLS 1.3 are.
+    context.minimum_version = ssl.TLSVersion.TLSv1_2
+    context.set_ciphers("ECDHE+AESGCM:ECDHE+CHACHA20")
     context.load_cert_chain(config.tls_certificate, config.tls_key)
     if config.tls_client_ca:
         context.load_verify_locations(config.tls_client_ca)

@@ -16,8 +16,9 @@ def save_half_plus_two(
     Signatures: ``serving_default`` x -> y; ``two`` x1, x2 -> sum, difference;
     ``defaults`` x, plus (default 2), scale (default 1) -> y; ``bytes`` image_bytes
     -> echo_bytes, length; ``scalar`` x -> y without a batch dimension; ``types``
-    one input of each type, returned as they are; ``version`` x -> first, second,
-    both ``half``. ``ballast_bytes`` makes the model take that much memory.
+    one input of each type, returned as they are; ``number`` text -> number;
+    ``version`` x -> first, second, both ``half``. ``ballast_bytes`` makes the model take
+    that much memory.
     """
     module = tf.Module()
     module.half = tf.Variable(half, dtype=tf.float32)
@@ -68,6 +69,10 @@ def save_half_plus_two(
         values = (a_float, a_double, an_int32, an_int64, a_uint8, a_bool, a_string)
         return {f"{n}_out": tf.identity(v) for n, v in zip(types, values, strict=True)}
 
+    @tf.function(input_signature=[tf.TensorSpec([None], tf.string, "text")])
+    def number(text):
+        return {"number": tf.strings.to_number(text)}
+
     @tf.function(input_signature=[column])
     def version(x):
         ones = tf.ones_like(x)
@@ -83,6 +88,7 @@ def save_half_plus_two(
             "bytes": of_bytes,
             "scalar": scalar,
             "types": of_types,
+            "number": number,
             "version": version,
         },
     )

@@ -138,7 +138,9 @@ def test_k_beyond_the_catalogue_is_padded(http):
 
 def test_a_slow_client_is_cut_off(recommender, tmp_path):
     serving_models.push(recommender, tmp_path / "mind", 1)
-    request = b"POST /v1/models/mind:predict HTTP/1.1\r\nHost: x\r\nContent-Length: 100\r\n\r\n{"
+    request = (
+        b"POST /v1/models/mind:predict HTTP/1.1\r\nHost: localhost\r\nContent-Length: 100\r\n\r\n{"
+    )
     with RunningServer(
         model_base_path=str(tmp_path / "mind"), request_timeout_seconds=1.0
     ) as server:

@@ -1,26 +1,9 @@
-import subprocess
-
 import pytest
 
 from serving.client import Client
 from serving.transports import ClientError
 from tests import serving_models
 from tests.running_server import RunningServer
-
-
-@pytest.fixture
-def certificate(tmp_path):
-    key, chain = tmp_path / "key.pem", tmp_path / "certificate.pem"
-    subprocess.run(
-        [
-            *("openssl", "req", "-x509", "-newkey", "rsa:2048", "-nodes", "-days", "2"),
-            *("-keyout", str(key), "-out", str(chain), "-subj", "/CN=localhost"),
-            *("-addext", "subjectAltName=IP:127.0.0.1,DNS:localhost"),
-        ],
-        check=True,
-        capture_output=True,
-    )
-    return chain, key
 
 
 def test_both_ports_speak_tls(recommender, tmp_path, certificate):

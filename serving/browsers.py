@@ -1,0 +1,86 @@
+"""What browsers may do: web pages of other sites must not reach the server through them.
+
+A page of another site can let its own host name point at this machine (DNS rebinding) and
+then reads answers as if they were its own, or it can send requests without reading the
+answers. The first shows in the Host header, the second in the Origin header.
+"""
+
+import ipaddress
+import urllib.parse
+from collections.abc import Awaitable, Callable, Collection
+
+import grpc
+from aiohttp import web
+
+from serving import codec
+from serving.errors import ServingError
+
+_LOOPBACK_NAME = "localhost"
+_Handler = Callable[[web.Request], Awaitable[web.StreamResponse]]
+
+
+def is_loopback(host: str) -> bool:
+    """Whether ``host``, a name or an address, is this machine's loopback."""
+    if host.lower() == _LOOPBACK_NAME:
+        return True
+    try:
+        return ipaddress.ip_address(host.strip("[]")).is_loopback
+    except ValueError:
+        return False
+
+
+class BrowserGuard:
+    """Refuses requests that a browser sends for a page of another site.
+
+    A server on the loopback answers to the loopback's names and addresses only, and to
+    those allowed. One that listens beyond it is reached under names that it cannot know:
+    it answers to any, unless some are given. A request with an Origin header must come
+    from a page of the same host as it goes to, or of one that is allowed.
+
+    Args:
+      listens_on: Address that the server listens on.
+      allowed: Further host names, without port.
+    """
+
+    def __init__(self, listens_on: str, allowed: Collection[str]):
+        self._is_local = is_loopback(listens_on)
+        self._allowed = frozenset(name.lower() for name in allowed)
+
+    @web.middleware
+    async def middleware(self, request: web.Request, handler: _Handler) -> web.StreamResponse:
+        """Of aiohttp: answers 403 in place of ``handler``."""
+        problem = self.problem(request.host, request.headers.get("Origin"))
+        if not problem:
+            return await handler(request)
+        error = ServingError(grpc.StatusCode.PERMISSION_DENIED, problem)
+        return web.Response(
+            status=error.http_status,
+            body=codec.format_error(error.message),
+            content_type="application/json",
+        )
+
+    def problem(self, host: str, origin: str | None) -> str:
+        """Why a request with these headers is refused; empty if it is not."""
+        name = _name_of(f"//{host}")
+        is_known = name in self._allowed or (self._is_local and is_loopback(name))
+        if not is_known and (self._is_local or self._allowed):
+            return (
+                f"The server does not answer to the host {name!r}; start it with"
+                " --allowed_hosts to name it"
+            )
+        if origin is not None:
+            source = _name_of(origin)
+            if source != name and source not in self._allowed:
+                return (
+                    f"The server does not answer pages of {origin!r}; start it with"
+                    " --allowed_hosts to name their host"
+                )
+        return ""
+
+
+def _name_of(url: str) -> str:
+    """The host of a URL in lower case, without port; empty if there is none."""
+    try:
+        return urllib.parse.urlsplit(url).hostname or ""
+    except ValueError:
+        return ""

@@ -50,9 +50,13 @@ format: env  ## Let ruff format and fix.
 	$(BIN)/ruff check --fix .
 	$(BIN)/ruff format .
 
-lock:  ## Renew requirements.lock from setup.py.
-	$(UV) pip compile setup.py --extra all --universal --python-version 3.10 \
-	  --no-header --no-annotate --upgrade --quiet --output-file requirements.lock
+COMPILE = $(UV) pip compile setup.py --extra all --universal --python-version 3.10 \
+	  --no-header --no-annotate --quiet
+
+lock:  ## Renew requirements.lock and requirements-gpu.lock from setup.py.
+	$(COMPILE) --upgrade --output-file requirements.lock
+	cp requirements.lock requirements-gpu.lock  # uv keeps the versions that it finds
+	$(COMPILE) --extra gpu --output-file requirements-gpu.lock
 
 clean:  ## Remove the environment and caches; output/ stays.
 	rm -rf $(VENV) .uv .pytest_cache .mypy_cache .ruff_cache build *.egg-info

@@ -6,9 +6,10 @@ Versions are bounded here and pinned exactly, with every transitive package, in
 
 import setuptools
 
+_TENSORFLOW = "2.16.2"
 _BEAM_WORKER = [
     "tfx==1.16.0",
-    "tensorflow==2.16.2",
+    f"tensorflow=={_TENSORFLOW}",
     "tf-keras==2.16.0",
     "tensorflow-recommenders==0.7.7",
     # tfx-bsl imports dill, which newer Beam releases no longer install.
@@ -52,6 +53,8 @@ _EXTRAS = {
     ],
 }
 _EXTRAS["all"] = sorted({name for group in _EXTRAS.values() for name in group})
+# CUDA's libraries are large and of use on nodes with a GPU only, so not part of "all".
+_EXTRAS["gpu"] = [f"tensorflow[and-cuda]=={_TENSORFLOW}"]
 
 setuptools.setup(
     name="mind-tfx",

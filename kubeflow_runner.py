@@ -3,7 +3,7 @@
   python kubeflow_runner.py --image REGISTRY/NAME@sha256:...          compile
   python kubeflow_runner.py --image ... --submit --host http://...    and run
   python kubeflow_runner.py --image ... --submit --host http://... \
-      --recurring "0 0 3 * * *" --param 'span=[[ScheduledTime.20060102]]'
+      --recurring "0 0 3 * * *" --param 'span=[[CurrentTime.20060102]]'
 
 Compiling needs no network. The file runs on Kubeflow Pipelines 2 (``--target
 kfp``) or Vertex AI (``--target vertex``); docs/kubeflow.md says more.

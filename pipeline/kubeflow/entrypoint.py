@@ -14,6 +14,7 @@ import importlib.util
 import json
 import logging
 import os
+import re
 import sys
 import traceback
 from collections.abc import Sequence
@@ -25,6 +26,7 @@ from pipeline.kubeflow.launcher_paths import local_path, readable_uri
 
 # Added by the launcher (KFP 2.5 and later, PUBLISH_LOGS); its type is not TFX's.
 _EXECUTOR_LOGS = "executor-logs"
+_MACRO = re.compile(r"\[\[(CurrentTime|ScheduledTime|RunUUID|Index)\b|\{\{\$\.")
 
 
 def main(argv: Sequence[str]) -> None:
@@ -112,13 +114,26 @@ def put_types(executor_input: dict[str, Any], inputs_spec: dict[str, Any]) -> No
 
 
 def put_parameters(executor_input: dict[str, Any], bindings_json: str | None) -> None:
-    """Puts the run's parameter values into the execution properties, in place."""
+    """Puts the run's parameter values into the execution properties, in place.
+
+    Raises:
+      ValueError: if a value still holds a macro of a schedule, such as
+        ``[[CurrentTime.20060102]]``, that Kubeflow should have replaced.
+    """
     values = executor_input["inputs"].get("parameterValues", {})
     given = {
         name.removeprefix(parameters.CHANNEL_PREFIX): values.pop(name)
         for name in list(values)
         if name.startswith(parameters.CHANNEL_PREFIX)
     }
+    for name, value in given.items():
+        if _MACRO.search(str(value)):
+            raise ValueError(
+                f"Parameter {name} is {value!r}: expected that Kubeflow has replaced the macro. "
+                "Kubeflow Pipelines 2.16 and later replace [[CurrentTime.FORMAT]] in the "
+                "parameters of a run; earlier versions replace nothing, and none replaces "
+                "[[ScheduledTime.FORMAT]]. Submit the run with the value itself."
+            )
     if bindings_json:
         bindings = parameters.StepBindings.from_json(bindings_json)
         executor_input["inputs"]["parameterValues"] = parameters.apply(values, bindings, given)

@@ -26,6 +26,7 @@ _RECURRING_DISABLED = "DISABLED"
 _VERSION_DIGITS = 12
 _PAGE_SIZE = 100
 _CRON_FIELDS = 6
+_SCHEDULED_TIME = "[[ScheduledTime"
 
 _ADVICE = {
     401: "The server wants a bearer token: pass --token_file or set $KFP_TOKEN.",
@@ -124,7 +125,7 @@ def submit(
       SubmitError: with what was refused, why, and what was made before.
     """
     if options.recurring:
-        _check_schedule(options)
+        _check_schedule(options, parameters)
     made: list[str] = []
     with explained(destination, made):
         client = _connect(destination)
@@ -152,7 +153,15 @@ def submit(
         return _watch(client, run.run_id, destination, options) if options.watch else 0
 
 
-def _check_schedule(options: RunOptions) -> None:
+def _check_schedule(options: RunOptions, parameters: dict[str, Any]) -> None:
+    for name, value in parameters.items():
+        if _SCHEDULED_TIME in str(value):
+            raise SubmitError(
+                f"--param {name}={value}: Kubeflow Pipelines 2 does not replace "
+                f"{_SCHEDULED_TIME}…]] in the parameters of a compiled pipeline. Use "
+                "[[CurrentTime.20060102]], the time when the run starts, which it replaces from "
+                "2.16 on."
+            )
     fields = (options.recurring or "").split()
     if len(fields) != _CRON_FIELDS:
         raise SubmitError(

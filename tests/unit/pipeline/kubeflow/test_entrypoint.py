@@ -146,6 +146,16 @@ def test_every_step_runs_on_what_kubeflow_sent(step, channels, tmp_path, launche
     assert set(json.loads(output_file.read_text()).get("artifacts", {})) == outputs
 
 
+@pytest.mark.parametrize(
+    "value", ["[[ScheduledTime.20060102]]", "[[CurrentTime]]", "{{$.currentTime.strftime('%Y')}}"]
+)
+def test_a_macro_that_kubeflow_left_alone_stops_the_step(value):
+    """Kubeflow 2.17 left [[ScheduledTime.200601]] as it was in a run that a schedule started."""
+    executor_input = {"inputs": {"parameterValues": {"pipelinechannel--span": value}}}
+    with pytest.raises(ValueError, match=r"Parameter span is .*2\.16"):
+        entrypoint.put_parameters(executor_input, None)
+
+
 def test_a_type_that_is_there_stays(tmp_path):
     """Vertex AI sends types."""
     given = {"instanceSchema": "title: tfx.Model\ntype: object\n"}

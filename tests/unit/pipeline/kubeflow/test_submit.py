@@ -86,12 +86,12 @@ def test_changed_pipeline_becomes_a_new_version_and_an_unchanged_one_does_not(ap
 
 
 def test_recurring_run_replaces_the_one_of_the_same_name(api, package):
-    _submit(api, package, {"text": "[[ScheduledTime]]"}, recurring="0 0 3 * * *")
+    _submit(api, package, {"text": "[[CurrentTime]]"}, recurring="0 0 3 * * *")
     _submit(api, package, recurring="0 0 4 * * *")
     _submit(api, package, recurring="0 0 5 * * *", run_name="other")
     first, second, other = api.recurring_runs.values()
     assert first["status"] == "DISABLED"
-    assert first["runtime_config"]["parameters"] == {"text": "[[ScheduledTime]]"}
+    assert first["runtime_config"]["parameters"] == {"text": "[[CurrentTime]]"}
     assert (second["status"], other["status"]) == ("ENABLED", "ENABLED")
     assert second["trigger"]["cron_schedule"]["cron"] == "0 0 4 * * *"
     assert second["no_catchup"] is True
@@ -103,6 +103,14 @@ def test_recurring_run_replaces_the_one_of_the_same_name(api, package):
 def test_schedule_needs_six_fields(api, package, schedule):
     with pytest.raises(submit.SubmitError, match="expected six fields"):
         _submit(api, package, recurring=schedule)
+    assert not api.requests
+
+
+def test_a_macro_that_kubeflow_leaves_alone_is_refused(api, package):
+    with pytest.raises(
+        submit.SubmitError, match=r"--param text=.*Use \[\[CurrentTime.20060102\]\]"
+    ):
+        _submit(api, package, {"text": "[[ScheduledTime.20060102]]"}, recurring="0 0 3 * * *")
     assert not api.requests
 
 

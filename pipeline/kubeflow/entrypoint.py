@@ -130,9 +130,9 @@ def put_parameters(executor_input: dict[str, Any], bindings_json: str | None) ->
         if _MACRO.search(str(value)):
             raise ValueError(
                 f"Parameter {name} is {value!r}: expected that Kubeflow has replaced the macro. "
-                "Kubeflow Pipelines 2.16 and later replace [[CurrentTime.FORMAT]] in the "
-                "parameters of a run; earlier versions replace nothing, and none replaces "
-                "[[ScheduledTime.FORMAT]]. Submit the run with the value itself."
+                "Kubeflow Pipelines 2.16 and later replace [[CurrentTime.FORMAT]], in runs and in "
+                "schedules of a pipeline's newest version; earlier versions replace nothing, and "
+                "none replaces [[ScheduledTime.FORMAT]]. Submit the run with the value itself."
             )
     if bindings_json:
         bindings = parameters.StepBindings.from_json(bindings_json)

@@ -26,7 +26,8 @@ _RECURRING_DISABLED = "DISABLED"
 _VERSION_DIGITS = 12
 _PAGE_SIZE = 100
 _CRON_FIELDS = 6
-_SCHEDULED_TIME = "[[ScheduledTime"
+_MACRO = "[["
+_SCHEDULED_TIME = f"{_MACRO}ScheduledTime"
 
 _ADVICE = {
     401: "The server wants a bearer token: pass --token_file or set $KFP_TOKEN.",
@@ -259,13 +260,30 @@ def _schedule(
         for job in before.recurring_runs or []
         if job.display_name == job_name and job.status != _RECURRING_DISABLED
     ]
-    recurring = client.create_recurring_run(
-        experiment_id,
-        job_name,
-        cron_expression=options.recurring,
-        max_concurrency=1,
-        no_catchup=True,
-        **what,
+    version_id = what["version_id"]
+    if any(_MACRO in str(value) for value in what["params"].values()):
+        # Kubeflow replaces macros only where the schedule asks its API for a run. It does
+        # so for the newest version of a pipeline; a named one becomes a workflow at once.
+        version_id = None
+        print("The parameters hold a macro: the schedule runs the pipeline's newest version.")
+    models = client.api_models
+    # kfp.Client's own method insists on a version.
+    recurring = client.recurring_runs.recurring_run_service_create_recurring_run(
+        models.V2beta1RecurringRun(
+            display_name=job_name,
+            experiment_id=experiment_id,
+            pipeline_version_reference=models.V2beta1PipelineVersionReference(
+                pipeline_id=what["pipeline_id"], pipeline_version_id=version_id
+            ),
+            runtime_config=models.V2beta1RuntimeConfig(parameters=what["params"]),
+            service_account=what["service_account"],
+            trigger=models.V2beta1Trigger(
+                cron_schedule=models.V2beta1CronSchedule(cron=options.recurring)
+            ),
+            mode=models.RecurringRunMode.ENABLE,
+            max_concurrency=1,
+            no_catchup=True,
+        )
     )
     made.append(f"recurring run {recurring.recurring_run_id}")
     print(f"Recurring run {job_name!r} created: {recurring.recurring_run_id}")

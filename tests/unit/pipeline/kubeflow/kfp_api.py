@@ -168,7 +168,7 @@ class KfpApi:
         if call == ("GET", "/recurringruns"):
             return {"recurringRuns": _named(self.recurring_runs, request)}
         if call == ("POST", "/recurringruns"):
-            self._check_job(request.body)
+            self._check_job(request.body, newest=True)
             if not request.body.get("trigger", {}).get("cron_schedule", {}).get("cron"):
                 raise ApiError(400, "Schedule is missing")
             job = {**request.body, "status": "ENABLED"}
@@ -207,11 +207,18 @@ class KfpApi:
         documents = list(yaml.safe_load_all(text))
         return {**{k: v for k, v in kept.items() if k != "text"}, "pipeline_spec": documents[0]}
 
-    def _check_job(self, body: dict[str, Any]) -> None:
+    def _check_job(self, body: dict[str, Any], newest: bool = False) -> None:
         if body.get("experiment_id") not in self.experiments:
             raise ApiError(400, "Invalid input error: experiment not found")
         reference = body.get("pipeline_version_reference") or {}
         version = self.versions.get(reference.get("pipeline_version_id", ""))
+        if newest and "pipeline_version_id" not in reference:
+            of_pipeline = [
+                v
+                for v in self.versions.values()
+                if v["pipeline_id"] == reference.get("pipeline_id")
+            ]
+            version = of_pipeline[-1] if of_pipeline else None
         if version is None or version["pipeline_id"] != reference.get("pipeline_id"):
             raise ApiError(400, "Invalid input error: no such pipeline version")
         given = (body.get("runtime_config") or {}).get("parameters") or {}

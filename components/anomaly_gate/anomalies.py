@@ -4,12 +4,14 @@ from collections.abc import Mapping
 
 from tensorflow_metadata.proto.v0 import anomalies_pb2
 
+from contract.errors import UserError
+
 _ERROR = anomalies_pb2.AnomalyInfo.ERROR
 _WHOLE_SPLIT = "(whole split)"
 
 
-class DataAnomalyError(ValueError):
-    """Data that contradicts the schema; its message is written for the user."""
+class DataAnomalyError(UserError):
+    """Data that contradicts the schema."""
 
 
 def errors(anomalies: anomalies_pb2.Anomalies) -> dict[str, str]:

@@ -1,5 +1,7 @@
 """The error of unusable input data."""
 
+from contract.errors import UserError
 
-class DataError(ValueError):
-    """Input data that cannot be used; its message is written for the user."""
+
+class DataError(UserError):
+    """Input data that cannot be used."""

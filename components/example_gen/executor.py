@@ -1,6 +1,7 @@
 """Executor of InteractionExampleGen."""
 
 import os
+import time
 from typing import Any
 
 from absl import logging
@@ -67,7 +68,7 @@ class Executor(BaseBeamExecutor):
         with fileio.open(report_path) as file:
             report = reports.from_json(file.read())
         reports.check(report, job.data_config, bad_rows)
-        report = reports.finish(report, bad_rows)
+        report = reports.finish(report, bad_rows, job.files)
         write_text(report_path, reports.to_json(report))
         fileio.rmtree(job.temp_uri)
 
@@ -107,6 +108,7 @@ def _plan(examples: types.Artifact, exec_properties: dict[str, Any]) -> Ingestio
         history_length=history_length,
         files=files,
         num_shards=num_shards,
+        now=int(time.time()),
         split_uris={
             split: artifact_utils.get_split_uri([examples], split) for split in features.SPLITS
         },

@@ -3,6 +3,7 @@
 import difflib
 import hashlib
 import importlib.metadata
+import os
 import posixpath
 from collections.abc import Iterator
 
@@ -30,6 +31,14 @@ _FORMATS = {
     ".json": "jsonl",
 }
 _COMPRESSED = (".gz", ".bz2", ".zst", ".zstd")
+# How files begin that need another name, or another `format`, to be read.
+_SIGNATURES = {
+    b"\x1f\x8b": "gzip (rename it to end with .gz)",
+    b"BZh91AY&SY": "bzip2 (rename it to end with .bz2)",
+    b"\x28\xb5\x2f\xfd": "Zstandard (rename it to end with .zst)",
+    b"PK\x03\x04": "zip (unpack it, or compress with gzip)",
+    b"PAR1": "Parquet (set `format: parquet`)",
+}
 
 
 def tables(data_config: DataConfig) -> dict[str, TableConfig]:
@@ -51,11 +60,12 @@ def resolve(table: TableConfig, span: str = "") -> list[FileMetadata]:
 
     Returns:
       Path and size of each file: patterns in the order given, the files of one
-      pattern by name, none twice.
+      pattern by name, none twice. A directory stands for the files in it.
 
     Raises:
-      DataError: if a pattern needs a span and there is none, matches nothing, or
-        names a package that is not installed or has no such file.
+      DataError: if a pattern needs a span and there is none, matches nothing, names
+        a directory with directories in it, or names a package that is not installed
+        or has no such file.
     """
     found: dict[str, FileMetadata] = {}
     for pattern in table.files:
@@ -64,6 +74,8 @@ def resolve(table: TableConfig, span: str = "") -> list[FileMetadata]:
         path = pattern.replace(_SPAN, span)
         if path.startswith(_PACKAGE_PREFIX):
             path = _package_file(path.removeprefix(_PACKAGE_PREFIX))
+        if not FileSystems.get_scheme(path) and os.path.isdir(path):
+            path = _files_in(path)
         matches = [
             match
             for match in FileSystems.match([path])[0].metadata_list
@@ -95,6 +107,21 @@ def file_format(table: TableConfig, path: str) -> str:
     return _FORMATS[extension]
 
 
+def check_beginning(path: str, table: TableConfig) -> None:
+    """Refuses a file that is to be read as text and begins as something else.
+
+    Raises:
+      DataError: saying what the file is and how it can be read.
+    """
+    if path.lower().endswith(_COMPRESSED) or file_format(table, path) == "parquet":
+        return
+    with FileSystems.open(path, compression_type=CompressionTypes.UNCOMPRESSED) as stream:
+        head = stream.read(max(map(len, _SIGNATURES)))
+    for signature, kind in _SIGNATURES.items():
+        if head.startswith(signature):
+            raise DataError(f"{path} is to be read as text, but its content is {kind}")
+
+
 def fingerprint(data_config: DataConfig, span: str = "") -> str:
     """Digest of the content of all input files.
 
@@ -104,7 +131,7 @@ def fingerprint(data_config: DataConfig, span: str = "") -> str:
     taken.
 
     Raises:
-      DataError: as ``resolve``.
+      DataError: as ``resolve``, and if a file cannot be read.
     """
     digest = hashlib.blake2b(digest_size=16)
     for name, table in tables(data_config).items():
@@ -119,9 +146,27 @@ def _content(file: FileMetadata) -> Iterator[bytes]:
     if FileSystems.get_scheme(file.path):
         yield f"{file.size_in_bytes} {FileSystems.checksum(file.path)}".encode()
         return
-    with FileSystems.open(file.path, compression_type=CompressionTypes.UNCOMPRESSED) as stream:
-        while block := stream.read(_HASH_BLOCK):
-            yield block
+    try:
+        with FileSystems.open(file.path, compression_type=CompressionTypes.UNCOMPRESSED) as stream:
+            while block := stream.read(_HASH_BLOCK):
+                yield block
+    except OSError as error:
+        raise DataError(
+            f"Cannot read {file.path}: {error.strerror or error}. "
+            "Check that this account may read it"
+        ) from error
+
+
+def _files_in(directory: str) -> str:
+    """Pattern of the files in a local directory."""
+    inner = sorted(e.name for e in os.scandir(directory) if e.is_dir() and _is_data(e.name))
+    if inner:
+        raise DataError(
+            f"{directory} has directories in it ({', '.join(inner[:3])}), and only the files "
+            f"directly in a directory are read. Write {posixpath.join(directory, '**')} to read "
+            f"all of them, or name the files"
+        )
+    return posixpath.join(directory, "*")
 
 
 def _is_data(path: str) -> bool:

@@ -1,9 +1,9 @@
 """Streams the wanted columns of CSV, Parquet and JSON-lines files in blocks."""
 
+import collections
 import contextlib
 import difflib
 import io
-import itertools
 import posixpath
 import shutil
 import tempfile
@@ -21,13 +21,14 @@ from apache_beam.io.filesystems import FileSystems
 
 from components.example_gen.config import TableConfig
 from components.example_gen.errors import DataError
-from components.example_gen.files import file_format
+from components.example_gen.files import check_beginning, file_format
 
 BLOCK_BYTES = 1 << 24
 _HEADER_BYTES = 1 << 20
 _PARQUET_ROWS = 1 << 18
-_HEADER_LINES = 1_000
 _CODECS = {".gz": "gzip", ".bz2": "bz2", ".zst": "zstd", ".zstd": "zstd"}
+# The configuration keys of ids, which must be one value and not a list of them.
+_ID_KEYS = ("user_column", "item_column", "id_column")
 # Stands in for a delimiter of several characters, which Arrow does not know.
 _UNIT_SEPARATOR = b"\x1f"
 
@@ -69,27 +70,55 @@ def column_names(path: str, table: TableConfig) -> list[str]:
     Raises:
       DataError: if the file is empty or not what its format says.
     """
+    return _schema(path, table).names
+
+
+def _schema(path: str, table: TableConfig) -> pa.Schema:
+    """Columns of a file and, of Parquet, their types."""
     kind = file_format(table, path)
     with _readable(path), _local_file(path, table) as file:
         if kind == "parquet":
-            return pyarrow.parquet.read_schema(file.path).names
+            return pyarrow.parquet.read_schema(file.path)
         with _open(file) as stream:
             if kind == "csv":
-                return _open_csv(stream, table, None, _HEADER_BYTES, []).schema.names
-            head = list(itertools.islice(io.BufferedReader(stream), _HEADER_LINES))
-            if not head:
-                raise DataError(f"{path} is empty")
-            rows = [_json_object(line) or {} for line in head]
-            return list(dict.fromkeys(name for row in rows for name in row))
+                return _open_csv(stream, table, None, _HEADER_BYTES, []).schema
+            names = _json_names(path, io.BufferedReader(stream, _HEADER_BYTES))
+            return pa.schema([(name, pa.null()) for name in names])
+
+
+def _json_names(path: str, stream: io.BufferedReader) -> list[str]:
+    """Names in the first rows of JSON lines."""
+    head = stream.read(_HEADER_BYTES)
+    if not head:
+        raise DataError(f"{path} is empty")
+    is_array = head.lstrip().startswith(b"[")
+    if not is_array:
+        head += stream.readline()  # the rest of the last line
+    rows = [row for line in head.splitlines() if (row := _json_object(line)) is not None]
+    if not rows and is_array:
+        raise DataError(
+            f"{path} begins with '[', as one JSON array does; expected JSON lines: one object per "
+            "line. Convert it, for example with: jq -c '.[]' FILE > FILE.jsonl"
+        )
+    if not rows:
+        raise DataError(
+            f"{path}: none of the first lines is a JSON object; expected JSON lines: one object "
+            "per line, without line breaks inside"
+        )
+    return list(dict.fromkeys(name for row in rows for name in row))
 
 
 def check_columns(path: str, table: TableConfig, columns: dict[str, str]) -> None:
     """Checks that a file has ``columns`` (column name by configuration key).
 
     Raises:
-      DataError: naming the missing columns, those present, and the nearest.
+      DataError: naming the missing columns, those present, and the nearest; for a
+        wanted column that occurs twice, and for an id column of lists.
     """
-    present = column_names(path, table)
+    schema = _schema(path, table)
+    present = schema.names
+    for key, name in columns.items():
+        _check_column(path, schema, key, name)
     missing = {key: name for key, name in columns.items() if name not in present}
     if not missing:
         return
@@ -102,6 +131,20 @@ def check_columns(path: str, table: TableConfig, columns: dict[str, str]) -> Non
     if len(present) == 1 and file_format(table, path) == "csv":
         lines.append(f"Only one column: is {table.delimiter!r} the right delimiter?")
     raise DataError("\n".join(lines))
+
+
+def _check_column(path: str, schema: pa.Schema, key: str, name: str) -> None:
+    count = collections.Counter(schema.names)[name]
+    if count > 1:
+        raise DataError(
+            f"{path} has {count} columns called {name!r}, so {key} = {name!r} is not clear. Rename "
+            "all but one of them"
+        )
+    if count and key in _ID_KEYS and pa.types.is_nested(schema.field(name).type):
+        raise DataError(
+            f"{path}: {key} = {name!r} is a column of type {schema.field(name).type}; expected one "
+            "number or text per row, as an id is"
+        )
 
 
 def read_blocks(path: str, table: TableConfig, columns: dict[str, str]) -> Iterator[Block]:
@@ -120,7 +163,8 @@ def read_blocks(path: str, table: TableConfig, columns: dict[str, str]) -> Itera
     read = readers[file_format(table, path)]
     with _readable(path), _local_file(path, table) as file:
         check_columns(path, table, columns)
-        yield from read(file, table, list(dict.fromkeys(columns.values())))
+        ids = {columns[key] for key in _ID_KEYS if key in columns}
+        yield from read(file, table, list(dict.fromkeys(columns.values())), ids)
 
 
 @dataclass(frozen=True)
@@ -144,6 +188,7 @@ def _local_file(path: str, table: TableConfig) -> Iterator[_LocalFile]:
     systems give, they need the interpreter lock, and a reader that is dropped
     halfway waits for them with the lock held, forever.
     """
+    check_beginning(path, table)
     codec = _CODECS.get(posixpath.splitext(path)[1].lower())
     replace = len(table.delimiter) > 1 and file_format(table, path) == "csv"
     if not replace and not FileSystems.get_scheme(path):
@@ -230,7 +275,10 @@ def _open_csv(
     )
 
 
-def _read_csv(file: _LocalFile, table: TableConfig, columns: list[str]) -> Iterator[Block]:
+def _read_csv(
+    file: _LocalFile, table: TableConfig, columns: list[str], ids: set[str]
+) -> Iterator[Block]:
+    del ids  # a cell is never a list
     invalid: list[pyarrow.csv.InvalidRow] = []
     first_line = 1 if table.column_names else 2  # a header is line 1
     read = 0  # rows read and kept so far
@@ -279,8 +327,10 @@ def _rejections(invalid: list[pyarrow.csv.InvalidRow], delimiter: str) -> list[R
     return rejections
 
 
-def _read_parquet(file: _LocalFile, table: TableConfig, columns: list[str]) -> Iterator[Block]:
-    del table
+def _read_parquet(
+    file: _LocalFile, table: TableConfig, columns: list[str], ids: set[str]
+) -> Iterator[Block]:
+    del table, ids  # the schema says whether ids are lists
     read = 0
     parquet = pyarrow.parquet.ParquetFile(file.path)
     for batch in parquet.iter_batches(_PARQUET_ROWS, columns=columns):
@@ -289,7 +339,9 @@ def _read_parquet(file: _LocalFile, table: TableConfig, columns: list[str]) -> I
         yield Block(pa.Table.from_batches([batch]).select(columns), numbers)
 
 
-def _read_jsonl(file: _LocalFile, table: TableConfig, columns: list[str]) -> Iterator[Block]:
+def _read_jsonl(
+    file: _LocalFile, table: TableConfig, columns: list[str], ids: set[str]
+) -> Iterator[Block]:
     del table
     number = 0
     with _open(file) as stream:
@@ -305,6 +357,9 @@ def _read_jsonl(file: _LocalFile, table: TableConfig, columns: list[str]) -> Ite
                 row = _json_object(line)
                 if row is None:
                     rejected.append(_rejected_json(number, line))
+                    continue
+                if any(isinstance(row.get(name), list | dict) for name in ids):
+                    rejected.append(RejectedRow("id_not_single", number, line.decode().strip()))
                     continue
                 numbers.append(number)
                 for name in columns:

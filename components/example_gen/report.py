@@ -1,10 +1,10 @@
 """The ingest report: what was read, what was dropped and why, what came out."""
 
 import json
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from typing import Any
 
-from components.example_gen.config import DataConfig
+from components.example_gen.config import DataConfig, ItemsConfig, UsersConfig
 from components.example_gen.errors import DataError
 from contract import features
 
@@ -18,6 +18,7 @@ _HINTS = {
     "timestamp_out_of_range": "check `timestamp_unit`: these look like ms or us",
     "negative_timestamp": "check `timestamp_unit` and `timestamp_column`",
     "id_not_whole": "write ids as text or whole numbers",
+    "id_not_single": "an id is one number or text, no list and no object",
 }
 
 Report = dict[str, Any]
@@ -57,13 +58,17 @@ def check(report: Report, data_config: DataConfig, bad_rows: str) -> None:
       bad_rows: Where the bad rows were written.
 
     Raises:
-      DataError: if a file could not be read, too many rows are bad, there is no
-        event, the filters left nobody, or a split is empty.
+      DataError: if a file could not be read, too many rows are bad, a numeric
+        feature holds no number, there is no event, the filters left nobody, or a
+        split is empty.
     """
     if report.get("unreadable"):
         raise DataError("\n".join(report["unreadable"]))
     for table, counts in report.get("tables", {}).items():
         _check_bad_rows(table, counts, data_config.max_bad_row_fraction, bad_rows)
+    for table, config in (("items", data_config.items), ("users", data_config.users)):
+        if config is not None:
+            _check_numbers(table, config, report)
     events = report.get("events", {})
     if not events.get("valid"):
         counts = report.get("tables", {}).get("interactions", {"read": 0})
@@ -107,12 +112,26 @@ def _check_bad_rows(table: str, counts: Report, limit: float, bad_rows: str) -> 
     raise DataError("\n".join(lines))
 
 
-def finish(report: Report, bad_rows: str) -> Report:
+def _check_numbers(table: str, config: ItemsConfig | UsersConfig, report: Report) -> None:
+    unparsable = report.get("tables", {}).get(table, {}).get("unparsable_numbers", {})
+    parsed = report.get("numbers", {}).get(table, {})
+    for name, failures in unparsable.items():
+        if not parsed.get(name):
+            raise DataError(
+                f"{table}.features.{name} is of `kind: numeric`, but none of the {failures} values "
+                f"in column {config.features[name].column!r} of {', '.join(config.files)} is a "
+                "number. Set `kind: categorical`, choose another column, or set `separator` if a "
+                "cell holds several numbers"
+            )
+
+
+def finish(report: Report, bad_rows: str, files: Mapping[str, list[str]]) -> Report:
     """The report as people read it: shares instead of sums, no rows in it.
 
     Args:
       report: A merged report that passed ``check``.
       bad_rows: Where the bad rows were written, if there are any.
+      files: The files of each table, in the order in which they were read.
     """
     tables = {
         name: {key: value for key, value in counts.items() if key != "bad_examples"}
@@ -134,6 +153,7 @@ def finish(report: Report, bad_rows: str) -> Report:
         "splits": splits,
         "events": events,
         "bad_rows": bad_rows if has_bad else "",
+        "files": dict(files),
     }
 
 

@@ -26,7 +26,7 @@ from components.example_gen.errors import DataError
 from components.example_gen.events import Events
 from components.example_gen.readers import read_blocks
 from components.example_gen.report import Report, merge, to_json
-from components.example_gen.rows import ID, ITEM, USER, CheckedRows
+from components.example_gen.rows import FEATURE_PREFIX, ID, ITEM, TIME, USER, CheckedRows
 from components.example_gen.shards import shard_name, write_text, write_tfrecord
 from components.example_gen.text import hash_text
 from contract import features
@@ -50,6 +50,7 @@ class Ingestion:
       history_length: The model's; chunks of long sequences overlap by it.
       files: Resolved paths of each table.
       num_shards: Hash buckets of people, and of items; files per split.
+      now: Seconds since 1970; what is later is counted as an event of the future.
       split_uris: Directory of each split.
       temp_uri: Directory of unfinished files, on the same file system.
       bad_rows_prefix: Where the bad rows go, without shard and extension.
@@ -59,6 +60,7 @@ class Ingestion:
     history_length: int
     files: dict[str, list[str]]
     num_shards: int
+    now: int
     split_uris: dict[str, str]
     temp_uri: str
     bad_rows_prefix: str
@@ -157,6 +159,7 @@ class _Read(beam.DoFn):
         self._config = getattr(job.data_config, table)
         self._table = table
         self._num_buckets = job.num_shards
+        self._now = job.now
         if table == "interactions":
             self._columns = rows.interaction_columns(self._config)
             self._key = USER
@@ -174,20 +177,24 @@ class _Read(beam.DoFn):
         try:
             for block in read_blocks(path, self._config, self._columns):
                 checked = check(block, self._config, path)
-                yield from self._describe(checked)
+                yield from self._describe(checked, path)
                 if checked.good.num_rows:
                     yield from self._part(checked, number)
         except DataError as error:
             # Not raised: Beam would bury the message in a stack of its own.
             yield TaggedOutput(_REPORT, {"unreadable": [str(error)]})
 
-    def _describe(self, checked: CheckedRows) -> Iterator[Any]:
+    def _describe(self, checked: CheckedRows, path: str) -> Iterator[Any]:
         counts = {
             "read": checked.num_read,
             "bad": {reason: len(bad) for reason, bad in checked.bad.items()},
             "bad_examples": {reason: bad[:1] for reason, bad in checked.bad.items()},
         }
         yield TaggedOutput(_REPORT, {"tables": {self._table: counts}})
+        if self._table == "interactions":
+            future = int((checked.good[TIME].to_numpy() > self._now).sum())
+            if future:
+                yield TaggedOutput(_REPORT, {"future_events": {path: future}})
         Metrics.counter(_NAMESPACE, f"{self._table}_read").inc(checked.num_read)
         for reason, bad in checked.bad.items():
             Metrics.counter(_NAMESPACE, f"{self._table}_{reason}").inc(len(bad))
@@ -285,7 +292,7 @@ class _Filter(beam.DoFn):
             return
         if self._count_times:
             times, counts = np.unique(events.time, return_counts=True)
-            yield TaggedOutput(_TIMES, (0, pack(pa.table({rows.TIME: times, _COUNT: counts}))))
+            yield TaggedOutput(_TIMES, (0, pack(pa.table({TIME: times, _COUNT: counts}))))
         yield number, pack(events.to_table())
 
 
@@ -293,7 +300,7 @@ def _cut_times(
     grouped: tuple[int, Iterable[bytes]], eval_fraction: float, test_fraction: float
 ) -> tuple[int, int]:
     table = pa.concat_tables([unpack(part) for part in grouped[1]])
-    times, inverse = np.unique(table[rows.TIME].to_numpy(), return_inverse=True)
+    times, inverse = np.unique(table[TIME].to_numpy(), return_inverse=True)
     counts = np.bincount(inverse, weights=table[_COUNT].to_numpy())
     return splits.cut_times(times, counts, eval_fraction, test_fraction)
 
@@ -369,7 +376,12 @@ def _entities(
         return None, {}
     table, unparsable, repeated = records.entity_table(pa.concat_tables(tables), config.features)
     counts = {"duplicate_ids": repeated, "unparsable_numbers": unparsable}
-    return table, {"tables": {name: counts}}
+    numbers = {
+        feature: len(table[FEATURE_PREFIX + feature].combine_chunks().flatten())
+        for feature, feature_config in config.features.items()
+        if feature_config.kind == "numeric"
+    }
+    return table, {"tables": {name: counts}, "numbers": {name: numbers}}
 
 
 def _by_bucket(table: pa.Table, key: str, num_buckets: int) -> Iterator[tuple[int, pa.Table]]:

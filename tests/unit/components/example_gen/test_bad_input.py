@@ -1,5 +1,6 @@
 """Every row of the table of bad input in docs/data.md."""
 
+import bz2
 import collections
 import gzip
 import itertools
@@ -81,6 +82,8 @@ BAD_JSON_ROWS = {
     '{"item_id": 7, "timestamp": 1}': "missing_user_id",
     '{"user_id": null, "item_id": 7, "timestamp": 1}': "missing_user_id",
     '{"user_id": "u0", "item_id": 1.5, "timestamp": 1}': "id_not_whole",
+    '{"user_id": ["u0", "u1"], "item_id": 7, "timestamp": 1}': "id_not_single",
+    '{"user_id": "u0", "item_id": {"$oid": "7"}, "timestamp": 1}': "id_not_single",
 }
 
 
@@ -223,6 +226,78 @@ def test_a_file_that_breaks_off(tmp_path):
     whole = gzip.compress(_csv(*(f"u{n},i{n * 7919 % 1000},{n}" for n in range(5000))).encode())
     with pytest.raises(DataError, match=r"Cannot read .*log\.csv\.gz"):
         _ingest(tmp_path, whole[: len(whole) // 2], name="log.csv.gz")
+
+
+def test_one_file_of_many_that_is_empty_or_breaks_off_is_named(tmp_path):
+    (tmp_path / "a.csv").write_text(_csv(*GOOD))
+    (tmp_path / "b.csv").write_text("")
+    with pytest.raises(DataError, match=r"b\.csv is empty"):
+        ingest(tmp_path, interactions={"files": [f"{tmp_path}/*.csv"]})
+
+
+JSON_OBJECTS = [{"user_id": f"u{n}", "item_id": 1, "timestamp": 1} for n in range(3)]
+
+
+@pytest.mark.parametrize(
+    ("name", "data", "message"),
+    [
+        ("log.csv", gzip.compress(_csv(*GOOD).encode()), r"gzip \(rename it to end with \.gz\)"),
+        ("log.csv", bz2.compress(_csv(*GOOD).encode()), r"rename it to end with \.bz2"),
+        ("log.jsonl", b"PAR1\x15\x04", r"Parquet \(set `format: parquet`\)"),
+        ("log.json", json.dumps(JSON_OBJECTS), r"one JSON array .* jq -c"),
+        ("log.json", json.dumps(JSON_OBJECTS, indent=1), r"one JSON array .* jq -c"),
+        ("log.json", json.dumps(JSON_OBJECTS[0], indent=1), "none of the first lines"),
+        ("log.csv", _csv(*GOOD, header=f"{HEADER},item_id"), "2 columns called 'item_id'"),
+    ],
+)
+def test_a_file_of_another_kind_than_it_is_read_as(tmp_path, name, data, message):
+    with pytest.raises(DataError, match=rf"{name}.*{message}"):
+        _ingest(tmp_path, data, name=name)
+
+
+def test_a_column_of_lists_is_no_id(tmp_path):
+    table = pa.table({"user_id": [["a", "b"]], "item_id": ["i"], "timestamp": [1]})
+    pyarrow.parquet.write_table(table, tmp_path / "log.parquet")
+    with pytest.raises(DataError, match=r"log\.parquet: user_column = 'user_id' is a column of"):
+        ingest(tmp_path, interactions={"files": [f"{tmp_path}/log.parquet"]})
+
+
+@pytest.mark.parametrize("ending", ["", "/"])
+def test_a_directory_stands_for_the_files_in_it(tmp_path, ending):
+    folder = tmp_path / "log"
+    folder.mkdir()
+    (folder / "part-0.csv").write_text(_csv(*GOOD[:6]))
+    (folder / "part-1.csv").write_text(_csv(*GOOD[6:]))
+    (folder / "_SUCCESS").write_text("")
+    done = ingest(tmp_path, interactions={"files": [f"{folder}{ending}"]})
+    assert len(_events(done)) == len(GOOD)
+    (folder / "older").mkdir()
+    with pytest.raises(DataError, match=r"has directories in it \(older\).*Write .*log/\*\*"):
+        ingest(tmp_path, interactions={"files": [f"{folder}{ending}"]})
+
+
+def test_events_of_the_future_are_counted_by_file(tmp_path):
+    done = _ingest(tmp_path, _csv(*GOOD, "u0,ia,32503680000", "u1,ia,32503680000"))
+    assert done.report["future_events"] == {f"{tmp_path}/log.csv": 2}
+    assert "future_events" not in _ingest(tmp_path, _csv(*GOOD)).report
+
+
+def test_the_report_names_the_files(tmp_path):
+    assert _ingest(tmp_path, _csv(*GOOD)).report["files"] == {
+        "interactions": [f"{tmp_path}/log.csv"]
+    }
+
+
+def test_a_numeric_feature_without_any_number_fails(tmp_path):
+    (tmp_path / "items.csv").write_text("item_id,price\nia,cheap\nib,dear\nic,\n")
+    items = {
+        "files": [f"{tmp_path}/items.csv"],
+        "features": {"price": {"column": "price", "kind": "numeric"}},
+    }
+    with pytest.raises(DataError) as error:
+        _ingest(tmp_path, _csv(*GOOD), items=items)
+    assert "items.features.price is of `kind: numeric`" in str(error.value)
+    assert f"none of the 2 values in column 'price' of {tmp_path}/items.csv" in str(error.value)
 
 
 def test_no_such_file(tmp_path):

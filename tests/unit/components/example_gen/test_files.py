@@ -100,6 +100,14 @@ def test_fingerprint_tells_the_border_between_files(tmp_path):
     assert digest("ab", "c") != digest("a", "bc")
 
 
+def test_a_file_that_cannot_be_read_is_named(tmp_path):
+    log = tmp_path / "log.csv"
+    log.symlink_to("/proc/self/mem")  # opens, but reading fails, also for root
+    config = DataConfig(interactions=InteractionsConfig(files=(str(log),)))
+    with pytest.raises(DataError, match=rf"Cannot read {log}: .*Check that this account"):
+        fingerprint(config)
+
+
 def test_tables_leaves_out_what_is_not_configured():
     config = DataConfig(interactions=InteractionsConfig(files=("a",)))
     assert list(tables(config)) == ["interactions"]

@@ -69,9 +69,9 @@ def main(argv: Sequence[str] | None = None) -> int:
         from pipeline.kubeflow.compile import compile_pipeline
 
         compiled = compile_pipeline(config, flags.image, flags.target, flags.pipeline_root)
+        # Before the file is written: a wrong --param leaves nothing behind.
+        values = spec_lib.parse_parameters(spec_lib.parse(compiled.to_yaml()), flags.param)
         output = compiled.write(flags.output or f"{config.name}.yaml")
-        pipeline = spec_lib.load(output)
-        values = spec_lib.parse_parameters(pipeline, flags.param)
     except (config_lib.ConfigError, spec_lib.SpecError, submit_lib.SubmitError) as error:
         print(error, file=sys.stderr)
         return EXIT_USAGE

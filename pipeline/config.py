@@ -3,6 +3,7 @@
 import copy
 import dataclasses
 import difflib
+import re
 import types
 import typing
 from collections.abc import Mapping, Sequence
@@ -15,14 +16,18 @@ from pydantic import Field
 
 from components.example_gen.config import DataConfig
 from contract.config_types import config_dataclass, from_dict
+from contract.errors import UserError
 from model.config import ModelConfig, TrainingConfig
 from model.presets import PRESETS
+from pipeline import yaml_values
 from pipeline.kubeflow_config import KubeflowConfig
 from retrieval.config import IndexConfig
 
+_COMMAND_LINE = "the command line"
 
-class ConfigError(ValueError):
-    """A configuration that cannot be used; its message is for the user."""
+
+class ConfigError(UserError):
+    """A configuration that cannot be used."""
 
 
 @config_dataclass
@@ -76,8 +81,9 @@ class RunConfig:
     Attributes:
       name: Pipeline and served model name.
       output_dir: Root of everything a local run writes.
-      schema: Path of a curated schema (text proto), relative to the YAML file;
-        empty infers one.
+      schema: Path of a curated schema (text proto): relative to the YAML file if
+        it stands there, to the current directory if it is given by ``--set``.
+        Empty infers one.
       preset: ``strong`` or ``paper``: defaults of ``model`` and ``training``.
       data: Files, columns, filters, split.
       model: The network.
@@ -89,7 +95,7 @@ class RunConfig:
     """
 
     name: str = Field(default="mind", pattern=r"^[a-z0-9][a-z0-9-]*$")
-    output_dir: str = "output"
+    output_dir: str = Field(default="output", min_length=1)
     schema: str = ""
     preset: typing.Literal["strong", "paper"] = "strong"
     data: DataConfig
@@ -114,11 +120,13 @@ def load(
       flags: Values by dotted key; they win over everything. None is "not given".
 
     Raises:
-      ConfigError: with file, key, received and expected value, and the nearest
-        valid key where one is unknown.
+      ConfigError: with file or ``--set``, key, received and expected value, and the
+        nearest valid key where one is unknown.
     """
-    source = str(path) if path else "the command line"
     values = _read_yaml(Path(path)) if path else {}
+    origins = _Origins(str(path) if path else _COMMAND_LINE)
+    if path and isinstance(values.get("schema"), str) and values["schema"]:
+        values["schema"] = _beside(Path(path), values["schema"])
     for override in overrides:
         key, equals, text = override.partition("=")
         if not equals or not key:
@@ -126,15 +134,15 @@ def load(
                 f"--set {override!r}: expected KEY=VALUE, like --set model.dropout=0.1"
             )
         try:
-            value = yaml.safe_load(text)
+            value = yaml_values.load(text)
         except yaml.YAMLError as error:
             raise ConfigError(f"--set {key}: {text!r} is not a YAML value: {error}") from error
         _set(values, key, value, f"--set {key}")
+        origins.given[key] = f"--set {key}"
     for key, value in (flags or {}).items():
         if value is not None:
             _set(values, key, value, f"flag for {key}")
-    if path and isinstance(values.get("schema"), str) and values["schema"]:
-        values["schema"] = str(Path(path).parent / values["schema"])
+            origins.given[key] = _COMMAND_LINE
     preset = values.get("preset", "strong")
     if preset in PRESETS:  # a wrong name is reported with everything else
         for section, defaults in PRESETS[preset].items():
@@ -142,9 +150,45 @@ def load(
             if isinstance(given, Mapping):
                 values[section] = {**defaults, **given}
     try:
-        return from_dict(RunConfig, values)
+        config = from_dict(RunConfig, values)
     except pydantic.ValidationError as error:
-        raise ConfigError(_explain(error, source)) from None
+        raise ConfigError(_explain(error, origins)) from None
+    if config.schema and not _is_remote(config.schema) and not Path(config.schema).is_file():
+        raise ConfigError(
+            f"{origins.of('schema')}: 'schema': no such file: {config.schema}. A relative path in "
+            "a YAML file counts from that file; copy the schema with it, write an absolute path, "
+            "infer one with --bootstrap_schema, or leave the key empty."
+        )
+    return config
+
+
+@dataclasses.dataclass(frozen=True)
+class _Origins:
+    """Where the values come from, for messages.
+
+    Attributes:
+      default: The file, or the command line if there is none.
+      given: By dotted key, what on the command line gave the value.
+    """
+
+    default: str
+    given: dict[str, str] = dataclasses.field(default_factory=dict)
+
+    def of(self, key: str) -> str:
+        """What gave ``key``, a part of it, or the section it stands in."""
+        for given, origin in self.given.items():
+            if key == given or key.startswith(f"{given}."):
+                return origin
+        parts = [origin for given, origin in self.given.items() if given.startswith(f"{key}.")]
+        return " with ".join([self.default, *dict.fromkeys(parts)])
+
+
+def _is_remote(path: str) -> bool:
+    return "://" in path
+
+
+def _beside(file: Path, path: str) -> str:
+    return path if _is_remote(path) else str(file.parent / path)
 
 
 def _read_yaml(path: Path) -> dict[str, Any]:
@@ -158,7 +202,7 @@ def _read_yaml(path: Path) -> dict[str, Any]:
     except (OSError, UnicodeDecodeError) as error:
         raise ConfigError(f"{path}: cannot be read: {error}") from None
     try:
-        values = yaml.safe_load(text)
+        values = yaml_values.load(text)
     except yaml.YAMLError as error:
         raise ConfigError(f"{path}: not valid YAML: {error}") from None
     if not isinstance(values, dict):
@@ -179,12 +223,13 @@ def _set(values: dict[str, Any], dotted: str, value: Any, where: str) -> None:
     node[last] = copy.deepcopy(value)
 
 
-def _explain(error: pydantic.ValidationError, source: str) -> str:
+def _explain(error: pydantic.ValidationError, origins: _Origins) -> str:
     lines = []
     for item in error.errors():
         # A union of a section and None reports the class name as part of the path.
         path = [str(part) for part in item["loc"] if str(part) not in _section_class_names()]
         key = ".".join(path)
+        source = origins.of(key)
         if item["type"] == "unexpected_keyword_argument":
             valid = _valid_keys(path[:-1])
             close = difflib.get_close_matches(path[-1], valid, n=1, cutoff=0.5)
@@ -201,7 +246,8 @@ def _explain(error: pydantic.ValidationError, source: str) -> str:
         elif item["type"] == "value_error":
             lines.append(f"{source}: {key!r}: {item['ctx']['error']}.")
         else:
-            expected = item["msg"].removeprefix("Input should be ").removeprefix("a valid ")
+            # "Input should be a valid integer", "String should have at least 1 character".
+            expected = re.sub(r"^\w+ should (be |have |match )?(a valid )?", "", item["msg"])
             lines.append(f"{source}: {key!r}: expected {expected}, received {item['input']!r}.")
     return "\n".join(lines)
 

@@ -20,7 +20,8 @@ class IndexConfig:
         into leaves instead of scoring the hash of every item.
       recall_target: Share of the exact top ``recall_k`` that the index must
         find, measured with real people's interest vectors.
-      recall_k: Depth at which recall is measured.
+      recall_k: Depth at which recall is measured; in a catalogue of fewer items,
+        or with a smaller ``max_k``, at that many.
       num_queries: People sampled for tuning, and others for validation.
       default_k: Items returned when a request names no ``k``.
       max_k: Largest ``k`` served.
@@ -44,3 +45,10 @@ class IndexConfig:
     exclude_history: bool = True
     over_fetch: int = Field(default=4, ge=1)
     max_latency_ms: float = Field(default=0.0, ge=0.0)
+
+    def __post_init__(self) -> None:
+        if self.default_k > self.max_k:
+            raise ValueError(
+                f"default_k ({self.default_k}) must not be above max_k ({self.max_k}), the largest "
+                "k that is served"
+            )

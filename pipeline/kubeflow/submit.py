@@ -86,12 +86,17 @@ def check_image(image: str) -> None:
     """Refuses an image that may be another one tomorrow.
 
     Raises:
-      SubmitError: for ``:latest`` or no tag at all.
+      SubmitError: for ``:latest``, no tag at all, or a digest that is not whole.
     """
     if re.search(r"@sha256:[0-9a-f]{64}$", image):
         return
+    if "@" in image:
+        raise SubmitError(
+            f"--image {image}: expected 64 hexadecimal digits after @sha256:, received "
+            f"{image.partition('@')[2]!r}. `docker push` prints the whole digest."
+        )
     _, colon, tag = image.rpartition("/")[2].partition(":")
-    if "@" in image or not colon or not tag or tag == "latest":
+    if not colon or not tag or tag == "latest":
         raise SubmitError(
             f"--image {image}: expected a fixed image, REGISTRY/NAME@sha256:DIGEST or "
             "REGISTRY/NAME:VERSION. What :latest names changes between the steps of a run, and "

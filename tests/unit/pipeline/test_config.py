@@ -131,6 +131,62 @@ def test_error_names_the_file(load, tmp_path):
         load(_MINIMAL + "modl: {}\n")
 
 
+@pytest.mark.parametrize(
+    ("overrides", "flags", "expected"),
+    [
+        (["model.dropout=2"], {}, "--set model.dropout: 'model.dropout': expected less than 1"),
+        (["data.items={fils: [i.csv]}"], {}, "--set data.items: unknown key 'data.items.fils'."),
+        ([], {"output_dir": ""}, "the command line: 'output_dir': expected at least 1 character"),
+        (["index.max_k=5"], {}, "run.yaml with --set index.max_k: 'index': default_k (10) must"),
+    ],
+)
+def test_error_names_the_command_line_where_that_is_to_blame(load, overrides, flags, expected):
+    with pytest.raises(config_lib.ConfigError) as error:
+        load(_MINIMAL, overrides, flags)
+    assert expected in str(error.value)
+
+
+def test_plain_values_are_those_of_yaml_1_2(load):
+    loaded = load(
+        _MINIMAL + "training: {learning_rate: 5e-4}\n",
+        [
+            "training.temperature=1e-1",
+            "training.batch_size=010",
+            "data.interactions.timestamp_column=no",
+            "data.interactions.user_column=2024-01-01",
+            "training.mixed_precision=true",
+            "training.attention_power=.inf",
+        ],
+    )
+    assert loaded.training.learning_rate == 5e-4
+    assert loaded.training.temperature == 0.1
+    assert loaded.training.batch_size == 10
+    assert loaded.data.interactions.timestamp_column == "no"
+    assert loaded.data.interactions.user_column == "2024-01-01"
+    assert loaded.training.mixed_precision
+    assert math.isinf(loaded.training.attention_power)
+
+
+def test_a_schema_counts_from_where_it_is_named(load, tmp_path, monkeypatch):
+    (tmp_path / "schemas").mkdir()
+    (tmp_path / "schemas" / "s.pbtxt").write_text("")
+    elsewhere = tmp_path / "elsewhere"
+    elsewhere.mkdir()
+    (elsewhere / "mine.pbtxt").write_text("")
+    monkeypatch.chdir(elsewhere)
+    text = _MINIMAL + "schema: schemas/s.pbtxt\n"
+    assert load(text).schema == str(tmp_path / "schemas" / "s.pbtxt")
+    assert load(text, ["schema=mine.pbtxt"]).schema == "mine.pbtxt"
+    assert load(text, ["schema=gs://b/s.pbtxt"]).schema == "gs://b/s.pbtxt"
+
+
+def test_a_copied_configuration_whose_schema_stayed_behind_is_refused(load, tmp_path):
+    with pytest.raises(config_lib.ConfigError) as error:
+        load(_MINIMAL + "schema: schemas/s.pbtxt\n")
+    assert "run.yaml: 'schema': no such file" in str(error.value)
+    assert str(tmp_path / "schemas" / "s.pbtxt") in str(error.value)
+
+
 def test_missing_file_suggests_the_nearest(tmp_path):
     (tmp_path / "movielens.yaml").write_text(_MINIMAL)
     with pytest.raises(config_lib.ConfigError, match=r"Did you mean .*movielens.yaml"):

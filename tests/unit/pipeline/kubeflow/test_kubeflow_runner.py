@@ -55,11 +55,14 @@ def test_submits_what_it_compiled(config, tmp_path):
         ),
     ],
 )
-def test_wrong_use_ends_with_a_message_and_creates_nothing(config, flags, message, capsys):
+def test_wrong_use_ends_with_a_message_and_creates_nothing(
+    config, flags, message, capsys, tmp_path
+):
     with KfpApi() as api:
         code = kubeflow_runner.main(["--config", config, "--host", api.url, *flags])
         assert code == kubeflow_runner.EXIT_USAGE
         assert not api.requests
+    assert not list(tmp_path.glob("*.yaml"))
     assert message in capsys.readouterr().err
 
 

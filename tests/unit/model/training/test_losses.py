@@ -1,7 +1,9 @@
 """The loss against a softmax written out in NumPy."""
 
 import numpy as np
+import pytest
 import tensorflow as tf
+import tensorflow_recommenders as tfrs
 
 from model.training.losses import sampled_softmax_loss
 from model.training.sampling import Negatives
@@ -40,6 +42,25 @@ def test_loss_equals_the_written_out_softmax():
             peak = logits.max()
             expected.append(peak + np.log(np.exp(logits - peak).sum()) - logits[0])
         np.testing.assert_allclose(_loss(temperature, logq), expected, rtol=1e-4, atol=1e-5)
+
+
+def test_the_loss_equals_that_of_tfrs():
+    """Where both are defined: negatives from the batch, logQ, temperature, accidental hits."""
+    rng = np.random.default_rng(2)
+    users = tf.constant(rng.normal(size=(5, 4)), tf.float32)
+    table = tf.constant(rng.normal(size=(8, 4)), tf.float32)
+    targets = tf.constant([2, 5, 1, 2, 7])  # the first and the fourth row hit each other
+    vectors = tf.gather(table, targets)
+    share = tf.gather(tf.constant(rng.dirichlet(np.ones(8)), tf.float32), targets)
+    log_count = tf.math.log(5.0 * share)
+    ours = sampled_softmax_loss(
+        users, vectors, targets, vectors, Negatives(targets, log_count, log_count), 0.5, True
+    )
+    task = tfrs.tasks.Retrieval(temperature=0.5, remove_accidental_hits=True)
+    theirs = task(
+        users, vectors, candidate_sampling_probability=share, candidate_ids=targets
+    )  # summed over the batch
+    assert float(tf.reduce_sum(ours)) == pytest.approx(float(theirs), rel=1e-5)
 
 
 def test_hard_negatives_count_by_their_score():

@@ -11,6 +11,7 @@ import datetime
 import itertools
 import os
 import sys
+import tempfile
 import time
 from collections.abc import Sequence
 from pathlib import Path
@@ -22,6 +23,9 @@ EXIT_FAILED = 1
 EXIT_USAGE = 2
 EXIT_NOT_PUSHED = 3
 EXIT_INTERRUPTED = 130  # the shell's convention for Ctrl-C
+
+# A run writes far more; a disk without this much is full before it starts.
+_PROBE_BYTES = 1 << 20
 
 
 def _parser() -> argparse.ArgumentParser:
@@ -89,6 +93,14 @@ def _load_config(flags: argparse.Namespace) -> Any:
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Runs the pipeline; returns the exit code."""
+    try:
+        return _main(argv)
+    except KeyboardInterrupt:
+        print("Interrupted.", file=sys.stderr)
+        return EXIT_INTERRUPTED
+
+
+def _main(argv: Sequence[str] | None) -> int:
     arguments = list(sys.argv[1:] if argv is None else argv)
     # Split here and not by argparse, which would also take stray words for Beam's.
     own = list(itertools.takewhile(lambda word: word != "--", arguments))
@@ -110,20 +122,41 @@ def main(argv: Sequence[str] | None = None) -> int:
 
         from contract.config_types import to_dict
 
-        print(yaml.safe_dump(to_dict(config), sort_keys=False, allow_unicode=True), end="")
+        values = to_dict(config)
+        if values["schema"] and "://" not in values["schema"]:
+            # The file that this is saved to may stand elsewhere.
+            values["schema"] = os.path.abspath(values["schema"])
+        print(yaml.safe_dump(values, sort_keys=False, allow_unicode=True), end="")
         return 0
 
     output = Path(config.output_dir).resolve()
-    log_file = output / "logs" / f"{config.name}-{datetime.datetime.now():%Y%m%d-%H%M%S}.log"
+    logs = output / "logs"
+    log_file = logs / f"{config.name}-{datetime.datetime.now():%Y%m%d-%H%M%S}.log"
+    from report import failure
     from report import terminal as terminal_lib
 
+    try:
+        _try_to_write(logs)
+    except OSError as error:
+        print(f"output_dir: {failure.explain(error, output)}", file=sys.stderr)
+        return EXIT_FAILED
     print(f"Running {config.name!r}; details in {log_file}", flush=True)
     with terminal_lib.quiet_run(log_file) as terminal:
         try:
             return _run(flags, config, output, terminal)
+        except KeyboardInterrupt:
+            terminal.interrupted(log_file)
+            return EXIT_INTERRUPTED
         except Exception as error:
-            terminal.failed(error, log_file, verbose=flags.verbose)
+            terminal.failed(error, log_file, output_dir=output, verbose=flags.verbose)
             return EXIT_FAILED
+
+
+def _try_to_write(directory: Path) -> None:
+    """Makes the directory and writes into it; an OSError says why that is not possible."""
+    directory.mkdir(parents=True, exist_ok=True)
+    with tempfile.TemporaryFile(dir=directory) as file:
+        file.write(bytes(_PROBE_BYTES))
 
 
 def _run(flags: argparse.Namespace, config: Any, output: Path, terminal: Any) -> int:

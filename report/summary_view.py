@@ -10,7 +10,7 @@ from typing import Any
 
 from contract.evaluation_outputs import OVERALL
 from contract.features import EVAL, HISTORY_LENGTH_BUCKET, TEST, TRAIN
-from contract.manifest import EXACT, SCANN_HASHED, SCANN_TREE
+from contract.manifest import CONFIG, EXACT, SCANN_HASHED, SCANN_TREE
 from contract.metric_names import (
     COVERAGE,
     HISTORY_INCLUDED,
@@ -136,6 +136,65 @@ def dropped_events(data: Mapping[str, Any]) -> dict[str, int]:
     return {reason: count for reason, count in reasons.items() if count}
 
 
+def data_notes(data: Mapping[str, Any]) -> list[str]:
+    """What a person should know about the input, in sentences that name the file."""
+    files = data.get("files", {})
+    notes = [
+        f"{count:,} events in {path} lie in the future; check `timestamp_unit`."
+        for path, count in sorted(data.get("future_events", {}).items())
+    ]
+    for table in ("items", "users"):
+        counts = data["tables"].get(table)
+        if not counts:
+            continue
+        where = f"{table} ({_few(files.get(table, []))})"
+        if bad := sum(counts["bad"].values()):
+            notes.append(f"{bad:,} rows of {where} are set apart in {data['bad_rows']}.")
+        if repeated := counts.get("duplicate_ids"):
+            notes.append(
+                f"{repeated:,} rows of {where} repeat an id; the first row of each id counts."
+            )
+        for name, failures in sorted(counts.get("unparsable_numbers", {}).items()):
+            notes.append(
+                f"{failures:,} values of the numeric feature {name!r} of {where} are no numbers "
+                "and count as missing."
+            )
+    if (gaps := data["catalogue"]["not_in_items_file"]) and "items" in data["tables"]:
+        notes.append(
+            f"{gaps:,} of {data['catalogue']['items']:,} items in the catalogue are not in the "
+            f"items table ({_few(files.get('items', []))}), so they have neither title nor side "
+            "features."
+        )
+    return notes
+
+
+def not_counted(summary: Mapping[str, Any]) -> str:
+    """A sentence on the test targets that the primary ranking leaves out; empty if none."""
+    test = (summary["data"] or {}).get("splits", {}).get("test", {})
+    share = test.get("repeated_share", 0.0)
+    if with_history(summary["primary_metric"]) or not share:
+        return ""
+    return (
+        f"{share:.1%} of the {test['targets']:,} test targets are not counted: the person had "
+        "these items before, and evaluation.exclude_history is true. Where people repeat, set "
+        "evaluation.exclude_history=false and index.exclude_history=false."
+    )
+
+
+def index_note(summary: Mapping[str, Any]) -> str:
+    """A sentence if recall was measured less deeply than configured; else empty."""
+    index, facts = summary["index"], summary["manifest"]
+    if not index or not facts:
+        return ""
+    wanted, measured = facts[CONFIG]["index"]["recall_k"], index["recall_k"]
+    if measured >= wanted:
+        return ""
+    return (
+        f"index.recall_k is {wanted}, but an answer has at most {measured} items (the size of the "
+        f"catalogue, or index.max_k): recall was measured at {measured}."
+    )
+
+
 def gates(summary: Mapping[str, Any]) -> list[Gate]:
     """The conditions of the blessing and what was measured for each."""
     blessing, metrics = summary["blessing"], summary["metrics"]
@@ -243,6 +302,11 @@ def history_buckets(metrics: Mapping[str, Any]) -> Sequence[tuple[str, str]]:
         if key == HISTORY_LENGTH_BUCKET:
             found.append((name, label))
     return sorted(found, key=lambda pair: int(pair[1].rstrip("+").partition("-")[0]))
+
+
+def _few(paths: Sequence[str]) -> str:
+    """Names one or two files, or the first of many."""
+    return ", ".join(paths) if len(paths) <= 2 else f"{paths[0]} and {len(paths) - 1} more"
 
 
 def _difference(value: float) -> str:

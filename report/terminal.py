@@ -17,6 +17,7 @@ from rich.spinner import Spinner
 from rich.table import Table
 from rich.text import Text
 
+from report.failure import explain
 from report.summary_view import duration
 
 PROGRESS_LOG = "mind.progress"  # logger whose records are for the person
@@ -72,19 +73,37 @@ class Terminal:
         """Sets the number of steps, for the counter."""
         self._steps = count
 
-    def failed(self, error: BaseException, log_file: Path, *, verbose: bool) -> None:
-        """Reports an error: its message, and where the details are."""
+    def failed(
+        self, error: BaseException, log_file: Path, *, output_dir: Path, verbose: bool
+    ) -> None:
+        """Reports an error: its message, and where the details are.
+
+        Args:
+          error: What stopped the run.
+          log_file: Where its traceback goes.
+          output_dir: Where the run writes; named if the disk takes nothing.
+          verbose: Show the traceback here too.
+        """
         logging.getLogger(__name__).error("The run failed.", exc_info=error)
         where = f" in step {self._name}" if self._name else ""
         if self._name:
             self._end_step("failed after " + duration(time.monotonic() - self._started), "red")
-        self.print(f"\nFailed{where}: {_root_cause(error)}")
+        self.print(f"\nFailed{where}: {explain(error, output_dir)}")
         if verbose:
             self.print("".join(traceback.format_exception(error)))
         self.print(
             f"\nDetails: {log_file}\n"
             "What was served before is untouched; the next run continues from the steps that "
             "are complete."
+        )
+
+    def interrupted(self, log_file: Path) -> None:
+        """Reports in one line that the person stopped the run."""
+        where = f" in step {self._name}" if self._name else ""
+        self._live.stop()
+        self.print(
+            f"Interrupted{where}; the next run continues from the steps that are complete. "
+            f"Details: {log_file}"
         )
 
     def step_running(self, name: str) -> None:
@@ -172,13 +191,6 @@ class _StepHandler(logging.Handler):
             self._terminal.step_finished()
 
 
-def _root_cause(error: BaseException) -> str:
-    """The message a person can act on, without the wrapping of Beam and TFX."""
-    while error.__cause__ is not None:
-        error = error.__cause__
-    return f"{type(error).__name__}: {error}" if str(error) else type(error).__name__
-
-
 @contextlib.contextmanager
 def quiet_run(log_file: Path) -> Iterator[Terminal]:
     """Sends both standard streams and all logging to ``log_file``.
@@ -211,8 +223,8 @@ def quiet_run(log_file: Path) -> Iterator[Terminal]:
     try:
         yield terminal
     finally:
-        sys.stdout.flush()
-        sys.stderr.flush()
+        for output in (sys.stdout, sys.stderr):
+            _flush(output)
         logging.captureWarnings(False)
         root.handlers, root.level = old_handlers, old_level
         os.dup2(saved[0], 1)
@@ -220,4 +232,12 @@ def quiet_run(log_file: Path) -> Iterator[Terminal]:
         for descriptor in saved:
             os.close(descriptor)
         terminal.close()
-        log.close()
+        _flush(log)
+        with contextlib.suppress(OSError):
+            log.close()
+
+
+def _flush(stream: TextIO) -> None:
+    """Flushes; what a full disk does not take is lost, and the error of the run is shown."""
+    with contextlib.suppress(OSError):
+        stream.flush()

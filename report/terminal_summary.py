@@ -1,6 +1,10 @@
 """The end-of-run summary for the terminal."""
 
+import os
+import shlex
+import sys
 from collections.abc import Iterable, Mapping
+from pathlib import Path
 from typing import Any
 
 from rich.console import Group, RenderableType
@@ -15,7 +19,6 @@ _LABEL_WIDTH = 11
 _INTERVAL_WIDTH = 11  # a narrow terminal shows it below the value
 _SHOWN_HISTORY = 5
 _QUERY_ITEMS = 3  # of the sample person's history, in the command to try
-_SINGLE_QUOTE_SAFE = str.maketrans({"'": "'\\''"})
 
 
 def render(
@@ -33,7 +36,7 @@ def render(
     """
     parts = [
         _data(summary["data"]),
-        _metrics(summary["metrics"], cutoffs[-1], exclude_history),
+        _metrics(summary, cutoffs[-1], exclude_history),
         _sample(summary["sample_people"]),
         _outcome(summary),
     ]
@@ -55,12 +58,14 @@ def _data(data: Mapping[str, Any] | None) -> RenderableType | None:
         ("Events", events),
         ("People", f"{data['users']['kept']:,}; by split: {splits}"),
         ("Catalogue", f"{data['catalogue']['items']:,} items"),
+        *(("Note", note) for note in summary_view.data_notes(data)),
     )
 
 
 def _metrics(
-    metrics: Mapping[str, Any], cutoff: int, exclude_history: bool
+    summary: Mapping[str, Any], cutoff: int, exclude_history: bool
 ) -> RenderableType | None:
+    metrics = summary["metrics"]
     if "mind" not in metrics:
         return None
     table = Table(box=None, padding=(0, 2, 0, 0), pad_edge=False, header_style="bold")
@@ -74,7 +79,12 @@ def _metrics(
             found = [summary_view.estimate(metrics, key, name) for name in names]
             bounded |= any(e is not None and e.low is not None for e in found)
             table.add_row(label, *map(_interval, found), style="bold" if key == "mind" else "")
-    return Group(table, Text("value and its 95 % interval", style="dim")) if bounded else table
+    lines: list[RenderableType] = [table]
+    if bounded:
+        lines.append(Text("value and its 95 % interval", style="dim"))
+    if note := summary_view.not_counted(summary):
+        lines.append(_labelled(("Note", note)))
+    return Group(*lines)
 
 
 def _interval(found: Estimate | None) -> str:
@@ -124,7 +134,8 @@ def _outcome(summary: Mapping[str, Any]) -> RenderableType:
         if facts := summary["manifest"]:
             algorithm = summary_view.algorithm(facts[manifest.INDEX][manifest.ALGORITHM])
             found = f"{algorithm}: {found}"
-        lines.append(_labelled(("Index", found)))
+        note = summary_view.index_note(summary)
+        lines.append(_labelled(("Index", found), *([("Note", note)] if note else [])))
     verdict = Text(summary_view.verdict(summary), style="bold green" if pushed else "bold red")
     reasons = [("", reason) for reason in summary_view.why_not_pushed(summary)]
     if not pushed:
@@ -132,16 +143,27 @@ def _outcome(summary: Mapping[str, Any]) -> RenderableType:
     lines.append(_labelled(("Result", verdict), *reasons))
     if pushed:
         lines.append(_copyable("Pushed to", summary["push"]["path"]))
-        lines.append(_copyable("Serve it", "make serve"))
+        lines.append(_copyable("Serve it", _serve(summary["push"]["destination"])))
         lines.append(_copyable("Query it", _query(summary["sample_people"])))
     lines.append(_copyable("Time", summary_view.duration(summary["seconds"])))
     return Group(*lines)
 
 
+def _serve(destination: str) -> str:
+    # Not `make serve`, which takes the newest model of the default output directory.
+    return f"{_python()} -m serving.server --model_base_path {shlex.quote(destination)}"
+
+
 def _query(people: list[Mapping[str, Any]] | None) -> str:
     items = people[0]["history"][-_QUERY_ITEMS:] if people else []
-    history = ",".join(item["item_id"] for item in items).translate(_SINGLE_QUOTE_SAFE)
-    return f"python -m serving.client --history '{history}' -k 10 --titles"
+    history = shlex.quote(",".join(item["item_id"] for item in items))
+    return f"{_python()} -m serving.client --history {history} -k 10 --titles"
+
+
+def _python() -> str:
+    """The interpreter that runs this, relative to the current directory if it is below it."""
+    path = Path(sys.executable)
+    return shlex.quote(os.path.relpath(path) if path.is_relative_to(Path.cwd()) else sys.executable)
 
 
 def _labelled(*rows: tuple[str, str | Text]) -> Table:

@@ -1,5 +1,7 @@
 """The command line of local_runner.py, up to the point at which a run would begin."""
 
+import os
+
 import pytest
 import yaml
 
@@ -39,3 +41,53 @@ def test_a_misspelt_beam_option_is_bad_usage(capsys):
     arguments = ["--interactions", "a.csv", "--", "--direct_num_worker=2"]
     assert local_runner.main(arguments) == local_runner.EXIT_USAGE
     assert "Did you mean '--direct_num_workers'?" in capsys.readouterr().err
+
+
+def test_an_output_directory_that_cannot_be_made_is_named(tmp_path, capsys):
+    (tmp_path / "file").write_text("")
+    output = tmp_path / "file" / "output"
+    code = local_runner.main(["--interactions=a.csv", f"--output_dir={output}"])
+    assert code == local_runner.EXIT_FAILED
+    [line] = capsys.readouterr().err.splitlines()
+    assert line.startswith("output_dir: ")
+    assert str(output) in line
+
+
+def test_ctrl_c_before_the_run_is_one_line_and_130(capsys, monkeypatch):
+    def interrupted(*_):
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr("pipeline.config.load", interrupted)
+    assert local_runner.main([]) == local_runner.EXIT_INTERRUPTED
+    assert capsys.readouterr().err == "Interrupted.\n"
+
+
+def test_the_printed_configuration_can_be_saved_anywhere(effective, tmp_path):
+    (tmp_path / "s.pbtxt").write_text("")
+    config = tmp_path / "run.yaml"
+    config.write_text("schema: s.pbtxt\ndata: {interactions: {files: [log.csv]}}\n")
+    assert effective("--config", os.path.relpath(config))["schema"] == str(tmp_path / "s.pbtxt")
+
+
+@pytest.mark.parametrize(
+    ("arguments", "expected"),
+    [
+        (["--output_dir", ""], "the command line: 'output_dir': expected at least 1 character"),
+        (["--set=index.default_k=2000"], "default_k (2000) must not be above max_k (1000)"),
+    ],
+)
+def test_a_configuration_in_conflict_is_bad_usage(arguments, expected, capsys):
+    assert local_runner.main(arguments) == local_runner.EXIT_USAGE
+    assert expected in capsys.readouterr().err
+
+
+def test_ctrl_c_during_the_run_is_one_line_and_130(tmp_path, capfd, monkeypatch):
+    def interrupted(*_):
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(local_runner, "_run", interrupted)
+    code = local_runner.main(["--interactions=a.csv", f"--output_dir={tmp_path}"])
+    assert code == local_runner.EXIT_INTERRUPTED
+    announced, line = capfd.readouterr().out.splitlines()
+    assert announced.startswith("Running 'mind'")
+    assert line.startswith("Interrupted;")

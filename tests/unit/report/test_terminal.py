@@ -83,17 +83,39 @@ def test_a_failure_names_the_step_the_root_cause_and_the_log(piped, clock, tmp_p
     clock.now += 2.0
     error = RuntimeError("wrapped by Beam")
     error.__cause__ = ValueError("no column 'usr' [in my.csv]")
-    terminal.failed(error, tmp_path / "run.log", verbose=False)
+    terminal.failed(error, tmp_path / "run.log", output_dir=tmp_path, verbose=False)
     assert lines()[0] == "[ 1/14] example-gen          failed after 2.0 s"
     assert "Failed in step example-gen: ValueError: no column 'usr' [in my.csv]" in lines()
     assert f"Details: {tmp_path / 'run.log'}" in lines()
     assert not any("Traceback" in line for line in lines())
 
 
+def test_an_interruption_is_one_line_that_names_the_step(piped, tmp_path):
+    terminal, lines = piped
+    terminal.step_running("trainer")
+    terminal.interrupted(tmp_path / "run.log")
+    [line] = lines()
+    assert line.startswith("Interrupted in step trainer;")
+    assert line.endswith(f"Details: {tmp_path / 'run.log'}")
+
+
+def test_a_full_disk_under_the_log_does_not_hide_the_error_of_the_run(tmp_path):
+    log = tmp_path / "run.log"
+    log.symlink_to("/dev/full")
+
+    def run():
+        with terminal_lib.quiet_run(log):
+            logging.getLogger("tfx").warning("for the log")
+            raise KeyError
+
+    with pytest.raises(KeyError):
+        run()
+
+
 def test_a_failure_between_steps_blames_none(piped, clock, tmp_path):
     terminal, lines = piped
     _run_step(terminal, clock, "pusher", 1.0)
-    terminal.failed(KeyError("x"), tmp_path / "run.log", verbose=True)
+    terminal.failed(KeyError("x"), tmp_path / "run.log", output_dir=tmp_path, verbose=True)
     assert "Failed: KeyError: 'x'" in lines()
 
 

@@ -1,5 +1,7 @@
 import io
 import re
+import shlex
+import sys
 
 import pytest
 from rich.cells import cell_len
@@ -26,6 +28,38 @@ def test_the_counts_add_up_in_words():
         "unparsable timestamp 2, item too rare 710"
     )
     assert _starting(lines, "People") == "People     943; by split: 943 train, 943 eval, 943 test"
+
+
+def test_what_is_odd_about_the_input_is_said_and_names_the_file():
+    summary = summaries.pushed()
+    data = summary["data"]
+    data["files"] = {"interactions": ["log.csv"], "items": ["i.csv"], "users": ["a", "b", "c"]}
+    data["future_events"] = {"log.csv": 2}
+    data["tables"]["items"] |= {"duplicate_ids": 3, "unparsable_numbers": {"price": 4}}
+    data["tables"]["users"] |= {"duplicate_ids": 1, "bad": {"missing_id": 1}}
+    data["catalogue"]["not_in_items_file"] = 30
+    notes = [line.split(maxsplit=1)[1] for line in _lines(summary, 300) if line[:4] == "Note"]
+    assert [note.partition(";")[0] for note in notes] == [
+        "2 events in log.csv lie in the future",
+        "3 rows of items (i.csv) repeat an id",
+        "4 values of the numeric feature 'price' of items (i.csv) are no numbers and count as "
+        "missing.",
+        "1 rows of users (a and 2 more) are set apart in "
+        "output/bad_rows/movielens-100k/interactions.jsonl.",
+        "1 rows of users (a and 2 more) repeat an id",
+        "30 of 1,682 items in the catalogue are not in the items table (i.csv), so they have "
+        "neither title nor side features.",
+    ]
+
+
+def test_targets_that_are_not_counted_are_said_with_the_key_to_change():
+    summary = summaries.pushed()
+    summary["data"]["splits"]["test"]["repeated_share"] = 0.43
+    [note] = [line for line in _lines(summary, 300) if line.startswith("Note")]
+    assert "43.0% of the 943 test targets are not counted" in note
+    assert "evaluation.exclude_history=false" in note
+    summary["primary_metric"] = "recall_at_50_history_included"
+    assert not any(line.startswith("Note") for line in _lines(summary, 300))
 
 
 def test_each_ranker_has_a_line_with_intervals():
@@ -63,10 +97,21 @@ def test_items_of_the_fallback_and_without_title():
 def test_the_command_to_try_can_be_pasted_whatever_the_ids():
     summary = summaries.pushed()
     summary["sample_people"][0]["history"][-1]["item_id"] = "it's 5"
-    lines = _lines(summary, width=40)
-    assert _starting(lines, "Query it") == (
-        r"Query it   python -m serving.client --history '187,318,it'\''s 5' -k 10 --titles"
-    )
+    words = shlex.split(_starting(_lines(summary, width=40), "Query it"))[2:]
+    assert words[1:5] == ["-m", "serving.client", "--history", "187,318,it's 5"]
+
+
+def test_the_command_to_serve_names_what_this_run_pushed(monkeypatch, tmp_path):
+    summary = summaries.pushed()
+    summary["push"]["destination"] = "/else where/serving_models/x"
+    monkeypatch.setattr(sys, "executable", "/opt/venv/bin/python")
+    words = shlex.split(_starting(_lines(summary, width=40), "Serve it"))[2:]
+    assert words[:3] == ["/opt/venv/bin/python", "-m", "serving.server"]
+    assert words[3:] == ["--model_base_path", "/else where/serving_models/x"]
+    monkeypatch.setattr(sys, "executable", f"{tmp_path}/.venv/bin/python")
+    monkeypatch.chdir(tmp_path)
+    words = shlex.split(_starting(_lines(summary, width=40), "Serve it"))
+    assert words[2] == ".venv/bin/python"
 
 
 def test_the_outcome_of_a_push_is_last():
@@ -81,6 +126,14 @@ def test_the_outcome_of_a_push_is_last():
     ]
     assert lines[-5] == "Result     Blessed and pushed as version 1795518151"
     assert "recall@100 0.9908, one request 1.9 ms (p99 3.4 ms), 3.5 MB" in lines[-6]
+
+
+def test_a_recall_measured_less_deeply_than_configured_is_said():
+    summary = summaries.pushed()
+    assert not any("index.recall_k" in line for line in _lines(summary))
+    summary["index"]["recall_k"] = 40
+    [note] = [line for line in _lines(summary, 200) if "index.recall_k" in line]
+    assert "index.recall_k is 100, but an answer has at most 40 items" in note
 
 
 def test_a_refusal_says_why_and_gives_no_command():
@@ -101,7 +154,7 @@ def test_a_run_without_results_still_has_an_outcome():
 def test_only_what_is_to_be_copied_may_be_wider_than_the_terminal(width):
     lines = _lines(summaries.pushed(), width=width)
     too_wide = [line.split("  ")[0] for line in lines if cell_len(line) > width]
-    assert set(too_wide) <= {"Pushed to", "Query it"}
+    assert set(too_wide) <= {"Pushed to", "Serve it", "Query it"}
     joined = " ".join(" ".join(lines).split())
     for title in ("Indiana Jones and the Last Crusade", "Snow White and the Seven Dwarfs"):
         assert title in joined

@@ -16,6 +16,7 @@ from model import ranking
 from model.metrics import metrics_from_ranks
 from model.training.input_pipeline import cut_windows
 
+_ROOT = Path(__file__).resolve().parents[2]
 # Its wheels' TensorFlow and NumPy cannot live beside the project's.
 REQUIREMENTS = {
     "deepmatch": ("deepmatch==0.3.2", "tensorflow-cpu==2.15.1", "numpy<2"),
@@ -42,7 +43,7 @@ def run(name: str, arguments: list[str]) -> None:
     """Runs the peer's script to its end.
 
     Raises:
-      FileNotFoundError: if uv is not installed.
+      SystemExit: if there is no uv.
       subprocess.CalledProcessError: if the script fails.
     """
     subprocess.run(command(name, arguments), check=True, env=environment())
@@ -52,14 +53,33 @@ def command(name: str, arguments: list[str]) -> list[str]:
     """Returns what runs the peer's script with uv, which makes (and caches) its environment.
 
     Raises:
-      FileNotFoundError: if uv is not installed.
+      SystemExit: if there is no uv.
     """
-    uv = os.environ.get("UV") or shutil.which("uv")
-    if uv is None:
-        raise FileNotFoundError("Peers run in their own environments, made by uv: install uv.")
+    uv = find_uv()
     packages = [part for package in REQUIREMENTS[name] for part in ("--with", package)]
     script = Path(__file__).parent / _SCRIPTS[name]
     return [uv, "run", "--no-project", "--python", "3.11", *packages, str(script), *arguments]
+
+
+def find_uv(root: Path = _ROOT) -> str:
+    """Returns the path of uv: ``$UV``, the installed one, or that of ``make env``.
+
+    Args:
+      root: Directory in which ``make env`` was called.
+
+    Raises:
+      SystemExit: if there is none; its message says how to get it.
+    """
+    private = root / ".uv" / "bin" / "uv"
+    found = os.environ.get("UV") or shutil.which("uv")
+    if found:
+        return found
+    if private.exists():
+        return str(private)
+    raise SystemExit(
+        "Peers run in environments of their own, which uv makes, and there is no uv: expected "
+        f"$UV, uv on the PATH, or {private}. Call `make .uv/bin/uv` or install uv."
+    )
 
 
 def environment() -> dict[str, str]:

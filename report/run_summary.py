@@ -180,10 +180,7 @@ def _samples(config: RunConfig, steps: Mapping[str, Step]) -> list[dict[str, Any
     return sample_people(
         path_utils.serving_model_dir(model),
         io_utils.all_files_pattern(os.path.join(examples, f"Split-{features.TEST}")),
-        profile_names=[
-            features.profile_feature(name)
-            for name in (config.data.users.features if config.data.users else {})
-        ],
+        profile_names=tuple(config.data.users.features if config.data.users else ()),
         exclude_history=config.evaluation.exclude_history,
     )
 

@@ -6,7 +6,9 @@ from typing import Any
 import tensorflow as tf
 
 from contract import features
-from retrieval.category_ranking import no_wishes
+from contract import signatures as names
+from contract.requests import RequestOptions, request_inputs
+from retrieval.people import history_and_targets, profile_value
 
 NUM_PEOPLE = 3
 NUM_RECOMMENDATIONS = 10
@@ -27,7 +29,7 @@ def sample_people(
     Args:
       model_path: The bundle.
       pattern: File pattern of raw test examples.
-      profile_names: Raw names of the profile features.
+      profile_names: Names of the profile features, as the configuration has them.
       exclude_history: Whether recommendations leave the history out.
 
     Returns:
@@ -37,42 +39,20 @@ def sample_people(
     # Registers ScaNN's ops, which the graph of a ScaNN index needs.
     import scann  # noqa: F401
 
-    rows = [_parse(record) for record in _first_records(pattern, _SCANNED_PEOPLE)]
+    rows = [_parse(record, profile_names) for record in _first_records(pattern, _SCANNED_PEOPLE)]
     rows = [row for row in rows if row["history"]]
     if not rows:
         return []
     bundle = tf.saved_model.load(model_path)
-    serve = bundle.signatures["serving_default"]
-    longest = max(len(row["history"]) for row in rows)
-    history = [row["history"] + [b""] * (longest - len(row["history"])) for row in rows]
-    _, wanted = serve.structured_input_signature
-    times = [row["times"] + [0] * (longest - len(row["history"])) for row in rows]
-    person = (
-        {features.HISTORY_TIME: tf.constant(times, tf.int64)}
-        if features.HISTORY_TIME in wanted
-        else {}
-    )
-    person |= {
-        name: tf.constant([row["features"].get(name, b"") for row in rows])
-        for name in profile_names
-        if name in wanted
-    }
-    answer = serve(
-        history=tf.constant(history),
-        k=tf.constant(NUM_RECOMMENDATIONS),
-        exclude=tf.constant([[b""]]),
-        exclude_history=tf.constant(exclude_history),
-        **no_wishes(wanted),
-        **person,
-    )
+    answer = _recommend(bundle.signatures[names.SERVE], rows, exclude_history)
     titles = _Titles(bundle)
     people = []
     for index, row in enumerate(rows):
         interests: dict[int, list[dict[str, Any]]] = {}
         for item, score, interest in zip(
-            answer["item_ids"][index].numpy().tolist(),
-            answer["scores"][index].numpy().tolist(),
-            answer["interest_index"][index].numpy().tolist(),
+            answer[names.ITEM_IDS][index].numpy().tolist(),
+            answer[names.SCORES][index].numpy().tolist(),
+            answer[names.INTEREST_INDEX][index].numpy().tolist(),
             strict=True,
         ):
             if item:
@@ -92,6 +72,29 @@ def sample_people(
         )
     people.sort(key=lambda person: -len(person["interests"]))  # stable: first rows first
     return people[:NUM_PEOPLE]
+
+
+def _recommend(
+    serve: Any, rows: Sequence[dict[str, Any]], exclude_history: bool
+) -> dict[str, tf.Tensor]:
+    """Asks the signature ``serve`` for recommendations to the people of ``rows``."""
+    specs = serve.structured_input_signature[1]
+    options = RequestOptions(
+        exclude_history=exclude_history,
+        profiles=[
+            {
+                name: value
+                for name, value in row["profile"].items()
+                if features.profile_feature(name) in specs
+            }
+            for row in rows
+        ],
+    )
+    if features.HISTORY_TIME in specs:
+        options["history_times"] = [row["times"] for row in rows]
+    histories = [[item.decode("utf-8") for item in row["history"]] for row in rows]
+    inputs = request_inputs(specs, histories, NUM_RECOMMENDATIONS, **options)
+    return serve(**{name: tf.constant(value, specs[name].dtype) for name, value in inputs.items()})
 
 
 class _Titles:
@@ -114,21 +117,17 @@ def _first_records(pattern: str, count: int) -> list[bytes]:
     return list(dataset.as_numpy_iterator())
 
 
-def _parse(record: bytes) -> dict[str, Any]:
-    feature = tf.train.Example.FromString(record).features.feature
-    items = list(feature[features.ITEM_ID].bytes_list.value)
-    num_targets = feature[features.NUM_TARGETS].int64_list.value[0]
-    values = {}
-    for name, value in feature.items():
-        if name.startswith(features.USER_PREFIX):
-            if value.bytes_list.value:
-                values[name] = value.bytes_list.value[0]
-            elif value.float_list.value:
-                values[name] = repr(value.float_list.value[0]).encode()
+def _parse(record: bytes, profile_names: Sequence[str]) -> dict[str, Any]:
+    example = tf.train.Example.FromString(record)
+    history, targets = history_and_targets(example)
+    feature = example.features.feature
     return {
         "user_id": feature[features.USER_ID].bytes_list.value[0].decode("utf-8"),
-        "history": items[: len(items) - num_targets],
-        "times": list(feature[features.TIMESTAMP].int64_list.value)[: len(items) - num_targets],
-        "targets": items[len(items) - num_targets :],
-        "features": values,
+        "history": history,
+        "times": list(feature[features.TIMESTAMP].int64_list.value)[: len(history)],
+        "targets": targets,
+        "profile": {
+            name: profile_value(example, features.profile_feature(name)).decode("utf-8")
+            for name in profile_names
+        },
     }

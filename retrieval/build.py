@@ -10,16 +10,13 @@ import tensorflow as tf
 from absl import logging
 
 from contract import manifest
-from retrieval.bundle import (
-    RetrievalBundle,
-    person_inputs,
-    retrievable_items,
-    retrievable_vectors,
-)
+from retrieval.bundle import RetrievalBundle
 from retrieval.config import IndexConfig
 from retrieval.manifest import write_manifest
 from retrieval.people import read_people
 from retrieval.search import ScannSearch
+from retrieval.signatures import bundle_signatures
+from retrieval.tower import Tower, retrievable_items, retrievable_vectors
 from retrieval.tuning import build_search, choose, queries_of, tune
 from retrieval.warmup import write_warmup
 
@@ -47,7 +44,7 @@ def build_bundle(
 
 
 def build_bundle_of(
-    tower: Any,
+    tower: Tower,
     example_files: Sequence[str],
     output_dir: str,
     config: IndexConfig,
@@ -61,11 +58,11 @@ def build_bundle_of(
     bundle = RetrievalBundle(tower, rows, search, config)
     index: dict[str, Any] = {manifest.RECALL: 1.0, manifest.CURVE: []}
     if isinstance(search, ScannSearch):
-        people = read_people(example_files, "tuning", config.num_queries, person_inputs(tower))
+        people = read_people(example_files, "tuning", config.num_queries, bundle.person_inputs)
         curve = tune(search, queries_of(bundle, people), config)
         index[manifest.RECALL] = choose(curve, config.recall_target).recall
         index[manifest.CURVE] = [dataclasses.asdict(point) for point in curve]
-    tf.saved_model.save(bundle, output_dir, signatures=bundle.signatures())
+    tf.saved_model.save(bundle, output_dir, signatures=bundle_signatures(bundle))
     most_frequent = tower.item_ids.numpy()[np.argmax(tower.train_counts.numpy())]
     write_warmup(output_dir, [most_frequent], config.default_k)
     index |= {**search.describe(), manifest.RECALL_K: config.recall_k}

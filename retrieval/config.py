@@ -5,6 +5,7 @@ from typing import Literal
 from pydantic import Field
 
 from contract.config_types import config_dataclass
+from contract.signatures import DEFAULT_EXCLUDE_HISTORY, DEFAULT_K
 
 
 @config_dataclass
@@ -40,9 +41,9 @@ class IndexConfig:
     recall_target: float = Field(default=0.98, gt=0.0, le=1.0)
     recall_k: int = Field(default=100, ge=1)
     num_queries: int = Field(default=500, ge=1)
-    default_k: int = Field(default=10, ge=1)
+    default_k: int = Field(default=DEFAULT_K, ge=1)
     max_k: int = Field(default=1000, ge=1)
-    exclude_history: bool = True
+    exclude_history: bool = DEFAULT_EXCLUDE_HISTORY
     over_fetch: int = Field(default=4, ge=1)
     max_latency_ms: float = Field(default=0.0, ge=0.0)
 

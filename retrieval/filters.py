@@ -1,24 +1,21 @@
 """Which items a request's category lists leave: by item, and by block of items."""
 
-from typing import Any
-
 import numpy as np
 import tensorflow as tf
 
+from contract.signatures import PADDING
 from model.categories import NO_CATEGORY
 from retrieval.search import Candidates, ExactSearch
+from retrieval.tower import TowerWithCategories
 from retrieval.vocabulary import VocabularyInitializer
-
-# In the lists of a request: no category.
-_PADDING = ""
 
 
 class ItemCategories(tf.Module):
     """The categories of the items that can be found."""
 
-    def __init__(self, tower: Any, rows: np.ndarray) -> None:
+    def __init__(self, tower: TowerWithCategories, rows: np.ndarray) -> None:
         """Takes the categories of ``rows``, int32 [R], from the tower."""
-        super().__init__(name="item_categories")
+        super().__init__(name="filter_categories")
         items = tower.item_categories
         if rows.size != items.numpy().shape[0]:
             items = tf.Variable(items.numpy()[rows], trainable=False, name="retrievable_categories")
@@ -49,7 +46,7 @@ class ItemCategories(tf.Module):
         Returns:
           int32 [B, V + 1], by category; see ``is_allowed``.
         """
-        has_list = tf.reduce_any(allow != _PADDING, axis=1, keepdims=True)  # [B, 1]
+        has_list = tf.reduce_any(allow != PADDING, axis=1, keepdims=True)  # [B, 1]
         listed = tf.where(has_list, self._contains(allow), True)  # [B, V + 1]
         # More than all other categories of an item can make up for.
         denied = -tf.shape(self._items)[1] - 1

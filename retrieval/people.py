@@ -76,7 +76,8 @@ def read_people(
             (
                 (history, example)
                 for example in examples
-                if (history := _history(example)) and group_of(_user_id(example)) == group
+                if (history := history_and_targets(example)[0])
+                and group_of(_user_id(example)) == group
             ),
             limit,
         )
@@ -97,7 +98,7 @@ def read_people(
     person = {
         name: times
         if name == HISTORY_TIME
-        else np.array([_first_value(example, name) for _, example in chosen], dtype=object)
+        else np.array([profile_value(example, name) for _, example in chosen], dtype=object)
         for name in person_inputs
     }
     return People(table, person)
@@ -107,14 +108,27 @@ def _user_id(example: tf.train.Example) -> bytes:
     return example.features.feature[USER_ID].bytes_list.value[0]
 
 
-def _history(example: tf.train.Example) -> list[bytes]:
+def history_and_targets(example: tf.train.Example) -> tuple[list[bytes], list[bytes]]:
+    """Returns the ids of a raw sequence example before its targets, and its targets."""
     features = example.features.feature
     items = list(features[ITEM_ID].bytes_list.value)
-    return items[: len(items) - features[NUM_TARGETS].int64_list.value[0]]
+    first_target = len(items) - features[NUM_TARGETS].int64_list.value[0]
+    return items[:first_target], items[first_target:]
 
 
-def _first_value(example: tf.train.Example, name: str) -> bytes:
+def profile_value(example: tf.train.Example, name: str) -> bytes:
+    """Returns a profile feature as a request gives it: as text.
+
+    Args:
+      example: A raw sequence example.
+      name: The raw name of the feature.
+
+    Returns:
+      The text, or b"" if the example does not have the feature. A number has as few
+      digits as read back as exactly the same float32.
+    """
     feature = example.features.feature[name]
     if feature.float_list.value:
-        return f"{feature.float_list.value[0]:g}".encode()
+        number = np.float32(feature.float_list.value[0])
+        return np.format_float_positional(number, trim="-").encode()
     return feature.bytes_list.value[0] if feature.bytes_list.value else b""

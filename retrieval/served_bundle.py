@@ -5,10 +5,10 @@ import contextlib
 import numpy as np
 import tensorflow as tf
 
+from contract import signatures as names
 from contract.features import HISTORY
-from retrieval.bundle import person_inputs
-from retrieval.category_ranking import no_wishes
 from retrieval.people import People
+from retrieval.tower import person_inputs
 
 
 class ServedBundle:
@@ -24,9 +24,9 @@ class ServedBundle:
         with contextlib.suppress(ImportError):
             from scann.scann_ops.py import scann_ops  # noqa: F401
         self._loaded = tf.saved_model.load(model_dir)
-        self._serve = self._loaded.signatures["serving_default"]
-        self._user_interests = self._loaded.signatures["user_interests"]
-        self.person_inputs = person_inputs(self._loaded)
+        self._serve = self._loaded.signatures[names.SERVE]
+        self._user_interests = self._loaded.signatures[names.USER_INTERESTS]
+        self.person_inputs = person_inputs(self._loaded.signatures)
         vectors = self._loaded.tower.item_vectors.numpy()
         is_retrievable = np.any(vectors != 0.0, axis=1)
         self._vectors = vectors[is_retrievable]
@@ -39,13 +39,16 @@ class ServedBundle:
         return len(self._vectors)
 
     def recommend(self, people: People, k: int) -> dict[str, np.ndarray]:
-        """Asks ``serving_default`` for ``k`` items each, without the history."""
-        answer = self._serve(
+        """Asks ``serving_default`` for ``k`` items for each person, without the history."""
+        specs = self._serve.structured_input_signature[1]
+        inputs = {
+            **names.neutral_inputs(specs),
             **_inputs(people),
-            k=tf.constant(k),
-            exclude=tf.constant([[""]]),
-            exclude_history=tf.constant(True),
-            **no_wishes(self._serve.structured_input_signature[1]),
+            names.K: k,
+            names.EXCLUDE_HISTORY: True,
+        }
+        answer = self._serve(
+            **{name: tf.constant(value, specs[name].dtype) for name, value in inputs.items()}
         )
         return {name: value.numpy() for name, value in answer.items()}
 
@@ -54,9 +57,10 @@ class ServedBundle:
 
         NumPy over the bundle's vectors: nothing of the index takes part.
         """
-        user = self._user_interests(**_inputs(people))
-        interests, mask = user["interests"].numpy(), user["interest_mask"].numpy()
-        knows_any = user["history_index"].numpy().any(axis=1)
+        inputs = {name: tf.constant(value) for name, value in _inputs(people).items()}
+        user = self._user_interests(**inputs)
+        interests, mask = user[names.INTERESTS].numpy(), user[names.INTEREST_MASK].numpy()
+        knows_any = user[names.HISTORY_INDEX].numpy().any(axis=1)
         best = np.full([len(people), k], -np.inf, np.float32)
         for row, history in enumerate(people.history):
             owned = [self._position[item] for item in history if item in self._position]
@@ -68,8 +72,5 @@ class ServedBundle:
         return best
 
 
-def _inputs(people: People) -> dict[str, tf.Tensor]:
-    return {
-        HISTORY: tf.constant(people.history, tf.string),
-        **{name: tf.constant(values) for name, values in people.person.items()},
-    }
+def _inputs(people: People) -> dict[str, np.ndarray]:
+    return {HISTORY: people.history, **people.person}

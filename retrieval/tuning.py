@@ -10,12 +10,14 @@ from typing import NamedTuple
 import numpy as np
 import tensorflow as tf
 
-from retrieval.bundle import RetrievalBundle, knows_person
+from contract import signatures as names
+from retrieval.bundle import RetrievalBundle
 from retrieval.config import IndexConfig
 from retrieval.measure import latencies_ms, recall
 from retrieval.people import People
 from retrieval.ranking import rank_once
 from retrieval.search import ExactSearch, ScannSearch, ScannSettings, Search
+from retrieval.tower import knows_person
 
 # Steps between tried settings, and candidates reordered per item shown.
 _STEP = 1.5
@@ -128,9 +130,11 @@ def queries_of(bundle: RetrievalBundle, people: People) -> list[Query]:
         history = tf.constant(batch.history, tf.string)
         person = {name: tf.constant(values) for name, values in batch.person.items()}
         user = bundle.tower.user_interests(history, person)
-        excluded = bundle.to_positions(history)
-        knows_any = knows_person(excluded, user["history_index"])[:, tf.newaxis]
-        queries.append(Query(user["interests"], user["interest_mask"] & knows_any, excluded))
+        excluded = bundle.items.to_positions(history)
+        knows_any = knows_person(excluded, user[names.HISTORY_INDEX])[:, tf.newaxis]
+        queries.append(
+            Query(user[names.INTERESTS], user[names.INTEREST_MASK] & knows_any, excluded)
+        )
     return queries
 
 

@@ -8,6 +8,7 @@ from collections.abc import Sequence
 
 import numpy as np
 
+from contract.signatures import ITEM_IDS, PADDING, SCORES
 from retrieval.config import IndexConfig
 from retrieval.manifest import list_files, missing_files
 from retrieval.measure import latencies_ms, recall
@@ -59,14 +60,14 @@ def validate(model_dir: str, example_files: Sequence[str], config: IndexConfig) 
     smoke = server.recommend(people.repeated(1), 1)
     load_seconds = time.monotonic() - start
     reasons = [f"the manifest names a missing file: {path}" for path in missing_files(model_dir)]
-    if not smoke["item_ids"][0, 0]:
+    if not smoke[ITEM_IDS][0, 0]:
         reasons.append("a request with a real history was answered with no item")
 
     k = min(config.recall_k, config.max_k, server.num_retrievable)
     found, exact = [], []
     for batch in people.batches(_BATCH):
         answer = server.recommend(batch, k)
-        found.append(np.where(answer["item_ids"] != b"", answer["scores"], -np.inf))
+        found.append(np.where(answer[ITEM_IDS] != PADDING.encode(), answer[SCORES], -np.inf))
         exact.append(server.exact_scores(batch, k))
     measured = recall(np.concatenate(found), np.concatenate(exact))
     if measured.mean < config.recall_target:

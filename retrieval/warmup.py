@@ -10,11 +10,10 @@ from collections.abc import Sequence
 import tensorflow as tf
 from tensorflow.python.saved_model import loader_impl
 from tensorflow_serving.apis import predict_pb2, prediction_log_pb2
-from tfx.utils import path_utils
 
 from contract.features import HISTORY
-
-_SIGNATURE = "serving_default"
+from contract.signatures import SERVE, K
+from contract.versions import WARMUP_PATH
 
 
 def write_warmup(model_dir: str, history: Sequence[bytes], k: int) -> None:
@@ -29,16 +28,16 @@ def write_warmup(model_dir: str, history: Sequence[bytes], k: int) -> None:
       k: Items asked for.
     """
     request = predict_pb2.PredictRequest()
-    request.model_spec.signature_name = _SIGNATURE
+    request.model_spec.signature_name = SERVE
     (meta_graph,) = loader_impl.parse_saved_model(model_dir).meta_graphs
-    for name, value in meta_graph.signature_def[_SIGNATURE].defaults.items():
+    for name, value in meta_graph.signature_def[SERVE].defaults.items():
         request.inputs[name].CopyFrom(value)
     request.inputs[HISTORY].CopyFrom(tf.make_tensor_proto([list(history)], tf.string))
-    request.inputs["k"].CopyFrom(tf.make_tensor_proto(k, tf.int32))
+    request.inputs[K].CopyFrom(tf.make_tensor_proto(k, tf.int32))
     log = prediction_log_pb2.PredictionLog(
         predict_log=prediction_log_pb2.PredictLog(request=request)
     )
-    path = path_utils.warmup_file_path(model_dir)
+    path = os.path.join(model_dir, WARMUP_PATH)
     tf.io.gfile.makedirs(os.path.dirname(path))
     with tf.io.TFRecordWriter(path) as writer:
         writer.write(log.SerializeToString())

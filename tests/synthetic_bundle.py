@@ -5,13 +5,11 @@ from typing import Literal
 
 import tensorflow as tf
 
-from retrieval.bundle import (
-    RetrievalBundle,
-    retrievable_items,
-    retrievable_vectors,
-)
+from retrieval.bundle import RetrievalBundle
 from retrieval.config import IndexConfig
 from retrieval.search import ExactSearch, ScannSearch, ScannSettings
+from retrieval.signatures import bundle_signatures
+from retrieval.tower import retrievable_items, retrievable_vectors
 
 
 def save_bundle(
@@ -27,4 +25,4 @@ def save_bundle(
         else ScannSearch(vectors, 0, ScannSettings(1, rows.size), 20)
     )
     bundle = RetrievalBundle(tower, rows, search, config)
-    tf.saved_model.save(bundle, str(path), signatures=bundle.signatures())
+    tf.saved_model.save(bundle, str(path), signatures=bundle_signatures(bundle))

@@ -9,6 +9,7 @@ import tensorflow_transform as tft
 
 from contract import evaluation_outputs as outputs
 from contract import features
+from contract import signatures as names
 from model import ranking
 from model.catalogue import Catalogue
 from model.categories import category_table
@@ -85,11 +86,11 @@ class ExportedMind(tf.Module):
         )
         self.encode_items = tf.function(
             self._encode_items,
-            input_signature=[tf.TensorSpec([None], tf.string, name="examples")],
+            input_signature=[tf.TensorSpec([None], tf.string, name=names.SERIALIZED_EXAMPLES)],
         )
         self.evaluate = tf.function(
             self._evaluate,
-            input_signature=[tf.TensorSpec([None], tf.string, name="examples")],
+            input_signature=[tf.TensorSpec([None], tf.string, name=names.SERIALIZED_EXAMPLES)],
         )
 
     def save(self, path: str) -> None:
@@ -109,9 +110,9 @@ class ExportedMind(tf.Module):
             self,
             path,
             signatures={
-                "user_interests": user_interests,
-                "evaluate": self.evaluate,
-                "serving_default": user_interests,
+                names.USER_INTERESTS: user_interests,
+                names.EVALUATE: self.evaluate,
+                names.SERVE: user_interests,
             },
         )
 
@@ -161,9 +162,11 @@ class ExportedMind(tf.Module):
         transformed = self._transform(raw)
         interests, mask = self._interests(transformed)
         return {
-            "interests": interests,
-            "interest_mask": mask,
-            "history_index": tf.cast(tf.sparse.to_dense(transformed[features.SEQUENCE]), tf.int32),
+            names.INTERESTS: interests,
+            names.INTEREST_MASK: mask,
+            names.HISTORY_INDEX: tf.cast(
+                tf.sparse.to_dense(transformed[features.SEQUENCE]), tf.int32
+            ),
         }
 
     def _encode_items(self, examples: tf.Tensor) -> tf.Tensor:

@@ -8,10 +8,8 @@ import pytest
 import tensorflow as tf
 from tensorflow.core.protobuf import saved_model_pb2
 
-from retrieval.bundle import (
-    retrievable_items,
-)
 from retrieval.config import IndexConfig
+from retrieval.tower import retrievable_items
 from tests.synthetic_bundle import save_bundle
 from tests.synthetic_tower import Tower, unit_vectors
 

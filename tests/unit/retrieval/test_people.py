@@ -2,6 +2,7 @@
 
 import numpy as np
 import pytest
+import tensorflow as tf
 
 from retrieval.people import group_of, read_people
 from tests.synthetic_examples import sequence_example, write_examples
@@ -47,6 +48,18 @@ def test_profiles_are_strings_whatever_their_type(tmp_path):
     people = read_people([path], "tuning", 10, ["user_age", "user_city"])
     assert people.person["user_city"].tolist() == [b"Rome", b""]
     assert people.person["user_age"].tolist() == [b"33", b""]
+
+
+@pytest.mark.parametrize("number", [1234567.0, 0.1, -3.14159274, 1e-7, 16777215.0, 2.5e10])
+def test_numbers_of_profiles_keep_every_digit(tmp_path, number):
+    """The tower reads the text back as the very float32 that it was trained with."""
+    (user,) = [f"u{i}" for i in range(20) if group_of(f"u{i}".encode()) == "tuning"][:1]
+    example = sequence_example(user, ["a", "b"], 1, {"user_income": number})
+    people = read_people(
+        [write_examples(tmp_path / "0.gz", [example])], "tuning", 1, ["user_income"]
+    )
+    text = people.person["user_income"]
+    assert tf.strings.to_number(text, tf.float32).numpy().tolist() == [np.float32(number)]
 
 
 def test_times_stay_beside_their_items(tmp_path):

@@ -3,7 +3,7 @@
 import tensorflow as tf
 from tensorflow_serving.apis import prediction_log_pb2
 
-from retrieval.bundle import signature
+from retrieval.signatures import signature
 from retrieval.warmup import write_warmup
 
 

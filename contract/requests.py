@@ -1,0 +1,159 @@
+"""What can be asked of a pushed model beside the histories, and how it is put into inputs."""
+
+from collections.abc import Collection, Mapping, Sequence
+from typing import Any, TypeVar
+
+import numpy as np
+from typing_extensions import TypedDict, Unpack
+
+from contract.features import HISTORY, HISTORY_TIME, USER_PREFIX
+from contract.signatures import (
+    ALLOW_CATEGORIES,
+    DEFAULT_DIVERSITY,
+    DEFAULT_EXCLUDE_HISTORY,
+    DENY_CATEGORIES,
+    DIVERSITY,
+    EXCLUDE,
+    EXCLUDE_HISTORY,
+    PADDING,
+    UNKNOWN_TIME,
+    K,
+)
+
+_T = TypeVar("_T", str, int)
+
+
+class RequestOptions(TypedDict, total=False):
+    """Options of a request for recommendations; each can be left out.
+
+    Attributes:
+      exclude: Each person's ids that are never returned; none by default.
+      exclude_history: Whether to leave out the items of the history; by default
+        they are left out.
+      history_times: When the items of each history were used, in seconds since the
+        epoch, with 0 where that is unknown; all unknown by default.
+      profiles: Each person's profile features by name (without the ``user_``
+        prefix); all unknown by default.
+      diversity: From 0 (by score alone, the default) to 1, one value for all or one
+        for each person: how much an item gains for every item before it that has
+        another category.
+      allow_categories: Each person's categories, of which an item must have one; an
+        empty list, the default, allows all items.
+      deny_categories: Each person's categories, of which an item must have none.
+    """
+
+    exclude: Sequence[Sequence[str]]
+    exclude_history: bool
+    history_times: Sequence[Sequence[int]]
+    profiles: Sequence[Mapping[str, str]]
+    diversity: float | Sequence[float]
+    allow_categories: Sequence[Sequence[str]]
+    deny_categories: Sequence[Sequence[str]]
+
+
+def request_inputs(
+    known_inputs: Collection[str],
+    histories: Sequence[Sequence[str]],
+    k: int,
+    **options: Unpack[RequestOptions],
+) -> dict[str, Any]:
+    """Returns a value for every input of ``serving_default``, whether it is asked for or not.
+
+    TF Serving's REST API has no defaults, so every input has to be sent.
+
+    Args:
+      known_inputs: The inputs that the model's signature has.
+      histories: Each person's item ids, oldest first; of any lengths.
+      k: Items wanted for each person.
+      **options: See ``RequestOptions``.
+
+    Returns:
+      Nested lists, numbers or arrays by input name.
+
+    Raises:
+      TypeError: if there is no such option.
+      ValueError: if an option does not have one entry for each history, or asks for
+        an input that the model does not have.
+    """
+    unknown_options = sorted(set(options) - set(RequestOptions.__annotations__))
+    if unknown_options:
+        raise TypeError(
+            f"there is no option {', '.join(unknown_options)}; the options are"
+            f" {', '.join(sorted(RequestOptions.__annotations__))}"
+        )
+    _check_lengths(histories, options)
+    none: Sequence[Sequence[str]] = [[]] * len(histories)
+    times = options.get("history_times") or [[UNKNOWN_TIME]] * len(histories)
+    profiles = options.get("profiles") or [{}] * len(histories)
+    diversity = options.get(DIVERSITY, DEFAULT_DIVERSITY)
+    inputs: dict[str, Any] = {
+        HISTORY: _padded(histories, PADDING),
+        # An array, because gRPC would make int32 of a list.
+        HISTORY_TIME: np.array(_padded(times, UNKNOWN_TIME), np.int64),
+        K: k,
+        EXCLUDE: _padded(options.get(EXCLUDE) or none, PADDING),
+        EXCLUDE_HISTORY: options.get(EXCLUDE_HISTORY, DEFAULT_EXCLUDE_HISTORY),
+        DIVERSITY: np.asarray(diversity, float).tolist(),
+        ALLOW_CATEGORIES: _padded(options.get(ALLOW_CATEGORIES) or none, PADDING),
+        DENY_CATEGORIES: _padded(options.get(DENY_CATEGORIES) or none, PADDING),
+    }
+    for name in known_inputs:
+        if name.startswith(USER_PREFIX):
+            feature = name.removeprefix(USER_PREFIX)
+            inputs[name] = [profile.get(feature, PADDING) for profile in profiles]
+    unknown = sorted(_asked_for(options) - set(known_inputs))
+    if unknown:
+        raise ValueError(
+            f"the model has no inputs {', '.join(unknown)}; it has"
+            f" {', '.join(sorted(known_inputs))}"
+        )
+    return {name: value for name, value in inputs.items() if name in known_inputs}
+
+
+def listed_categories(options: RequestOptions) -> set[str]:
+    """Returns the categories that ``options`` allow or deny."""
+    lists = [*options.get(ALLOW_CATEGORIES, ()), *options.get(DENY_CATEGORIES, ())]
+    return {name for names in lists for name in names if name != PADDING}
+
+
+def _check_lengths(histories: Sequence[Sequence[str]], options: RequestOptions) -> None:
+    by_person: dict[str, Sequence[Any]] = {
+        EXCLUDE: options.get(EXCLUDE, ()),
+        "history_times": options.get("history_times", ()),
+        "profiles": options.get("profiles", ()),
+        ALLOW_CATEGORIES: options.get(ALLOW_CATEGORIES, ()),
+        DENY_CATEGORIES: options.get(DENY_CATEGORIES, ()),
+    }
+    for name, rows in by_person.items():
+        if len(rows) not in (0, len(histories)):
+            raise ValueError(
+                f"{name} must have one entry per history ({len(histories)}) or none, got"
+                f" {len(rows)}"
+            )
+    for times, history in zip(by_person["history_times"], histories, strict=False):
+        if len(times) != len(history):
+            raise ValueError(
+                f"history_times must have one time per item of the history ({len(history)}), got"
+                f" {len(times)}"
+            )
+
+
+def _asked_for(options: RequestOptions) -> set[str]:
+    """Returns the inputs without which ``options`` would have no effect."""
+    profiles = options.get("profiles", ())
+    asked = {USER_PREFIX + feature for profile in profiles for feature in profile}
+    if any(options.get(ALLOW_CATEGORIES, ())):
+        asked.add(ALLOW_CATEGORIES)
+    if any(options.get(DENY_CATEGORIES, ())):
+        asked.add(DENY_CATEGORIES)
+    if options.get("history_times"):
+        asked.add(HISTORY_TIME)
+    if np.any(options.get(DIVERSITY, DEFAULT_DIVERSITY)):
+        asked.add(DIVERSITY)
+    return asked
+
+
+def _padded(rows: Sequence[Sequence[_T]], padding: _T) -> list[list[_T]]:
+    """Returns rows of equal length, at least 1, because tensors are not ragged."""
+    width = max((len(row) for row in rows), default=0) or 1
+    return [list(row) + [padding] * (width - len(row)) for row in rows]

@@ -1,0 +1,141 @@
+"""Requests inside the served graph: what they hold, and the checks of their inputs."""
+
+from typing import NamedTuple
+
+import tensorflow as tf
+
+from contract.features import HISTORY, HISTORY_TIME
+from contract.signatures import DIVERSITY, PADDING, UNKNOWN_TIME, K
+
+
+class Request(NamedTuple):
+    """The people to rank items for.
+
+    Attributes:
+      interests: float32 [B, K, d].
+      mask: bool [B, K], the active interests; none of people without history.
+      excluded: int32 [B, X], positions to leave out; -1 is none.
+      k: int32 [B], items wanted.
+    """
+
+    interests: tf.Tensor
+    mask: tf.Tensor
+    excluded: tf.Tensor
+    k: tf.Tensor
+
+    @property
+    def is_cold(self) -> tf.Tensor:
+        """Bool [B]: people who get the most popular items."""
+        return ~tf.reduce_any(self.mask, axis=1)
+
+
+class CategoryOptions(NamedTuple):
+    """The options of a request that concern the categories of items.
+
+    Attributes:
+      diversity: float32 [B], from 0 to 1.
+      allow: string [B, C], categories of which an item must have one; "" is
+        padding, all padding allows every item.
+      deny: string [B, C], categories of which an item must have none.
+    """
+
+    diversity: tf.Tensor
+    allow: tf.Tensor
+    deny: tf.Tensor
+
+    def are_used(self) -> tf.Tensor:
+        """Returns bool []: whether any row asks for diversity or has a list."""
+        return self.are_diverse() | self.are_filtered()
+
+    def are_diverse(self) -> tf.Tensor:
+        """Returns bool []: whether any row asks for diversity."""
+        return tf.reduce_any(self.diversity > 0.0)
+
+    def are_filtered(self) -> tf.Tensor:
+        """Returns bool []: whether any row has a list."""
+        return tf.reduce_any(self.allow != PADDING) | tf.reduce_any(self.deny != PADDING)
+
+
+def checked_k(k: tf.Tensor, batch: tf.Tensor, max_k: int) -> tuple[tf.Tensor, tf.Tensor]:
+    """Returns k of each row, [B], and the largest of them, [].
+
+    In the graph, a value out of range ends in ``InvalidArgumentError``, as it does in
+    the other functions of this module.
+
+    Args:
+      k: int32, scalar or [B].
+      batch: int32 [], B.
+      max_k: The largest value allowed; the smallest is 1.
+    """
+    k = tf.reshape(k, [-1])
+    message = f"{K} must be from 1 to {max_k} (the index's max_k)"
+    with tf.control_dependencies(
+        [
+            tf.debugging.assert_greater_equal(k, 1, message),
+            tf.debugging.assert_less_equal(k, max_k, message),
+        ]
+    ):
+        k = tf.identity(k)
+    return one_per_row(K, k, batch), tf.reduce_max(k)
+
+
+def checked_category_options(options: CategoryOptions, batch: tf.Tensor) -> CategoryOptions:
+    """Returns ``options`` with one row for each person.
+
+    Args:
+      options: Diversity, scalar or [B]; lists [B, C] or [1, C].
+      batch: int32 [], B.
+    """
+    diversity = tf.reshape(options.diversity, [-1])
+    message = f"{DIVERSITY} must be from 0 to 1"
+    with tf.control_dependencies(
+        [
+            tf.debugging.assert_greater_equal(diversity, 0.0, message),
+            tf.debugging.assert_less_equal(diversity, 1.0, message),
+        ]
+    ):
+        diversity = tf.identity(diversity)
+    return CategoryOptions(
+        one_per_row(DIVERSITY, diversity, batch),
+        repeated_rows(options.allow, batch),
+        repeated_rows(options.deny, batch),
+    )
+
+
+def one_per_row(name: str, values: tf.Tensor, batch: tf.Tensor) -> tf.Tensor:
+    """Returns one value for each row, [B], of one for all or one for each.
+
+    Args:
+      name: The input's name, for the error.
+      values: [1] or [B].
+      batch: int32 [], B.
+    """
+    size = tf.size(values)
+    fits = tf.debugging.Assert(
+        (size == 1) | (size == batch),
+        [f"{name} must be one value, or one per row of {HISTORY}:", batch, "rows, values:", size],
+    )
+    with tf.control_dependencies([fits]):
+        return tf.broadcast_to(values, [batch])
+
+
+def repeated_rows(values: tf.Tensor, batch: tf.Tensor) -> tf.Tensor:
+    """Repeats a single row, as the defaults are, for every row of the batch."""
+    return tf.broadcast_to(values, tf.concat([[batch], tf.shape(values)[1:]], axis=0))
+
+
+def checked_times(times: tf.Tensor, history: tf.Tensor) -> tf.Tensor:
+    """Returns int64 [B, T], of the shape of ``history``.
+
+    Args:
+      times: int64; of any shape if all are unknown.
+      history: string [B, T].
+    """
+    shape = tf.shape(history)
+    is_unknown = tf.reduce_all(times == UNKNOWN_TIME)
+    fits = tf.debugging.Assert(
+        is_unknown | tf.reduce_all(tf.shape(times) == shape),
+        [f"{HISTORY_TIME} must have the shape of {HISTORY}:", shape, "got:", tf.shape(times)],
+    )
+    with tf.control_dependencies([fits]):
+        return tf.cond(is_unknown, lambda: tf.zeros(shape, tf.int64), lambda: times)

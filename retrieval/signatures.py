@@ -1,0 +1,143 @@
+"""The signatures that a bundle serves; docs/serving.md describes them."""
+
+import inspect
+from collections.abc import Callable, Mapping
+from typing import Any
+
+import tensorflow as tf
+
+from contract import signatures as names
+from contract.features import HISTORY, HISTORY_TIME
+from retrieval.bundle import RetrievalBundle
+from retrieval.requests import CategoryOptions
+
+# Spec and default of an input; None is no default.
+_Input = tuple[tf.TensorSpec, tf.Tensor | None]
+
+_STRINGS = tf.TensorSpec([None], tf.string)
+_STRING_LISTS = tf.TensorSpec([None, None], tf.string)
+_SCALAR = tf.TensorSpec([], tf.int32)
+_ITEMS: dict[str, _Input] = {names.ITEMS: (_STRINGS, None)}
+_LIMIT: _Input = (_SCALAR, tf.constant(names.DEFAULT_LIMIT))
+
+
+def bundle_signatures(bundle: RetrievalBundle) -> dict[str, Any]:
+    """Returns what ``bundle`` serves, by name."""
+    signatures = {
+        names.SERVE: _serve(bundle),
+        names.RECOMMEND: _recommend(bundle),
+        names.SIMILAR_ITEMS: signature(bundle.similar_items, {**_ITEMS, names.K: _k(bundle)}),
+        names.ITEM_EMBEDDINGS: signature(bundle.items.embeddings, _ITEMS),
+        names.ITEM_TITLES: signature(bundle.items.titles, _ITEMS),
+        names.LIST_ITEMS: signature(
+            bundle.items.list_items,
+            {names.OFFSET: (_SCALAR, tf.constant(0)), names.LIMIT: _LIMIT},
+        ),
+    }
+    if bundle.categories is not None:
+        signatures[names.ITEM_CATEGORIES] = signature(bundle.categories.of_items, _ITEMS)
+        signatures[names.LIST_CATEGORIES] = signature(
+            bundle.categories.list_categories, {names.LIMIT: _LIMIT}
+        )
+    # The tower's own. The next run's Evaluator compares its candidate with `evaluate`.
+    for name in (names.USER_INTERESTS, names.EVALUATE):
+        if name in bundle.tower.signatures:
+            signatures[name] = bundle.tower.signatures[name]
+    return signatures
+
+
+def _serve(bundle: RetrievalBundle) -> Any:
+    """The signature that takes every option of a request."""
+
+    def serve(**inputs: tf.Tensor) -> dict[str, tf.Tensor]:
+        categories = None
+        if bundle.categories is not None:
+            categories = CategoryOptions(
+                inputs[names.DIVERSITY],
+                inputs[names.ALLOW_CATEGORIES],
+                inputs[names.DENY_CATEGORIES],
+            )
+        return bundle.recommend(
+            inputs[HISTORY],
+            inputs[names.K],
+            inputs[names.EXCLUDE],
+            inputs[names.EXCLUDE_HISTORY],
+            {name: inputs[name] for name in bundle.person_inputs},
+            categories,
+        )
+
+    excludes = (tf.TensorSpec(None, tf.bool), tf.constant(bundle.config.exclude_history))
+    specs = {names.EXCLUDE: _STRING_LISTS}
+    if bundle.categories is not None:
+        # Only where items have categories: TF Serving's REST API wants every
+        # input, and one without effect would be one more to send.
+        specs |= {
+            names.DIVERSITY: tf.TensorSpec(None, tf.float32),
+            names.ALLOW_CATEGORIES: _STRING_LISTS,
+            names.DENY_CATEGORIES: _STRING_LISTS,
+        }
+    optional = _neutral(specs | _person_specs(bundle))
+    required: dict[str, _Input] = {HISTORY: (_STRING_LISTS, None)}
+    own = {names.K: _k(bundle), names.EXCLUDE_HISTORY: excludes}
+    return signature(serve, {**required, **own, **optional})
+
+
+def _recommend(bundle: RetrievalBundle) -> Any:
+    """The signature that takes the history only.
+
+    TF Serving's REST API wants every input of a signature, whether it has a default
+    or not.
+    """
+    person = {name: default for name, (_, default) in _neutral(_person_specs(bundle)).items()}
+    nothing = tf.constant(names.neutral_inputs([names.EXCLUDE])[names.EXCLUDE])
+
+    def recommend(history: tf.Tensor) -> dict[str, tf.Tensor]:
+        k, excludes = bundle.config.default_k, bundle.config.exclude_history
+        return bundle.recommend(history, tf.constant(k), nothing, tf.constant(excludes), person)
+
+    return signature(recommend, {HISTORY: (_STRING_LISTS, None)})
+
+
+def _k(bundle: RetrievalBundle) -> _Input:
+    # Of any rank: a scalar for the whole request, or one value per row, as
+    # TF Serving's row format and its batching need it.
+    return tf.TensorSpec(None, tf.int32), tf.constant(bundle.config.default_k, tf.int32)
+
+
+def _person_specs(bundle: RetrievalBundle) -> dict[str, tf.TensorSpec]:
+    times = tf.TensorSpec([None, None], tf.int64)
+    return {name: times if name == HISTORY_TIME else _STRINGS for name in bundle.person_inputs}
+
+
+def _neutral(specs: Mapping[str, tf.TensorSpec]) -> dict[str, tuple[tf.TensorSpec, tf.Tensor]]:
+    """Gives inputs the default that asks for nothing."""
+    values = names.neutral_inputs(specs)
+    return {name: (spec, tf.constant(values[name], spec.dtype)) for name, spec in specs.items()}
+
+
+def signature(function: Callable[..., dict[str, tf.Tensor]], inputs: Mapping[str, _Input]) -> Any:
+    """Makes a tf.function with named inputs, some of them with defaults.
+
+    TensorFlow writes the defaults into the SignatureDef, from where TF Serving
+    (gRPC) fills in what a request leaves out.
+
+    Args:
+      function: Called with the inputs by name.
+      inputs: By input name; those without a default first.
+    """
+    parameters = [
+        inspect.Parameter(
+            name,
+            inspect.Parameter.POSITIONAL_OR_KEYWORD,
+            default=inspect.Parameter.empty if default is None else default,
+        )
+        for name, (_, default) in inputs.items()
+    ]
+
+    def call(*args: tf.Tensor, **kwargs: tf.Tensor) -> dict[str, tf.Tensor]:
+        return function(**call.__signature__.bind(*args, **kwargs).arguments)  # type: ignore[attr-defined]
+
+    # The names of the profile inputs are known at run time only.
+    call.__signature__ = inspect.Signature(parameters)  # type: ignore[attr-defined]
+    specs = [tf.TensorSpec(spec.shape, spec.dtype, name) for name, (spec, _) in inputs.items()]
+    return tf.function(call, input_signature=specs)

@@ -1,0 +1,104 @@
+"""How the options of a request become inputs of the signature."""
+
+import numpy as np
+import pytest
+
+from contract.requests import RequestOptions, listed_categories, request_inputs
+from contract.signatures import neutral_inputs
+
+_ALL = {
+    "history",
+    "history_time",
+    "k",
+    "exclude",
+    "exclude_history",
+    "diversity",
+    "allow_categories",
+    "deny_categories",
+    "user_age",
+}
+_HISTORIES = [["a", "b"], ["c"]]
+
+
+def _plain(inputs):
+    return {n: v.tolist() if isinstance(v, np.ndarray) else v for n, v in inputs.items()}
+
+
+def test_without_options_every_input_asks_for_nothing():
+    inputs = request_inputs(_ALL, _HISTORIES, 3)
+    assert inputs["history_time"].dtype == np.int64
+    assert _plain(inputs) == {
+        "history": [["a", "b"], ["c", ""]],
+        "history_time": [[0], [0]],
+        "k": 3,
+        "exclude": [[""], [""]],
+        "exclude_history": True,
+        "diversity": 0.0,
+        "allow_categories": [[""], [""]],
+        "deny_categories": [[""], [""]],
+        "user_age": ["", ""],
+    }
+    # The neutral inputs are the same for one row.
+    neutral = neutral_inputs(_ALL)
+    one_row = _plain(request_inputs(_ALL, [["a"]], 3))
+    assert neutral == {name: one_row[name] for name in neutral}
+    assert set(one_row) - set(neutral) == {"history", "k", "exclude_history"}
+
+
+def test_only_inputs_of_the_signature_are_sent():
+    assert set(request_inputs({"history", "k"}, _HISTORIES, 3)) == {"history", "k"}
+
+
+def test_options_become_padded_columns():
+    options = RequestOptions(
+        exclude=[["x"], []],
+        exclude_history=False,
+        history_times=[[1, 2], [3]],
+        profiles=[{"age": "30"}, {}],
+        diversity=[0.5, 0.0],
+        allow_categories=[[], ["drama", "war"]],
+        deny_categories=[["noir"], []],
+    )
+    assert _plain(request_inputs(_ALL, _HISTORIES, 3, **options)) == {
+        "history": [["a", "b"], ["c", ""]],
+        "history_time": [[1, 2], [3, 0]],
+        "k": 3,
+        "exclude": [["x"], [""]],
+        "exclude_history": False,
+        "diversity": [0.5, 0.0],
+        "allow_categories": [["", ""], ["drama", "war"]],
+        "deny_categories": [["noir"], [""]],
+        "user_age": ["30", ""],
+    }
+    assert listed_categories(options) == {"drama", "war", "noir"}
+
+
+@pytest.mark.parametrize(
+    ("options", "error", "message"),
+    [
+        ({"exclude": [["x"]]}, ValueError, r"exclude must have one entry per history \(2\)"),
+        ({"profiles": [{}] * 3}, ValueError, r"profiles must have one entry .* got 3"),
+        (
+            {"history_times": [[1, 2], [3, 4]]},
+            ValueError,
+            r"one time per item of the history \(1\), got 2",
+        ),
+        ({"profiles": [{"agee": "3"}] * 2}, ValueError, "no inputs user_agee; it has allow_categ"),
+        ({"deny_category": [["x"]] * 2}, TypeError, "no option deny_category; the options are"),
+    ],
+)
+def test_what_does_not_fit_is_refused(options, error, message):
+    with pytest.raises(error, match=message):
+        request_inputs(_ALL, _HISTORIES, 3, **options)
+
+
+def test_an_option_without_its_input_is_refused_unless_it_asks_for_nothing():
+    known = {"history", "k"}
+    assert request_inputs(known, _HISTORIES, 3, diversity=0.0, deny_categories=[[], []])
+    for options in (
+        {"diversity": 0.1},
+        {"allow_categories": [["x"], []]},
+        {"history_times": [[0, 0], [0]]},
+    ):
+        with pytest.raises(ValueError, match="the model has no inputs"):
+            request_inputs(known, _HISTORIES, 3, **options)

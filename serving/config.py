@@ -8,6 +8,11 @@ from contract.config_types import config_dataclass
 from contract.features import HISTORY, HISTORY_TIME
 from contract.signatures import PADDED_INPUTS, SERVE
 
+DEFAULT_MODEL_NAME = "mind"
+# TF Serving's ports.
+DEFAULT_REST_PORT = 8501
+DEFAULT_GRPC_PORT = 8500
+
 
 @config_dataclass
 class BatchingConfig:
@@ -48,7 +53,9 @@ class ServerConfig:
     model_base_path: str = Field(
         default="", description="Directory of version directories of the model."
     )
-    model_name: str = Field(default="mind", description="Name of the model in requests.")
+    model_name: str = Field(
+        default=DEFAULT_MODEL_NAME, description="Name of the model in requests."
+    )
     model_config_file: str = Field(
         default="",
         description="TF Serving's ModelServerConfig text proto, in place of the two above: several"
@@ -66,13 +73,13 @@ class ServerConfig:
         description="Serve the demo page and its title search; auto does so on the loopback only.",
     )
     rest_port: int = Field(
-        default=8501,
+        default=DEFAULT_REST_PORT,
         ge=0,
         le=65535,
         description="Port of REST, metrics and demo page; 0 picks a free one.",
     )
     grpc_port: int = Field(
-        default=8500, ge=0, le=65535, description="Port of gRPC; 0 picks a free one."
+        default=DEFAULT_GRPC_PORT, ge=0, le=65535, description="Port of gRPC; 0 picks a free one."
     )
     file_system_poll_wait_seconds: float = Field(
         default=1.0, gt=0.0, description="Time between two looks at the base paths."

@@ -14,12 +14,12 @@ import pyarrow.compute as pc
 from aiohttp import web
 from tensorflow_serving.apis import model_pb2
 
+from contract.signatures import ITEM_IDS, LIMIT, LIST_ITEMS, OFFSET, TITLES
 from serving.errors import ServingError
 from serving.model_manager import ModelManager
 from serving.saved_model import SavedModel
 
 _STATIC = Path(__file__).parent / "static"
-_LIST_SIGNATURE = "list_items"
 _PAGE = 50_000  # items read from the model in one run
 _MAX_RESULTS = 50
 _PAGE_HEADERS = {"Content-Security-Policy": "default-src 'self'; img-src data:"}
@@ -36,15 +36,15 @@ class ItemSearch:
     def __init__(self, model: SavedModel):
         ids: list[bytes] = []
         titles: list[bytes] = []
-        while _LIST_SIGNATURE in model.signatures:
+        while LIST_ITEMS in model.signatures:
             inputs = {
-                "offset": np.array(len(ids), np.int32),
-                "limit": np.array(_PAGE, np.int32),
+                OFFSET: np.array(len(ids), np.int32),
+                LIMIT: np.array(_PAGE, np.int32),
             }
-            page = model.run(_LIST_SIGNATURE, inputs, ("item_ids", "titles"))
-            ids.extend(page["item_ids"])
-            titles.extend(page["titles"])
-            if len(page["item_ids"]) < _PAGE:
+            page = model.run(LIST_ITEMS, inputs, (ITEM_IDS, TITLES))
+            ids.extend(page[ITEM_IDS])
+            titles.extend(page[TITLES])
+            if len(page[ITEM_IDS]) < _PAGE:
                 break
         # Arrow: a million Python strings would take ten times the memory.
         self._ids = _to_text(ids)

@@ -18,18 +18,14 @@ from tensorflow_serving.apis import (
     prediction_service_pb2_grpc,
 )
 
+from contract.signatures import SERVE
 from serving.errors import ServingError, invalid_argument
 from serving.limits import Limits
 from serving.metadata import model_metadata
 from serving.model_manager import ModelManager
 from serving.predictor import Predictor
 from serving.request_log import RequestLog
-from serving.signature import (
-    DEFAULT_SIGNATURE,
-    array_from_proto,
-    array_to_proto,
-    shape_from_proto,
-)
+from serving.signature import array_from_proto, array_to_proto, shape_from_proto
 
 _log = logging.getLogger(__name__)
 
@@ -108,7 +104,7 @@ class PredictionService(prediction_service_pb2_grpc.PredictionServiceServicer):
             )
         model_spec = model_pb2.ModelSpec(
             name=servable.name,
-            signature_name=request.model_spec.signature_name or DEFAULT_SIGNATURE,
+            signature_name=request.model_spec.signature_name or SERVE,
         )
         model_spec.version.value = servable.version
         if sum(value.nbytes for value in outputs.values()) > _LARGE_MESSAGE:

@@ -6,18 +6,12 @@ from collections.abc import Mapping, Sequence
 
 import numpy as np
 
+from contract.features import HISTORY
+from contract.signatures import INTEREST_INDEX, NO_INTEREST, NUM_KNOWN, PADDING, SERVE
 from serving.batching import Runner
 from serving.limits import Limits
 from serving.metrics import Metrics
 from serving.servable import Servable
-from serving.signature import DEFAULT_SIGNATURE
-
-# Names of the bundle's serving signature that the quality metrics read.
-HISTORY_INPUT = "history"
-KNOWN_OUTPUT = "num_known"
-INTEREST_OUTPUT = "interest_index"
-# interest_index of an item that was recommended for its popularity.
-POPULARITY_INTEREST = -1
 
 
 @dataclasses.dataclass(frozen=True)
@@ -54,7 +48,7 @@ class Predictor:
         Raises:
           ServingError: see ``SavedModel``, ``Limits`` and ``Runner``.
         """
-        signature_name = signature_name or DEFAULT_SIGNATURE
+        signature_name = signature_name or SERVE
         started = time.monotonic()
         complete = servable.model.complete_inputs(signature_name, inputs)
         output_names = servable.model.output_names(signature_name, output_filter)
@@ -65,22 +59,22 @@ class Predictor:
         self.metrics.latency.labels(servable.name, signature_name).observe(
             time.monotonic() - started
         )
-        if signature_name == DEFAULT_SIGNATURE and HISTORY_INPUT in complete:
-            self._observe_histories(servable.name, complete[HISTORY_INPUT], outputs)
+        if signature_name == SERVE and HISTORY in complete:
+            self._observe_histories(servable.name, complete[HISTORY], outputs)
         return outputs
 
     def _observe_histories(
         self, model: str, history: np.ndarray, outputs: Mapping[str, np.ndarray]
     ) -> None:
         self.metrics.histories.labels(model).inc(len(history))
-        items = np.count_nonzero(history != b"")
+        items = np.count_nonzero(history != PADDING.encode())
         self.metrics.history_items.labels(model).inc(int(items))
-        if KNOWN_OUTPUT in outputs:
-            known = outputs[KNOWN_OUTPUT]
+        if NUM_KNOWN in outputs:
+            known = outputs[NUM_KNOWN]
             self.metrics.unknown_history_items.labels(model).inc(int(items - known.sum()))
             self.metrics.empty_histories.labels(model).inc(int(np.count_nonzero(known == 0)))
-        elif INTEREST_OUTPUT in outputs and outputs[INTEREST_OUTPUT].shape[-1]:
-            first = outputs[INTEREST_OUTPUT][..., 0]
+        elif INTEREST_INDEX in outputs and outputs[INTEREST_INDEX].shape[-1]:
+            first = outputs[INTEREST_INDEX][..., 0]
             self.metrics.empty_histories.labels(model).inc(
-                int(np.count_nonzero(first == POPULARITY_INTEREST))
+                int(np.count_nonzero(first == NO_INTEREST))
             )

@@ -18,14 +18,15 @@ import tensorflow as tf
 from tensorflow.core.protobuf import meta_graph_pb2
 from tensorflow_serving.apis import prediction_log_pb2
 
+from contract.signatures import SERVE
+from contract.versions import WARMUP_PATH
 from serving.errors import ServingError, from_tensorflow, invalid_argument
-from serving.signature import DEFAULT_SIGNATURE, Signature, array_from_proto
+from serving.signature import Signature, array_from_proto
 
 with contextlib.suppress(ImportError):
     # Registers ScaNN's ops; models without them load all the same.
     import scann.scann_ops.py.scann_ops  # noqa: F401
 
-WARMUP_FILE = Path("assets.extra", "tf_serving_warmup_requests")
 # SignatureDef key that only tells the loader which op initialises the model.
 _INIT_OP = "__saved_model_init_op"
 
@@ -164,7 +165,7 @@ class SavedModel:
         Raises:
           ServingError: a request failed; TF Serving fails the load then, too.
         """
-        file = path / WARMUP_FILE
+        file = path / WARMUP_PATH
         if not file.exists():
             return 0
         count = 0
@@ -172,7 +173,7 @@ class SavedModel:
             for record in tf.compat.v1.io.tf_record_iterator(str(file)):
                 log = prediction_log_pb2.PredictionLog.FromString(record)
                 request = log.predict_log.request
-                name = request.model_spec.signature_name or DEFAULT_SIGNATURE
+                name = request.model_spec.signature_name or SERVE
                 inputs = {k: array_from_proto(v) for k, v in request.inputs.items()}
                 self.run(name, self.complete_inputs(name, inputs), self.output_names(name, ()))
                 count += 1

@@ -7,8 +7,6 @@ import tensorflow as tf
 from tensorflow.core.framework import tensor_pb2
 from tensorflow.core.protobuf import meta_graph_pb2
 
-DEFAULT_SIGNATURE = "serving_default"
-
 
 @dataclasses.dataclass(frozen=True)
 class TensorSlot:

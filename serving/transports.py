@@ -60,7 +60,7 @@ class Target:
     """
 
     url: str
-    model: str = "mind"
+    model: str
     version: int | None = None
     label: str = ""
     timeout_seconds: float = 10.0

@@ -1,13 +1,14 @@
 """Diversity and category lists over every way to ask: the same answer as the bundle itself."""
 
+import asyncio
 import threading
 
 import numpy as np
 import pytest
 import tensorflow as tf
 
-from serving import client as client_module
-from serving.client import Client
+from serving.client import AsyncClient, Client, UnknownCategoryWarning
+from serving.client.__main__ import main
 from tests.category_bundle import OVER_FETCH, categories_of
 from tests.running_server import LONG_SECONDS
 
@@ -105,7 +106,27 @@ def test_what_the_answers_mean(server):
         assert ask(k=1000, allow_categories=[["war"]]) == war
         no_war = [item for item in everything if item not in war]
         assert ask(k=1000, deny_categories=[["war"]]) == no_war
-        assert ask(allow_categories=[["no such"]]) == []
+        with pytest.warns(UnknownCategoryWarning, match="the category 'no such'"):
+            assert ask(allow_categories=[["no such"]]) == []
+
+
+@pytest.mark.parametrize("scheme", ["rest", "grpc"])
+def test_an_unknown_category_is_reported_and_the_request_answered(server, scheme):
+    url = server.url if scheme == "rest" else f"grpc://{server.grpc_address}"
+    with Client(url, "shop", timeout_seconds=60.0) as client:
+        plain = client.recommend(HISTORIES, K)
+        with pytest.warns(UnknownCategoryWarning, match=r"'Warr'; did you mean 'war'\?"):
+            denied = client.recommend(HISTORIES, K, deny_categories=[["Warr"], [], []])
+        assert denied == plain
+
+    async def ask():
+        async with AsyncClient(url, "shop", timeout_seconds=60.0) as client:
+            return await client.recommend(HISTORIES, K, allow_categories=[["draama"], [], []])
+
+    with pytest.warns(UnknownCategoryWarning, match=r"'draama'; did you mean 'drama'\?"):
+        allowed = asyncio.run(ask())
+    assert allowed[0] == []
+    assert allowed[1:] == plain[1:]
 
 
 def test_concurrent_requests_of_different_wishes_keep_their_own_answers(server, loaded):
@@ -149,10 +170,20 @@ def test_command_line(server, capsys):
         "deny_categories": [["classic"]],
     }
     flags = ["--diversity", "0.8", "--allow_categories", "war, noir,drama"]
-    assert client_module.main([*args, *flags, "--deny_categories", "classic"]) == 0
+    assert main([*args, *flags, "--deny_categories", "classic"]) == 0
     lines = capsys.readouterr().out.splitlines()
     with Client(server.url, "shop", timeout_seconds=LONG_SECONDS) as client:
         (expected,) = client.recommend([["3", "9"]], 4, **wishes)
     assert [line.split()[1] for line in lines[1:]] == [item.item_id for item in expected]
-    assert client_module.main([*args, "--diversity", "2"]) == 1
+    assert main([*args, "--diversity", "2"]) == 1
     assert "diversity must be from 0 to 1" in capsys.readouterr().err
+
+
+def test_the_command_line_refuses_an_unknown_category(server, capsys):
+    args = ["--url", server.url, "--model", "shop", "--history", "3,9", "-k", "4"]
+    assert main([*args, "--deny_categories", "war,clasic"]) == 1
+    output = capsys.readouterr()
+    assert output.out == ""
+    assert output.err == (
+        "error: no item of the catalogue has the category 'clasic'; did you mean 'classic'?\n"
+    )

@@ -1,6 +1,7 @@
 """The client against a real server, over both protocols, sync and async."""
 
 import asyncio
+import json
 import subprocess
 import sys
 from pathlib import Path
@@ -8,8 +9,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from serving import client as client_module
 from serving.client import AsyncClient, Client
+from serving.client.__main__ import main
 from serving.transports import ClientError
 from tests.running_server import LONG_SECONDS
 
@@ -127,7 +128,7 @@ def test_a_url_without_scheme_is_refused():
 
 def test_command_line(server, capsys):
     args = ["--url", server.url, "--history", "50, 181", "-k", "3", "--titles"]
-    assert client_module.main(args) == 0
+    assert main(args) == 0
     lines = capsys.readouterr().out.splitlines()
     assert lines[:2] == ["history  50  Title 50", "history  181  Title 181"]
     assert lines[2].split() == ["rank", "item", "score", "interest", "title"]
@@ -135,10 +136,15 @@ def test_command_line(server, capsys):
         (expected,) = client.recommend([["50", "181"]], k=3)
     assert [line.split()[1] for line in lines[3:]] == [item.item_id for item in expected]
     assert all(line.endswith(f"Title {line.split()[1]}") for line in lines[3:])
+    # People count interests from 1, as in the report; programs from 0.
+    assert [line.split()[3] for line in lines[3:]] == [str(i.interest + 1) for i in expected]
+    assert main([*args[:-1], "--json"]) == 0
+    rows = json.loads(capsys.readouterr().out)
+    assert [row["interest"] for row in rows] == [item.interest for item in expected]
 
 
 def test_command_line_reports_errors(server, capsys):
-    assert client_module.main(["--url", server.url, "--model", "nope"]) == 1
+    assert main(["--url", server.url, "--model", "nope"]) == 1
     assert "error: NOT_FOUND: Servable not found" in capsys.readouterr().err
 
 

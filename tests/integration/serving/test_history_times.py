@@ -6,8 +6,8 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
-from serving import client as client_module
 from serving.client import Client
+from serving.client.__main__ import main
 from serving.transports import ClientError
 from tests import trained_export
 from tests.running_server import LONG_SECONDS, RunningServer
@@ -72,7 +72,7 @@ def test_without_times_all_are_unknown(client, served):
 
 def test_the_command_line(served, capsys):
     arguments = ["--history=i08,i01", "--history_times=7,9000", f"-k={K}", "--json"]
-    assert client_module.main([*arguments, f"--url={served[2].url}"]) == 0
+    assert main([*arguments, f"--url={served[2].url}"]) == 0
     ids, _ = _expected(served[0], HISTORIES[1], TIMES[1])
     assert [row["item_id"] for row in json.loads(capsys.readouterr().out)] == ids
 

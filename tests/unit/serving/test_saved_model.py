@@ -3,8 +3,9 @@ import pytest
 import tensorflow as tf
 from tensorflow_serving.apis import prediction_log_pb2
 
+from contract.versions import WARMUP_PATH
 from serving.errors import ServingError
-from serving.saved_model import WARMUP_FILE, SavedModel
+from serving.saved_model import SavedModel
 from tests import serving_models
 
 
@@ -62,8 +63,8 @@ def test_a_damaged_directory_does_not_load(half_plus_two, tmp_path, damage):
 
 
 def _write_warm_up(path, *requests):
-    (path / WARMUP_FILE).parent.mkdir()
-    with tf.io.TFRecordWriter(str(path / WARMUP_FILE)) as writer:
+    (path / WARMUP_PATH).parent.mkdir()
+    with tf.io.TFRecordWriter(str(path / WARMUP_PATH)) as writer:
         for signature, inputs in requests:
             log = prediction_log_pb2.PredictionLog()
             request = log.predict_log.request
@@ -85,6 +86,6 @@ def test_a_failing_warm_up_names_the_request(half_plus_two, model, tmp_path):
     _write_warm_up(copy, ("", {"x": [1.0]}), ("defaults", {"x": [1.0], "plus": -1.0}))
     with pytest.raises(ServingError, match=r"warm-up request 1 of .*plus must be >= 0"):
         model.warm_up(copy)
-    (copy / WARMUP_FILE).write_bytes(b"no records" * 10)
+    (copy / WARMUP_PATH).write_bytes(b"no records" * 10)
     with pytest.raises(ServingError, match="cannot be read"):
         model.warm_up(copy)

@@ -1,0 +1,14 @@
+"""Client of a pushed model: this project's server or TF Serving itself.
+
+python -m serving.client --history 50,181 -k 10 --titles
+
+with Client("http://127.0.0.1:8501") as client:
+    for recommendation in client.recommend([["50", "181"]], k=10)[0]:
+        ...
+"""
+
+from serving.client.categories import UnknownCategoryWarning
+from serving.client.client import AsyncClient, Client, Recommendation
+from serving.transports import ClientError
+
+__all__ = ["AsyncClient", "Client", "ClientError", "Recommendation", "UnknownCategoryWarning"]

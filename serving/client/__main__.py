@@ -1,0 +1,130 @@
+"""Prints the recommendations for one history.
+
+python -m serving.client --history 50,181 -k 10 --titles
+"""
+
+import argparse
+import dataclasses
+import json
+import sys
+import warnings
+from collections.abc import Sequence
+
+from contract.features import TITLE
+from contract.requests import RequestOptions
+from contract.signatures import DEFAULT_DIVERSITY, DEFAULT_K, NO_INTEREST, interest_number
+from serving.client.categories import UnknownCategoryWarning
+from serving.client.client import DEFAULT_URL, Client, Recommendation
+from serving.config import DEFAULT_MODEL_NAME
+from serving.transports import ClientError
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Entry point: prints the recommendations for one history."""
+    parser = argparse.ArgumentParser(
+        prog="python -m serving.client", description="Recommends items for one history."
+    )
+    parser.add_argument("--history", default="", help="item ids, oldest first, separated by commas")
+    parser.add_argument(
+        "--history_times",
+        default="",
+        metavar="SECONDS",
+        help="when these were, in seconds since the epoch, separated by commas",
+    )
+    parser.add_argument("-k", type=int, default=DEFAULT_K, help="items wanted")
+    parser.add_argument("--titles", action="store_true", help="also print titles")
+    parser.add_argument("--exclude", default="", help="item ids never to be returned")
+    parser.add_argument(
+        "--include_history", action="store_true", help="also return items of the history"
+    )
+    parser.add_argument(
+        "--profile",
+        action="append",
+        default=[],
+        metavar="NAME=VALUE",
+        help="a profile feature; may be repeated",
+    )
+    parser.add_argument(
+        "--diversity",
+        type=float,
+        default=DEFAULT_DIVERSITY,
+        help="0 (by score alone) to 1: mix categories",
+    )
+    parser.add_argument(
+        "--allow_categories",
+        default="",
+        metavar="NAMES",
+        help="items must have one of these, separated by commas",
+    )
+    parser.add_argument(
+        "--deny_categories", default="", metavar="NAMES", help="items must have none of these"
+    )
+    parser.add_argument(
+        "--url", default=DEFAULT_URL, help="http://, https://, grpc:// or grpcs:// host:port"
+    )
+    parser.add_argument("--model", default=DEFAULT_MODEL_NAME, help="model name")
+    parser.add_argument("--version", type=int, help="version number; the newest by default")
+    parser.add_argument(
+        "--json", action="store_true", help="print JSON, in which interests count from 0"
+    )
+    args = parser.parse_args(argv)
+    if not all("=" in pair for pair in args.profile):
+        parser.error(f"--profile must be NAME=VALUE, got {args.profile}")
+    history = _split(args.history)
+    try:
+        options = _options(args)
+        with (
+            Client(args.url, args.model, version=args.version) as client,
+            warnings.catch_warnings(),
+        ):
+            # A person has typed the name: it is better not to answer than to do so as
+            # if the list were not there.
+            warnings.simplefilter("error", UnknownCategoryWarning)
+            (found,) = client.recommend([history], args.k, **options)
+            ids = [*history, *(item.item_id for item in found)]
+            titles = dict(zip(ids, client.titles(ids), strict=True)) if args.titles else {}
+    except (ClientError, UnknownCategoryWarning, ValueError) as e:
+        print(f"error: {e}", file=sys.stderr)
+        return 1
+    if args.json:
+        rows = [
+            {**dataclasses.asdict(item), **({TITLE: titles[item.item_id]} if args.titles else {})}
+            for item in found
+        ]
+        print(json.dumps(rows, indent=2))
+        return 0
+    for item_id in history if args.titles else ():
+        print(f"history  {item_id}  {titles[item_id] or '(unknown item)'}")
+    header = f"{'rank':>4}  {'item':<16} {'score':>9}  interest"
+    print(f"{header:<43} title" if args.titles else header)
+    for rank, item in enumerate(found, start=1):
+        line = f"{rank:>4}  {item.item_id:<16} {item.score:>9.4f}  {_interest(item):<10}"
+        print(f"{line} {titles.get(item.item_id, '')}".rstrip())
+    return 0
+
+
+def _options(args: argparse.Namespace) -> RequestOptions:
+    times = [int(text) for text in _split(args.history_times)]
+    return RequestOptions(
+        exclude=[_split(args.exclude)],
+        exclude_history=not args.include_history,
+        history_times=[times] if times else [],
+        profiles=[dict(pair.split("=", 1) for pair in args.profile)],
+        diversity=args.diversity,
+        allow_categories=[_split(args.allow_categories)],
+        deny_categories=[_split(args.deny_categories)],
+    )
+
+
+def _interest(item: Recommendation) -> str:
+    if item.interest == NO_INTEREST:
+        return "popular"
+    return str(interest_number(item.interest))
+
+
+def _split(text: str) -> list[str]:
+    return [part.strip() for part in text.split(",") if part.strip()]
+
+
+if __name__ == "__main__":
+    sys.exit(main())

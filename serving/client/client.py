@@ -1,0 +1,226 @@
+"""The synchronous and the asynchronous client."""
+
+import dataclasses
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import numpy as np
+from typing_extensions import Unpack
+
+from contract import signatures as names
+from contract.requests import RequestOptions, request_inputs
+from serving.client.categories import CategoryCheck
+from serving.config import DEFAULT_MODEL_NAME, DEFAULT_REST_PORT
+from serving.transports import (
+    AsyncRestTransport,
+    AsyncTransport,
+    ClientError,
+    Outputs,
+    RestTransport,
+    Signatures,
+    Target,
+    Transport,
+)
+
+DEFAULT_URL = f"http://127.0.0.1:{DEFAULT_REST_PORT}"
+
+# Every category, where a signature asks for a limit.
+_ALL = {names.LIMIT: np.iinfo(np.int32).max}
+
+
+@dataclasses.dataclass(frozen=True)
+class Recommendation:
+    """One recommended item.
+
+    Attributes:
+      item_id: The catalogue's id.
+      score: Largest dot product with an interest; the item's count in train
+        if it is recommended for its popularity.
+      interest: The interest that found it, counted from 0 as in the outputs of
+        ``user_interests``; -1 for popularity. People are shown
+        ``contract.signatures.interest_number`` of it.
+    """
+
+    item_id: str
+    score: float
+    interest: int
+
+
+class Client:
+    """Synchronous client; may be shared by threads.
+
+    Every input of the signature is always sent, since TF Serving's REST API
+    knows no defaults. The client asks the model once for the inputs that it has.
+
+    Args:
+      url: ``http://``, ``https://``, ``grpc://`` or ``grpcs://`` host:port.
+      model: Model name.
+      options: Further fields of ``Target``: version, label, timeout_seconds,
+        ca_certificate.
+    """
+
+    def __init__(self, url: str = DEFAULT_URL, model: str = DEFAULT_MODEL_NAME, **options: Any):
+        self._transport = _transport(Target(url, model, **options))
+        self._signatures: Signatures | None = None
+        self._categories = CategoryCheck()
+
+    def __enter__(self) -> "Client":
+        return self
+
+    def __exit__(self, *exc: object) -> None:
+        self.close()
+
+    def close(self) -> None:
+        """Closes connections."""
+        self._transport.close()
+
+    def recommend(
+        self,
+        histories: Sequence[Sequence[str]],
+        k: int = names.DEFAULT_K,
+        **options: Unpack[RequestOptions],
+    ) -> list[list[Recommendation]]:
+        """Recommends items for people, in one request.
+
+        A category that the catalogue does not have is reported with the nearest one as
+        an ``UnknownCategoryWarning``, and the request is answered all the same.
+
+        Args:
+          histories: Each person's item ids, oldest first; of any lengths.
+          k: Items wanted per person.
+          options: Exclusions, times, profiles, diversity and category lists; see
+            ``contract.requests.RequestOptions``.
+
+        Returns:
+          Each person's items, best first; fewer than ``k`` only where fewer
+          exist.
+
+        Raises:
+          ClientError: the server refused, or cannot be reached.
+          TypeError: there is no such option.
+          ValueError: an option does not have one entry for each history, or the model
+            has no such input, for example no categories.
+        """
+        if self._signatures is None:
+            self._signatures = self._transport.signatures()
+        inputs = _recommend_inputs(self._signatures, histories, k, options)
+        if self._categories.must_ask(options):
+            found = self._transport.predict(names.LIST_CATEGORIES, _ALL)
+            self._categories.learn(found[names.CATEGORIES].tolist())
+        self._categories.warn(options)
+        return _recommendations(self._transport.predict(names.SERVE, inputs))
+
+    def titles(self, item_ids: Sequence[str]) -> list[str]:
+        """Titles of items; empty where the catalogue has none."""
+        outputs = self.predict(names.ITEM_TITLES, {names.ITEMS: list(item_ids)})
+        return outputs[names.TITLES].tolist()
+
+    def predict(self, signature: str, inputs: Mapping[str, Any]) -> Outputs:
+        """Runs any signature.
+
+        Args:
+          signature: Its name, such as ``user_interests``.
+          inputs: Arrays or nested lists by input name.
+
+        Returns:
+          Arrays by output name; strings are ``object`` arrays of ``str``.
+
+        Raises:
+          ClientError: the server refused, or cannot be reached.
+        """
+        return self._transport.predict(signature, inputs)
+
+
+class AsyncClient:
+    """Asynchronous client: ``Client``'s methods, awaited. Make it on its loop."""
+
+    def __init__(self, url: str = DEFAULT_URL, model: str = DEFAULT_MODEL_NAME, **options: Any):
+        self._transport = _async_transport(Target(url, model, **options))
+        self._signatures: Signatures | None = None
+        self._categories = CategoryCheck()
+
+    async def __aenter__(self) -> "AsyncClient":
+        return self
+
+    async def __aexit__(self, *exc: object) -> None:
+        await self.close()
+
+    async def close(self) -> None:
+        """Closes connections."""
+        await self._transport.close()
+
+    async def recommend(
+        self,
+        histories: Sequence[Sequence[str]],
+        k: int = names.DEFAULT_K,
+        **options: Unpack[RequestOptions],
+    ) -> list[list[Recommendation]]:
+        """See ``Client.recommend``."""
+        if self._signatures is None:
+            self._signatures = await self._transport.signatures()
+        inputs = _recommend_inputs(self._signatures, histories, k, options)
+        if self._categories.must_ask(options):
+            found = await self._transport.predict(names.LIST_CATEGORIES, _ALL)
+            self._categories.learn(found[names.CATEGORIES].tolist())
+        self._categories.warn(options)
+        return _recommendations(await self._transport.predict(names.SERVE, inputs))
+
+    async def titles(self, item_ids: Sequence[str]) -> list[str]:
+        """See ``Client.titles``."""
+        outputs = await self.predict(names.ITEM_TITLES, {names.ITEMS: list(item_ids)})
+        return outputs[names.TITLES].tolist()
+
+    async def predict(self, signature: str, inputs: Mapping[str, Any]) -> Outputs:
+        """See ``Client.predict``."""
+        return await self._transport.predict(signature, inputs)
+
+
+def _transport(target: Target) -> Transport:
+    if target.url.startswith(("http://", "https://")):
+        return RestTransport(target)
+    if target.url.startswith(("grpc://", "grpcs://")):
+        # Imported here: the stubs import TensorFlow, which takes seconds.
+        from serving.grpc_transports import GrpcTransport
+
+        return GrpcTransport(target)
+    raise _bad_url(target.url)
+
+
+def _async_transport(target: Target) -> AsyncTransport:
+    if target.url.startswith(("http://", "https://")):
+        return AsyncRestTransport(target)
+    if target.url.startswith(("grpc://", "grpcs://")):
+        from serving.grpc_transports import AsyncGrpcTransport
+
+        return AsyncGrpcTransport(target)
+    raise _bad_url(target.url)
+
+
+def _bad_url(url: str) -> ValueError:
+    return ValueError(
+        f"url must start with http://, https://, grpc:// or grpcs://, got {url!r};"
+        f" for example {DEFAULT_URL}"
+    )
+
+
+def _recommend_inputs(
+    signatures: Signatures,
+    histories: Sequence[Sequence[str]],
+    k: int,
+    options: RequestOptions,
+) -> dict[str, Any]:
+    if names.SERVE not in signatures:
+        raise ClientError("NOT_FOUND", f"the model has no signature {names.SERVE!r}")
+    return request_inputs(signatures[names.SERVE].inputs, histories, k, **options)
+
+
+def _recommendations(outputs: Outputs) -> list[list[Recommendation]]:
+    columns = (outputs[names.ITEM_IDS], outputs[names.SCORES], outputs[names.INTEREST_INDEX])
+    return [
+        [
+            Recommendation(item, float(score), int(interest))
+            for item, score, interest in zip(*row, strict=True)
+            if item != names.PADDING  # rows with fewer than k items end in padding
+        ]
+        for row in zip(*(np.asarray(column).tolist() for column in columns), strict=True)
+    ]

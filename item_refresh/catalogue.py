@@ -1,13 +1,14 @@
 """Puts items of an items file into a trained tower."""
 
 import dataclasses
-from typing import Any
+from collections.abc import Sequence
 
 import numpy as np
 import tensorflow as tf
 
 from item_refresh.items_file import Items
 from model.categories import category_table
+from retrieval.tower import Tower, TowerThatEncodes, TowerWithCategories
 
 _ITEMS_AT_ONCE = 4096
 # The same item encoded in another batch differs in the last bits at most.
@@ -17,16 +18,18 @@ _ABSOLUTE_TOLERANCE = 1e-5
 
 @dataclasses.dataclass(frozen=True)
 class Changes:
-    """What became of the catalogue.
+    """What became of the catalogue. Every known item is changed, removed or unchanged.
 
     Attributes:
       added: New items that can be found.
-      added_without_vector: New items that cannot, for want of a side feature
-        whose value the training has seen.
-      changed: Known items of another vector than before: other side features,
-        or back after a removal.
+      added_without_vector: New items that cannot, because none of their side
+        features has a value that the training has seen.
+      changed: Known items that have another vector (because of other side features,
+        or because they came back after a removal), another title or other
+        categories than before.
       removed: Known items that cannot be found any more.
-      unchanged: Known items whose vector is bit for bit what it was.
+      unchanged: Known items whose title and categories are what they were, and
+        whose vector is so bit for bit.
     """
 
     added: int
@@ -36,7 +39,7 @@ class Changes:
     unchanged: int
 
 
-def refresh_catalogue(tower: Any, items: Items, remove_absent: bool) -> Changes:
+def refresh_catalogue(tower: Tower, items: Items, remove_absent: bool) -> Changes:
     """Adds ``items`` to the catalogue of ``tower``, in place.
 
     New items follow the known ones, with a train count of 0. Title and
@@ -52,7 +55,7 @@ def refresh_catalogue(tower: Any, items: Items, remove_absent: bool) -> Changes:
       ValueError: if the tower cannot encode items: it is of an older version, or
         was trained without side features.
     """
-    if not hasattr(tower, "encode_items"):
+    if not isinstance(tower, TowerThatEncodes):
         raise ValueError(
             "The pushed version cannot take new items: expected a tower with encode_items, which "
             "versions from before this feature lack. Run the pipeline once and refresh its push."
@@ -75,26 +78,28 @@ def refresh_catalogue(tower: Any, items: Items, remove_absent: bool) -> Changes:
     if remove_absent:
         vectors[is_absent] = 0.0
     new = encoded[is_new]
-    could_be_found, has_vector = before.any(axis=1), vectors.any(axis=1)
 
-    titles = tower.item_titles.numpy()
+    titles_before = tower.item_titles.numpy()
+    titles = titles_before.copy()
     titles[rows[~is_new]] = _objects(items.titles)[~is_new]
     tower.item_ids.assign(_strings([*ids, *_objects(items.ids)[is_new]]))
     tower.item_titles.assign(_strings([*titles, *_objects(items.titles)[is_new]]))
     tower.item_vectors.assign(np.concatenate([vectors, new]))
     tower.train_counts.assign(np.pad(tower.train_counts.numpy(), [0, len(new)]))
-    if hasattr(tower, "item_categories"):
-        _refresh_categories(tower, items, rows)
+    is_changed = (vectors != before).any(axis=1) | (titles != titles_before)
+    if isinstance(tower, TowerWithCategories):
+        is_changed |= _refresh_categories(tower, items, rows)
+    is_removed = before.any(axis=1) & ~vectors.any(axis=1)
     return Changes(
         added=int(new.any(axis=1).sum()),
         added_without_vector=int((~new.any(axis=1)).sum()),
-        changed=int((has_vector & (vectors != before).any(axis=1)).sum()),
-        removed=int((could_be_found & ~has_vector).sum()),
-        unchanged=int((vectors == before).all(axis=1).sum()),
+        changed=int((is_changed & ~is_removed).sum()),
+        removed=int(is_removed.sum()),
+        unchanged=int((~is_changed & ~is_removed).sum()),
     )
 
 
-def _encode(tower: Any, items: Items) -> np.ndarray:
+def _encode(tower: TowerThatEncodes, items: Items) -> np.ndarray:
     """Returns float32 [M, d], the vectors of ``items`` by the trained weights."""
     parts = []
     for start in range(0, len(items), _ITEMS_AT_ONCE):
@@ -103,24 +108,33 @@ def _encode(tower: Any, items: Items) -> np.ndarray:
     return np.concatenate(parts)
 
 
-def _refresh_categories(tower: Any, items: Items, rows: np.ndarray) -> None:
+def _refresh_categories(tower: TowerWithCategories, items: Items, rows: np.ndarray) -> np.ndarray:
+    """Gives ``items``, at ``rows`` (-1 is new), their categories.
+
+    Returns:
+      bool [N]: which of the known items have other categories than before.
+    """
     names = [b"", *tower.categories.numpy()]
-    categories = [[names[c] for c in row if c] for row in tower.item_categories.numpy()]
+    before = [[names[c] for c in row if c] for row in tower.item_categories.numpy()]
+    categories = list(before)
     for item, row in enumerate(rows):
         if row < 0:
             categories.append(items.categories[item])
         else:
             categories[row] = items.categories[item]
     table = category_table(categories)
-    tower.categories.assign(_strings(table.names))
+    tower.categories.assign(_strings(table.names.tolist()))
     tower.item_categories.assign(table.items)
+    return np.array(
+        [set(old) != set(new) for old, new in zip(before, categories, strict=False)], bool
+    )
 
 
-def _objects(values: list[bytes]) -> np.ndarray:
+def _objects(values: Sequence[bytes]) -> np.ndarray:
     array = np.empty(len(values), object)
     array[:] = values
     return array
 
 
-def _strings(values: Any) -> tf.Tensor:
+def _strings(values: Sequence[bytes]) -> tf.Tensor:
     return tf.constant(list(values), tf.string)

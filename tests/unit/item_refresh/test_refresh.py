@@ -183,6 +183,24 @@ def test_changed_features_move_an_item_and_leave_the_others(base, trained, tmp_p
     assert np.delete(new, row, 0).tobytes() == np.delete(old, row, 0).tobytes()
 
 
+@pytest.mark.parametrize("pushed", ["exact"], indirect=True)
+def test_a_title_or_a_category_alone_counts_as_a_change(base, tmp_path, capsys):
+    """The vectors stay: the title is no feature of the model."""
+    (version,) = complete_versions(str(base))
+    rows = known_rows()
+    row = next(i for i, row in enumerate(rows) if row[0] == "i05")
+    rows[row] = ("i05", "New title", *rows[row][2:])
+    file = items_csv(tmp_path / "all.csv", rows)
+    assert main(["--model_base_path", str(base), "--items", file]) == 0
+    assert f"0 items added, 1 changed, 0 removed, {len(rows) - 1} as before" in (
+        capsys.readouterr().out
+    )
+    newest = complete_versions(str(base))[-1]
+    old, new = _load(base, version).tower, _load(base, newest).tower
+    assert new.item_vectors.numpy().tobytes() == old.item_vectors.numpy().tobytes()
+    assert new.item_titles.numpy()[catalogue().index("i05")] == b"New title"
+
+
 def test_absent_items_go_only_when_asked_and_come_back(base, tmp_path):
     gone = {"i01", COLD[0]}
     rows = [row for row in known_rows() if row[0] not in gone]

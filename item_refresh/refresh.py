@@ -122,7 +122,7 @@ def _configuration(
 ) -> tuple[Mapping[str, Any], IndexConfig]:
     """Returns the data configuration, as a dict, and the index's."""
     config = (facts or {}).get(CONFIG)
-    if not config or not os.path.isdir(base):
+    if not config:
         raise ValueError(
             f"{base} cannot be refreshed: expected a version that the pipeline pushed, with its "
             f"configuration in {MANIFEST_PATH}."

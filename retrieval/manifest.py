@@ -27,6 +27,13 @@ def list_files(directory: str) -> list[str]:
     )
 
 
+def total_bytes(directory: str) -> int:
+    """Returns the sum of the sizes of all files below ``directory``."""
+    return sum(
+        gfile.stat(os.path.join(directory, path)).length for path in list_files(directory)
+    )
+
+
 def write_manifest(model_dir: str, facts: Mapping[str, Any]) -> None:
     """Writes ``facts`` and the size and digest of every file of ``model_dir``."""
     files = {

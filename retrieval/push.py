@@ -1,20 +1,19 @@
-"""Copies a model to where a server watches for versions, whole or not at all."""
+"""Copies a model to a new version in the directory that a server watches."""
 
 import contextlib
 import fcntl
 import os
-import re
-import shutil
 import time
 import uuid
 from collections.abc import Iterator
 
-from tfx.dsl.io import fileio
-from tfx.utils import io_utils
+import tensorflow as tf
 
 from contract.versions import SAVED_MODEL_FILE
-from retrieval.manifest import read_manifest
+from retrieval.manifest import list_files, read_manifest
 from retrieval.versions import complete_versions, versions
+
+gfile = tf.io.gfile
 
 _STAGING_PREFIX = ".staging-"
 _LOCK_FILE = ".push.lock"
@@ -23,35 +22,38 @@ _LOCK_FILE = ".push.lock"
 def push(model_dir: str, base_directory: str) -> str:
     """Copies ``model_dir`` to a new version of ``base_directory``.
 
-    On a local file system the version appears by one rename, after everything
-    is on disk: a push that is killed leaves no version, and the next one
-    removes what it left. On an object store, which has no rename,
-    saved_model.pb comes last, as in TFX: servers wait for it.
+    Both may be local or in an object store (``s3://``, ``gs://``).
 
-    A model that is the newest version already is not copied again.
+    In a local ``base_directory`` the version is copied under a hidden name,
+    written to disk and then renamed, so that a server sees all of it or none. A
+    push that is killed leaves no version; the next push removes its files. An
+    object store has no rename: there ``saved_model.pb`` is copied last, because
+    a server loads a version only once it finds that file.
+
+    If the newest version is this very model, nothing is copied.
 
     Args:
       model_dir: A SavedModel.
-      base_directory: The directory that the server watches.
+      base_directory: The directory that the server watches; made if missing.
 
     Returns:
-      The version: the time in seconds, or more if that is not larger than
-      every version that is there.
+      The name of the version: the current time in seconds, or one more than the
+      largest existing version if that is larger.
 
     Raises:
       FileNotFoundError: if ``model_dir`` is not a SavedModel.
-      FileExistsError: if somebody else has made the version meanwhile.
+      FileExistsError: if another process made the same version meanwhile.
     """
-    if not fileio.exists(os.path.join(model_dir, SAVED_MODEL_FILE)):
+    if not gfile.exists(os.path.join(model_dir, SAVED_MODEL_FILE)):
         raise FileNotFoundError(
             f"Cannot push {model_dir}: expected a SavedModel, found no {SAVED_MODEL_FILE} in it."
         )
-    fileio.makedirs(base_directory)
+    gfile.makedirs(base_directory)
     if "://" in base_directory:
-        return _newest_if_same(model_dir, base_directory) or _push_file_by_file(
+        return _newest_if_same(model_dir, base_directory) or _push_to_store(
             model_dir, base_directory
         )
-    with _only_push(base_directory):
+    with _exclusive_lock(base_directory):
         _remove_leftovers(base_directory)
         return _newest_if_same(model_dir, base_directory) or _push_by_rename(
             model_dir, base_directory
@@ -59,7 +61,7 @@ def push(model_dir: str, base_directory: str) -> str:
 
 
 def _newest_if_same(model_dir: str, base_directory: str) -> str:
-    """Returns the newest complete version if it is this very model, else ""."""
+    """Returns the newest complete version if its manifest equals the model's, else ""."""
     manifest = read_manifest(model_dir)
     complete = complete_versions(base_directory)
     if manifest is None or not complete:
@@ -75,48 +77,53 @@ def _next_version(base_directory: str) -> str:
 
 def _push_by_rename(model_dir: str, base_directory: str) -> str:
     staging = os.path.join(base_directory, f"{_STAGING_PREFIX}{uuid.uuid4().hex}")
-    shutil.copytree(model_dir, staging, copy_function=_copy_to_disk)
+    for path in _copy_files(model_dir, staging):
+        _flush_to_disk(path)
     version = _next_version(base_directory)
     final = os.path.join(base_directory, version)
     if os.path.exists(final):
         raise FileExistsError(f"{final} appeared during the push; nothing was pushed. Run again.")
     os.rename(staging, final)
-    _sync(base_directory)
+    _flush_to_disk(base_directory)
     return version
 
 
-def _push_file_by_file(model_dir: str, base_directory: str) -> str:
+def _push_to_store(model_dir: str, base_directory: str) -> str:
     version = _next_version(base_directory)
-    final = os.path.join(base_directory, version)
-    io_utils.copy_dir(model_dir, final, deny_regex_patterns=[re.escape(SAVED_MODEL_FILE) + "$"])
-    io_utils.copy_file(
-        os.path.join(model_dir, SAVED_MODEL_FILE), os.path.join(final, SAVED_MODEL_FILE)
-    )
+    for _ in _copy_files(model_dir, os.path.join(base_directory, version)):
+        pass
     return version
+
+
+def _copy_files(model_dir: str, destination: str) -> Iterator[str]:
+    """Copies all files, ``saved_model.pb`` last; yields the path of each copy."""
+    for path in sorted(list_files(model_dir), key=lambda path: path == SAVED_MODEL_FILE):
+        copy = os.path.join(destination, path)
+        gfile.makedirs(os.path.dirname(copy))
+        gfile.copy(os.path.join(model_dir, path), copy)
+        yield copy
 
 
 @contextlib.contextmanager
-def _only_push(base_directory: str) -> Iterator[None]:
-    """Waits until no other push works on ``base_directory``; a killed one does not."""
+def _exclusive_lock(base_directory: str) -> Iterator[None]:
+    """Waits until no other process pushes to ``base_directory``.
+
+    The operating system releases the lock of a process that ends in any way.
+    """
     with open(os.path.join(base_directory, _LOCK_FILE), "w") as lock:
         fcntl.flock(lock, fcntl.LOCK_EX)
         yield
 
 
 def _remove_leftovers(base_directory: str) -> None:
+    """Removes the hidden directories of pushes that were killed."""
     for name in os.listdir(base_directory):
         if name.startswith(_STAGING_PREFIX):
-            shutil.rmtree(os.path.join(base_directory, name))
+            gfile.rmtree(os.path.join(base_directory, name))
 
 
-def _copy_to_disk(source: str, destination: str) -> str:
-    shutil.copyfile(source, destination)
-    _sync(destination)
-    return destination
-
-
-def _sync(path: str) -> None:
-    """Makes sure that ``path`` survives a loss of power."""
+def _flush_to_disk(path: str) -> None:
+    """Makes the content of a file, or the names in a directory, survive a loss of power."""
     descriptor = os.open(path, os.O_RDONLY)
     try:
         os.fsync(descriptor)

@@ -2,7 +2,6 @@
 
 import dataclasses
 import json
-import os
 import time
 from collections.abc import Sequence
 
@@ -10,7 +9,7 @@ import numpy as np
 
 from contract.signatures import ITEM_IDS, PADDING, SCORES
 from retrieval.config import IndexConfig
-from retrieval.manifest import list_files, missing_files
+from retrieval.manifest import missing_files, total_bytes
 from retrieval.measure import latencies_ms, recall
 from retrieval.people import read_people
 from retrieval.served_bundle import ServedBundle
@@ -97,7 +96,7 @@ def validate(model_dir: str, example_files: Sequence[str], config: IndexConfig) 
         recall_people=measured.people,
         latency_ms=latency,
         load_seconds=round(load_seconds, 2),
-        bytes=sum(os.stat(os.path.join(model_dir, path)).st_size for path in list_files(model_dir)),
+        bytes=total_bytes(model_dir),
     )
 
 

@@ -2,19 +2,21 @@
 
 import os
 
-from tfx.dsl.io import fileio
+import tensorflow as tf
 
 from contract.manifest import RUN_KEY
 from contract.versions import SAVED_MODEL_FILE, is_version_name
 from retrieval.manifest import missing_files, read_manifest
 
+gfile = tf.io.gfile
+
 
 def versions(push_destination: str) -> list[str]:
     """Returns every version, complete or not, oldest first."""
-    if not fileio.exists(push_destination):
+    if not gfile.exists(push_destination):
         return []
     # Object stores list directories with a slash at the end.
-    names = (str(name).rstrip("/") for name in fileio.listdir(push_destination))
+    names = (str(name).rstrip("/") for name in gfile.listdir(push_destination))
     return sorted((name for name in names if is_version_name(name)), key=int)
 
 
@@ -52,6 +54,6 @@ def newest_version(push_destination: str, other_than_run_key: str = "") -> str:
 
 
 def _is_complete(version_dir: str) -> bool:
-    return fileio.exists(os.path.join(version_dir, SAVED_MODEL_FILE)) and not missing_files(
+    return gfile.exists(os.path.join(version_dir, SAVED_MODEL_FILE)) and not missing_files(
         version_dir
     )

@@ -1,6 +1,7 @@
 """What all tests share: set-up, models that are built once, and the order of files."""
 
 import os
+import uuid
 from pathlib import Path
 
 import pytest
@@ -57,3 +58,13 @@ def shop(tmp_path_factory: pytest.TempPathFactory) -> Path:
     from tests.category_bundle import save_category_bundle
 
     return built_once(tmp_path_factory, "shop", save_category_bundle)
+
+
+@pytest.fixture
+def object_store() -> str:
+    """URI of an empty place in TensorFlow's file system in memory.
+
+    Like ``s3://`` and ``gs://``, it cannot be opened by Python's own functions. Unlike
+    them, it keeps empty directories.
+    """
+    return f"ram://bucket/{uuid.uuid4().hex}"

@@ -70,7 +70,8 @@ class Executor(BaseBeamExecutor):
         reports.check(report, job.data_config, bad_rows)
         report = reports.finish(report, bad_rows, job.files)
         write_text(report_path, reports.to_json(report))
-        fileio.rmtree(job.temp_uri)
+        if fileio.exists(job.temp_uri):  # a directory of an object store is gone once empty
+            fileio.rmtree(job.temp_uri)
 
         examples_utils.set_payload_format(examples, example_gen_pb2.PayloadFormat.FORMAT_TF_EXAMPLE)
         examples_utils.set_file_format(examples, "tfrecords_gzip")

@@ -1,65 +1,21 @@
-"""What steps do with ``s3://`` themselves, against an S3 server on loopback.
-
-Needs the ``s3`` extra and moto. Client and server are processes of their own:
-TensorFlow's S3 file system holds Python's lock while it waits, and aborts when
-its process ends in the ordinary way.
-"""
+"""What steps do with ``s3://`` themselves, against an S3 server on loopback."""
 
 import os
-import socket
 import subprocess
 import sys
 import tempfile
-import time
-from pathlib import Path
 
 import pytest
 
-_ROOT = Path(__file__).resolve().parents[3]
-_SERVER = "from moto.server import main; main(['-H', '127.0.0.1', '-p', '{port}'])"
-_BUCKET = "s3://bucket"
+from tests.integration.kubeflow import s3
+
+_BUCKET = f"s3://{s3.BUCKET}"
 
 
 @pytest.fixture(scope="module")
 def environment():
-    import boto3
-
-    with socket.socket() as free:
-        free.bind(("127.0.0.1", 0))
-        port = free.getsockname()[1]
-    endpoint = f"http://127.0.0.1:{port}"
-    environment = {
-        **os.environ,
-        "PYTHONPATH": str(_ROOT),
-        "AWS_ACCESS_KEY_ID": "test",
-        "AWS_SECRET_ACCESS_KEY": "test",
-        "AWS_REGION": "us-east-1",
-        "AWS_DEFAULT_REGION": "us-east-1",
-        "S3_ENDPOINT": endpoint,
-        "AWS_ENDPOINT_URL": endpoint,
-    }
-    server = subprocess.Popen(
-        [sys.executable, "-c", _SERVER.format(port=port)],
-        stdout=subprocess.DEVNULL,
-        stderr=subprocess.DEVNULL,
-    )
-    try:
-        deadline = time.monotonic() + 120
-        while socket.socket().connect_ex(("127.0.0.1", port)):
-            assert server.poll() is None
-            assert time.monotonic() < deadline
-            time.sleep(0.2)
-        boto3.client(
-            "s3",
-            endpoint_url=endpoint,
-            region_name="us-east-1",
-            aws_access_key_id="test",
-            aws_secret_access_key="test",
-        ).create_bucket(Bucket="bucket")
+    with s3.server() as environment:
         yield environment
-    finally:
-        server.terminate()
-        server.wait()
 
 
 @pytest.mark.slow

@@ -6,6 +6,7 @@ import shutil
 import numpy as np
 import pytest
 import tensorflow as tf
+from tfx.utils import io_utils
 
 from contract.manifest import MANIFEST_PATH
 from item_refresh import refresh as refresh_module
@@ -309,3 +310,10 @@ def test_what_cannot_be_refreshed_is_refused_with_the_reason(base, tmp_path, cap
     assert "was trained without an items file" in message("--items", file)
     with pytest.raises(ValueError, match="No complete version"):
         refresh(str(tmp_path / "nowhere"), [file])
+
+
+def test_a_version_in_an_object_store_is_refreshed_there(base, tmp_path, object_store):
+    io_utils.copy_dir(str(base), object_store)
+    done = refresh(object_store, [items_csv(tmp_path / "new.csv", _new_rows())])
+    assert complete_versions(object_store) == [done.base_version, done.version]
+    assert item_id(0) in _ids(tf.saved_model.load(f"{object_store}/{done.version}"))

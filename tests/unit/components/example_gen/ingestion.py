@@ -1,7 +1,6 @@
 """Runs the real executor on small files and reads what it wrote."""
 
 import dataclasses
-import glob
 import json
 import os
 import pathlib
@@ -48,6 +47,28 @@ def ingest(
     """Runs ExampleGen; ``data`` is the data configuration as YAML would give it."""
     examples = standard_artifacts.Examples()
     examples.uri = str(folder / output)
+    run_example_gen(
+        examples,
+        folder / "bad",
+        history_length=history_length,
+        span=span,
+        beam_args=beam_args,
+        **data,
+    )
+    report = json.loads((folder / output / "ingest_report.json").read_text())
+    return Ingested(examples, read_splits(examples.uri), report, read_bad_rows(folder))
+
+
+def run_example_gen(
+    examples: standard_artifacts.Examples,
+    bad_rows_dir: pathlib.Path,
+    *,
+    history_length: int = 5,
+    span: str = "",
+    beam_args: list[str] = BEAM_ARGS,
+    **data: Any,
+) -> None:
+    """Runs the executor, which writes to the URI of ``examples``."""
     context = BaseBeamExecutor.Context(make_beam_pipeline_fn=lambda: beam.Pipeline(argv=beam_args))
     Executor(context).Do(
         {},
@@ -56,20 +77,18 @@ def ingest(
             "data_config": to_json(from_dict(DataConfig, data)),
             "history_length": history_length,
             "span": span,
-            "bad_rows_dir": str(folder / "bad"),
+            "bad_rows_dir": str(bad_rows_dir),
             "input_fingerprint": "",
             "source_digest": "",
         },
     )
-    report = json.loads((folder / output / "ingest_report.json").read_text())
-    return Ingested(examples, read_splits(examples.uri), report, read_bad_rows(folder))
 
 
 def read_splits(uri: str) -> dict[str, list[dict[str, list[Any]]]]:
     """Rows of every split."""
     splits = {}
-    for folder in sorted(glob.glob(os.path.join(uri, "Split-*"))):
-        files = sorted(glob.glob(os.path.join(folder, "*")))
+    for folder in sorted(tf.io.gfile.glob(os.path.join(uri, "Split-*"))):
+        files = sorted(tf.io.gfile.glob(os.path.join(folder, "*")))
         records = tf.data.TFRecordDataset(files, "GZIP").as_numpy_iterator()
         splits[folder.rpartition("Split-")[2]] = [_decode(record) for record in records]
     return splits

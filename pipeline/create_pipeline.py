@@ -19,39 +19,14 @@ from contract import features
 from contract.config_types import to_dict, to_json
 from model.tfx_functions.preprocessing import FeaturePreprocessing, PreprocessingConfig
 from model.tfx_functions.trainer import TrainerConfig
-from pipeline import eval_config
+from pipeline import entries, eval_config
 from pipeline.config import RunConfig
 from pipeline.source_digest import source_digest
 from pipeline.target import RunTarget
 
-# Code that runs inside each component, for its cache key.
-_MODEL_CODE = ("model", "contract")
-_EXAMPLE_GEN_CODE = ("components/example_gen", "contract/features.py")
-_SCHEMA_CODE = ("components/schema_gen", "contract/features.py")
-_TRANSFORM_CODE = ("model/tfx_functions/preprocessing.py", "contract/features.py")
-_BASELINE_CODE = (
-    "components/baseline",
-    "model/tfx_functions/evaluation.py",
-    "contract/evaluation_outputs.py",
-    "model/ranking.py",
-    "model/tfx_functions/transformed_data.py",
-    "contract/features.py",
-)
-_METRICS_CODE = ("components/evaluator", "contract", "model/metrics.py")
-_INDEX_CODE = (
-    "components/index_builder",
-    "retrieval",
-    "contract",
-    "components/evaluator/results.py",
-    "model/categories.py",
-)
-_INDEX_VALIDATOR_CODE = (
-    "components/index_validator",
-    "components/index_builder",
-    "retrieval",
-    "contract",
-    "model/categories.py",
-)
+# Ids of the two steps that look at the push destination, which changes outside the pipeline.
+LAST_PUSHED = "last-pushed"
+PUSHER = "pusher"
 
 
 class _DataSteps(NamedTuple):
@@ -67,7 +42,7 @@ def _data_steps(config: RunConfig, target: RunTarget) -> _DataSteps:
         span=target.span,
         input_fingerprint=target.input_fingerprint,
         bad_rows_dir=target.bad_rows_dir,
-        source_digest=source_digest(*_EXAMPLE_GEN_CODE),
+        source_digest=source_digest(entries.EXAMPLE_GEN),
     ).with_id("example-gen")
     statistics_gen = tfx.components.StatisticsGen(examples=example_gen.outputs["examples"]).with_id(
         "statistics-gen"
@@ -78,7 +53,7 @@ def _data_steps(config: RunConfig, target: RunTarget) -> _DataSteps:
     else:
         schema_gen = SequenceSchemaGen(
             statistics=statistics_gen.outputs["statistics"],
-            source_digest=source_digest(*_SCHEMA_CODE),
+            source_digest=source_digest(entries.SCHEMA_GEN),
         )
     return _DataSteps(example_gen, statistics_gen, schema_gen.with_id("schema"))
 
@@ -105,21 +80,22 @@ def create_pipeline(config: RunConfig, target: RunTarget) -> tfx.dsl.Pipeline:
         schema=schema,
         exclude_splits=[features.CATALOG],
     ).with_id("example-validator")
-    anomaly_gate = AnomalyGate(anomalies=example_validator.outputs["anomalies"]).with_id(
-        "anomaly-gate"
-    )
+    anomaly_gate = AnomalyGate(
+        anomalies=example_validator.outputs["anomalies"],
+        source_digest=source_digest(entries.ANOMALY_GATE),
+    ).with_id("anomaly-gate")
 
     preprocessing = preprocessing_config(config)
     transform = tfx.components.Transform(
         examples=examples,
         schema=schema,
-        preprocessing_fn="model.tfx_functions.preprocessing.preprocessing_fn",
+        preprocessing_fn=entries.PREPROCESSING_FN,
         splits_config=tfx.proto.SplitsConfig(
             analyze=[features.TRAIN, features.CATALOG], transform=list(features.SPLITS)
         ),
         custom_config={
             "preprocessing": to_dict(preprocessing),
-            "source_digest": source_digest(*_TRANSFORM_CODE),
+            "source_digest": source_digest(entries.PREPROCESSING_FN),
         },
         disable_statistics=True,
     ).with_id("transform")
@@ -131,7 +107,7 @@ def create_pipeline(config: RunConfig, target: RunTarget) -> tfx.dsl.Pipeline:
         examples=transformed,
         transform_graph=transform_graph,
         schema=schema,
-        run_fn="model.tfx_functions.trainer.run_fn",
+        run_fn=entries.RUN_FN,
         train_args=tfx.proto.TrainArgs(splits=[features.TRAIN, features.CATALOG]),
         eval_args=tfx.proto.EvalArgs(splits=[features.EVAL]),
         custom_config=to_dict(
@@ -147,7 +123,7 @@ def create_pipeline(config: RunConfig, target: RunTarget) -> tfx.dsl.Pipeline:
                 checkpoint_dir=target.checkpoint_dir,
                 num_recommended=max(config.evaluation.cutoffs),
                 exclude_history=config.evaluation.exclude_history,
-                source_digest=source_digest(*_MODEL_CODE),
+                source_digest=source_digest(entries.RUN_FN),
             )
         ),
     ).with_id("trainer")
@@ -155,21 +131,22 @@ def create_pipeline(config: RunConfig, target: RunTarget) -> tfx.dsl.Pipeline:
     baselines = BaselineBuilder(
         transformed_examples=transformed,
         transform_graph=transform_graph,
-        source_digest=source_digest(*_BASELINE_CODE),
+        source_digest=source_digest(entries.BASELINE_BUILDER),
     ).with_id("baseline-builder")
     last_pushed = LastPushedModel(
         fallback_model=baselines.outputs["popularity_model"],
         push_destination=target.push_destination,
         version=target.baseline_version,
         run_key=target.run_key,
-    ).with_id("last-pushed")
+        source_digest=source_digest(entries.LAST_PUSHED),
+    ).with_id(LAST_PUSHED)
     evaluator = RetrievalEvaluator(
         examples=examples,
         model=trainer.outputs["model"],
         baseline_model=last_pushed.outputs["model"],
         eval_config=eval_config.model_eval_config(config.evaluation),
         split=features.TEST,
-        source_digest=source_digest(*_METRICS_CODE),
+        source_digest=source_digest(entries.EVALUATION_METRICS),
     ).with_id("evaluator")
 
     index_builder = IndexBuilder(
@@ -178,14 +155,14 @@ def create_pipeline(config: RunConfig, target: RunTarget) -> tfx.dsl.Pipeline:
         index_config=to_json(config.index),
         manifest=target.manifest(config),
         evaluation=evaluator.outputs["evaluation"],
-        source_digest=source_digest(*_INDEX_CODE),
+        source_digest=source_digest(entries.INDEX_BUILDER),
     ).with_id("index-builder")
     bundle = index_builder.outputs["model"]
     index_validator = IndexValidator(
         model=bundle,
         examples=examples,
         index_config=to_json(config.index),
-        source_digest=source_digest(*_INDEX_VALIDATOR_CODE),
+        source_digest=source_digest(entries.INDEX_VALIDATOR),
     ).with_id("index-validator")
     pusher = AtomicPusher(
         model=bundle,
@@ -194,7 +171,8 @@ def create_pipeline(config: RunConfig, target: RunTarget) -> tfx.dsl.Pipeline:
         push_destination=tfx.proto.PushDestination(
             filesystem=tfx.proto.PushDestination.Filesystem(base_directory=target.push_destination)
         ),
-    ).with_id("pusher")
+        custom_config={"source_digest": source_digest(entries.PUSHER)},
+    ).with_id(PUSHER)
 
     nodes: list[BaseNode] = [
         example_gen,
@@ -218,7 +196,7 @@ def create_pipeline(config: RunConfig, target: RunTarget) -> tfx.dsl.Pipeline:
                 model=baselines.outputs["item_knn_model"],
                 eval_config=eval_config.baseline_eval_config(config.evaluation),
                 split=features.TEST,
-                source_digest=source_digest(*_METRICS_CODE),
+                source_digest=source_digest(entries.EVALUATION_METRICS),
             ).with_id("item-knn-evaluator")
         )
     return _pipeline(config, target, nodes)

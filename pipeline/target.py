@@ -14,13 +14,12 @@ from tfx import v1 as tfx
 from components.example_gen.files import fingerprint
 from contract import manifest
 from contract.config_types import strict_json, to_dict
+from pipeline import entries
 from pipeline.config import RunConfig
 from pipeline.kubeflow.launcher_paths import readable_uri
 from pipeline.source_digest import source_digest
 from retrieval.versions import newest_version
 
-_ALL_CODE = ("components", "contract", "model", "pipeline", "retrieval")
-_TRAINING_CODE = ("components/example_gen", "contract", "model")
 _MANIFEST_PACKAGES = ("tfx", "tensorflow", "tensorflow-recommenders", "scann")
 
 
@@ -34,7 +33,8 @@ class RunTarget:
       checkpoint_dir: Where an interrupted training is resumed from.
       bad_rows_dir: Where rejected input rows are kept.
       input_fingerprint: Digest of the input files.
-      run_key: Digest of configuration, data and code: equal keys, equal models.
+      run_key: Digest of configuration, data and the code that makes a model: equal
+        keys, equal models.
       baseline_version: Pushed version to compare with; empty is the newest at
         run time.
       span: Replaces ``{SPAN}`` in the configured files.
@@ -61,7 +61,7 @@ class RunTarget:
             manifest.NAME: config.name,
             manifest.RUN_KEY: self.run_key,
             manifest.DATA_DIGEST: self.input_fingerprint,
-            manifest.SOURCE_DIGEST: source_digest(*_ALL_CODE),
+            manifest.SOURCE_DIGEST: _model_digest(),
             manifest.CONFIG: _comparable(config),
             manifest.VERSIONS: {name: metadata.version(name) for name in _MANIFEST_PACKAGES},
         }
@@ -74,7 +74,7 @@ def local_target(
     """The target of ``local_runner.py``: everything under ``output_dir``."""
     output = Path(config.output_dir).resolve()
     input_fingerprint = fingerprint(config.data, span)
-    run_key = _digest(_comparable(config), input_fingerprint, source_digest(*_ALL_CODE))
+    run_key = _digest(_comparable(config), input_fingerprint, _model_digest())
     push_destination = config.push.destination or str(output / "serving_models" / config.name)
     return RunTarget(
         pipeline_root=str(output / "pipeline" / config.name),
@@ -120,7 +120,7 @@ def kfp_target(
         checkpoint_dir=f"{storage}/checkpoints/{config.name}/{training_key}",
         bad_rows_dir=f"{storage}/bad_rows/{config.name}",
         input_fingerprint=input_fingerprint,
-        run_key=_digest(_comparable(config), input_fingerprint, span, source_digest(*_ALL_CODE)),
+        run_key=_digest(_comparable(config), input_fingerprint, span, _model_digest()),
         baseline_version=baseline_version,
         span=span,
         beam_args=config.kubeflow.beam_args,
@@ -130,15 +130,20 @@ def kfp_target(
 def _training_key(config: RunConfig, input_fingerprint: str) -> str:
     """Digest of what a training depends on, and of nothing else.
 
-    The checkpoint directory is a parameter of the Trainer: were it to follow
-    the rest of the code, every edit would train anew.
+    The checkpoint directory is a parameter of the Trainer: if it depended on more
+    code, an edit of that code would train anew.
     """
     values = to_dict(config)
     return _digest(
         [values[section] for section in ("data", "model", "training")],
         input_fingerprint,
-        source_digest(*_TRAINING_CODE),
+        source_digest(*entries.TRAINING),
     )
+
+
+def _model_digest() -> str:
+    """Digest of the code that the pushed model depends on."""
+    return source_digest(*entries.PUSHED_MODEL, alone=[entries.WIRING])
 
 
 def _comparable(config: RunConfig) -> dict[str, Any]:

@@ -1,38 +1,42 @@
 """AnomalyGate: stops the run when the data contradicts the schema."""
 
-from typing import ClassVar
+import os
 
-from tfx.dsl.components.base.base_component import BaseComponent
-from tfx.dsl.components.base.executor_spec import ExecutorClassSpec
-from tfx.types import BaseChannel, standard_artifacts
-from tfx.types.component_spec import ChannelParameter, ComponentSpec
+from absl import logging
+from tensorflow_data_validation.utils.anomalies_util import load_anomalies_binary
+from tfx.components.example_validator.executor import DEFAULT_FILE_NAME
+from tfx.dsl.component.experimental.annotations import InputArtifact, Parameter
+from tfx.dsl.component.experimental.decorators import component
+from tfx.types import artifact_utils
+from tfx.types.standard_artifacts import ExampleAnomalies
 
-from components.anomaly_gate import executor
-
-
-class AnomalyGateSpec(ComponentSpec):
-    """Input of AnomalyGate; it has neither parameters nor outputs."""
-
-    PARAMETERS: ClassVar[dict[str, object]] = {}
-    INPUTS: ClassVar = {
-        executor.ANOMALIES_KEY: ChannelParameter(type=standard_artifacts.ExampleAnomalies)
-    }
-    OUTPUTS: ClassVar[dict[str, ChannelParameter]] = {}
+from components.anomaly_gate.anomalies import check
 
 
-class AnomalyGate(BaseComponent):
-    """Fails if ExampleValidator found an anomaly of severity ERROR in any split.
+@component
+def AnomalyGate(
+    anomalies: InputArtifact[ExampleAnomalies],
+    source_digest: Parameter[str],
+) -> None:
+    """Fails if ExampleValidator found an anomaly of severity ERROR; it only reports them.
 
-    It has no output: what must not run on bad data names it as an upstream node.
+    The component has no output: a step that must not run on bad data names it as an
+    upstream node.
+
+    Args:
+      anomalies: ExampleAnomalies of ExampleValidator; every split is checked.
+      source_digest: Digest of the code behind this component, so that edited code
+        misses the cache.
+
+    Raises:
+      DataAnomalyError: if there is such an anomaly; the message lists them all.
     """
-
-    SPEC_CLASS = AnomalyGateSpec
-    EXECUTOR_SPEC = ExecutorClassSpec(executor.Executor)
-
-    def __init__(self, anomalies: BaseChannel):
-        """Makes the component.
-
-        Args:
-          anomalies: Output of ExampleValidator.
-        """
-        super().__init__(AnomalyGateSpec(anomalies=anomalies))
+    splits = artifact_utils.decode_split_names(anomalies.split_names)
+    folders = {split: artifact_utils.get_split_uri([anomalies], split) for split in splits}
+    check(
+        {
+            split: load_anomalies_binary(os.path.join(folder, DEFAULT_FILE_NAME))
+            for split, folder in folders.items()
+        }
+    )
+    logging.info("No anomaly in %s", ", ".join(splits))

@@ -1,55 +1,55 @@
 """LastPushedModel: the model in service, as the Evaluator's baseline."""
 
-from tfx.dsl.components.base import base_component, executor_spec
-from tfx.types import BaseChannel, Channel, component_spec, standard_artifacts
+import os
 
-from components.last_pushed import executor
+from absl import logging
+from tfx.dsl.component.experimental.annotations import InputArtifact, OutputArtifact, Parameter
+from tfx.dsl.component.experimental.decorators import component
+from tfx.types.standard_artifacts import Model
+from tfx.utils import io_utils, path_utils
 
-
-class LastPushedModelSpec(component_spec.ComponentSpec):
-    """Specification of ``LastPushedModel``."""
-
-    PARAMETERS = {
-        "push_destination": component_spec.ExecutionParameter(type=str),
-        "version": component_spec.ExecutionParameter(type=str),
-        "run_key": component_spec.ExecutionParameter(type=str),
-    }
-    INPUTS = {
-        "fallback_model": component_spec.ChannelParameter(type=standard_artifacts.Model),
-    }
-    OUTPUTS = {"model": component_spec.ChannelParameter(type=standard_artifacts.Model)}
+from retrieval.versions import complete_versions, newest_version
 
 
-class LastPushedModel(base_component.BaseComponent):
-    """Outputs the newest pushed version as a Model.
+@component
+def LastPushedModel(
+    fallback_model: InputArtifact[Model],
+    model: OutputArtifact[Model],
+    push_destination: Parameter[str],
+    version: Parameter[str],
+    run_key: Parameter[str],
+    source_digest: Parameter[str],
+) -> None:
+    """Copies a pushed version, or the fallback, to its output.
 
-    Stands in for TFX's Resolver, which open-source Kubeflow Pipelines refuses,
-    and reads what is served rather than what some run has blessed. The
-    output's custom property ``version`` is the pushed version, "" for the
-    fallback.
+    It does the work of TFX's Resolver, which open-source Kubeflow Pipelines refuses,
+    and takes the model that is served rather than one that a run has blessed.
+
+    Args:
+      fallback_model: Model to copy while nothing has been pushed.
+      model: The output, a Model. Its custom property ``version`` names the pushed
+        version; it is empty if the output is the fallback.
+      push_destination: Directory with one directory per version.
+      version: Which version; empty is the newest complete one of another run, as
+        found when this component runs.
+      run_key: Key of this run, whose own versions are passed over.
+      source_digest: Digest of the code behind this component, so that edited code
+        misses the cache.
+
+    Raises:
+      ValueError: if the named version is not there or not complete.
     """
-
-    SPEC_CLASS = LastPushedModelSpec
-    EXECUTOR_SPEC = executor_spec.ExecutorClassSpec(executor.Executor)
-
-    def __init__(
-        self, fallback_model: BaseChannel, push_destination: str, version: str, run_key: str
-    ):
-        """Wires the component.
-
-        Args:
-          fallback_model: The output while nothing has been pushed.
-          push_destination: Directory with one directory per version.
-          version: Which one; empty is the newest complete version of another
-            run when this component runs.
-          run_key: This run's key; its own versions are passed over.
-        """
-        super().__init__(
-            LastPushedModelSpec(
-                fallback_model=fallback_model,
-                push_destination=push_destination,
-                version=version,
-                run_key=run_key,
-                model=Channel(type=standard_artifacts.Model),
-            )
+    if not version:
+        version = newest_version(push_destination, run_key)
+    elif version not in (complete := complete_versions(push_destination)):
+        raise ValueError(
+            f"Baseline version {version!r} is not a complete version in {push_destination}; "
+            f"expected one of {complete}. Name one of them, or none for the newest."
         )
+    if version:
+        source = os.path.join(push_destination, version)
+    else:
+        source = path_utils.serving_model_path(fallback_model.uri)
+    io_utils.copy_dir(source, path_utils.serving_model_dir(model.uri))
+    model.set_string_custom_property("version", version)
+    logging.info("Baseline: %s", source)

@@ -56,7 +56,9 @@ def test_the_model_knows_nothing_of_orchestration():
 
 
 def test_user_functions_are_named_by_import_string():
-    text = (_ROOT / "pipeline" / "create_pipeline.py").read_text()
+    text = "".join(
+        (_ROOT / "pipeline" / name).read_text() for name in ("entries.py", "create_pipeline.py")
+    )
     assert re.findall(r'"(model\.[\w.]+_fn)"', text) == [
         "model.tfx_functions.preprocessing.preprocessing_fn",
         "model.tfx_functions.trainer.run_fn",

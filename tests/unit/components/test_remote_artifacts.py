@@ -11,7 +11,7 @@ from tfx.utils import io_utils, proto_utils
 
 from components.index_builder import executor as index_builder
 from components.index_validator import executor as index_validator
-from components.last_pushed import executor as last_pushed
+from components.last_pushed.component import LastPushedModel
 from components.pusher import executor as pusher
 from contract.config_types import to_json
 from retrieval.config import IndexConfig
@@ -90,10 +90,13 @@ def test_a_bundle_is_built_validated_pushed_and_read_again(
     assert complete_versions(destination) == [version]
 
     baseline = model_artifact(f"{object_store}/baseline")
-    last_pushed.Executor().Do(
-        {"fallback_model": [trained]},
-        {"model": [baseline]},
-        {"push_destination": destination, "version": "", "run_key": "another"},
+    LastPushedModel.test_call(
+        fallback_model=trained,
+        model=baseline,
+        push_destination=destination,
+        version="",
+        run_key="another",
+        source_digest="",
     )
     assert baseline.get_string_custom_property("version") == version
     assert list_files(baseline.uri) == list_files(bundle.uri)

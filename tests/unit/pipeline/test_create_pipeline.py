@@ -3,11 +3,13 @@
 import dataclasses
 import json
 import re
+import shutil
 
 import pytest
 
 from components.example_gen.config import FeatureConfig, ItemsConfig
 from pipeline import config as config_lib
+from pipeline import source_digest
 from pipeline.create_pipeline import create_pipeline
 from pipeline.target import local_target
 
@@ -27,6 +29,9 @@ _NODES = {
     "index-validator",
     "pusher",
 }
+
+
+_PACKAGES = ("components", "contract", "model", "pipeline", "report", "retrieval")
 
 
 @pytest.fixture
@@ -93,13 +98,89 @@ def test_an_edited_index_does_not_train_again(config):
     assert local_target(other).run_key != local_target(config).run_key
 
 
-def test_edited_model_code_trains_again(config, monkeypatch):
-    before = _trainer_config(config)["source_digest"]
-    monkeypatch.setattr(
-        "pipeline.create_pipeline.source_digest",
-        lambda *places: "edited" if "model" in places else "same",
-    )
-    assert _trainer_config(config)["source_digest"] == "edited" != before
+# What carries the run key.
+_OF_THE_RUN = {"last-pushed", "index-builder"}
+
+
+@pytest.fixture
+def edit(tmp_path, monkeypatch):
+    """Appends a comment to a file, in a copy of the project whose digests are taken."""
+    copy = tmp_path / "project"
+    for name in _PACKAGES:
+        shutil.copytree(
+            source_digest.PROJECT_ROOT / name,
+            copy / name,
+            ignore=lambda folder, names: [
+                n for n in names if n == "__pycache__" or ("." in n and not n.endswith(".py"))
+            ],
+        )
+    monkeypatch.setattr(source_digest, "PROJECT_ROOT", copy)
+
+    def append_comment(name):
+        with (copy / name).open("a") as file:
+            file.write("\n# edited\n")
+
+    return append_comment
+
+
+def _parameters(config):
+    return {name: node.exec_properties for name, node in _nodes(config).items()}
+
+
+@pytest.mark.parametrize(
+    ("file", "nodes"),
+    [
+        ("components/example_gen/text.py", {"example-gen", "trainer"} | _OF_THE_RUN),
+        ("components/schema_gen/infer.py", {"schema"} | _OF_THE_RUN),
+        ("components/anomaly_gate/anomalies.py", {"anomaly-gate"}),
+        (
+            "model/tfx_functions/preprocessing.py",
+            {"transform", "trainer"} | _OF_THE_RUN,
+        ),
+        ("model/network/capsule.py", {"trainer"} | _OF_THE_RUN),
+        ("model/training/loop.py", {"trainer"} | _OF_THE_RUN),
+        ("model/catalogue.py", {"trainer", "baseline-builder"} | _OF_THE_RUN),
+        ("components/baseline/item_knn.py", {"baseline-builder"}),
+        ("components/evaluator/metrics.py", {"evaluator", "item-knn-evaluator"}),
+        ("retrieval/search.py", {"index-validator"} | _OF_THE_RUN),
+        ("retrieval/validation.py", {"index-validator"}),
+        ("retrieval/versions.py", {"last-pushed", "pusher"}),
+        ("components/last_pushed/component.py", {"last-pushed"}),
+        ("retrieval/push.py", {"pusher"}),
+        ("components/pusher/executor.py", {"pusher"}),
+        (
+            "contract/config_types.py",
+            {"example-gen", "transform", "trainer", "index-validator"} | _OF_THE_RUN,
+        ),
+        ("pipeline/create_pipeline.py", _OF_THE_RUN),
+        ("pipeline/kubeflow/submit.py", set()),
+        ("report/charts.py", set()),
+    ],
+)
+def test_an_edited_file_misses_the_cache_of_the_steps_that_run_it(file, nodes, config, edit):
+    before = _parameters(config)
+    edit(file)
+    after = _parameters(config)
+    assert {name for name in after if after[name] != before[name]} == nodes
+
+
+def test_the_training_goes_on_after_an_edit_of_other_code(config, edit):
+    before = local_target(config)
+    edit("retrieval/search.py")
+    after = local_target(config)
+    assert after.checkpoint_dir == before.checkpoint_dir
+    assert after.run_key != before.run_key
+
+
+def test_every_component_of_this_project_follows_its_executor(config, edit):
+    before = _parameters(config)
+    for name, node in _nodes(config).items():
+        module = node.executor_spec.executor_class.__module__
+        if module.startswith("components."):
+            edit(f"{module.replace('.', '/')}.py")
+            after = _parameters(config)
+            assert after[name] != before[name], name
+            before = after
 
 
 def test_changed_data_changes_every_key(config, tmp_path):

@@ -11,7 +11,7 @@ from tfx.components.example_validator.executor import DEFAULT_FILE_NAME
 from tfx.types import artifact_utils, standard_artifacts
 
 from components.anomaly_gate.anomalies import DataAnomalyError, check, errors
-from components.anomaly_gate.executor import Executor
+from components.anomaly_gate.component import AnomalyGate
 
 SCHEMA = """
 feature { name: "item_id" type: BYTES presence { min_fraction: 1.0 min_count: 1 } }
@@ -33,7 +33,7 @@ def _run(tmp_path, by_split: dict[str, anomalies_pb2.Anomalies]) -> None:
         os.makedirs(folder)
         with open(os.path.join(folder, DEFAULT_FILE_NAME), "wb") as file:
             file.write(anomalies.SerializeToString())
-    Executor().Do({"anomalies": [artifact]}, {}, {})
+    AnomalyGate.test_call(anomalies=artifact, source_digest="")
 
 
 GOOD = [{"item_id": "a", "num_targets": 0}]

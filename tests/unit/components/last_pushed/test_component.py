@@ -4,13 +4,13 @@ import pytest
 from tfx.types import standard_artifacts
 from tfx.utils import path_utils
 
-from components.last_pushed.executor import Executor
+from components.last_pushed.component import LastPushedModel
 from retrieval.manifest import write_manifest
 
 
 @pytest.fixture
 def run(tmp_path):
-    """Runs the executor; returns (version, contents of saved_model.pb)."""
+    """Runs the component; returns (version, contents of saved_model.pb)."""
     for name, run_key in (("5", "run-a"), ("6", "run-b")):
         directory = tmp_path / "pushed" / name
         directory.mkdir(parents=True)
@@ -23,14 +23,13 @@ def run(tmp_path):
     def call(destination="pushed", version="", run_key="run-z"):
         inputs, output = standard_artifacts.Model(), standard_artifacts.Model()
         inputs.uri, output.uri = str(tmp_path / "popularity"), str(tmp_path / "output")
-        Executor().Do(
-            {"fallback_model": [inputs]},
-            {"model": [output]},
-            {
-                "push_destination": str(tmp_path / destination),
-                "version": version,
-                "run_key": run_key,
-            },
+        LastPushedModel.test_call(
+            fallback_model=inputs,
+            model=output,
+            push_destination=str(tmp_path / destination),
+            version=version,
+            run_key=run_key,
+            source_digest="",
         )
         model_dir = tmp_path / path_utils.serving_model_path(output.uri)
         return (

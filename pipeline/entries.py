@@ -1,0 +1,24 @@
+"""Where the code of each step begins, as import paths.
+
+A step's cache key carries the digest of its entry and of everything that the entry
+imports from this project; see ``pipeline.source_digest``.
+"""
+
+EXAMPLE_GEN = "components.example_gen.executor"
+SCHEMA_GEN = "components.schema_gen.executor"
+ANOMALY_GATE = "components.anomaly_gate.component"
+PREPROCESSING_FN = "model.tfx_functions.preprocessing.preprocessing_fn"
+RUN_FN = "model.tfx_functions.trainer.run_fn"
+BASELINE_BUILDER = "components.baseline.executor"
+EVALUATION_METRICS = "components.evaluator.metrics"
+LAST_PUSHED = "components.last_pushed.component"
+INDEX_BUILDER = "components.index_builder.executor"
+INDEX_VALIDATOR = "components.index_validator.executor"
+PUSHER = "components.pusher.executor"
+
+# What a training depends on.
+TRAINING = (EXAMPLE_GEN, RUN_FN)
+# What the pushed model depends on; the other steps only decide whether it is pushed.
+PUSHED_MODEL = (EXAMPLE_GEN, SCHEMA_GEN, PREPROCESSING_FN, RUN_FN, INDEX_BUILDER)
+# Its parameters are wired here.
+WIRING = "pipeline.create_pipeline"

@@ -162,9 +162,8 @@ def _try_to_write(directory: Path) -> None:
 def _run(flags: argparse.Namespace, config: Any, output: Path, terminal: Any) -> int:
     started = time.monotonic()
     terminal.print("Loading TensorFlow and TFX …")
-    from tfx import v1 as tfx
-
     from pipeline.create_pipeline import create_pipeline, create_schema_pipeline
+    from pipeline.local_dag_runner import LocalDagRunner
     from pipeline.target import local_target
     from report import html_report as run_report
     from report import run_artifacts, run_summary, terminal_summary
@@ -177,7 +176,7 @@ def _run(flags: argparse.Namespace, config: Any, output: Path, terminal: Any) ->
     else:
         pipeline = create_pipeline(config, target)
     terminal.expect_steps(len(pipeline.components))
-    tfx.orchestration.LocalDagRunner().run(pipeline)
+    LocalDagRunner().run(pipeline)
     steps = run_artifacts.latest_run(target, config.name)
     if flags.bootstrap_schema:
         schema = Path(steps["schema"].outputs["schema"].uri) / "schema.pbtxt"

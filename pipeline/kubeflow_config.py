@@ -19,7 +19,8 @@ class StepConfig:
         runs. It has to be longer than the longest run of the step. Only steps with
         retries have this limit.
       cache: Whether equal inputs, parameters, code and image reuse the outputs
-        of an earlier run.
+        of an earlier run. The steps last-pushed and pusher never do: they look at
+        what is pushed.
     """
 
     cpu: float = Field(default=0.0, ge=0.0)

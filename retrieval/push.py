@@ -9,6 +9,7 @@ from collections.abc import Iterator
 
 import tensorflow as tf
 
+from contract.manifest import REFRESH, RUN_KEY
 from contract.versions import SAVED_MODEL_FILE
 from retrieval.manifest import list_files, read_manifest
 from retrieval.versions import complete_versions, versions
@@ -30,15 +31,17 @@ def push(model_dir: str, base_directory: str) -> str:
     object store has no rename: there ``saved_model.pb`` is copied last, because
     a server loads a version only once it finds that file.
 
-    If the newest version is this very model, nothing is copied.
+    Nothing is copied if this very model has been pushed and nothing newer replaces
+    it. A newer version of the same run with refreshed items does not replace it: a
+    rerun of the pipeline must not undo the refresh.
 
     Args:
       model_dir: A SavedModel.
       base_directory: The directory that the server watches; made if missing.
 
     Returns:
-      The name of the version: the current time in seconds, or one more than the
-      largest existing version if that is larger.
+      The name of the version that holds the model. A new one is the current time in
+      seconds, or one more than the largest existing version if that is larger.
 
     Raises:
       FileNotFoundError: if ``model_dir`` is not a SavedModel.
@@ -50,24 +53,28 @@ def push(model_dir: str, base_directory: str) -> str:
         )
     gfile.makedirs(base_directory)
     if "://" in base_directory:
-        return _newest_if_same(model_dir, base_directory) or _push_to_store(
+        return _pushed_before(model_dir, base_directory) or _push_to_store(
             model_dir, base_directory
         )
     with _exclusive_lock(base_directory):
         _remove_leftovers(base_directory)
-        return _newest_if_same(model_dir, base_directory) or _push_by_rename(
+        return _pushed_before(model_dir, base_directory) or _push_by_rename(
             model_dir, base_directory
         )
 
 
-def _newest_if_same(model_dir: str, base_directory: str) -> str:
-    """Returns the newest complete version if its manifest equals the model's, else ""."""
-    manifest = read_manifest(model_dir)
-    complete = complete_versions(base_directory)
-    if manifest is None or not complete:
+def _pushed_before(model_dir: str, base_directory: str) -> str:
+    """Returns the complete version that holds this very model, or "" if it is to be pushed."""
+    model = read_manifest(model_dir)
+    if model is None:
         return ""
-    newest = complete[-1]
-    return newest if read_manifest(os.path.join(base_directory, newest)) == manifest else ""
+    for version in reversed(complete_versions(base_directory)):
+        pushed = read_manifest(os.path.join(base_directory, version)) or {}
+        if pushed == model:
+            return version
+        if REFRESH not in pushed or pushed.get(RUN_KEY) != model.get(RUN_KEY):
+            return ""
+    return ""
 
 
 def _next_version(base_directory: str) -> str:
@@ -90,18 +97,19 @@ def _push_by_rename(model_dir: str, base_directory: str) -> str:
 
 def _push_to_store(model_dir: str, base_directory: str) -> str:
     version = _next_version(base_directory)
-    for _ in _copy_files(model_dir, os.path.join(base_directory, version)):
-        pass
+    _copy_files(model_dir, os.path.join(base_directory, version))
     return version
 
 
-def _copy_files(model_dir: str, destination: str) -> Iterator[str]:
-    """Copies all files, ``saved_model.pb`` last; yields the path of each copy."""
+def _copy_files(model_dir: str, destination: str) -> list[str]:
+    """Copies all files, ``saved_model.pb`` last, and returns the paths of the copies."""
+    copies = []
     for path in sorted(list_files(model_dir), key=lambda path: path == SAVED_MODEL_FILE):
         copy = os.path.join(destination, path)
         gfile.makedirs(os.path.dirname(copy))
         gfile.copy(os.path.join(model_dir, path), copy)
-        yield copy
+        copies.append(copy)
+    return copies
 
 
 @contextlib.contextmanager

@@ -20,7 +20,7 @@ from tfx.orchestration.kubeflow.v2 import kubeflow_v2_dag_runner
 
 from contract.config_types import from_dict, to_dict
 from pipeline.config import ConfigError, RunConfig
-from pipeline.create_pipeline import create_pipeline
+from pipeline.create_pipeline import LAST_PUSHED, PUSHER, create_pipeline
 from pipeline.kubeflow import object_store
 from pipeline.kubeflow import parameters as parameters_lib
 from pipeline.kubeflow.launcher_paths import readable_uri
@@ -254,7 +254,8 @@ def _set_needs(
     container: pipeline_spec_pb2.PipelineDeploymentConfig.PipelineContainerSpec,
 ) -> None:
     needs = config.kubeflow.step(node_id)
-    task.caching_options.enable_cache = needs.cache
+    # What was pushed changes outside the pipeline, so these look at every run.
+    task.caching_options.enable_cache = needs.cache and node_id not in (LAST_PUSHED, PUSHER)
     if needs.retries:
         task.retry_policy.max_retry_count = needs.retries
         task.retry_policy.backoff_duration.seconds = needs.retry_backoff_seconds

@@ -2,6 +2,7 @@
 
 import json
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -120,8 +121,20 @@ def test_an_unchanged_run_does_no_work(project):
     before = project.versions()
     finished = project.run()
     assert finished.returncode == 0, finished.stdout + finished.stderr
-    assert {step["state"] for step in project.summary()["steps"]} == {"cached"}
+    states = {step["id"]: step["state"] for step in project.summary()["steps"]}
+    assert states.pop("pusher") == "ran"  # it looks at what is there, at every run
+    assert set(states.values()) == {"cached"}
     assert project.versions() == before
+
+
+def test_a_deleted_version_is_pushed_again(project):
+    for version in project.versions():
+        shutil.rmtree(project.output / "serving_models" / "mind" / version)
+    finished = project.run("--require_push")
+    assert finished.returncode == 0, finished.stdout + finished.stderr
+    states = {step["id"]: step["state"] for step in project.summary()["steps"]}
+    assert (states["trainer"], states["pusher"]) == ("cached", "ran")
+    assert project.versions() == [project.summary()["push"]["version"]]
 
 
 def test_a_model_that_misses_the_floor_is_not_pushed(project):

@@ -15,11 +15,11 @@ from retrieval.manifest import write_manifest
 from retrieval.push import push
 
 
-def make_model(directory, text="graph", size=10):
+def make_model(directory, text="graph", size=10, **facts):
     (directory / "variables").mkdir(parents=True)
     (directory / "saved_model.pb").write_text(text)
     (directory / "variables" / "data").write_bytes(b"w" * size)
-    write_manifest(str(directory), {"run_key": text})
+    write_manifest(str(directory), {"run_key": text, **facts})
     return str(directory)
 
 
@@ -67,6 +67,20 @@ def test_the_same_model_is_not_pushed_twice_in_a_row(tmp_path, base):
     # Back to the first one: a new version, because the newest is served.
     again = push(first, str(base))
     assert visible(base) == [version, other, again]
+
+
+def test_a_refresh_of_the_items_is_not_undone_by_its_own_run(tmp_path, base):
+    model, other = (make_model(tmp_path / name, name) for name in ("model", "other"))
+    refreshed = [
+        make_model(tmp_path / f"refreshed-{n}", "model", refresh={"added": n}) for n in (1, 2)
+    ]
+    version = push(model, str(base))
+    newer = [push(directory, str(base)) for directory in refreshed]
+    assert push(model, str(base)) == version
+    assert visible(base) == [version, *newer]
+    # Another run's model does replace it, and can itself be replaced.
+    assert push(other, str(base)) not in (version, *newer)
+    assert push(model, str(base)) not in (version, *newer)
 
 
 def test_a_broken_newest_version_is_pushed_again(tmp_path, base):

@@ -147,6 +147,13 @@ def test_every_retry_has_a_limit_of_its_duration(pipeline):
     assert {policy.backoff_max_duration.seconds for policy in retried} == {7 * 24 * 3600}
 
 
+def test_what_looks_at_the_push_destination_is_never_cached():
+    """A configured step replaces its default whole, so ``cache`` is true here."""
+    tasks = _tasks(_kubeflow(steps={"pusher": {"cpu": 2.0}, "last-pushed": {"cache": True}}))
+    for name in ("pusher", "last-pushed"):
+        assert not tasks[name].caching_options.enable_cache
+
+
 def test_needs_of_steps_come_from_the_configuration():
     config = _kubeflow(
         trainer_gpus=2,

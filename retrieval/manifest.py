@@ -29,9 +29,7 @@ def list_files(directory: str) -> list[str]:
 
 def total_bytes(directory: str) -> int:
     """Returns the sum of the sizes of all files below ``directory``."""
-    return sum(
-        gfile.stat(os.path.join(directory, path)).length for path in list_files(directory)
-    )
+    return sum(gfile.stat(os.path.join(directory, path)).length for path in list_files(directory))
 
 
 def write_manifest(model_dir: str, facts: Mapping[str, Any]) -> None:

@@ -1,4 +1,4 @@
-"""Uses a bundle as a server would and measures what a client would see."""
+"""Loads a bundle as a server does and measures what a client gets."""
 
 import dataclasses
 import json
@@ -21,18 +21,19 @@ _BATCH_REQUESTS = 20
 
 @dataclasses.dataclass(frozen=True)
 class Validation:
-    """What was measured and decided.
+    """The measurements and the decision.
 
     Attributes:
       blessed: Whether the bundle may be pushed.
-      reasons: Why not; empty if blessed.
+      reasons: Why the bundle may not be pushed; empty if blessed.
       recall: Mean share of the exact top ``recall_k`` in the answers.
-      recall_k: Depth of ``recall``; less than configured in a small catalogue.
-      recall_people: People asked.
-      latency_ms: Quantiles of one person's request (``p50``, ``p99``) and the
-        median of a batch of 32 (``batch_32``).
-      load_seconds: Time until the bundle answered its first request.
-      bytes: Size of the bundle on disk.
+      recall_k: The depth k of ``recall``; smaller than configured if the catalogue or
+        ``max_k`` is.
+      recall_people: Number of people over whom ``recall`` is a mean.
+      latency_ms: Milliseconds: quantiles of requests for one person (``p50``,
+        ``p99``) and the median of requests for 32 people (``batch_32``).
+      load_seconds: Seconds from the start of loading to the first answer.
+      bytes: Total size of the bundle's files.
     """
 
     blessed: bool
@@ -51,7 +52,10 @@ def validate(model_dir: str, example_files: Sequence[str], config: IndexConfig) 
     Args:
       model_dir: The bundle, as it will be pushed.
       example_files: TFRecord (gzip) of raw examples with histories.
-      config: Names the thresholds.
+      config: Thresholds and the number of people.
+
+    Raises:
+      ValueError: if no example has a history, or nobody has a known item.
     """
     start = time.monotonic()
     server = ServedBundle(model_dir)

@@ -23,9 +23,9 @@ def versions(push_destination: str) -> list[str]:
 def complete_versions(push_destination: str) -> list[str]:
     """Returns the complete versions, oldest first.
 
-    A version that carries a manifest is complete if it has every file that the
-    manifest names; one without, pushed by something else, if it has a
-    saved_model.pb.
+    A version with a manifest is complete if it has ``saved_model.pb`` and every file
+    that the manifest names, in full size. A version without one, which another
+    program has pushed, is complete if it has ``saved_model.pb``.
     """
     return [
         version
@@ -35,13 +35,12 @@ def complete_versions(push_destination: str) -> list[str]:
 
 
 def newest_version(push_destination: str, other_than_run_key: str = "") -> str:
-    """Returns the newest complete version that another run has pushed.
+    """Returns the newest complete version that another run pushed.
 
     Args:
       push_destination: Directory with one directory per version.
-      other_than_run_key: Versions of this run key are passed over: a rerun of
-        an unchanged pipeline then names the same baseline as before. Empty
-        passes over nothing.
+      other_than_run_key: Versions of this run key do not count, so that a rerun of
+        an unchanged pipeline finds the same baseline as before. Empty counts all.
 
     Returns:
       The version, or "" if there is none.

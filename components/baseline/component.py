@@ -23,8 +23,10 @@ class BaselineBuilderSpec(component_spec.ComponentSpec):
 class BaselineBuilder(base_component.BaseComponent):
     """Builds popularity and item-kNN models with an ``evaluate`` signature.
 
-    Both are evaluated by the same Evaluator, metrics and people as the trained
-    model; neither is ever served.
+    Inputs: ``transformed_examples`` (Examples) and ``transform_graph``
+    (TransformGraph). Outputs: ``popularity_model`` and ``item_knn_model`` (both
+    Model). An Evaluator ranks both for the same people and with the same metrics as
+    the trained model; neither is ever served.
     """
 
     SPEC_CLASS = BaselineBuilderSpec
@@ -39,8 +41,8 @@ class BaselineBuilder(base_component.BaseComponent):
         """Wires the component.
 
         Args:
-          transformed_examples: Examples of Transform; the train split is read.
-          transform_graph: Graph of Transform, which the models carry.
+          transformed_examples: Examples of Transform; only the train split is read.
+          transform_graph: TransformGraph of Transform, which both models contain.
           source_digest: Digest of the code behind this component, so that
             edited code misses the cache.
         """

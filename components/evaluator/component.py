@@ -32,8 +32,12 @@ class RetrievalEvaluatorSpec(component_spec.ComponentSpec):
 class RetrievalEvaluator(base_beam_component.BaseBeamComponent):
     """TFX's Evaluator over the retrieval metrics of ``components.evaluator.metrics``.
 
-    TFX caches by parameters and knows nothing of code behind an import path,
-    so the stock component would keep results of edited metrics.
+    Inputs: ``examples`` (Examples), ``model`` (Model) and optionally
+    ``baseline_model`` (Model). Outputs: ``evaluation`` (ModelEvaluation) and
+    ``blessing`` (ModelBlessing).
+
+    TFX's own component has no parameter for the digest of the metrics' code, and its
+    cache would keep the results of metrics that were edited since.
     """
 
     SPEC_CLASS = RetrievalEvaluatorSpec
@@ -51,12 +55,12 @@ class RetrievalEvaluator(base_beam_component.BaseBeamComponent):
         """Wires the component.
 
         Args:
-          examples: Raw examples.
-          model: The model to evaluate; it needs an ``evaluate`` signature.
+          examples: Examples of ExampleGen, not transformed.
+          model: Model to evaluate; it needs an ``evaluate`` signature.
           eval_config: Metrics, slices and thresholds.
           split: Split of ``examples`` whose people are evaluated.
           source_digest: Digest of the metrics' code.
-          baseline_model: The model that change thresholds compare with.
+          baseline_model: Model that change thresholds compare with.
         """
         super().__init__(
             RetrievalEvaluatorSpec(

@@ -14,7 +14,7 @@ from contract.config_types import to_json
 
 
 class InteractionExampleGenSpec(ComponentSpec):
-    """Parameters and output of InteractionExampleGen; all strings and integers."""
+    """Specification of ``InteractionExampleGen``."""
 
     PARAMETERS: ClassVar = {
         executor.DATA_CONFIG_KEY: ExecutionParameter(type=str),
@@ -29,10 +29,11 @@ class InteractionExampleGenSpec(ComponentSpec):
 
 
 class InteractionExampleGen(BaseBeamComponent):
-    """Reads interaction logs, items and profiles; writes train, eval, test, catalog.
+    """Reads interaction logs, items and profiles, and writes examples.
 
-    Output ``examples``: an Examples artifact with these four splits and, in its
-    root, ``ingest_report.json``. ``docs/data.md`` describes both.
+    It has no inputs. Output: ``examples`` (Examples) with the splits train, eval,
+    test and catalog, and with ``ingest_report.json`` in its root. ``docs/data.md``
+    describes both.
     """
 
     SPEC_CLASS = InteractionExampleGenSpec
@@ -47,7 +48,7 @@ class InteractionExampleGen(BaseBeamComponent):
         input_fingerprint: str = "",
         source_digest: str = "",
     ):
-        """Makes the component.
+        """Wires the component.
 
         Args:
           data_config: Files, columns, filters and split.
@@ -55,9 +56,10 @@ class InteractionExampleGen(BaseBeamComponent):
           bad_rows_dir: Directory outside the artifact where unusable rows are kept,
             also when the run fails because of them.
           span: Replaces ``{SPAN}`` in file names.
-          input_fingerprint: ``files.fingerprint`` of the input. Not used, but part
-            of the cache key: changed files are read again.
-          source_digest: Digest of the source; part of the cache key likewise.
+          input_fingerprint: ``files.fingerprint`` of the input. The component does
+            not read it; as part of the cache key it makes changed files be read again.
+          source_digest: Digest of the code behind this component, so that
+            edited code misses the cache.
         """
         super().__init__(
             spec=InteractionExampleGenSpec(

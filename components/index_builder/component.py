@@ -28,8 +28,10 @@ class IndexBuilderSpec(component_spec.ComponentSpec):
 class IndexBuilder(base_component.BaseComponent):
     """Builds one SavedModel of vocabulary, user tower and index.
 
-    The output ``model`` has the signatures of docs/serving.md and describes
-    itself in ``assets.extra/manifest.json``.
+    Inputs: ``trained_model`` (Model; the argument ``model``), ``examples``
+    (Examples) and optionally ``evaluation`` (ModelEvaluation). Output: ``model``
+    (Model), with the signatures of ``docs/serving.md`` and a description of itself
+    in ``assets.extra/manifest.json``.
     """
 
     SPEC_CLASS = IndexBuilderSpec
@@ -47,13 +49,15 @@ class IndexBuilder(base_component.BaseComponent):
         """Wires the component.
 
         Args:
-          model: The Trainer's model.
-          examples: Raw examples; people of the eval split tune the index.
+          model: Model of the Trainer.
+          examples: Examples of ExampleGen; the index is tuned with people of the eval
+            split.
           index_config: ``IndexConfig`` as JSON.
           manifest: Facts about the run, a JSON object, copied into the manifest.
           source_digest: Digest of the code behind this component, so that
             edited code misses the cache.
-          evaluation: The Evaluator's metrics, copied into the manifest.
+          evaluation: ModelEvaluation of the Evaluator, whose metrics are copied into
+            the manifest.
         """
         super().__init__(
             IndexBuilderSpec(

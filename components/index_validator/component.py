@@ -23,8 +23,11 @@ class IndexValidatorSpec(component_spec.ComponentSpec):
 class IndexValidator(base_component.BaseComponent):
     """Measures recall, latency and size through the signatures that are served.
 
-    Stands in for TFX's InfraValidator, which needs Docker and does not run on
-    Kubeflow V2. All numbers are in the blessing's ``validation.json``.
+    Inputs: ``model`` (Model) and ``examples`` (Examples). Output: ``blessing``
+    (InfraBlessing), which also holds all measurements in ``validation.json``.
+
+    It does the work of TFX's InfraValidator, which needs Docker and does not run on
+    Kubeflow Pipelines 2.
     """
 
     SPEC_CLASS = IndexValidatorSpec
@@ -36,10 +39,10 @@ class IndexValidator(base_component.BaseComponent):
         """Wires the component.
 
         Args:
-          model: The bundle of IndexBuilder.
-          examples: Raw examples; people of the eval split with whom the index
-            was not tuned are asked.
-          index_config: ``IndexConfig`` as JSON; names the thresholds.
+          model: Model of IndexBuilder.
+          examples: Examples of ExampleGen; requests are made for people of the eval
+            split with whom the index was not tuned.
+          index_config: ``IndexConfig`` as JSON, with the thresholds.
           source_digest: Digest of the code behind this component, so that
             edited code misses the cache.
         """

@@ -19,7 +19,10 @@ class SequenceSchemaGenSpec(component_spec.ComponentSpec):
 
 
 class SequenceSchemaGen(base_component.BaseComponent):
-    """Infers the schema of sequence and catalogue rows from their statistics."""
+    """Infers the schema of sequence and catalogue rows from their statistics.
+
+    Input: ``statistics`` (ExampleStatistics). Output: ``schema`` (Schema).
+    """
 
     SPEC_CLASS = SequenceSchemaGenSpec
     EXECUTOR_SPEC = executor_spec.ExecutorClassSpec(executor.Executor)
@@ -28,7 +31,7 @@ class SequenceSchemaGen(base_component.BaseComponent):
         """Wires the component.
 
         Args:
-          statistics: Of all splits, from StatisticsGen.
+          statistics: ExampleStatistics of StatisticsGen, of all splits.
           source_digest: Digest of the code behind this component, so that
             edited code misses the cache.
         """

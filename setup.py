@@ -2,21 +2,34 @@
 
 Versions are bounded here and pinned exactly, with every transitive package, in
 ``requirements.lock`` (``make lock`` renews it).
+
+TFX is an extra: its metadata refuses Python 3.11, on which it runs, so pip could not
+install this package there at all. uv ignores that bound (``make env``). Beam workers of a
+whole pipeline therefore run in the image of ``deploy/Dockerfile``, which holds TFX, and
+``--setup_file`` brings this repository's code to them.
+
+The packages have the general names of their roles, because this is an application that
+runs from its checkout or image and not a library to be installed beside others.
 """
 
 import setuptools
 
 _TENSORFLOW = "2.16.2"
-_BEAM_WORKER = [
-    "tfx==1.16.0",
+_BASE = [
     f"tensorflow=={_TENSORFLOW}",
     "tf-keras==2.16.0",
     "tensorflow-recommenders==0.7.7",
+    "tensorflow-transform==1.16.0",
+    "tensorflow-model-analysis==0.47.1",
+    "tfx-bsl==1.16.1",
+    "apache-beam[gcp]",
     # tfx-bsl imports dill, which newer Beam releases no longer install.
     "dill",
     "numpy<2",
     "pandas",
     "pyarrow",
+    "orjson",
+    "absl-py",
     "PyYAML",
     "pydantic>=2",
     # Progress, summary and report of a run.
@@ -25,6 +38,7 @@ _BEAM_WORKER = [
     "matplotlib",
 ]
 _EXTRAS = {
+    "tfx": ["tfx==1.16.0"],
     "scann": ["scann==1.3.2"],
     "kfp": ["kfp>=2.13,<2.14", "tfx[kfp]==1.16.0"],
     # s3:// for TensorFlow's file layer and for Beam's.
@@ -78,7 +92,17 @@ setuptools.setup(
             )
         ]
     ),
+    py_modules=["local_runner", "kubeflow_runner"],
     package_data={"report": ["templates/*"], "serving": ["static/*"]},
-    install_requires=_BEAM_WORKER,
+    entry_points={
+        "console_scripts": [
+            "mind-run = local_runner:main",
+            "mind-kubeflow = kubeflow_runner:main",
+            "mind-serve = serving.server:main",
+            "mind-query = serving.client:main",
+            "mind-refresh-items = item_refresh.__main__:main",
+        ]
+    },
+    install_requires=_BASE,
     extras_require=_EXTRAS,
 )

@@ -1,4 +1,7 @@
-"""The whole pipeline as a user runs it, on a log with planted interests."""
+"""The whole pipeline as a user runs it, on a log with planted interests.
+
+One run serves all tests: each begins from what that run left, in any order.
+"""
 
 import json
 import os
@@ -26,6 +29,7 @@ class Project:
 
     def __init__(self, folder: Path):
         self.output = folder / "output"
+        self._kept = folder / "kept"
         self.log = folder / "my.csv"
         planted.write_log(self.log, _PEOPLE)
 
@@ -55,6 +59,15 @@ class Project:
     def run(self, *extra: str) -> subprocess.CompletedProcess:
         return subprocess.run(self.command(*extra), capture_output=True, text=True, cwd=_ROOT)
 
+    def keep(self) -> None:
+        """Keeps a copy of the output directory for ``restore``."""
+        shutil.copytree(self.output, self._kept)
+
+    def restore(self) -> None:
+        """Puts the output directory back to what it was at ``keep``, at the same path."""
+        shutil.rmtree(self.output)
+        shutil.copytree(self._kept, self.output)
+
     def summary(self) -> dict:
         newest = sorted(self.output.glob("runs/mind/*/summary.json"))[-1]
         return json.loads(newest.read_text())
@@ -65,11 +78,18 @@ class Project:
 
 
 @pytest.fixture(scope="module")
-def project(tmp_path_factory):
+def first_run(tmp_path_factory):
     project = Project(tmp_path_factory.mktemp("user"))
     finished = project.run("--require_push")
     assert finished.returncode == 0, finished.stdout + finished.stderr
+    project.keep()
     return project
+
+
+@pytest.fixture
+def project(first_run):
+    first_run.restore()
+    return first_run
 
 
 def test_the_model_is_pushed_and_beats_the_baselines(project):
@@ -180,7 +200,6 @@ def test_bad_usage_is_2_and_a_missing_file_is_named(project):
     finished = project.run("--set=model.droput=0.1")
     assert finished.returncode == 2
     assert "Did you mean 'model.dropout'?" in finished.stderr
-    project_command = [*project.command(), "--interactions=/nowhere/log.csv"]
-    finished = subprocess.run(project_command, capture_output=True, text=True, cwd=_ROOT)
+    finished = project.run("--interactions=/nowhere/log.csv")
     assert finished.returncode == 1
     assert "/nowhere/log.csv" in finished.stdout

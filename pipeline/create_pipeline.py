@@ -123,6 +123,7 @@ def create_pipeline(config: RunConfig, target: RunTarget) -> tfx.dsl.Pipeline:
                 checkpoint_dir=target.checkpoint_dir,
                 num_recommended=max(config.evaluation.cutoffs),
                 exclude_history=config.evaluation.exclude_history,
+                num_accelerators=target.trainer_gpus,
                 source_digest=source_digest(entries.RUN_FN),
             )
         ),

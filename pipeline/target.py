@@ -39,6 +39,7 @@ class RunTarget:
         run time.
       span: Replaces ``{SPAN}`` in the configured files.
       enable_cache: Whether unchanged steps are reused.
+      trainer_gpus: GPUs that the Trainer is given; it stops if TensorFlow sees none.
       beam_args: Beam pipeline options.
       metadata_connection_config: ML Metadata; None where the target has its own.
     """
@@ -52,6 +53,7 @@ class RunTarget:
     baseline_version: str = ""
     span: str = ""
     enable_cache: bool = True
+    trainer_gpus: int = 0
     beam_args: Sequence[str] = ()
     metadata_connection_config: metadata_store_pb2.ConnectionConfig | None = None
 
@@ -123,6 +125,7 @@ def kfp_target(
         run_key=_digest(_comparable(config), input_fingerprint, span, _model_digest()),
         baseline_version=baseline_version,
         span=span,
+        trainer_gpus=config.kubeflow.trainer_gpus,
         beam_args=config.kubeflow.beam_args,
     )
 

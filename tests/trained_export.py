@@ -2,6 +2,7 @@
 
 import json
 from pathlib import Path
+from typing import NamedTuple
 
 import numpy as np
 import tensorflow as tf
@@ -114,9 +115,22 @@ class Trained:
         return mean / np.linalg.norm(mean)
 
 
-def export(folder: Path, time_gap: bool = False) -> Trained:
-    """Writes the Trainer's SavedModel to ``folder``; with ``time_gap``, one that reads times."""
-    config = {"preprocessing": {**_PREPROCESSING, "times": time_gap}}
+class Transformed(NamedTuple):
+    """A Transform step and the raw rows that it has analysed."""
+
+    output: tft.TFTransformOutput
+    sequences: list[dict[str, list]]
+    listed: list[dict[str, list]]
+
+
+def preprocessing_config(time_gap: bool = False) -> dict[str, object]:
+    """What Transform is given, as JSON."""
+    return {**_PREPROCESSING, "times": time_gap}
+
+
+def transform(folder: Path, time_gap: bool = False) -> Transformed:
+    """Analyses train sequences and the catalogue; writes Transform's output to ``folder``."""
+    config = {"preprocessing": preprocessing_config(time_gap)}
     rng = np.random.default_rng(3)
     sequences = []
     for user in range(80):
@@ -134,7 +148,35 @@ def export(folder: Path, time_gap: bool = False) -> Trained:
     metadata_io.write_metadata(metadata, str(work / tft.TFTransformOutput.RAW_METADATA_DIR))
     output = tft.TFTransformOutput(str(work))
     assert [i.decode() for i in preprocessing.item_ids(output)] == catalogue()
+    return Transformed(output, sequences, listed)
 
+
+def write_transformed_examples(folder: Path, transformed: Transformed) -> None:
+    """Writes the splits that a Trainer reads, below ``folder / "Split-NAME"``."""
+    held_out = [{**row, "num_targets": [1]} for row in transformed.sequences]
+    splits = {"train": transformed.sequences, "catalog": transformed.listed, "eval": held_out}
+    layer = transformed.output.transform_features_layer()
+    for name, rows in splits.items():
+        examples = [_example(row).SerializeToString() for row in rows]
+        columns = {
+            key: tf.RaggedTensor.from_sparse(value).to_list()
+            if isinstance(value, tf.SparseTensor)
+            else value.numpy().tolist()
+            for key, value in layer(tf.io.parse_example(examples, _SPEC)).items()
+        }
+        write_examples(
+            folder / f"Split-{name}" / "transformed_examples-00000-of-00001.gz",
+            [
+                _example({key: values[i] for key, values in columns.items()})
+                for i in range(len(rows))
+            ],
+        )
+
+
+def export(folder: Path, time_gap: bool = False) -> Trained:
+    """Writes the Trainer's SavedModel to ``folder``; with ``time_gap``, one that reads times."""
+    output, sequences, listed = transform(folder, time_gap)
+    rng = np.random.default_rng(4)
     examples = [_example(row).SerializeToString() for row in listed]
     rows = output.transform_features_layer()(tf.io.parse_example(examples, _SPEC))
     order = np.argsort(rows["item_index"].numpy()[:, 0])
@@ -213,10 +255,11 @@ def _row(items: list[str], user: str = "", item: str = "") -> dict[str, list]:
 
 
 def _example(row: dict[str, list]) -> tf.train.Example:
-    def feature(name: str, values: list) -> tf.train.Feature:
-        if name.startswith("num_") or name == "timestamp":
-            return tf.train.Feature(int64_list=tf.train.Int64List(value=values))
-        return tf.train.Feature(bytes_list=tf.train.BytesList(value=values))
+    def feature(values: list) -> tf.train.Feature:
+        if values and isinstance(values[0], bytes):
+            return tf.train.Feature(bytes_list=tf.train.BytesList(value=values))
+        return tf.train.Feature(int64_list=tf.train.Int64List(value=values))
 
-    features = {name: feature(name, values) for name, values in row.items()}
+    # Without values there is no type, and the parser needs none.
+    features = {name: feature(values) for name, values in row.items() if values}
     return tf.train.Example(features=tf.train.Features(feature=features))

@@ -17,6 +17,12 @@ from model.network.mind import MindModel
 from model.tfx_functions import transformed_data
 from model.tfx_functions.export import ExportedMind
 from model.tfx_functions.preprocessing import PreprocessingConfig
+from model.training.distribution import (
+    is_chief,
+    make_strategy,
+    require_accelerators,
+    worker_directory,
+)
 from model.training.loop import Progress, fit
 from model.training.validation import ValidationData
 
@@ -35,7 +41,9 @@ class TrainerConfig:
       preprocessing: What Transform was given.
       checkpoint_dir: Where an interrupted training is resumed from.
       num_recommended: Items in the ``recommended`` output of ``evaluate``.
-      exclude_history: Whether those leave the history out.
+      exclude_history: Whether those items leave the person's history out.
+      num_accelerators: Accelerators that the Trainer is given; it refuses to run if
+        TensorFlow sees none of them. 0 asks for none.
       source_digest: Digest of the code, so that edited code misses the cache.
     """
 
@@ -45,6 +53,7 @@ class TrainerConfig:
     checkpoint_dir: str
     num_recommended: int
     exclude_history: bool
+    num_accelerators: int
     source_digest: str
 
 
@@ -63,9 +72,15 @@ def run_fn(fn_args: FnArgs) -> None:
     """Trains and exports; called by the Trainer component.
 
     Besides the SavedModel it writes ``training_report.json`` and TensorBoard
-    events into the model run directory.
+    events into the model run directory. Of several workers only the chief writes.
+
+    Raises:
+      RuntimeError: if accelerators were asked for and TensorFlow sees none.
     """
     config = from_dict(TrainerConfig, fn_args.custom_config)
+    require_accelerators(config.num_accelerators)
+    # Before any operation: several workers agree on their devices first.
+    strategy = make_strategy(config.training)
     transform_output = tft.TFTransformOutput(fn_args.transform_output)
     item_features = [features.side_feature(n) for n in config.preprocessing.item_features]
     profile_names = [features.profile_feature(n) for n in config.preprocessing.user_features]
@@ -94,7 +109,6 @@ def run_fn(fn_args: FnArgs) -> None:
         config.training.eval_max_users,
         with_times,
     )
-    strategy = _strategy(config.training)
     with strategy.scope():
         mind = MindModel(
             config.model,
@@ -119,23 +133,25 @@ def run_fn(fn_args: FnArgs) -> None:
         log_dir=fn_args.model_run_dir,
         on_progress=_log_progress,
     )
-    report = os.path.join(fn_args.model_run_dir, TRAINING_REPORT)
-    tf.io.gfile.makedirs(fn_args.model_run_dir)
-    with tf.io.gfile.GFile(report, "w") as file:
-        file.write(json.dumps(dataclasses.asdict(result), indent=1))
-    ExportedMind(
-        mind,
-        transform_output,
-        catalogue,
-        texts,
-        item_features,
-        profile_names,
-        config.num_recommended,
-        config.exclude_history,
-    ).save(fn_args.serving_model_dir)
+    if is_chief(strategy):
+        report = os.path.join(fn_args.model_run_dir, TRAINING_REPORT)
+        tf.io.gfile.makedirs(fn_args.model_run_dir)
+        with tf.io.gfile.GFile(report, "w") as file:
+            file.write(json.dumps(dataclasses.asdict(result), indent=1))
+        ExportedMind(
+            mind,
+            transform_output,
+            catalogue,
+            texts,
+            item_features,
+            profile_names,
+            config.num_recommended,
+            config.exclude_history,
+        ).save(fn_args.serving_model_dir)
     # Resuming is for an interrupted run; this one is complete.
-    if tf.io.gfile.exists(config.checkpoint_dir):
-        tf.io.gfile.rmtree(config.checkpoint_dir)
+    checkpoints = worker_directory(strategy, config.checkpoint_dir)
+    if tf.io.gfile.exists(checkpoints):
+        tf.io.gfile.rmtree(checkpoints)
 
 
 def _of_split(patterns: list[str], split: str) -> list[str]:
@@ -143,14 +159,6 @@ def _of_split(patterns: list[str], split: str) -> list[str]:
     if not chosen:
         raise ValueError(f"expected transformed examples of split {split!r}, received {patterns}")
     return chosen
-
-
-def _strategy(config: TrainingConfig) -> tf.distribute.Strategy:
-    if config.distribution == "mirrored":
-        return tf.distribute.MirroredStrategy()
-    if config.distribution == "multi_worker_mirrored":
-        return tf.distribute.MultiWorkerMirroredStrategy()
-    return tf.distribute.get_strategy()
 
 
 def _log_progress(progress: Progress) -> None:

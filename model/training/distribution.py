@@ -1,17 +1,20 @@
-"""Which ``tf.distribute`` strategy a training runs under."""
+"""Where a training runs: its ``tf.distribute`` strategy, its devices and its workers."""
 
 import tensorflow as tf
 
 from model.config import TrainingConfig
 
+_CHIEF = "chief"  # the job's name in TF_CONFIG
+
 
 def make_strategy(config: TrainingConfig) -> tf.distribute.Strategy:
     """Returns the strategy that ``config.distribution`` names.
 
-    Build the model inside its ``scope()``; `model.training.loop.fit`
-    finds the strategy on the model. ``batch_size`` is the global one. For
+    Build the model inside its ``scope()``; `model.training.loop.fit` finds the
+    strategy on the model. ``batch_size`` is the global one. For
     ``multi_worker_mirrored`` every worker runs the same program with its own
-    ``TF_CONFIG`` (Kubeflow's TFJob sets it).
+    ``TF_CONFIG`` (Kubeflow's TFJob sets it) and must make the strategy before it
+    runs any TensorFlow operation.
     """
     if config.distribution == "mirrored":
         return tf.distribute.MirroredStrategy()
@@ -20,7 +23,45 @@ def make_strategy(config: TrainingConfig) -> tf.distribute.Strategy:
     return tf.distribute.get_strategy()
 
 
-def worker_index(strategy: tf.distribute.Strategy) -> int:
-    """Number of this process among the workers; 0 is the chief."""
+def is_chief(strategy: tf.distribute.Strategy) -> bool:
+    """Whether this process is the one worker that writes the results.
+
+    It is the task ``chief`` of the cluster, or worker 0 of a cluster without a
+    chief. A training in one process is its own chief.
+    """
     resolver = strategy.cluster_resolver
-    return 0 if resolver is None else int(resolver.task_id or 0)
+    if resolver is None or not resolver.task_type or resolver.task_type == _CHIEF:
+        return True
+    return int(resolver.task_id or 0) == 0 and _CHIEF not in resolver.cluster_spec().jobs
+
+
+def worker_directory(strategy: tf.distribute.Strategy, directory: str) -> str:
+    """The checkpoint directory of this process.
+
+    All workers must take part in saving a checkpoint, so each needs a directory of
+    its own: the chief has ``directory``, the others have directories beside it.
+    """
+    if is_chief(strategy):
+        return directory
+    resolver = strategy.cluster_resolver
+    return f"{directory}-{resolver.task_type}-{resolver.task_id}"
+
+
+def require_accelerators(requested: int) -> None:
+    """Stops a training that would run on the CPU although accelerators were asked for.
+
+    Args:
+      requested: Accelerators that this process was given; 0 asks for none.
+
+    Raises:
+      RuntimeError: if some were given and TensorFlow sees none.
+    """
+    if not requested or tf.config.list_physical_devices("GPU"):
+        return
+    seen = ", ".join(device.name for device in tf.config.list_physical_devices())
+    raise RuntimeError(
+        f"The training was given {requested} accelerator(s) (kubeflow.trainer_gpus): expected "
+        f"TensorFlow to see at least one GPU, but it sees only {seen}. Use an image with CUDA's "
+        "libraries (docker build --build-arg GPU=1 --file deploy/Dockerfile .) on a node with a "
+        "driver, or set kubeflow.trainer_gpus to 0 to train on the CPU."
+    )

@@ -12,7 +12,7 @@ import tensorflow as tf
 from contract.config_types import to_json
 from model.config import TrainingConfig
 from model.network.mind import MindModel
-from model.training.distribution import worker_index
+from model.training.distribution import is_chief, worker_directory
 from model.training.input_pipeline import training_batches
 from model.training.optimizer import LazyAdam
 from model.training.step import make_run_steps
@@ -110,7 +110,7 @@ def fit(
       validation: At most ``eval_max_users`` people are used.
       training_config: Schedule, optimiser and early stopping.
       checkpoint_dir: Where checkpoints go; its parent must be shared by workers.
-      log_dir: TensorBoard events, if given.
+      log_dir: Where the chief writes TensorBoard events, if given.
       on_progress: Called after every block of steps.
 
     Raises:
@@ -158,14 +158,13 @@ class _Trainer:
         with self._strategy.scope():
             self._optimizer = LazyAdam(config.learning_rate, jit_compile=False)
             self._optimizer.build(model.trainable_variables)
-        self._writer = tf.summary.create_file_writer(log_dir) if log_dir else None
+        writes_events = log_dir and is_chief(self._strategy)
+        self._writer = tf.summary.create_file_writer(log_dir) if writes_events else None
         self._state = _State()
         self._saved_state = tf.Variable("", dtype=tf.string)
-        # All workers must take part in saving, each in a directory of its own; a
-        # resumed training reads the chief's.
+        # A resumed training reads the chief's checkpoints in every worker.
         self._resume_from = os.path.join(checkpoint_dir, "latest")
-        if worker := worker_index(self._strategy):
-            checkpoint_dir = f"{checkpoint_dir}-worker-{worker}"
+        checkpoint_dir = worker_directory(self._strategy, checkpoint_dir)
         _claim_directory(checkpoint_dir, f"{to_json(model.model_config)}\n{to_json(config)}\n")
         latest = tf.train.Checkpoint(
             model=model, optimizer=self._optimizer, state=self._saved_state

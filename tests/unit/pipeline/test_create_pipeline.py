@@ -11,7 +11,7 @@ from components.example_gen.config import FeatureConfig, ItemsConfig
 from pipeline import config as config_lib
 from pipeline import source_digest
 from pipeline.create_pipeline import create_pipeline
-from pipeline.target import local_target
+from pipeline.target import kfp_target, local_target
 
 _NODES = {
     "example-gen",
@@ -55,6 +55,16 @@ def test_nodes_have_ids_that_kubeflow_takes(config):
     nodes = _nodes(config)
     assert set(nodes) == _NODES
     assert all(re.fullmatch(r"[a-z0-9][a-z0-9-]*", name) for name in nodes)
+
+
+def test_the_trainer_insists_on_gpus_on_kubeflow_only(config):
+    config = dataclasses.replace(
+        config, kubeflow=dataclasses.replace(config.kubeflow, trainer_gpus=2)
+    )
+    assert _trainer_config(config)["num_accelerators"] == 0
+    nodes = create_pipeline(config, kfp_target(config)).components
+    (trainer,) = (node for node in nodes if node.id == "trainer")
+    assert json.loads(trainer.exec_properties["custom_config"])["num_accelerators"] == 2
 
 
 def test_nothing_is_computed_from_data_that_the_gate_has_not_passed(config):

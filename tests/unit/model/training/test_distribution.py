@@ -1,57 +1,63 @@
 """Two replicas, in one process or in two, train the model that one trains."""
 
-import json
-import os
-import socket
-import subprocess
-import sys
 from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
+import tensorflow as tf
 
-_ROOT = Path(__file__).resolve().parents[3]
+from model.training.distribution import is_chief, require_accelerators, worker_directory
+from tests import worker_processes
+
 _WORKER = Path(__file__).with_name("worker.py")
 
 
-def _start(distribution, directory, output, tf_config=None):
-    environment = os.environ | {"PYTHONPATH": str(_ROOT), "TF_CPP_MIN_LOG_LEVEL": "3"}
-    if tf_config:
-        environment["TF_CONFIG"] = json.dumps(tf_config)
-    command = [sys.executable, str(_WORKER), distribution, str(directory), str(output)]
-    return subprocess.Popen(command, env=environment, stderr=subprocess.PIPE, text=True)
+@pytest.mark.parametrize(
+    ("jobs", "task", "expected"),
+    [
+        ({"worker": ["a:1", "b:1"]}, ("worker", 0), "run"),
+        ({"worker": ["a:1", "b:1"]}, ("worker", 1), "run-worker-1"),
+        ({"chief": ["a:1"], "worker": ["b:1"]}, ("chief", 0), "run"),
+        # With a chief in the cluster, worker 0 is another process.
+        ({"chief": ["a:1"], "worker": ["b:1"]}, ("worker", 0), "run-worker-0"),
+    ],
+)
+def test_the_chief_alone_has_the_checkpoint_directory_itself(jobs, task, expected):
+    resolver = tf.distribute.cluster_resolver.SimpleClusterResolver(
+        tf.train.ClusterSpec(jobs), task_type=task[0], task_id=task[1]
+    )
+    strategy = SimpleNamespace(cluster_resolver=resolver)
+    assert worker_directory(strategy, "run") == expected
+    assert is_chief(strategy) == (expected == "run")
 
 
-def _wait(process):
-    _, errors = process.communicate(timeout=300)
-    assert process.returncode == 0, errors
+def test_a_training_in_one_process_is_its_own_chief():
+    for strategy in (tf.distribute.get_strategy(), tf.distribute.MirroredStrategy(["CPU:0"])):
+        assert is_chief(strategy)
 
 
-def _free_ports(number):
-    sockets = [socket.socket() for _ in range(number)]
-    for s in sockets:
-        s.bind(("localhost", 0))
-    ports = [s.getsockname()[1] for s in sockets]
-    for s in sockets:
-        s.close()
-    return ports
+def test_no_accelerator_is_needed_where_none_was_asked_for():
+    require_accelerators(0)
 
 
 @pytest.mark.slow
 def test_two_replicas_equal_one(tmp_path):
-    _wait(_start("none", tmp_path / "one", tmp_path / "one.npz"))
-    _wait(_start("mirrored", tmp_path / "mirrored", tmp_path / "mirrored.npz"))
-    cluster = {"worker": [f"localhost:{port}" for port in _free_ports(2)]}
-    workers = [
-        _start(
-            "multi_worker_mirrored", tmp_path / "multi", tmp_path / f"worker_{i}.npz",
-            {"cluster": cluster, "task": {"type": "worker", "index": i}},
+    for distribution in ("none", "mirrored"):
+        output = tmp_path / f"{distribution}.npz"
+        worker_processes.finish(
+            worker_processes.start(_WORKER, distribution, tmp_path / distribution, output)
         )
-        for i in range(2)
+    workers = [
+        worker_processes.start(
+            _WORKER, "multi_worker_mirrored", tmp_path / "multi", tmp_path / f"worker_{i}.npz",
+            tf_config=tf_config,
+        )
+        for i, tf_config in enumerate(worker_processes.cluster(2))
     ]  # fmt: skip
     for worker in workers:
-        _wait(worker)
-    expected = dict(np.load(tmp_path / "one.npz"))
+        worker_processes.finish(worker)
+    expected = dict(np.load(tmp_path / "none.npz"))
     assert expected.pop("replicas") == 1
     for name in ("mirrored", "worker_0", "worker_1"):
         weights = dict(np.load(tmp_path / f"{name}.npz"))

@@ -10,13 +10,11 @@ artifacts without their types, the store's session in their metadata) and parsed
 artifacts live under ``DIR/pod/minio/...`` as the launcher would place them, and
 ``executor-logs`` is among the outputs. ``tests/recordings/kubeflow`` holds what the
 real driver sent, and a test compares. Not imitated: Kubernetes, Argo, uploads and
-downloads, ML Metadata, resources. Sources: kubeflow/pipelines ``backend/src/v2``,
-``driver/driver.go``, ``component/launcher_v2.go``, ``cacheutils/cache.go``.
+downloads, ML Metadata, resources.
 """
 
 import argparse
 import dataclasses
-import hashlib
 import json
 import os
 import subprocess
@@ -30,32 +28,12 @@ from typing import Any, Literal
 from google.protobuf import json_format
 from kfp.pipeline_spec import pipeline_spec_pb2
 
+from devtools import executor_input
 from devtools.artifact_store import ArtifactStore, Execution
 from pipeline.kubeflow import spec as spec_lib
 from pipeline.kubeflow.launcher_paths import ROOT_VARIABLE, local_path
 
 _LOG_LINES_SHOWN = 20
-_OUTPUT_FILE = "output_metadata.json"
-_EXECUTOR_LOGS = "executor-logs"
-# The driver reads inputs from ML Metadata, which does not keep their types.
-_NO_TYPE = {"instanceSchema": ""}
-# What the driver adds to the metadata of every input, for the launcher.
-_DISPLAY_NAME = "display_name"
-_STORE_SESSION = "store_session_info"
-_SESSION = {
-    "Provider": "minio",
-    "Params": {
-        "accessKeyKey": "accesskey",
-        "disableSSL": "true",
-        "endpoint": "seaweedfs.kubeflow:9000",
-        "fromEnv": "false",
-        "maxRetries": "5",
-        "region": "minio",
-        "secretKeyKey": "secretkey",
-        "secretName": "mlpipeline-minio-artifact",
-    },
-}
-
 State = Literal["succeeded", "cached", "failed", "skipped"]
 
 
@@ -163,15 +141,25 @@ class IrRunner:
         task_dir = self._root / "runs" / self.run_id / name
         task_dir.mkdir(parents=True)
         inputs: dict[str, Any] = {
-            "parameterValues": _resolve_parameters(name, task, component, values)
+            "parameterValues": executor_input.resolve_parameters(name, task, component, values)
         }
         if task.inputs.artifacts:  # like all of protobuf's JSON: what is empty is left out
             inputs["artifacts"] = {
-                key: {"artifacts": [_producer_output(source, results)]}
+                key: {"artifacts": [_input_artifact(source, results)]}
                 for key, source in task.inputs.artifacts.items()
             }
-        outputs = self._provision(name, component)
-        cache_key = _cache_key(container, inputs, outputs)
+        task_uri = "/".join(
+            (
+                self._pipeline_root,
+                self._pipeline.spec.pipeline_info.name,
+                self.run_id,
+                name,
+                str(uuid.uuid4()),
+            )
+        )
+        step_root = "" if self._container_command else self._pod
+        outputs = executor_input.provision(component, task_uri, step_root)
+        cache_key = executor_input.cache_key(container, inputs, outputs)
         if self._use_cache and task.caching_options.enable_cache:
             hit = self.store.cached(cache_key)
             if hit:
@@ -181,7 +169,8 @@ class IrRunner:
             log = task_dir / f"log-{attempt}.txt"
             try:
                 self._launch(container, inputs, outputs, task_dir, log)
-                artifacts = _collect(outputs, Path(self.output_file(outputs, self._pod)))
+                output_file = Path(executor_input.output_file(outputs, self._pod))
+                artifacts = executor_input.collect(outputs, output_file)
                 break
             except (TaskFailed, json_format.ParseError) as error:
                 if attempt == attempts:
@@ -189,39 +178,6 @@ class IrRunner:
                 print(f"{name:<24} attempt {attempt} of {attempts} failed; log: {log}", flush=True)
         self.store.publish(Execution(self.run_id, name, cache_key, artifacts))
         return TaskResult("succeeded", time.monotonic() - started, artifacts, log)
-
-    def _provision(self, name: str, component: pipeline_spec_pb2.ComponentSpec) -> dict[str, Any]:
-        """``provisionOutputs`` of the driver."""
-        types = {
-            key: json_format.MessageToDict(output.artifact_type)
-            for key, output in component.output_definitions.artifacts.items()
-        }
-        types[_EXECUTOR_LOGS] = {"schemaTitle": "system.Artifact"}
-        uri = "/".join(
-            (
-                self._pipeline_root,
-                self._pipeline.spec.pipeline_info.name,
-                self.run_id,
-                name,
-                str(uuid.uuid4()),
-            )
-        )
-        outputs = {
-            "artifacts": {
-                key: {"artifacts": [{"name": key, "type": kind, "uri": f"{uri}/{key}"}]}
-                for key, kind in types.items()
-            }
-        }
-        return {
-            **outputs,
-            "outputFile": self.output_file(outputs, "" if self._container_command else self._pod),
-        }
-
-    @staticmethod
-    def output_file(outputs: dict[str, Any], root: str) -> str:
-        """Where a step writes its output's metadata: beside its artifacts."""
-        logs = outputs["artifacts"][_EXECUTOR_LOGS]["artifacts"][0]["uri"]
-        return local_path(f"{os.path.dirname(logs)}/{_OUTPUT_FILE}", root)
 
     def _launch(
         self,
@@ -231,9 +187,9 @@ class IrRunner:
         task_dir: Path,
         log: Path,
     ) -> None:
-        executor_input = {"inputs": inputs, "outputs": outputs}
-        json_format.ParseDict(executor_input, pipeline_spec_pb2.ExecutorInput())
-        text = json.dumps(_as_go_prints(executor_input))
+        given = {"inputs": inputs, "outputs": outputs}
+        json_format.ParseDict(given, pipeline_spec_pb2.ExecutorInput())
+        text = json.dumps(executor_input.as_go_prints(given))
         (task_dir / "executor_input.json").write_text(text, encoding="utf-8")
         for output in outputs["artifacts"].values():  # prepareOutputFolders
             path = local_path(output["artifacts"][0]["uri"], self._pod)
@@ -298,91 +254,12 @@ def _needs(task: pipeline_spec_pb2.PipelineTaskSpec) -> set[str]:
     return producers | set(task.dependent_tasks)
 
 
-def _resolve_parameters(
-    name: str,
-    task: pipeline_spec_pb2.PipelineTaskSpec,
-    component: pipeline_spec_pb2.ComponentSpec,
-    values: dict[str, Any],
-) -> dict[str, Any]:
-    """``resolveInputs`` of the driver."""
-    resolved = {}
-    for key, source in task.inputs.parameters.items():
-        kind = source.WhichOneof("kind")
-        if kind == "component_input_parameter":
-            resolved[key] = values[source.component_input_parameter]
-        elif kind == "runtime_value":
-            resolved[key] = json_format.MessageToDict(source.runtime_value.constant)
-        else:
-            raise spec_lib.SpecError(f"task {name}: {kind} of {key} is not supported")
-    for key, definition in component.input_definitions.parameters.items():
-        if key not in resolved and not definition.HasField("default_value"):
-            raise spec_lib.SpecError(
-                f"task {name}: neither value nor default provided for parameter {key!r}"
-            )
-    return resolved
-
-
-def _producer_output(
+def _input_artifact(
     source: pipeline_spec_pb2.TaskInputsSpec.InputArtifactSpec, results: dict[str, TaskResult]
 ) -> dict[str, Any]:
-    """``resolveInputs`` of the driver: an artifact as ML Metadata gives it back."""
     output = source.task_output_artifact
-    artifact = results[output.producer_task].outputs[output.output_artifact_key]
-    return {
-        "name": artifact["name"],
-        "type": _NO_TYPE,
-        "uri": artifact["uri"],
-        "metadata": {
-            _DISPLAY_NAME: output.output_artifact_key,
-            _STORE_SESSION: json.dumps(_SESSION, separators=(",", ":"), sort_keys=True),
-            **artifact.get("metadata", {}),
-        },
-    }
-
-
-def _collect(outputs: dict[str, Any], output_file: Path) -> dict[str, dict[str, Any]]:
-    """``mergeRuntimeArtifacts`` of the launcher."""
-    written = pipeline_spec_pb2.ExecutorOutput()
-    if output_file.exists():
-        json_format.Parse(output_file.read_text(encoding="utf-8"), written)
-    artifacts = {}
-    for key, provisioned in outputs["artifacts"].items():
-        if key == _EXECUTOR_LOGS:
-            continue
-        artifact = dict(provisioned["artifacts"][0])
-        if written.artifacts[key].artifacts:
-            source = json_format.MessageToDict(written.artifacts[key].artifacts[0])
-            artifact["uri"] = source.get("uri") or artifact["uri"]
-            artifact["metadata"] = source.get("metadata", {})
-        artifacts[key] = artifact
-    return artifacts
-
-
-def _as_go_prints(value: Any) -> Any:
-    """Numbers of a protobuf Value as Go prints them: 10, where Python has 10.0."""
-    if isinstance(value, dict):
-        return {key: _as_go_prints(child) for key, child in value.items()}
-    if isinstance(value, list):
-        return [_as_go_prints(child) for child in value]
-    return int(value) if isinstance(value, float) and value.is_integer() else value
-
-
-def _cache_key(
-    container: pipeline_spec_pb2.PipelineDeploymentConfig.PipelineContainerSpec,
-    inputs: dict[str, Any],
-    outputs: dict[str, Any],
-) -> str:
-    """``GenerateCacheKey``: inputs by name, parameters, kinds of outputs, command, image."""
-    artifacts = inputs.get("artifacts", {})
-    parts = {
-        "command": [*container.command, *container.args],
-        "image": container.image,
-        "environment": {v.name: v.value for v in container.env},
-        "parameters": inputs["parameterValues"],
-        "artifacts": {k: v["artifacts"][0]["name"] for k, v in artifacts.items()},
-        "outputs": {k: v["artifacts"][0]["type"] for k, v in outputs["artifacts"].items()},
-    }
-    return hashlib.sha256(json.dumps(parts, sort_keys=True).encode()).hexdigest()
+    produced = results[output.producer_task].outputs[output.output_artifact_key]
+    return executor_input.input_artifact(output.output_artifact_key, produced)
 
 
 def main(argv: Sequence[str] | None = None) -> int:

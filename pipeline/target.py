@@ -1,4 +1,7 @@
-"""Where a run happens: the small part in which local and Kubeflow runs differ."""
+"""Where a run happens: the small part in which local and Kubeflow runs differ.
+
+``pipeline.kubeflow.target`` makes the target of a run on Kubeflow.
+"""
 
 import dataclasses
 import hashlib
@@ -16,7 +19,6 @@ from contract import manifest
 from contract.config_types import strict_json, to_dict
 from pipeline import entries
 from pipeline.config import RunConfig
-from pipeline.kubeflow.launcher_paths import readable_uri
 from pipeline.source_digest import source_digest
 from retrieval.versions import newest_version
 
@@ -63,8 +65,8 @@ class RunTarget:
             manifest.NAME: config.name,
             manifest.RUN_KEY: self.run_key,
             manifest.DATA_DIGEST: self.input_fingerprint,
-            manifest.SOURCE_DIGEST: _model_digest(),
-            manifest.CONFIG: _comparable(config),
+            manifest.SOURCE_DIGEST: model_digest(),
+            manifest.CONFIG: comparable(config),
             manifest.VERSIONS: {name: metadata.version(name) for name in _MANIFEST_PACKAGES},
         }
         return strict_json(facts)
@@ -76,13 +78,13 @@ def local_target(
     """The target of ``local_runner.py``: everything under ``output_dir``."""
     output = Path(config.output_dir).resolve()
     input_fingerprint = fingerprint(config.data, span)
-    run_key = _digest(_comparable(config), input_fingerprint, _model_digest())
+    run_key = digest(comparable(config), input_fingerprint, model_digest())
     push_destination = config.push.destination or str(output / "serving_models" / config.name)
     return RunTarget(
         pipeline_root=str(output / "pipeline" / config.name),
         push_destination=push_destination,
         checkpoint_dir=str(
-            output / "checkpoints" / config.name / _training_key(config, input_fingerprint)
+            output / "checkpoints" / config.name / training_key(config, input_fingerprint)
         ),
         bad_rows_dir=str(output / "bad_rows" / config.name),
         input_fingerprint=input_fingerprint,
@@ -100,61 +102,32 @@ def local_target(
     )
 
 
-def kfp_target(
-    config: RunConfig,
-    *,
-    pipeline_root: str = "",
-    span: str = "",
-    input_fingerprint: str = "",
-    baseline_version: str = "",
-) -> RunTarget:
-    """The target of ``kubeflow_runner.py``: everything in the object store.
-
-    Nothing is read: the input, its fingerprint and the newest pushed version are
-    known only when the run starts.
-    """
-    root = (pipeline_root or config.kubeflow.pipeline_root).rstrip("/")
-    storage = config.kubeflow.storage_root.rstrip("/") or f"{readable_uri(root)}/storage"
-    training_key = _training_key(config, input_fingerprint)
-    return RunTarget(
-        pipeline_root=root,
-        push_destination=config.push.destination or f"{storage}/serving_models/{config.name}",
-        checkpoint_dir=f"{storage}/checkpoints/{config.name}/{training_key}",
-        bad_rows_dir=f"{storage}/bad_rows/{config.name}",
-        input_fingerprint=input_fingerprint,
-        run_key=_digest(_comparable(config), input_fingerprint, span, _model_digest()),
-        baseline_version=baseline_version,
-        span=span,
-        trainer_gpus=config.kubeflow.trainer_gpus,
-        beam_args=config.kubeflow.beam_args,
-    )
-
-
-def _training_key(config: RunConfig, input_fingerprint: str) -> str:
+def training_key(config: RunConfig, input_fingerprint: str) -> str:
     """Digest of what a training depends on, and of nothing else.
 
     The checkpoint directory is a parameter of the Trainer: if it depended on more
     code, an edit of that code would train anew.
     """
     values = to_dict(config)
-    return _digest(
+    return digest(
         [values[section] for section in ("data", "model", "training")],
         input_fingerprint,
         source_digest(*entries.TRAINING),
     )
 
 
-def _model_digest() -> str:
+def model_digest() -> str:
     """Digest of the code that the pushed model depends on."""
     return source_digest(*entries.PUSHED_MODEL, alone=[entries.WIRING])
 
 
-def _comparable(config: RunConfig) -> dict[str, Any]:
+def comparable(config: RunConfig) -> dict[str, Any]:
     """The configuration without places, which do not change a model."""
     values = to_dict(config)
     del values["output_dir"], values["push"], values["kubeflow"]
     return values
 
 
-def _digest(*parts: Any) -> str:
+def digest(*parts: Any) -> str:
+    """Hex digest of JSON values."""
     return hashlib.sha256(json.dumps(parts, sort_keys=True).encode()).hexdigest()[:16]

@@ -25,8 +25,9 @@ from pipeline.kubeflow import object_store
 from pipeline.kubeflow import parameters as parameters_lib
 from pipeline.kubeflow.launcher_paths import readable_uri
 from pipeline.kubeflow.parameters import PARAMETERS, StepBindings
+from pipeline.kubeflow.target import kfp_target
 from pipeline.kubeflow_config import DEFAULT_STEPS
-from pipeline.target import RunTarget, kfp_target
+from pipeline.target import RunTarget
 
 TargetName = Literal["kfp", "vertex"]
 

@@ -2,7 +2,7 @@ import json
 
 import pytest
 
-from devtools import ir_runner
+from devtools import executor_input, ir_runner
 from pipeline.kubeflow import spec
 from tests import kubeflow_recordings
 from tests.unit.pipeline.kubeflow.pipelines import to_yaml, two_steps
@@ -108,7 +108,7 @@ def test_executor_input_has_the_form_of_what_kubeflow_sent(tmp_path, ours, real)
 def test_the_output_file_is_beside_the_artifacts(tmp_path, real):
     """As in the recording, so that remote Beam workers and the launcher find it."""
     recorded = kubeflow_recordings.step(real)["executor_input"]["outputs"]
-    assert recorded["outputFile"] == ir_runner.IrRunner.output_file(recorded, "")
+    assert recorded["outputFile"] == executor_input.output_file(recorded, "")
 
 
 def test_failing_step_stops_the_rest_and_shows_its_error(tmp_path, capsys):

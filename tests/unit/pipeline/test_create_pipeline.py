@@ -11,7 +11,8 @@ from components.example_gen.config import FeatureConfig, ItemsConfig
 from pipeline import config as config_lib
 from pipeline import source_digest
 from pipeline.create_pipeline import create_pipeline
-from pipeline.target import kfp_target, local_target
+from pipeline.kubeflow.target import kfp_target
+from pipeline.target import local_target
 
 _NODES = {
     "example-gen",

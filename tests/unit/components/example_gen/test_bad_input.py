@@ -241,7 +241,11 @@ JSON_OBJECTS = [{"user_id": f"u{n}", "item_id": 1, "timestamp": 1} for n in rang
 @pytest.mark.parametrize(
     ("name", "data", "message"),
     [
-        ("log.csv", gzip.compress(_csv(*GOOD).encode()), r"gzip \(rename it to end with \.gz\)"),
+        (
+            "log.csv",
+            gzip.compress(_csv(*GOOD).encode(), mtime=0),
+            r"gzip \(rename it to end with \.gz\)",
+        ),
         ("log.csv", bz2.compress(_csv(*GOOD).encode()), r"rename it to end with \.bz2"),
         ("log.jsonl", b"PAR1\x15\x04", r"Parquet \(set `format: parquet`\)"),
         ("log.json", json.dumps(JSON_OBJECTS), r"one JSON array .* jq -c"),

@@ -13,7 +13,7 @@ from pipeline.config import load
 from pipeline.create_pipeline import create_pipeline
 from pipeline.kubeflow import entrypoint
 from pipeline.kubeflow.parameters import Binding, Place, StepBindings
-from pipeline.target import kfp_target
+from pipeline.kubeflow.target import kfp_target
 from tests import kubeflow_recordings
 
 _ROOT = Path(__file__).resolve().parents[4]

@@ -2,6 +2,7 @@
 
 import dataclasses
 import json
+import logging
 import math
 import os
 import time
@@ -19,6 +20,8 @@ from model.training.step import make_run_steps
 from model.training.validation import ValidationData, evaluate
 
 # Steps that run inside one call of a graph: one host round trip for all of them.
+_log = logging.getLogger("mind.training")
+
 _STEPS_PER_CALL = 50
 _CHECKPOINTS_KEPT = 2
 
@@ -185,6 +188,12 @@ class _Trainer:
     ) -> TrainingResult:
         self._restore()
         resumed_from_step = self._step
+        if resumed_from_step:
+            _log.info(
+                "Training resumes from step %d; checkpoint in %s",
+                resumed_from_step,
+                self._resume_from,
+            )
         config = self._config
         batches = training_batches(
             train_sequences,

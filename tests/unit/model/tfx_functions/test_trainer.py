@@ -22,7 +22,14 @@ def test_of_two_workers_the_chief_alone_exports(tmp_path):
     transformed = trained_export.transform(tmp_path)
     trained_export.write_transformed_examples(tmp_path / "examples", transformed)
     processes = [
-        worker_processes.start(_WORKER, tmp_path, "multi_worker_mirrored", tf_config=tf_config)
+        # Not imported there: TensorFlow must not have run before the workers meet.
+        worker_processes.start(
+            _WORKER,
+            tmp_path,
+            json.dumps(trained_export.preprocessing_config()),
+            "multi_worker_mirrored",
+            tf_config=tf_config,
+        )
         for tf_config in worker_processes.cluster(2)
     ]
     chief, other = (_result(process) for process in processes)
@@ -45,7 +52,7 @@ def test_accelerators_that_tensorflow_does_not_see_stop_the_training(tmp_path, m
             [tf.config.PhysicalDevice("/physical_device:CPU:0", "CPU")] if kind != "GPU" else []
         ),
     )
-    args = fn_args(tmp_path)
+    args = fn_args(tmp_path, trained_export.preprocessing_config())
     args.custom_config["num_accelerators"] = 1
     with pytest.raises(RuntimeError, match=r"given 1 accelerator.*sees only /physical_device:CPU"):
         trainer.run_fn(args)

@@ -7,6 +7,7 @@ import json
 import sys
 from pathlib import Path
 from types import SimpleNamespace
+from typing import Any
 
 import tensorflow as tf
 
@@ -15,10 +16,9 @@ from contract.config_types import from_dict, to_dict
 from model.config import ModelConfig, TrainingConfig
 from model.tfx_functions import trainer
 from model.tfx_functions.preprocessing import PreprocessingConfig
-from tests import trained_export
 
 
-def fn_args(folder: Path, **training: object) -> SimpleNamespace:
+def fn_args(folder: Path, preprocessing: dict[str, Any], **training: object) -> SimpleNamespace:
     """What TFX hands to ``run_fn`` for the transformed examples in ``folder``."""
     config = trainer.TrainerConfig(
         model=ModelConfig(
@@ -28,7 +28,7 @@ def fn_args(folder: Path, **training: object) -> SimpleNamespace:
             num_negatives=20, batch_size=32, max_steps=4, eval_every_steps=2,
             checkpoint_every_steps=2, eval_cutoff=10, eval_exclude_history=False, **training,
         ),
-        preprocessing=from_dict(PreprocessingConfig, trained_export.preprocessing_config()),
+        preprocessing=from_dict(PreprocessingConfig, preprocessing),
         checkpoint_dir=str(folder / "checkpoints" / "run"),
         num_recommended=10,
         exclude_history=True,
@@ -46,12 +46,12 @@ def fn_args(folder: Path, **training: object) -> SimpleNamespace:
     )
 
 
-def main(folder: str, distribution: str) -> None:
+def main(folder: str, preprocessing: str, distribution: str) -> None:
     exported, removed = [], []
     save, rmtree = trainer.ExportedMind.save, tf.io.gfile.rmtree
     trainer.ExportedMind.save = lambda self, path: exported.append(path) or save(self, path)
     tf.io.gfile.rmtree = lambda path: removed.append(path) or rmtree(path)
-    trainer.run_fn(fn_args(Path(folder), distribution=distribution))
+    trainer.run_fn(fn_args(Path(folder), json.loads(preprocessing), distribution=distribution))
     print(json.dumps({"exported": exported, "removed": removed}))
 
 

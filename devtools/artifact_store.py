@@ -56,7 +56,3 @@ class ArtifactStore:
     def cached(self, cache_key: str) -> Execution | None:
         """The newest execution with this key."""
         return next((e for e in reversed(self.executions) if e.cache_key == cache_key), None)
-
-    def of_run(self, run: str) -> dict[str, Execution]:
-        """Executions of one run by step."""
-        return {e.task: e for e in self.executions if e.run == run}

@@ -25,7 +25,9 @@ env: $(STAMP)  ## Create .venv with every package pinned by requirements.lock.
 
 $(STAMP): requirements.lock $(filter .uv/bin/uv,$(UV))
 	test -x $(BIN)/python || $(UV) venv --quiet --python $(PYTHON) $(VENV)
-	$(UV) pip sync --quiet --python $(BIN)/python requirements.lock
+	# Compiled now: importing TensorFlow and TFX from source alone takes most of a process's start,
+	# at every start where Python may not write what it compiles (PYTHONDONTWRITEBYTECODE).
+	$(UV) pip sync --quiet --compile-bytecode --python $(BIN)/python requirements.lock
 	touch $@
 
 run: env  ## Train, gate, index and push on MovieLens 100K (or CONFIG=...).

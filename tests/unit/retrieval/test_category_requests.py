@@ -16,6 +16,7 @@ _IDS = [f"item{i}" for i in range(_NUM_ITEMS)]
 _VECTORS = unit_vectors(_NUM_ITEMS, _DIM)
 _VECTORS[_NO_VECTOR] = 0.0
 _COUNTS = np.roll(np.arange(_NUM_ITEMS), 7)
+_KINDS = ("exact", "scann")
 
 
 def _categories_of(item):
@@ -44,14 +45,19 @@ def saved(tmp_path_factory):
     root = tmp_path_factory.mktemp("bundles")
     Tower(_IDS, _VECTORS, _COUNTS, categories=_CATEGORIES).save(root / "trained")
     config = IndexConfig(default_k=4, max_k=_MAX_K, over_fetch=_OVER_FETCH)
-    for kind in ("exact", "scann"):
+    for kind in _KINDS:
         save_bundle(root / "trained", root / kind, kind, config)
     return root
 
 
-@pytest.fixture(params=["exact", "scann"])
-def signatures(request, saved):
-    return tf.saved_model.load(str(saved / request.param)).signatures
+@pytest.fixture(scope="module")
+def bundles(saved):
+    return {kind: tf.saved_model.load(str(saved / kind)) for kind in _KINDS}
+
+
+@pytest.fixture(params=_KINDS)
+def signatures(request, bundles):
+    return bundles[request.param].signatures
 
 
 @pytest.fixture

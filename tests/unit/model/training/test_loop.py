@@ -41,9 +41,25 @@ def _weights(model):
     return {w.name: w.numpy() for w in model.weights}
 
 
-def test_a_killed_training_ends_with_the_weights_of_an_uninterrupted_one(toy_data, tmp_path):
-    whole, expected = _fit(toy_data, tmp_path / "whole")
+class Uninterrupted:
+    """A training by ``TRAINING`` from start to end, and all that it left."""
 
+    def __init__(self, data, folder):
+        self.directory = folder / "checkpoints"
+        self.logs = folder / "logs"
+        self.progress = []
+        self.model, self.result = _fit(
+            data, self.directory, on_progress=self.progress.append, log_dir=str(self.logs)
+        )
+
+
+@pytest.fixture(scope="module")
+def whole(toy_data, tmp_path_factory):
+    """Read it only."""
+    return Uninterrupted(toy_data, tmp_path_factory.mktemp("whole"))
+
+
+def test_a_killed_training_ends_with_the_weights_of_an_uninterrupted_one(whole, toy_data, tmp_path):
     class Killed(Exception):
         pass
 
@@ -51,15 +67,15 @@ def test_a_killed_training_ends_with_the_weights_of_an_uninterrupted_one(toy_dat
         if progress.step == 40:
             raise Killed  # after the checkpoint of step 40
 
-    config = dataclasses.replace(TRAINING, eval_every_steps=20)
     with pytest.raises(Killed):
-        _fit(toy_data, tmp_path / "killed", config, kill)
+        _fit(toy_data, tmp_path, on_progress=kill)
     steps = []
     resumed, result = _fit(
-        toy_data, tmp_path / "killed", config, lambda progress: steps.append(progress.step)
+        toy_data, tmp_path, on_progress=lambda progress: steps.append(progress.step)
     )
     assert steps == [60]  # only what was missing
-    for name, value in _weights(whole).items():
+    expected = whole.result
+    for name, value in _weights(whole.model).items():
         np.testing.assert_array_equal(_weights(resumed)[name], value, err_msg=name)
     assert result.best_step == expected.best_step
     assert [h["recall"] for h in result.history] == [h["recall"] for h in expected.history]
@@ -138,9 +154,8 @@ def test_training_stops_in_time(toy_data, tmp_path):
     assert result.history[-1]["step"] == result.steps  # the last state was validated
 
 
-def test_progress_counts_down(toy_data, tmp_path):
-    seen = []
-    _fit(toy_data, tmp_path, on_progress=seen.append)
+def test_progress_counts_down(whole):
+    seen = whole.progress
     assert [p.step for p in seen] == [20, 40, 60]
     assert [p.max_steps for p in seen] == [60] * 3
     assert seen[-1].seconds_left == 0
@@ -148,11 +163,10 @@ def test_progress_counts_down(toy_data, tmp_path):
     assert seen[0].validation_recall is not None
 
 
-def test_a_directory_of_another_configuration_is_refused(toy_data, tmp_path):
-    _fit(toy_data, tmp_path)
+def test_a_directory_of_another_configuration_is_refused(whole, toy_data):
     config = dataclasses.replace(TRAINING, learning_rate=0.5)
     with pytest.raises(ValueError, match="checkpoints of another configuration"):
-        _fit(toy_data, tmp_path, config)
+        _fit(toy_data, whole.directory, config)
 
 
 def test_a_diverging_loss_is_an_error(toy_data, tmp_path):
@@ -163,9 +177,8 @@ def test_a_diverging_loss_is_an_error(toy_data, tmp_path):
         fit(model, toy_data.dataset(), validation, config, str(tmp_path))
 
 
-def test_scalars_for_tensorboard(toy_data, tmp_path):
-    _fit(toy_data, tmp_path / "checkpoints", log_dir=str(tmp_path / "logs"))
-    (file,) = (tmp_path / "logs").iterdir()
+def test_scalars_for_tensorboard(whole):
+    (file,) = whole.logs.iterdir()
     tags = {
         (event.step, value.tag)
         for event in tf.compat.v1.train.summary_iterator(str(file))

@@ -22,7 +22,9 @@ _ROOT = Path(__file__).resolve().parents[1]
 _LONGEST_FILES = (
     "tests/e2e/test_local_run.py",
     "tests/unit/item_refresh/test_refresh.py",
+    "tests/unit/model/tfx_functions/test_trainer.py",
     "tests/integration/serving/test_history_times.py",
+    "tests/unit/components/example_gen/test_bad_input.py",
     "tests/integration/serving/test_hot_swap.py",
 )
 
@@ -58,6 +60,48 @@ def shop(tmp_path_factory: pytest.TempPathFactory) -> Path:
     from tests.category_bundle import save_category_bundle
 
     return built_once(tmp_path_factory, "shop", save_category_bundle)
+
+
+@pytest.fixture(scope="session")
+def trained(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """What ``trained_export.export`` wrote; copy it before changing it."""
+    from tests import trained_export
+
+    return built_once(tmp_path_factory, "trained", trained_export.export)
+
+
+@pytest.fixture(scope="session")
+def pushed_exact(tmp_path_factory: pytest.TempPathFactory, trained: Path) -> Path:
+    """Where the bundle of ``trained`` is pushed; copy it before changing it."""
+    from tests import trained_export
+
+    return built_once(
+        tmp_path_factory, "pushed_exact", lambda base: trained_export.push_bundle(trained, base)
+    )
+
+
+@pytest.fixture(scope="session")
+def trained_with_times(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """As ``trained``, of a model that reads times."""
+    from tests import trained_export
+
+    return built_once(
+        tmp_path_factory,
+        "trained_with_times",
+        lambda folder: trained_export.export(folder, time_gap=True),
+    )
+
+
+@pytest.fixture(scope="session")
+def pushed_with_times(tmp_path_factory: pytest.TempPathFactory, trained_with_times: Path) -> Path:
+    """Where the bundle of ``trained_with_times`` is pushed; copy it before changing it."""
+    from tests import trained_export
+
+    return built_once(
+        tmp_path_factory,
+        "pushed_with_times",
+        lambda base: trained_export.push_bundle(trained_with_times, base),
+    )
 
 
 @pytest.fixture

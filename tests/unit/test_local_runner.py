@@ -1,6 +1,8 @@
 """The command line of local_runner.py, up to the point at which a run would begin."""
 
 import os
+import subprocess
+import sys
 
 import pytest
 import yaml
@@ -35,6 +37,22 @@ def test_a_stray_word_is_bad_usage(capsys):
         local_runner.main(["--interactions", "a.csv", "--user_column", "u", "b.csv"])
     assert stopped.value.code == local_runner.EXIT_USAGE
     assert "unrecognized arguments: b.csv" in capsys.readouterr().err
+
+
+def test_a_misspelt_key_ends_the_process_with_2():
+    finished = subprocess.run(
+        [sys.executable, local_runner.__file__, "--interactions=a.csv", "--set=model.droput=0.1"],
+        capture_output=True,
+        text=True,
+    )
+    assert finished.returncode == 2
+    assert "Did you mean 'model.dropout'?" in finished.stderr
+
+
+def test_a_missing_file_is_named(tmp_path, capfd):
+    arguments = ["--interactions=/nowhere/log.csv", f"--output_dir={tmp_path}"]
+    assert local_runner.main(arguments) == local_runner.EXIT_FAILED == 1
+    assert "/nowhere/log.csv" in capfd.readouterr().out
 
 
 def test_a_misspelt_beam_option_is_bad_usage(capsys):

@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
+from retrieval.versions import complete_versions
 from serving.client import Client
 from serving.client.__main__ import main
 from serving.transports import ClientError
@@ -18,14 +19,13 @@ K = 8
 
 
 @pytest.fixture(scope="module")
-def served(tmp_path_factory):
+def served(trained_with_times, pushed_with_times):
     """The model, its pushed bundle and a server of it."""
-    folder = tmp_path_factory.mktemp("timed")
-    trained = trained_export.export(folder, time_gap=True)
-    version = trained_export.push_bundle(folder, folder / "served")
-    bundle = tf.saved_model.load(str(folder / "served" / version))
-    with RunningServer(model_base_path=str(folder / "served"), model_name="mind") as server:
-        yield trained.mind, bundle, server
+    mind = trained_export.Trained(trained_with_times, time_gap=True).mind
+    (version,) = complete_versions(str(pushed_with_times))
+    bundle = tf.saved_model.load(str(pushed_with_times / version))
+    with RunningServer(model_base_path=str(pushed_with_times), model_name="mind") as server:
+        yield mind, bundle, server
 
 
 @pytest.fixture(params=["rest", "grpc"])

@@ -1,15 +1,18 @@
 """A running server takes a refreshed version over, with the new item in it."""
 
+import shutil
+
 from item_refresh.refresh import refresh
+from retrieval.versions import complete_versions
 from serving.client import Client
 from tests import trained_export
 from tests.running_server import LONG_SECONDS, RunningServer, wait_until
 
 
-def test_the_server_swaps_to_a_refreshed_version(tmp_path):
-    trained_export.export(tmp_path)
+def test_the_server_swaps_to_a_refreshed_version(pushed_exact, tmp_path):
     base = tmp_path / "served"
-    first = trained_export.push_bundle(tmp_path, base)
+    shutil.copytree(pushed_exact, base)
+    (first,) = complete_versions(str(base))
     with (
         RunningServer(
             model_base_path=str(base), model_name="mind", file_system_poll_wait_seconds=0.05

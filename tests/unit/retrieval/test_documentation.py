@@ -6,18 +6,16 @@ from pathlib import Path
 import pytest
 import tensorflow as tf
 
-from tests import trained_export
+from retrieval.versions import complete_versions
 
 _TEXT = (Path(__file__).resolve().parents[3] / "docs" / "serving.md").read_text()
 
 
 @pytest.fixture(scope="module")
-def signatures(tmp_path_factory):
+def signatures(pushed_with_times):
     """Those of a bundle whose model reads times and whose items have categories."""
-    folder = tmp_path_factory.mktemp("timed")
-    trained_export.export(folder, time_gap=True)
-    version = trained_export.push_bundle(folder, folder / "served")
-    return tf.saved_model.load(str(folder / "served" / version)).signatures
+    (version,) = complete_versions(str(pushed_with_times))
+    return tf.saved_model.load(str(pushed_with_times / version)).signatures
 
 
 def _table(heading):

@@ -1,11 +1,13 @@
 """``run_fn`` on Transform's output: what each worker writes and removes."""
 
 import json
+import shutil
 import subprocess
 from pathlib import Path
 
 import pytest
 import tensorflow as tf
+import tensorflow_transform as tft
 
 from model.tfx_functions import trainer
 from tests import trained_export, worker_processes
@@ -18,9 +20,10 @@ def _result(process: subprocess.Popen) -> dict[str, list[str]]:
     return json.loads(worker_processes.finish(process).splitlines()[-1])
 
 
-def test_of_two_workers_the_chief_alone_exports(tmp_path):
-    transformed = trained_export.transform(tmp_path)
-    trained_export.write_transformed_examples(tmp_path / "examples", transformed)
+def test_of_two_workers_the_chief_alone_exports(trained, tmp_path):
+    shutil.copytree(trained / "transform", tmp_path / "transform")
+    output = tft.TFTransformOutput(str(tmp_path / "transform"))
+    trained_export.write_transformed_examples(tmp_path / "examples", output)
     processes = [
         # Not imported there: TensorFlow must not have run before the workers meet.
         worker_processes.start(

@@ -7,13 +7,17 @@ python local_runner.py --interactions my.csv --user_column u \
 """
 
 import argparse
+import contextlib
 import datetime
 import itertools
+import logging
 import os
+import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Sequence
+import warnings
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -36,7 +40,19 @@ def _parser() -> argparse.ArgumentParser:
     )
     add_config_flags(parser)
     parser.add_argument("--output_dir", help="root of everything that is written")
-    parser.add_argument("--span", default="", help="replaces {SPAN} in the configured files")
+    spans = parser.add_mutually_exclusive_group()
+    spans.add_argument(
+        "--span",
+        default="",
+        help="replaces {SPAN} in the configured files, the newest one of a window; 'latest' is the "
+        "newest that has a file",
+    )
+    spans.add_argument(
+        "--backfill",
+        default="",
+        metavar="FIRST..LAST",
+        help="one run for each of these spans after the last one that was run, in order",
+    )
     parser.add_argument(
         "--interactions",
         nargs="+",
@@ -130,8 +146,11 @@ def _main(argv: Sequence[str] | None) -> int:
         return 0
 
     output = Path(config.output_dir).resolve()
+    if flags.backfill:
+        return _backfill(flags, config, output, arguments)
     logs = output / "logs"
     log_file = logs / f"{config.name}-{datetime.datetime.now():%Y%m%d-%H%M%S}.log"
+    from pipeline import run_lock
     from report import failure
     from report import terminal as terminal_lib
 
@@ -143,7 +162,8 @@ def _main(argv: Sequence[str] | None) -> int:
     print(f"Running {config.name!r}; details in {log_file}", flush=True)
     with terminal_lib.quiet_run(log_file) as terminal:
         try:
-            return _run(flags, config, output, terminal)
+            with run_lock.exclusive(output):
+                return _run(flags, config, output, terminal)
         except KeyboardInterrupt:
             terminal.interrupted(log_file)
             return EXIT_INTERRUPTED
@@ -157,6 +177,57 @@ def _try_to_write(directory: Path) -> None:
     directory.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryFile(dir=directory) as file:
         file.write(bytes(_PROBE_BYTES))
+
+
+@contextlib.contextmanager
+def _quiet_imports() -> Iterator[None]:
+    """Keeps from the terminal what libraries say while they are imported."""
+    logging.disable(logging.WARNING)
+    try:
+        with warnings.catch_warnings():  # its argument `action` is new in Python 3.11
+            warnings.simplefilter("ignore")
+            yield
+    finally:
+        logging.disable(logging.NOTSET)
+
+
+def _backfill(
+    flags: argparse.Namespace, config: Any, output: Path, arguments: Sequence[str]
+) -> int:
+    """Runs the spans that are missing, each in a process of its own."""
+    with _quiet_imports():
+        from components.example_gen.errors import DataError
+        from components.example_gen.span_names import parse
+        from components.example_gen.spans import between
+        from report.run_history import spans
+
+    first, _, last = flags.backfill.partition("..")
+    try:
+        names = between(config.data.interactions, first, last)
+    except DataError as error:
+        print(f"--backfill: {error}", file=sys.stderr)
+        return EXIT_USAGE
+    # The model of a span would take the place of that of any newer span.
+    done = max((parse(name).number for name in spans(output / "runs" / config.name)), default=-1)
+    waiting = [name for name in names if parse(name).number > done]
+    print(
+        f"{len(waiting)} of {len(names)} spans are to be run; the others are not newer than one "
+        "that was run.",
+        flush=True,
+    )
+    only_backfill = argparse.ArgumentParser(add_help=False)
+    only_backfill.add_argument("--backfill")
+    _, own = only_backfill.parse_known_args(
+        list(itertools.takewhile(lambda word: word != "--", arguments))
+    )
+    for number, name in enumerate(waiting, start=1):
+        print(f"\nSpan {name} ({number} of {len(waiting)})", flush=True)
+        command = [sys.executable, __file__, f"--span={name}", *own, "--", *flags.beam_args]
+        code = subprocess.run(command).returncode
+        if code not in (0, EXIT_NOT_PUSHED):
+            print(f"Span {name} failed; the spans after it were not run.", file=sys.stderr)
+            return code
+    return 0
 
 
 def _run(flags: argparse.Namespace, config: Any, output: Path, terminal: Any) -> int:

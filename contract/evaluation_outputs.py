@@ -10,6 +10,12 @@ RANKS = "ranks"  # history excluded from the candidates and from the targets
 RANKS_HISTORY_INCLUDED = "ranks_history_included"
 POPULARITY_RANKS = "popularity_ranks"
 POPULARITY_RANKS_HISTORY_INCLUDED = "popularity_ranks_history_included"
+# Baselines of the last days of train, by their number; outputs of the item-kNN model.
+RECENT_DAYS = (1, 7)
+RECENT_RANKS = {days: f"recent_{days}d_ranks" for days in RECENT_DAYS}
+RECENT_RANKS_HISTORY_INCLUDED = {
+    days: f"recent_{days}d_ranks_history_included" for days in RECENT_DAYS
+}
 TARGET_POPULARITY = "target_popularity"
 RECOMMENDED = "recommended"
 CATALOGUE_SIZE = "catalogue_size"

@@ -12,6 +12,9 @@ from typing import Any, BinaryIO, NamedTuple
 # TF Serving reads nothing in this directory but the warm-up requests.
 MANIFEST_PATH = "assets.extra/manifest.json"
 
+# What a later training goes on from; only if the run keeps it (training.warm_start).
+TRAINING_STATE_DIR = "assets.extra/training_state"
+
 # Keys of facts about the run.
 NAME = "name"
 RUN_KEY = "run_key"

@@ -10,10 +10,18 @@ CUTOFF_QUANTITIES = (RECALL, NDCG, HIT_RATE)
 MRR = "mrr"
 COVERAGE = "coverage"
 
+_AT = "_at_"
+
 # Qualifiers. Without the first one, the history is excluded from the candidates.
 HISTORY_INCLUDED = "history_included"
 POPULARITY = "popularity"
 LIFT_OVER_POPULARITY = "lift_over_popularity"
+
+
+def recent_popularity(days: int) -> str:
+    """Qualifier of the popularity of the last days."""
+    return f"recent_{days}d"
+
 
 _AT = "_at_"
 

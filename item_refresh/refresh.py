@@ -16,7 +16,7 @@ from contract.config_types import from_dict
 from contract.manifest import CONFIG, EXAMPLES, FILES, MANIFEST_PATH, REFRESH
 from item_refresh.catalogue import Changes, refresh_catalogue
 from item_refresh.items_file import read_items
-from retrieval.build import build_bundle_of
+from retrieval.build import build_bundle_of, keep_training_state
 from retrieval.config import IndexConfig
 from retrieval.manifest import read_manifest
 from retrieval.push import push
@@ -88,6 +88,7 @@ def refresh(
                 **dataclasses.asdict(changes),
             },
         }
+        keep_training_state(base, model_dir)
         build_bundle_of(tower, files, model_dir, index_config, new_facts)
         validation = validate(model_dir, files, index_config)
         pushed = ""

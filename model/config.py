@@ -65,6 +65,25 @@ class ModelConfig:
 
 
 @config_dataclass
+class WarmStartConfig:
+    """How a training goes on from the last pushed model.
+
+    Attributes:
+      steps: Upper bound of steps, in place of ``max_steps``.
+      learning_rate: Adam's learning rate, in place of the training's; 0 keeps that.
+      full_every: Every n-th training starts from nothing, with ``max_steps``; 1 makes
+        all of them do so and only keeps their state.
+      mismatch: What a changed network does: ``fail``, or ``start_anew`` for the weights
+        whose shape has changed.
+    """
+
+    steps: int = Field(default=1_000, ge=1)
+    learning_rate: float = Field(default=0.0, ge=0.0)
+    full_every: int = Field(default=14, ge=1)
+    mismatch: Literal["fail", "start_anew"] = "fail"
+
+
+@config_dataclass
 class TrainingConfig:
     """Loss, optimiser and schedule. Defaults are the ``strong`` preset.
 
@@ -99,6 +118,8 @@ class TrainingConfig:
       jit_compile: Compile the step with XLA.
       distribution: ``none``, ``mirrored`` or ``multi_worker_mirrored``.
       seed: Seeds initial weights, sampling and routing.
+      warm_start: Go on from the last pushed model instead of from nothing; None always
+        starts from nothing.
     """
 
     attention_power: float = Field(default=float("inf"), ge=0.0)
@@ -124,3 +145,4 @@ class TrainingConfig:
     jit_compile: bool = False
     distribution: Literal["none", "mirrored", "multi_worker_mirrored"] = "none"
     seed: int = 1
+    warm_start: WarmStartConfig | None = None

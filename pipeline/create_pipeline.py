@@ -42,6 +42,8 @@ def _data_steps(config: RunConfig, target: RunTarget) -> _DataSteps:
         span=target.span,
         input_fingerprint=target.input_fingerprint,
         bad_rows_dir=target.bad_rows_dir,
+        span_store=target.span_store,
+        reading_digest=source_digest(*entries.SPAN_READER),
         source_digest=source_digest(entries.EXAMPLE_GEN),
     ).with_id("example-gen")
     statistics_gen = tfx.components.StatisticsGen(examples=example_gen.outputs["examples"]).with_id(
@@ -103,7 +105,22 @@ def create_pipeline(config: RunConfig, target: RunTarget) -> tfx.dsl.Pipeline:
     transformed = transform.outputs["transformed_examples"]
     transform_graph = transform.outputs["transform_graph"]
 
+    baselines = BaselineBuilder(
+        examples=examples,
+        transformed_examples=transformed,
+        transform_graph=transform_graph,
+        source_digest=source_digest(entries.BASELINE_BUILDER),
+    ).with_id("baseline-builder")
+    last_pushed = LastPushedModel(
+        fallback_model=baselines.outputs["popularity_model"],
+        push_destination=target.push_destination,
+        version=target.baseline_version,
+        run_key=target.run_key,
+        source_digest=source_digest(entries.LAST_PUSHED),
+    ).with_id(LAST_PUSHED)
     trainer = tfx.components.Trainer(
+        # Its training state, if there is any, is what a warm start goes on from.
+        base_model=last_pushed.outputs["model"] if config.training.warm_start else None,
         examples=transformed,
         transform_graph=transform_graph,
         schema=schema,
@@ -129,18 +146,6 @@ def create_pipeline(config: RunConfig, target: RunTarget) -> tfx.dsl.Pipeline:
         ),
     ).with_id("trainer")
 
-    baselines = BaselineBuilder(
-        transformed_examples=transformed,
-        transform_graph=transform_graph,
-        source_digest=source_digest(entries.BASELINE_BUILDER),
-    ).with_id("baseline-builder")
-    last_pushed = LastPushedModel(
-        fallback_model=baselines.outputs["popularity_model"],
-        push_destination=target.push_destination,
-        version=target.baseline_version,
-        run_key=target.run_key,
-        source_digest=source_digest(entries.LAST_PUSHED),
-    ).with_id(LAST_PUSHED)
     evaluator = RetrievalEvaluator(
         examples=examples,
         model=trainer.outputs["model"],

@@ -5,6 +5,12 @@ imports from this project; see ``pipeline.source_digest``.
 """
 
 EXAMPLE_GEN = "components.example_gen.executor"
+# What is kept of a span depends on how it was read, checked and written.
+SPAN_READER = (
+    "components.example_gen.readers",
+    "components.example_gen.rows",
+    "components.example_gen.span_store",
+)
 SCHEMA_GEN = "components.schema_gen.executor"
 ANOMALY_GATE = "components.anomaly_gate.component"
 PREPROCESSING_FN = "model.tfx_functions.preprocessing.preprocessing_fn"

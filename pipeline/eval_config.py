@@ -16,6 +16,7 @@ from contract.metric_names import (
     MRR,
     POPULARITY,
     metric_name,
+    recent_popularity,
 )
 from pipeline.config import EvaluationConfig
 
@@ -76,9 +77,15 @@ def model_eval_config(config: EvaluationConfig) -> tfma.EvalConfig:
 
 
 def baseline_eval_config(config: EvaluationConfig) -> tfma.EvalConfig:
-    """Metrics of a baseline such as item-kNN; no thresholds, so no blessing."""
+    """Metrics of item-kNN and of recent popularity; no thresholds, so no blessing."""
     metrics = _rank_metrics(config, outputs.RANKS)
     metrics += _rank_metrics(config, outputs.RANKS_HISTORY_INCLUDED, HISTORY_INCLUDED)
+    for days in outputs.RECENT_DAYS:
+        recent = recent_popularity(days)
+        metrics += _rank_metrics(config, outputs.RECENT_RANKS[days], recent)
+        metrics += _rank_metrics(
+            config, outputs.RECENT_RANKS_HISTORY_INCLUDED[days], recent, HISTORY_INCLUDED
+        )
     return _eval_config(config, metrics, with_baseline=False)
 
 

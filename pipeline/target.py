@@ -14,7 +14,7 @@ from typing import Any
 from ml_metadata.proto import metadata_store_pb2
 from tfx import v1 as tfx
 
-from components.example_gen.files import fingerprint
+from components.example_gen.inputs import find_inputs, fingerprint
 from contract import manifest
 from contract.config_types import strict_json, to_dict
 from pipeline import entries
@@ -34,6 +34,7 @@ class RunTarget:
       push_destination: Directory that the server watches.
       checkpoint_dir: Where an interrupted training is resumed from.
       bad_rows_dir: Where rejected input rows are kept.
+      span_store: Where the spans of a window are kept as they were read.
       input_fingerprint: Digest of the input files.
       run_key: Digest of configuration, data and the code that makes a model: equal
         keys, equal models.
@@ -50,6 +51,7 @@ class RunTarget:
     push_destination: str
     checkpoint_dir: str
     bad_rows_dir: str
+    span_store: str
     input_fingerprint: str
     run_key: str
     baseline_version: str = ""
@@ -77,7 +79,8 @@ def local_target(
 ) -> RunTarget:
     """The target of ``local_runner.py``: everything under ``output_dir``."""
     output = Path(config.output_dir).resolve()
-    input_fingerprint = fingerprint(config.data, span)
+    inputs = find_inputs(config.data, span)
+    input_fingerprint = fingerprint(inputs)
     run_key = digest(comparable(config), input_fingerprint, model_digest())
     push_destination = config.push.destination or str(output / "serving_models" / config.name)
     return RunTarget(
@@ -87,13 +90,14 @@ def local_target(
             output / "checkpoints" / config.name / training_key(config, input_fingerprint)
         ),
         bad_rows_dir=str(output / "bad_rows" / config.name),
+        span_store=str(output / "spans" / config.name),
         input_fingerprint=input_fingerprint,
         run_key=run_key,
         # Not the version that this very configuration has pushed before: the
         # rerun of an unchanged pipeline then compares with the same baseline
         # and is served from cache whole.
         baseline_version=newest_version(push_destination, other_than_run_key=run_key),
-        span=span,
+        span=inputs.span,
         enable_cache=enable_cache,
         beam_args=tuple(beam_args),
         metadata_connection_config=tfx.orchestration.metadata.sqlite_metadata_connection_config(

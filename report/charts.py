@@ -29,6 +29,8 @@ _RANKER_COLORS = {
     "pushed": "#00001a",
     "item_knn": "#00001b",
     "popularity": "#00001c",
+    "recent_1d": "#00001d",
+    "recent_7d": "#00001e",
 }
 _VARIABLES = {
     _INK: "--ink",
@@ -38,6 +40,8 @@ _VARIABLES = {
     _RANKER_COLORS["pushed"]: "--pushed",
     _RANKER_COLORS["item_knn"]: "--item-knn",
     _RANKER_COLORS["popularity"]: "--popularity",
+    _RANKER_COLORS["recent_1d"]: "--recent-1d",
+    _RANKER_COLORS["recent_7d"]: "--recent-7d",
 }
 _FONT = "DejaVu Sans"  # measures the text; the page's own font shows it
 _STYLE = Path(__file__).with_name("templates") / "report.mplstyle"

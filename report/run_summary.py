@@ -16,12 +16,14 @@ from components.example_gen.report import FILE_NAME as INGEST_REPORT
 from components.index_validator.executor import VALIDATION_FILE
 from contract import features
 from contract.config_types import strict_json
-from contract.evaluation_outputs import BASELINE, CANDIDATE
+from contract.evaluation_outputs import BASELINE, CANDIDATE, RECENT_DAYS
+from contract.metric_names import POPULARITY, parse_metric_name, recent_popularity
 from model.tfx_functions.trainer import TRAINING_REPORT
 from pipeline import eval_config
 from pipeline.config import RunConfig
 from pipeline.target import RunTarget
 from report.run_artifacts import Step
+from report.run_history import SUMMARY_FILE
 from report.sample_people import sample_people
 from retrieval.manifest import read_manifest
 
@@ -98,18 +100,23 @@ def _metrics(steps: Mapping[str, Step]) -> dict[str, Any]:
             continue
         result[ranker] = read_metrics(uri, model_name)
     if "mind" in result:
-        result["popularity"] = {
-            name: _popularity_part(values) for name, values in result["mind"].items()
-        }
+        result[POPULARITY] = _part(result["mind"], POPULARITY)
+    if "item_knn" in result:
+        for days in RECENT_DAYS:
+            name = recent_popularity(days)
+            result[name] = _part(result["item_knn"], name)
     return result
 
 
-def _popularity_part(values: Mapping[str, Any]) -> dict[str, Any]:
-    """Popularity is ranked inside the candidate's signature, on the same people."""
+def _part(slices: Mapping[str, Any], qualifier: str) -> dict[str, Any]:
+    """Metrics of a baseline that is ranked inside another model's signature."""
     return {
-        name.replace("_popularity", "", 1): value
-        for name, value in values.items()
-        if "_popularity" in name and "lift_over" not in name
+        name: {
+            metric.replace(f"_{qualifier}", "", 1): value
+            for metric, value in values.items()
+            if f"_{qualifier}" in metric and not parse_metric_name(metric).is_lift
+        }
+        for name, values in slices.items()
     }
 
 
@@ -187,6 +194,6 @@ def _samples(config: RunConfig, steps: Mapping[str, Step]) -> list[dict[str, Any
 
 def write(summary: Mapping[str, Any], directory: Path) -> Path:
     """Writes ``summary.json`` and returns its path."""
-    path = directory / "summary.json"
+    path = directory / SUMMARY_FILE
     path.write_text(strict_json(summary, indent=1), encoding="utf-8")
     return path

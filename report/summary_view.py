@@ -8,7 +8,7 @@ import dataclasses
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from contract.evaluation_outputs import OVERALL
+from contract.evaluation_outputs import OVERALL, RECENT_DAYS
 from contract.features import EVAL, HISTORY_LENGTH_BUCKET, TEST, TRAIN
 from contract.manifest import CONFIG, EXACT, SCANN_HASHED, SCANN_TREE
 from contract.metric_names import (
@@ -17,8 +17,10 @@ from contract.metric_names import (
     HIT_RATE,
     MRR,
     NDCG,
+    POPULARITY,
     RECALL,
     parse_metric_name,
+    recent_popularity,
 )
 from contract.metric_names import metric_name as contract_name
 from contract.signatures import NO_INTEREST, interest_number
@@ -28,7 +30,8 @@ RANKERS = {
     "mind": "MIND (this run)",
     "pushed": "Last pushed",
     "item_knn": "Item-kNN",
-    "popularity": "Popularity",
+    POPULARITY: "Popularity",
+    **{recent_popularity(days): f"Popularity, {days} d" for days in RECENT_DAYS},
 }
 SPLITS = (TRAIN, EVAL, TEST)
 QUANTITIES = {RECALL: "Recall", NDCG: "NDCG", HIT_RATE: "Hit rate"}
@@ -136,6 +139,22 @@ def dropped_events(data: Mapping[str, Any]) -> dict[str, int]:
     return {reason: count for reason, count in reasons.items() if count}
 
 
+def window(data: Mapping[str, Any]) -> str:
+    """Which spans of the log were read; empty if the run reads no window."""
+    read = data.get("window")
+    if not read:
+        return ""
+    spans = read["spans"]
+    now = sum(span["read_now"] for span in spans)
+    text = (
+        f"{spans[0]['name']} to {spans[-1]['name']}, {len(spans):,} spans: {now:,} read now, "
+        f"{len(spans) - now:,} kept from earlier runs"
+    )
+    if missing := read["missing"]:
+        text += f"; {len(missing):,} missing: {_few(missing)}"
+    return text
+
+
 def data_notes(data: Mapping[str, Any]) -> list[str]:
     """What a person should know about the input, in sentences that name the file."""
     files = data.get("files", {})
@@ -166,6 +185,27 @@ def data_notes(data: Mapping[str, Any]) -> list[str]:
             "features."
         )
     return notes
+
+
+def stronger_baselines(summary: Mapping[str, Any]) -> str:
+    """A sentence on the simple baselines that beat the model; empty if none does."""
+    metrics, name = summary["metrics"], summary["primary_metric"]
+    ours = estimate(metrics, "mind", name)
+    better = [
+        f"{RANKERS[key]} {found.value:.4f}"
+        for key in RANKERS
+        if key not in ("mind", "pushed")
+        and ours is not None
+        and (found := estimate(metrics, key, name)) is not None
+        and found.value > ours.value
+    ]
+    if ours is None or not better:
+        return ""
+    return (
+        f"A simple baseline is better than this model on {metric_label(name)}: "
+        f"{', '.join(better)}, against {ours.value:.4f}. Train longer, or look at docs/model.md "
+        "for settings that suit the data."
+    )
 
 
 def not_counted(summary: Mapping[str, Any]) -> str:

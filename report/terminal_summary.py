@@ -54,7 +54,9 @@ def _data(data: Mapping[str, Any] | None) -> RenderableType | None:
     splits = ", ".join(
         f"{data['splits'][name]['sequences']:,} {name}" for name in SPLITS if name in data["splits"]
     )
+    window = summary_view.window(data)
     return _labelled(
+        *([("Window", window)] if window else []),
         ("Events", events),
         ("People", f"{data['users']['kept']:,}; by split: {splits}"),
         ("Catalogue", f"{data['catalogue']['items']:,} items"),
@@ -82,6 +84,8 @@ def _metrics(
     lines: list[RenderableType] = [table]
     if bounded:
         lines.append(Text("value and its 95 % interval", style="dim"))
+    if warning := summary_view.stronger_baselines(summary):
+        lines.append(_labelled(("Warning", Text(warning, style="bold red"))))
     if note := summary_view.not_counted(summary):
         lines.append(_labelled(("Note", note)))
     return Group(*lines)

@@ -1,6 +1,7 @@
 """Builds the bundle from a trained model: plain files in, plain files out."""
 
 import dataclasses
+import os
 import time
 from collections.abc import Mapping, Sequence
 from typing import Any
@@ -40,7 +41,19 @@ def build_bundle(
     Raises:
       ValueError: if no item can be found or nobody has a history.
     """
+    keep_training_state(model_dir, output_dir)
     build_bundle_of(tf.saved_model.load(model_dir), example_files, output_dir, config, facts)
+
+
+def keep_training_state(model_dir: str, output_dir: str) -> None:
+    """Copies what a later training goes on from, if ``model_dir`` has it."""
+    state = os.path.join(model_dir, manifest.TRAINING_STATE_DIR)
+    if not tf.io.gfile.exists(state):
+        return
+    target = os.path.join(output_dir, manifest.TRAINING_STATE_DIR)
+    tf.io.gfile.makedirs(target)
+    for name in tf.io.gfile.listdir(state):
+        tf.io.gfile.copy(os.path.join(state, name), os.path.join(target, name))
 
 
 def build_bundle_of(

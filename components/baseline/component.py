@@ -11,6 +11,7 @@ class BaselineBuilderSpec(component_spec.ComponentSpec):
 
     PARAMETERS = {"source_digest": component_spec.ExecutionParameter(type=str)}
     INPUTS = {
+        "examples": component_spec.ChannelParameter(type=standard_artifacts.Examples),
         "transformed_examples": component_spec.ChannelParameter(type=standard_artifacts.Examples),
         "transform_graph": component_spec.ChannelParameter(type=standard_artifacts.TransformGraph),
     }
@@ -23,10 +24,11 @@ class BaselineBuilderSpec(component_spec.ComponentSpec):
 class BaselineBuilder(base_component.BaseComponent):
     """Builds popularity and item-kNN models with an ``evaluate`` signature.
 
-    Inputs: ``transformed_examples`` (Examples) and ``transform_graph``
-    (TransformGraph). Outputs: ``popularity_model`` and ``item_knn_model`` (both
+    Inputs: ``examples`` and ``transformed_examples`` (Examples) and
+    ``transform_graph`` (TransformGraph). Outputs: ``popularity_model`` and ``item_knn_model`` (both
     Model). An Evaluator ranks both for the same people and with the same metrics as
-    the trained model; neither is ever served.
+    the trained model; neither is ever served. The item-kNN model also ranks by the
+    popularity of the last days.
     """
 
     SPEC_CLASS = BaselineBuilderSpec
@@ -34,6 +36,7 @@ class BaselineBuilder(base_component.BaseComponent):
 
     def __init__(
         self,
+        examples: BaseChannel,
         transformed_examples: BaseChannel,
         transform_graph: BaseChannel,
         source_digest: str,
@@ -41,6 +44,7 @@ class BaselineBuilder(base_component.BaseComponent):
         """Wires the component.
 
         Args:
+          examples: Examples of ExampleGen, for the times of the train split.
           transformed_examples: Examples of Transform; only the train split is read.
           transform_graph: TransformGraph of Transform, which both models contain.
           source_digest: Digest of the code behind this component, so that
@@ -48,6 +52,7 @@ class BaselineBuilder(base_component.BaseComponent):
         """
         super().__init__(
             BaselineBuilderSpec(
+                examples=examples,
                 transformed_examples=transformed_examples,
                 transform_graph=transform_graph,
                 source_digest=source_digest,

@@ -1,5 +1,8 @@
 """Baselines as SavedModels with the same ``evaluate`` signature as the model."""
 
+from collections.abc import Mapping
+
+import numpy as np
 import tensorflow as tf
 import tensorflow_transform as tft
 
@@ -19,6 +22,11 @@ class PopularityBaseline(tf.Module):
     def _ranks(self, targets: tf.Tensor, history: tf.Tensor, exclude: bool) -> tf.Tensor:
         return evaluation.popularity_ranks(targets, history, exclude)
 
+    def _more_ranks(self, rows: evaluation.EvaluationRows) -> dict[str, tf.Tensor]:
+        """Ranks of further baselines by their output's name."""
+        del rows
+        return {}
+
     @tf.function(input_signature=[tf.TensorSpec([None], tf.string, name="examples")])
     def evaluate(self, examples: tf.Tensor) -> dict[str, tf.Tensor]:
         """Exact ranks of the held-out items of raw examples, string [B]."""
@@ -37,6 +45,7 @@ class PopularityBaseline(tf.Module):
         return {
             **ranks,
             **popularity,
+            **self._more_ranks(rows),
             outputs.TARGET_POPULARITY: tf.zeros_like(rows.targets),
             outputs.RECOMMENDED: tf.zeros([people, 1], tf.int32),
             outputs.CATALOGUE_SIZE: tf.zeros([people], tf.int32),
@@ -50,12 +59,49 @@ class PopularityBaseline(tf.Module):
 
 
 class ItemKnnBaseline(PopularityBaseline):
-    """Scores an item by the summed similarity to every item of the history."""
+    """Scores an item by the summed similarity to every item of the history.
 
-    def __init__(self, transform_output: tft.TFTransformOutput, neighbours: Neighbours):
+    Its ``evaluate`` also ranks by the popularity of the last days.
+
+    Args:
+      transform_output: Output of the Transform step.
+      neighbours: The nearest items of each item.
+      recent_ranks: By number of days, the rank of each item, see ``recent_popularity``.
+    """
+
+    def __init__(
+        self,
+        transform_output: tft.TFTransformOutput,
+        neighbours: Neighbours,
+        recent_ranks: Mapping[int, np.ndarray],
+    ):
         super().__init__(transform_output)
+        self._recent_ranks = {
+            str(days): tf.Variable(ranks, trainable=False) for days, ranks in recent_ranks.items()
+        }
         self._items = tf.Variable(neighbours.items, trainable=False)
         self._similarities = tf.Variable(neighbours.similarities, trainable=False)
+
+    def _more_ranks(self, rows: evaluation.EvaluationRows) -> dict[str, tf.Tensor]:
+        found: dict[str, tf.Tensor] = {}
+        for days, table in self._recent_ranks.items():
+
+            def ranks(
+                targets: tf.Tensor, history: tf.Tensor, exclude: bool, table: tf.Variable = table
+            ) -> tf.Tensor:
+                # A rank is an index under which the order of the items is that of the
+                # ranks, as the usual index is for train frequency.
+                return evaluation.popularity_ranks(
+                    tf.gather(table, tf.maximum(targets, 0)), tf.gather(table, history), exclude
+                )
+
+            found |= evaluation.ranks_with_and_without_history(
+                rows,
+                ranks,
+                outputs.RECENT_RANKS[int(days)],
+                outputs.RECENT_RANKS_HISTORY_INCLUDED[int(days)],
+            )
+        return found
 
     def _ranks(self, targets: tf.Tensor, history: tf.Tensor, exclude: bool) -> tf.Tensor:
         # One person at a time: a [B, N] score matrix would not fit a large catalogue.

@@ -2,13 +2,13 @@
 
 import pyarrow as pa
 
-_OPTIONS = pa.ipc.IpcWriteOptions(compression="zstd")
+IPC_OPTIONS = pa.ipc.IpcWriteOptions(compression="zstd")
 
 
 def pack(table: pa.Table) -> bytes:
     """Serialises ``table``, compressed."""
     sink = pa.BufferOutputStream()
-    with pa.ipc.new_stream(sink, table.schema, options=_OPTIONS) as writer:
+    with pa.ipc.new_stream(sink, table.schema, options=IPC_OPTIONS) as writer:
         writer.write_table(table)
     return sink.getvalue().to_pybytes()
 

@@ -21,6 +21,8 @@ class InteractionExampleGenSpec(ComponentSpec):
         executor.HISTORY_LENGTH_KEY: ExecutionParameter(type=int),
         executor.SPAN_KEY: ExecutionParameter(type=str),
         executor.BAD_ROWS_DIR_KEY: ExecutionParameter(type=str),
+        executor.SPAN_STORE_KEY: ExecutionParameter(type=str),
+        executor.READING_DIGEST_KEY: ExecutionParameter(type=str),
         "input_fingerprint": ExecutionParameter(type=str),
         "source_digest": ExecutionParameter(type=str),
     }
@@ -44,8 +46,10 @@ class InteractionExampleGen(BaseBeamComponent):
         data_config: DataConfig,
         history_length: int,
         bad_rows_dir: str,
+        span_store: str = "",
         span: str = "",
         input_fingerprint: str = "",
+        reading_digest: str = "",
         source_digest: str = "",
     ):
         """Wires the component.
@@ -55,9 +59,13 @@ class InteractionExampleGen(BaseBeamComponent):
           history_length: The model's T; chunks of long sequences overlap by it.
           bad_rows_dir: Directory outside the artifact where unusable rows are kept,
             also when the run fails because of them.
-          span: Replaces ``{SPAN}`` in file names.
+          span_store: Directory outside the artifact where the spans of a window are
+            kept as they were read; needed with ``data_config.window`` only.
+          span: Replaces ``{SPAN}`` in file names; the newest span of a window.
           input_fingerprint: ``files.fingerprint`` of the input. The component does
             not read it; as part of the cache key it makes changed files be read again.
+          reading_digest: Digest of the code that reads a span's files. A span that
+            other code has read is read again.
           source_digest: Digest of the code behind this component, so that
             edited code misses the cache.
         """
@@ -67,6 +75,8 @@ class InteractionExampleGen(BaseBeamComponent):
                 history_length=history_length,
                 span=span,
                 bad_rows_dir=bad_rows_dir,
+                span_store=span_store,
+                reading_digest=reading_digest,
                 input_fingerprint=input_fingerprint,
                 source_digest=source_digest,
                 examples=types.Channel(type=standard_artifacts.Examples),

@@ -4,6 +4,7 @@ from typing import Annotated, Literal
 
 from pydantic import AfterValidator, Field
 
+from components.example_gen.span_names import names_span
 from contract.config_types import config_dataclass
 
 # Taken for the category of an item where the configuration names no other feature.
@@ -47,8 +48,9 @@ class TableConfig:
 
     Attributes:
       files: Paths or globs; ``.gz`` is decompressed; ``{SPAN}`` is replaced by
-        the run's span; ``package:DISTRIBUTION/PATH`` names a data file that an
-        installed distribution ships.
+        the run's span, ``{YYYY}``, ``{MM}`` and ``{DD}`` by the parts of its date, and
+        of ``{VERSION}`` the highest number is read; ``package:DISTRIBUTION/PATH``
+        names a data file that an installed distribution ships.
       format: ``csv``, ``parquet`` or ``jsonl``; ``auto`` goes by the name.
       delimiter: Of a CSV file; more than one character is allowed (``::``).
       quoting: Cells of a CSV file may stand in double quotes and then hold
@@ -139,21 +141,38 @@ class SplitConfig:
     Attributes:
       protocol: ``leave_last`` (per person: last ``num_targets`` to test, those
         before to eval), ``user`` (disjoint people; the last ``target_fraction``
-        of an eval or test person's events are targets) or ``time`` (global cuts:
-        events after the cut are targets). ``docs/data.md`` defines each exactly.
+        of an eval or test person's events are targets), ``time`` (global cuts:
+        events after the cut are targets) or ``newest_span`` (events of the window's
+        newest span are targets, of some people for eval, of the others for test).
+        ``docs/data.md`` defines each exactly.
       num_targets: Targets per person under ``leave_last``.
-      eval_fraction: Share of people (``user``) or of events (``time``) in eval.
-      test_fraction: The same for test.
+      eval_fraction: Share of people (``user``, ``newest_span``) or of events
+        (``time``) in eval.
+      test_fraction: The same for test; ``newest_span`` has all other people there.
       target_fraction: Share of a person's events that are targets (``user``).
-      seed: Of the assignment of people under ``user``.
+      seed: Of the assignment of people under ``user`` and ``newest_span``.
     """
 
-    protocol: Literal["leave_last", "user", "time"] = "leave_last"
+    protocol: Literal["leave_last", "user", "time", "newest_span"] = "leave_last"
     num_targets: int = Field(default=1, ge=1)
     eval_fraction: float = Field(default=0.1, gt=0.0, lt=0.5)
     test_fraction: float = Field(default=0.1, gt=0.0, lt=0.5)
     target_fraction: float = Field(default=0.2, gt=0.0, lt=1.0)
     seed: int = 1230
+
+
+@config_dataclass
+class WindowConfig:
+    """How far back in the log a run reads.
+
+    Attributes:
+      spans: Spans that a run reads, the newest included.
+      gaps: What a span without files inside the window does: ``fail`` stops the
+        run, ``count`` reports it and reads the others.
+    """
+
+    spans: int = Field(ge=2, le=100_000)
+    gaps: Literal["fail", "count"] = "fail"
 
 
 @config_dataclass
@@ -164,6 +183,8 @@ class DataConfig:
       interactions: The interaction log.
       items: The item catalogue; without it the catalogue is what train holds.
       users: People's profiles.
+      window: Reads a window of spans of the log instead of all its files. What was
+        read of a span is kept; only new and changed files are read again.
       min_item_interactions: Items with fewer events are dropped (first).
       min_user_interactions: People with fewer remaining events are dropped.
       drop_duplicates: Drop repeated (user, item, timestamp) rows.
@@ -178,6 +199,7 @@ class DataConfig:
     interactions: InteractionsConfig
     items: ItemsConfig | None = None
     users: UsersConfig | None = None
+    window: WindowConfig | None = None
     min_item_interactions: int = Field(default=1, ge=1)
     min_user_interactions: int = Field(default=3, ge=2)
     drop_duplicates: bool = True
@@ -185,3 +207,15 @@ class DataConfig:
     max_bad_row_fraction: float = Field(default=0.01, ge=0.0, le=1.0)
     max_sequence_length: int = Field(default=1_000, ge=2)
     num_shards: int = Field(default=0, ge=0, le=10_000)
+
+    def __post_init__(self) -> None:
+        without = [path for path in self.interactions.files if not names_span(path)]
+        if self.window is not None and without:
+            raise ValueError(
+                "window needs {SPAN} in every path of interactions.files, or {YYYY}, {MM} and "
+                f"{{DD}}; {without[0]!r} has none"
+            )
+        if self.split.protocol == "newest_span" and self.window is None:
+            raise ValueError(
+                "split.protocol newest_span needs data.window, which says where the spans begin"
+            )

@@ -16,11 +16,14 @@ from tfx.types import artifact_utils
 from components.example_gen import report as reports
 from components.example_gen.config import DataConfig, ItemsConfig, UsersConfig
 from components.example_gen.errors import DataError
-from components.example_gen.files import resolve, tables
+from components.example_gen.ingestion import Ingestion
+from components.example_gen.inputs import Inputs, find_inputs, tables
 from components.example_gen.readers import check_columns
+from components.example_gen.reading import keep_spans
 from components.example_gen.rows import entity_columns, interaction_columns
 from components.example_gen.shards import write_text
-from components.example_gen.transforms import Ingestion, ingest
+from components.example_gen.span_store import StoredFile, stored_file
+from components.example_gen.transforms import ingest
 from contract import features
 from contract.config_types import from_json
 
@@ -29,6 +32,8 @@ DATA_CONFIG_KEY = "data_config"
 HISTORY_LENGTH_KEY = "history_length"
 SPAN_KEY = "span"
 BAD_ROWS_DIR_KEY = "bad_rows_dir"
+SPAN_STORE_KEY = "span_store"
+READING_DIGEST_KEY = "reading_digest"
 
 _BYTES_PER_SHARD = 16 << 20
 _BAD_ROWS_PREFIX = "bad_rows"
@@ -56,58 +61,93 @@ class Executor(BaseBeamExecutor):
         self._log_startup(input_dict, output_dict, exec_properties)
         examples = artifact_utils.get_single_instance(output_dict[EXAMPLES_KEY])
         examples.split_names = artifact_utils.encode_split_names(list(features.SPLITS))
-        job = _plan(examples, exec_properties)
+        config = from_json(DataConfig, exec_properties[DATA_CONFIG_KEY])
+        inputs = find_inputs(config, exec_properties.get(SPAN_KEY, ""))
+        stored = _stored_files(inputs, config, exec_properties)
+        job = _plan(examples, config, inputs, stored, exec_properties)
         report_path = os.path.join(examples.uri, reports.FILE_NAME)
         bad_rows = f"{job.bad_rows_prefix}-00000-of-00001.jsonl"
         if fileio.exists(bad_rows):  # of an earlier run
             fileio.remove(bad_rows)
 
+        new = [file for file in stored if not file.is_complete()]
+        if new:
+            logging.info("Reading %d new files of spans", len(new))
+            unreadable = os.path.join(job.temp_uri, reports.FILE_NAME)
+            with self._make_beam_pipeline() as pipeline:
+                keep_spans(pipeline, new, config.interactions, unreadable)
+            with fileio.open(unreadable) as file:
+                reports.check_readable(reports.from_json(file.read()))
         with self._make_beam_pipeline() as pipeline:
             ingest(pipeline, job, report_path)
 
         with fileio.open(report_path) as file:
             report = reports.from_json(file.read())
-        reports.check(report, job.data_config, bad_rows)
-        report = reports.finish(report, bad_rows, job.files)
+        reports.check(report, config, bad_rows)
+        report = {**reports.finish(report, bad_rows, job.files), "span": inputs.span}
+        if inputs.window is not None:
+            report["window"] = reports.describe_window(
+                inputs.window, report.pop("spans"), {file.span for file in new}
+            )
         write_text(report_path, reports.to_json(report))
         if fileio.exists(job.temp_uri):  # a directory of an object store is gone once empty
             fileio.rmtree(job.temp_uri)
 
         examples_utils.set_payload_format(examples, example_gen_pb2.PayloadFormat.FORMAT_TF_EXAMPLE)
         examples_utils.set_file_format(examples, "tfrecords_gzip")
-        span = exec_properties.get(SPAN_KEY, "")
-        if span.isdigit():
-            examples.span = int(span)
+        if inputs.span.isdigit():
+            examples.span = int(inputs.span)
         logging.info("Ingested %s", reports.to_json(report))
 
 
-def _plan(examples: types.Artifact, exec_properties: dict[str, Any]) -> Ingestion:
-    config = from_json(DataConfig, exec_properties[DATA_CONFIG_KEY])
+def _stored_files(
+    inputs: Inputs, config: DataConfig, exec_properties: dict[str, Any]
+) -> tuple[StoredFile, ...]:
+    """What is, or will be, kept of each interaction file of the window."""
+    if inputs.window is None:
+        return ()
+    return tuple(
+        stored_file(
+            exec_properties[SPAN_STORE_KEY],
+            span.name,
+            file,
+            config.interactions,
+            exec_properties[READING_DIGEST_KEY],
+        )
+        for span in inputs.window.spans
+        for file in span.files
+    )
+
+
+def _plan(
+    examples: types.Artifact,
+    config: DataConfig,
+    inputs: Inputs,
+    stored: tuple[StoredFile, ...],
+    exec_properties: dict[str, Any],
+) -> Ingestion:
     history_length = exec_properties[HISTORY_LENGTH_KEY]
     if config.max_sequence_length <= history_length:
         raise DataError(
             f"data.max_sequence_length ({config.max_sequence_length}) must be larger than "
             f"model.history_length ({history_length}): chunks of a long sequence overlap by it"
         )
-    files: dict[str, list[str]] = {}
-    size = 0
+    known = {file.path for file in stored if file.is_complete()}
     for name, table in tables(config).items():
-        found = resolve(table, exec_properties.get(SPAN_KEY, ""))
         columns = (
             entity_columns(table)
             if isinstance(table, ItemsConfig | UsersConfig)
             else interaction_columns(config.interactions)
         )
-        for file in found:  # of an object store: when it is read, which copies it
-            if not FileSystems.get_scheme(file.path):
+        for file in inputs.files[name]:  # of an object store: when it is read, which copies it
+            if not FileSystems.get_scheme(file.path) and file.path not in known:
                 check_columns(file.path, table, columns)
-        files[name] = [file.path for file in found]
-        size += sum(file.size_in_bytes for file in found)
-    num_shards = config.num_shards or -(-size // _BYTES_PER_SHARD)
+    num_shards = config.num_shards or -(-inputs.size_in_bytes // _BYTES_PER_SHARD)
     return Ingestion(
         data_config=config,
         history_length=history_length,
-        files=files,
+        files={name: [file.path for file in files] for name, files in inputs.files.items()},
+        stored=stored,
         num_shards=num_shards,
         now=int(time.time()),
         split_uris={

@@ -1,7 +1,6 @@
-"""Finds input files, names their format, and fingerprints their content."""
+"""Finds the files of a table, names their format, and reads their content."""
 
 import difflib
-import hashlib
 import importlib.metadata
 import os
 import posixpath
@@ -10,11 +9,11 @@ from collections.abc import Iterator
 from apache_beam.io.filesystem import CompressionTypes, FileMetadata
 from apache_beam.io.filesystems import FileSystems
 
-from components.example_gen.config import DataConfig, TableConfig
+from components.example_gen import span_names
+from components.example_gen.config import TableConfig
 from components.example_gen.errors import DataError
 
 _PACKAGE_PREFIX = "package:"
-_SPAN = "{SPAN}"
 _HASH_BLOCK = 1 << 22
 _FORMATS = {
     ".csv": "csv",
@@ -41,26 +40,17 @@ _SIGNATURES = {
 }
 
 
-def tables(data_config: DataConfig) -> dict[str, TableConfig]:
-    """The configured tables by name, in a fixed order."""
-    found = {
-        "interactions": data_config.interactions,
-        "items": data_config.items,
-        "users": data_config.users,
-    }
-    return {name: table for name, table in found.items() if table is not None}
-
-
 def resolve(table: TableConfig, span: str = "") -> list[FileMetadata]:
     """Lists the files of ``table``, in the order in which they are read.
 
     Args:
       table: Whose files.
-      span: Replaces ``{SPAN}``.
+      span: Name of the span, for patterns that have one.
 
     Returns:
       Path and size of each file: patterns in the order given, the files of one
-      pattern by name, none twice. A directory stands for the files in it.
+      pattern by name, none twice. A directory stands for the files in it. Of a
+      pattern with ``{VERSION}`` the files of the highest version.
 
     Raises:
       DataError: if a pattern needs a span and there is none, matches nothing, names
@@ -69,18 +59,22 @@ def resolve(table: TableConfig, span: str = "") -> list[FileMetadata]:
     """
     found: dict[str, FileMetadata] = {}
     for pattern in table.files:
-        if _SPAN in pattern and not span:
-            raise DataError(f"{pattern} needs a span: pass --span, or write a path without {_SPAN}")
-        path = pattern.replace(_SPAN, span)
+        if span_names.names_span(pattern) and not span:
+            raise DataError(
+                f"{pattern} needs a span: pass --span, or write a path without {span_names.SPAN}"
+            )
+        path = span_names.fill(pattern, span)
         if path.startswith(_PACKAGE_PREFIX):
             path = _package_file(path.removeprefix(_PACKAGE_PREFIX))
         if not FileSystems.get_scheme(path) and os.path.isdir(path):
             path = _files_in(path)
         matches = [
             match
-            for match in FileSystems.match([path])[0].metadata_list
+            for match in FileSystems.match([span_names.glob(path)])[0].metadata_list
             if match.path == path or _is_data(match.path)
         ]
+        if span_names.VERSION in path:
+            matches = _of_highest_version(path, matches)
         if not matches:
             raise DataError(f"No input file matches {path}. {_neighbours(path)}")
         found.update((match.path, match) for match in sorted(matches, key=lambda m: m.path))
@@ -122,27 +116,12 @@ def check_beginning(path: str, table: TableConfig) -> None:
             raise DataError(f"{path} is to be read as text, but its content is {kind}")
 
 
-def fingerprint(data_config: DataConfig, span: str = "") -> str:
-    """Digest of the content of all input files.
-
-    TFX caches by parameters; this one makes changed files miss the cache. Local
-    files are read in full (about 1 GB/s), so that no edit goes unseen whatever
-    its size and modification time; of object stores the store's own checksum is
-    taken.
+def content(file: FileMetadata) -> Iterator[bytes]:
+    """What a file holds, in blocks; of a file in an object store, its size and checksum.
 
     Raises:
-      DataError: as ``resolve``, and if a file cannot be read.
+      DataError: if the file cannot be read.
     """
-    digest = hashlib.blake2b(digest_size=16)
-    for name, table in tables(data_config).items():
-        for file in resolve(table, span):
-            digest.update(f"\0{name}\0{posixpath.basename(file.path)}\0".encode())
-            for block in _content(file):
-                digest.update(block)
-    return digest.hexdigest()
-
-
-def _content(file: FileMetadata) -> Iterator[bytes]:
     if FileSystems.get_scheme(file.path):
         yield f"{file.size_in_bytes} {FileSystems.checksum(file.path)}".encode()
         return
@@ -167,6 +146,17 @@ def _files_in(directory: str) -> str:
             f"all of them, or name the files"
         )
     return posixpath.join(directory, "*")
+
+
+def _of_highest_version(pattern: str, files: list[FileMetadata]) -> list[FileMetadata]:
+    expression = span_names.expression(pattern)
+    versions = {
+        file.path: int(match["version"])
+        for file in files
+        if (match := expression.fullmatch(file.path))
+    }
+    highest = max(versions.values(), default=0)
+    return [file for file in files if versions.get(file.path) == highest]
 
 
 def _is_data(path: str) -> bool:

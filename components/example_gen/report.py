@@ -6,6 +6,7 @@ from typing import Any
 
 from components.example_gen.config import DataConfig, ItemsConfig, UsersConfig
 from components.example_gen.errors import DataError
+from components.example_gen.spans import Window
 from contract import features
 
 FILE_NAME = "ingest_report.json"
@@ -62,10 +63,12 @@ def check(report: Report, data_config: DataConfig, bad_rows: str) -> None:
         feature holds no number, there is no event, the filters left nobody, or a
         split is empty.
     """
-    if report.get("unreadable"):
-        raise DataError("\n".join(report["unreadable"]))
+    check_readable(report)
+    limit = data_config.max_bad_row_fraction
+    for span, counts in report.get("spans", {}).items():
+        _check_bad_rows(f"span {span}", counts, limit, bad_rows)
     for table, counts in report.get("tables", {}).items():
-        _check_bad_rows(table, counts, data_config.max_bad_row_fraction, bad_rows)
+        _check_bad_rows(table, counts, limit, bad_rows)
     for table, config in (("items", data_config.items), ("users", data_config.users)):
         if config is not None:
             _check_numbers(table, config, report)
@@ -93,6 +96,12 @@ def check(report: Report, data_config: DataConfig, bad_rows: str) -> None:
                 f"{events['kept']} events are too few, or their histories too short. "
                 "Give more data, raise the split's fraction, or change the protocol"
             )
+
+
+def check_readable(report: Report) -> None:
+    """Raises ``DataError`` if a file could not be read."""
+    if report.get("unreadable"):
+        raise DataError("\n".join(report["unreadable"]))
 
 
 def _check_bad_rows(table: str, counts: Report, limit: float, bad_rows: str) -> None:
@@ -154,6 +163,30 @@ def finish(report: Report, bad_rows: str, files: Mapping[str, list[str]]) -> Rep
         "events": events,
         "bad_rows": bad_rows if has_bad else "",
         "files": dict(files),
+    }
+
+
+def describe_window(window: Window, counts: Mapping[str, Report], read_now: set[str]) -> Report:
+    """What the run read of the log.
+
+    Args:
+      window: Its spans.
+      counts: Rows read, good and bad, by span.
+      read_now: Spans of which this run read a file; what was read of the others had
+        been kept.
+    """
+    return {
+        "spans": [
+            {
+                "name": span.name,
+                "files": [file.path for file in span.files],
+                "rows": counts[span.name]["read"],
+                "bad_rows": sum(counts[span.name]["bad"].values()),
+                "read_now": span.name in read_now,
+            }
+            for span in window.spans
+        ],
+        "missing": list(window.missing),
     }
 
 

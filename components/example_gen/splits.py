@@ -75,8 +75,8 @@ def split_events(
     Args:
       events: Events of some people; the rest of the people does not matter.
       config: The protocol.
-      cuts: What ``cut_times`` gives over the events of all people; only for the
-        protocol ``time``.
+      cuts: What ``cut_times`` gives over the events of all people, for the protocol
+        ``time``; twice what ``last_events`` gives, for ``newest_span``.
     """
     offsets = events.offsets
     if config.protocol == "leave_last":
@@ -87,7 +87,12 @@ def split_events(
             offsets, draw, config.eval_fraction, config.test_fraction, config.target_fraction
         )
     if cuts is None:
-        raise ValueError("The protocol 'time' needs its two cuts")
+        raise ValueError(f"The protocol {config.protocol!r} needs its cuts")
+    if config.protocol == "newest_span":
+        draw = draw_users(events.user_ids, config.seed)
+        return by_newest_span(
+            offsets, events.user, events.time, cuts[0], draw, config.eval_fraction
+        )
     return by_time(offsets, events.user, events.time, cuts)
 
 
@@ -218,6 +223,57 @@ def by_time(
     }
 
 
+def by_newest_span(
+    offsets: np.ndarray,
+    user: np.ndarray,
+    time: np.ndarray,
+    cut: int,
+    draw: np.ndarray,
+    eval_fraction: float,
+) -> Splits:
+    """Train on all before the newest span; judge on what people do in it.
+
+    The events from the cut on are the targets: those of some people to eval, which
+    chooses the weights, those of the others to test. People without a history before
+    the cut have no row there.
+
+    Args:
+      offsets: Where each person's events begin [U + 1].
+      user: Person of each event [E].
+      time: Time of each event [E].
+      cut: What ``last_events`` gives for the events of the newest span.
+      draw: A number in [0, 1) for each person [U], from their id.
+      eval_fraction: Share of people whose targets are in eval.
+    """
+    start, stop = offsets[:-1], offsets[1:]
+    first_target = start + np.bincount(user[time < cut], minlength=len(start))
+    train = Rows.make(start, first_target, first_target)
+    judged = Rows.make(start, stop, first_target)
+    complete = _complete(judged)
+    is_eval = draw < eval_fraction
+    return {
+        features.TRAIN: train.take(train.stop > train.start),
+        features.EVAL: judged.take(complete & is_eval),
+        features.TEST: judged.take(complete & ~is_eval),
+    }
+
+
+def last_events(times: np.ndarray, counts: np.ndarray, at_most: float) -> int:
+    """The earliest time from which on at most so many events happen.
+
+    Events of one second are never parted. A few late or premature events in a span
+    thus hardly move the cut before it, as its earliest event would.
+
+    Args:
+      times: Distinct times, ascending.
+      counts: Events at each.
+      at_most: How many.
+    """
+    from_here = np.cumsum(counts[::-1])[::-1]  # events at or after each time
+    fits = from_here <= at_most + 1e-9
+    return int(times[np.argmax(fits)]) if fits.any() else int(times[-1]) + 1
+
+
 def cut_times(
     times: np.ndarray, counts: np.ndarray, eval_fraction: float, test_fraction: float
 ) -> tuple[int, int]:
@@ -233,15 +289,11 @@ def cut_times(
       eval_fraction: Share of events in eval.
       test_fraction: Share of events in test.
     """
-    from_here = np.cumsum(counts[::-1])[::-1]  # events at or after each time
-    total = from_here[0]
-    after = int(times[-1]) + 1
-
-    def cut(fraction: float) -> int:
-        fits = from_here <= fraction * total + 1e-9
-        return int(times[np.argmax(fits)]) if fits.any() else after
-
-    return cut(eval_fraction + test_fraction), cut(test_fraction)
+    total = counts.sum()
+    return (
+        last_events(times, counts, (eval_fraction + test_fraction) * total),
+        last_events(times, counts, test_fraction * total),
+    )
 
 
 def chunk(rows: Rows, max_length: int, overlap: int) -> Rows:

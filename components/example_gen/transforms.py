@@ -1,4 +1,4 @@
-"""The Beam stages of ExampleGen.
+"""The Beam stages that sort, filter, split and write; ``reading`` has those that read.
 
 What travels between stages is never one event but a packed Arrow table (see
 ``arrow_bytes``) of the events of one block or of one bucket of people. A bucket is
@@ -6,69 +6,32 @@ what one worker holds at a time. Nothing is shared between stages but the elemen
 and the files that the last ones write on the output's file system.
 """
 
-import os
 from collections.abc import Iterable, Iterator
-from dataclasses import dataclass
 from typing import Any
 
 import apache_beam as beam
 import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
-from apache_beam.metrics import Metrics
 from apache_beam.pvalue import AsList, TaggedOutput
 
 from components.example_gen import events as event_ops
-from components.example_gen import records, rows, splits
+from components.example_gen import records, splits
 from components.example_gen.arrow_bytes import pack, unpack
-from components.example_gen.config import DataConfig, ItemsConfig, UsersConfig
-from components.example_gen.errors import DataError
+from components.example_gen.config import DataConfig, ItemsConfig, SplitConfig, UsersConfig
 from components.example_gen.events import Events
-from components.example_gen.readers import read_blocks
+from components.example_gen.ingestion import BAD, ITEMS, REPORT, TIMES, Ingestion
+from components.example_gen.reading import by_bucket, no_parts, read_table
 from components.example_gen.report import Report, merge, to_json
-from components.example_gen.rows import FEATURE_PREFIX, ID, ITEM, TIME, USER, CheckedRows
-from components.example_gen.shards import shard_name, write_text, write_tfrecord
-from components.example_gen.text import hash_text
+from components.example_gen.rows import FEATURE_PREFIX, ID, TIME
+from components.example_gen.shards import write_text
 from contract import features
 
-_NAMESPACE = "InteractionExampleGen"
 _COUNT = "count"
-_BAD, _REPORT, _ITEMS, _TIMES = "bad", "report", "items", "times"
+_NEWEST = "newest"
 
-# (bucket, (number of the file, first row, packed table))
-Part = tuple[int, tuple[int, int, bytes]]
 # (bucket, packed table)
 Bucket = tuple[int, bytes]
-
-
-@dataclass(frozen=True)
-class Ingestion:
-    """All that the stages need to know.
-
-    Attributes:
-      data_config: Columns, filters and split.
-      history_length: The model's; chunks of long sequences overlap by it.
-      files: Resolved paths of each table.
-      num_shards: Hash buckets of people, and of items; files per split.
-      now: Seconds since 1970; what is later is counted as an event of the future.
-      split_uris: Directory of each split.
-      temp_uri: Directory of unfinished files, on the same file system.
-      bad_rows_prefix: Where the bad rows go, without shard and extension.
-    """
-
-    data_config: DataConfig
-    history_length: int
-    files: dict[str, list[str]]
-    num_shards: int
-    now: int
-    split_uris: dict[str, str]
-    temp_uri: str
-    bad_rows_prefix: str
-
-    def write_shard(self, split: str, shard: int, examples: Iterable[bytes]) -> None:
-        """Writes one file of a split."""
-        path = os.path.join(self.split_uris[split], shard_name(shard, self.num_shards))
-        write_tfrecord(path, examples, self.temp_uri)
 
 
 def ingest(pipeline: beam.Pipeline, job: Ingestion, report_path: str) -> None:
@@ -80,43 +43,44 @@ def ingest(pipeline: beam.Pipeline, job: Ingestion, report_path: str) -> None:
       report_path: Where the merged report (JSON) is written.
     """
     config = job.data_config
-    outputs = {name: _read(pipeline, job, name) for name in ("interactions", "items", "users")}
-    reports = [out[_REPORT] for out in outputs.values() if out is not None]
-    bad = [out[_BAD] for out in outputs.values() if out is not None]
+    outputs = {name: read_table(pipeline, job, name) for name in ("interactions", "items", "users")}
+    reports = [out[REPORT] for out in outputs.values() if out is not None]
+    bad = [out[BAD] for out in outputs.values() if out is not None]
 
     sorted_users = (
         outputs["interactions"].main
         | "GroupByUserBucket" >> beam.GroupByKey()
-        | "Sort" >> beam.ParDo(_Sort(job)).with_outputs(_REPORT, _ITEMS, main="main")
+        | "Sort" >> beam.ParDo(_Sort(job)).with_outputs(REPORT, ITEMS, TIMES, main="main")
     )
     frequent = (
-        sorted_users[_ITEMS]
+        sorted_users[ITEMS]
         | "GroupItemCounts" >> beam.GroupByKey()
         | "FrequentItems"
         >> beam.ParDo(_FrequentItems(config.min_item_interactions)).with_outputs(
-            _REPORT, main="main"
+            REPORT, main="main"
         )
     )
     filtered = sorted_users.main | "Filter" >> beam.ParDo(
         _Filter(config), AsList(frequent.main)
-    ).with_outputs(_REPORT, _TIMES, main="main")
+    ).with_outputs(REPORT, TIMES, main="main")
     cuts = (
-        filtered[_TIMES]
+        (filtered[TIMES], sorted_users[TIMES])
+        | "Times" >> beam.Flatten()
         | "GroupTimes" >> beam.GroupByKey()
-        | "CutTimes" >> beam.Map(_cut_times, config.split.eval_fraction, config.split.test_fraction)
+        | "CutTimes" >> beam.Map(_cut_times, config.split)
     )
     # Every shard is written, also one that nothing falls into.
     shards = pipeline | "Shards" >> beam.Create([(n, b"") for n in range(job.num_shards)])
-    profiles = outputs["users"].main if outputs["users"] else _no_parts(pipeline, "NoProfiles")
+    profiles = outputs["users"].main if outputs["users"] else no_parts(pipeline, "NoProfiles")
     sequences = (
         {"events": filtered.main, "profiles": profiles, "shards": shards}
         | "JoinProfiles" >> beam.CoGroupByKey()
         | "WriteSequences"
-        >> beam.ParDo(_WriteSequences(job), AsList(cuts)).with_outputs(_REPORT, _ITEMS, main="main")
+        >> beam.ParDo(_WriteSequences(job), AsList(cuts)).with_outputs(REPORT, ITEMS, main="main")
     )
-    items = outputs["items"].main if outputs["items"] else _no_parts(pipeline, "NoItems")
+    items = outputs["items"].main if outputs["items"] else no_parts(pipeline, "NoItems")
     catalogue = (
-        {"trained": sequences[_ITEMS], "items": items, "shards": shards}
+        {"trained": sequences[ITEMS], "items": items, "shards": shards}
         | "JoinItems" >> beam.CoGroupByKey()
         | "WriteCatalogue" >> beam.ParDo(_WriteCatalogue(job))
     )
@@ -126,88 +90,13 @@ def ingest(pipeline: beam.Pipeline, job: Ingestion, report_path: str) -> None:
         | "WriteBadRows"
         >> beam.io.WriteToText(job.bad_rows_prefix, ".jsonl", num_shards=1, skip_if_empty=True)
     )
-    reports += [sorted_users[_REPORT], frequent[_REPORT], filtered[_REPORT], sequences[_REPORT]]
+    reports += [sorted_users[REPORT], frequent[REPORT], filtered[REPORT], sequences[REPORT]]
     _ = (
         [*reports, catalogue]
         | "Reports" >> beam.Flatten()
         | "MergeReports" >> beam.CombineGlobally(merge)
         | "WriteReport" >> beam.Map(lambda report: write_text(report_path, to_json(report)))
     )
-
-
-def _read(pipeline: beam.Pipeline, job: Ingestion, table: str) -> Any:
-    if table not in job.files:
-        return None
-    return (
-        pipeline
-        | f"Files[{table}]" >> beam.Create(list(enumerate(job.files[table])))
-        | f"Distribute[{table}]" >> beam.Reshuffle()
-        | f"Read[{table}]" >> beam.ParDo(_Read(job, table)).with_outputs(_BAD, _REPORT, main="main")
-    )
-
-
-def _no_parts(pipeline: beam.Pipeline, label: str) -> beam.PCollection:
-    return pipeline | label >> beam.Create([], reshuffle=False).with_output_types(Part)
-
-
-@beam.typehints.with_input_types(tuple[int, str])
-@beam.typehints.with_output_types(Part)
-class _Read(beam.DoFn):
-    """Reads a file, sets bad rows apart, and parts the rest by bucket."""
-
-    def __init__(self, job: Ingestion, table: str):
-        self._config = getattr(job.data_config, table)
-        self._table = table
-        self._num_buckets = job.num_shards
-        self._now = job.now
-        if table == "interactions":
-            self._columns = rows.interaction_columns(self._config)
-            self._key = USER
-        else:
-            self._columns = rows.entity_columns(self._config)
-            self._key = ID
-
-    def process(self, file: tuple[int, str]) -> Iterator[Any]:
-        number, path = file
-        check: Any = {
-            "interactions": rows.check_interactions,
-            "items": rows.check_items,
-            "users": rows.check_users,
-        }[self._table]
-        try:
-            for block in read_blocks(path, self._config, self._columns):
-                checked = check(block, self._config, path)
-                yield from self._describe(checked, path)
-                if checked.good.num_rows:
-                    yield from self._part(checked, number)
-        except DataError as error:
-            # Not raised: Beam would bury the message in a stack of its own.
-            yield TaggedOutput(_REPORT, {"unreadable": [str(error)]})
-
-    def _describe(self, checked: CheckedRows, path: str) -> Iterator[Any]:
-        counts = {
-            "read": checked.num_read,
-            "bad": {reason: len(bad) for reason, bad in checked.bad.items()},
-            "bad_examples": {reason: bad[:1] for reason, bad in checked.bad.items()},
-        }
-        yield TaggedOutput(_REPORT, {"tables": {self._table: counts}})
-        if self._table == "interactions":
-            future = int((checked.good[TIME].to_numpy() > self._now).sum())
-            if future:
-                yield TaggedOutput(_REPORT, {"future_events": {path: future}})
-        Metrics.counter(_NAMESPACE, f"{self._table}_read").inc(checked.num_read)
-        for reason, bad in checked.bad.items():
-            Metrics.counter(_NAMESPACE, f"{self._table}_{reason}").inc(len(bad))
-            for row in bad:
-                yield TaggedOutput(_BAD, row)
-
-    def _part(self, checked: CheckedRows, file_number: int) -> Iterator[Part]:
-        for bucket, part in _by_bucket(checked.good, self._key, self._num_buckets):
-            if self._table == "interactions":  # ids repeat; packed, they then take little
-                for column in (USER, ITEM):
-                    encoded = part[column].dictionary_encode()
-                    part = part.set_column(part.schema.get_field_index(column), column, encoded)
-            yield bucket, (file_number, checked.first_row, pack(part))
 
 
 @beam.typehints.with_input_types(tuple[int, Iterable[tuple[int, int, bytes]]])
@@ -218,9 +107,17 @@ class _Sort(beam.DoFn):
     def __init__(self, job: Ingestion):
         self._drop_duplicates = job.data_config.drop_duplicates
         self._num_buckets = job.num_shards
+        self._count_newest = job.data_config.split.protocol == "newest_span"
+        self._first_newest_file = job.first_newest_file
 
     def process(self, bucket: tuple[int, Iterable[tuple[int, int, bytes]]]) -> Iterator[Any]:
-        number, parts = bucket
+        number, grouped = bucket
+        parts = list(grouped)
+        if self._count_newest:
+            for file, _, packed in parts:
+                counts = _count_times(unpack(packed)[TIME].to_numpy())
+                newest = counts[_COUNT] if file >= self._first_newest_file else None
+                yield TaggedOutput(TIMES, (0, pack(_with_newest(counts, newest))))
         events = event_ops.sort_events(_in_file_order(parts))
         repeated = event_ops.is_repeated(events)
         report = {
@@ -234,10 +131,10 @@ class _Sort(beam.DoFn):
         if self._drop_duplicates and repeated.any():
             report["events"]["dropped_duplicates"] = int(repeated.sum())
             events = events.take(~repeated)
-        yield TaggedOutput(_REPORT, report)
+        yield TaggedOutput(REPORT, report)
         counts = pa.table({ID: events.item_ids, _COUNT: event_ops.item_counts(events)})
-        for shard, part in _by_bucket(counts, ID, self._num_buckets):
-            yield TaggedOutput(_ITEMS, (shard, pack(part)))
+        for shard, part in by_bucket(counts, ID, self._num_buckets):
+            yield TaggedOutput(ITEMS, (shard, pack(part)))
         yield number, pack(events.to_table())
 
 
@@ -254,7 +151,7 @@ class _FrequentItems(beam.DoFn):
         counts = pa.concat_tables([unpack(part) for part in parts])
         total = counts.group_by(ID).aggregate([(_COUNT, "sum")])
         frequent = total.filter(pc.greater_equal(total[f"{_COUNT}_sum"], self._min_count))
-        yield TaggedOutput(_REPORT, {"items": {"read": total.num_rows, "kept": frequent.num_rows}})
+        yield TaggedOutput(REPORT, {"items": {"read": total.num_rows, "kept": frequent.num_rows}})
         yield pack(frequent.select([ID]))
 
 
@@ -287,22 +184,34 @@ class _Filter(beam.DoFn):
         }
         if len(events):
             report["time"] = {"first": int(events.time.min()), "last": int(events.time.max())}
-        yield TaggedOutput(_REPORT, report)
+        yield TaggedOutput(REPORT, report)
         if not len(events):
             return
         if self._count_times:
-            times, counts = np.unique(events.time, return_counts=True)
-            yield TaggedOutput(_TIMES, (0, pack(pa.table({TIME: times, _COUNT: counts}))))
+            yield TaggedOutput(TIMES, (0, pack(_with_newest(_count_times(events.time), None))))
         yield number, pack(events.to_table())
 
 
-def _cut_times(
-    grouped: tuple[int, Iterable[bytes]], eval_fraction: float, test_fraction: float
-) -> tuple[int, int]:
+def _count_times(times: np.ndarray) -> pa.Table:
+    distinct, counts = np.unique(times, return_counts=True)
+    return pa.table({TIME: distinct, _COUNT: counts})
+
+
+def _with_newest(counts: pa.Table, newest: pa.ChunkedArray | None) -> pa.Table:
+    """Adds how many of the events at each time are of the newest span."""
+    if newest is None:
+        newest = pa.array(np.zeros(len(counts), np.int64))
+    return counts.append_column(_NEWEST, newest)
+
+
+def _cut_times(grouped: tuple[int, Iterable[bytes]], config: SplitConfig) -> tuple[int, int]:
     table = pa.concat_tables([unpack(part) for part in grouped[1]])
     times, inverse = np.unique(table[TIME].to_numpy(), return_inverse=True)
     counts = np.bincount(inverse, weights=table[_COUNT].to_numpy())
-    return splits.cut_times(times, counts, eval_fraction, test_fraction)
+    if config.protocol == "newest_span":
+        cut = splits.last_events(times, counts, pc.sum(table[_NEWEST]).as_py())
+        return cut, cut
+    return splits.cut_times(times, counts, config.eval_fraction, config.test_fraction)
 
 
 class _WriteSequences(beam.DoFn):
@@ -330,11 +239,11 @@ class _WriteSequences(beam.DoFn):
             report["splits"][split]["rows"] = len(sequences)
             examples = records.sequence_examples(events, sequences, profiles, split)
             self._job.write_shard(split, shard, examples)
-        yield TaggedOutput(_REPORT, report)
+        yield TaggedOutput(REPORT, report)
 
         items = pa.table({ID: events.item_ids.take(pa.array(trained))})
-        for item_shard, part in _by_bucket(items, ID, self._job.num_shards):
-            yield TaggedOutput(_ITEMS, (item_shard, pack(part)))
+        for item_shard, part in by_bucket(items, ID, self._job.num_shards):
+            yield TaggedOutput(ITEMS, (item_shard, pack(part)))
 
 
 class _WriteCatalogue(beam.DoFn):
@@ -382,20 +291,6 @@ def _entities(
         if feature_config.kind == "numeric"
     }
     return table, {"tables": {name: counts}, "numbers": {name: numbers}}
-
-
-def _by_bucket(table: pa.Table, key: str, num_buckets: int) -> Iterator[tuple[int, pa.Table]]:
-    """Parts a table by the hash of its column ``key``, keeping the rows' order."""
-    if not table.num_rows:
-        return
-    bucket = hash_text(table[key].combine_chunks()) % num_buckets
-    order = np.argsort(bucket, kind="stable")
-    bounds = np.searchsorted(bucket[order], np.arange(num_buckets + 1))
-    ordered = table.take(pa.array(order))
-    for number in range(num_buckets):
-        begin, end = bounds[number], bounds[number + 1]
-        if end > begin:
-            yield number, ordered.slice(begin, end - begin)
 
 
 def _in_file_order(parts: Iterable[tuple[int, int, bytes]]) -> list[pa.Table]:

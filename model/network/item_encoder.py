@@ -9,6 +9,8 @@ from model.catalogue import Catalogue
 
 # Items encoded at once by `encode_all`; bounds the [rows, F, d] intermediate.
 _BLOCK = 65_536
+# Name of the table of the item ids among `ItemEncoder.tables`.
+ITEM_TABLE = "item_id"
 # Standard deviation of all embeddings at the start.
 EMBEDDING_INIT_STD = 0.02
 
@@ -78,6 +80,11 @@ class ItemEncoder(tf.keras.layers.Layer):
             for offset, name in enumerate(self._features, start=1)
         }
 
+    @property
+    def tables(self) -> dict[str, tf.Variable]:
+        """Embedding tables: of the ids under ``ITEM_TABLE``, and of each side feature."""
+        return {ITEM_TABLE: self._id_table, **self._side_tables}
+
     def call(self, items: tf.Tensor, training: bool | None = None) -> tf.Tensor:
         """Embeds item indices.
 
@@ -122,6 +129,13 @@ class ItemEncoder(tf.keras.layers.Layer):
             has_id *= tf.cast(kept | (voices == 0), self.compute_dtype)
         total += self._embed(self._id_table, items) * has_id
         return total / tf.maximum(voices + has_id, 1.0)
+
+    def side_vectors(self, items: tf.Tensor) -> tf.Tensor:
+        """Embeds items [...] by their side features alone, float [..., d]; zeros without any."""
+        if not self._features:
+            return tf.zeros([*items.shape, self._id_table.shape[1]], self.compute_dtype)
+        values = {name: tf.gather(self._values[name], items) for name in self._features}
+        return self.pool(tf.zeros_like(items), values)
 
     def _embed(self, table: tf.Variable, indices: tf.Tensor) -> tf.Tensor:
         return tf.cast(tf.gather(table, indices), self.compute_dtype)

@@ -151,6 +151,11 @@ class MindModel(tfrs.Model):
         )
 
     @property
+    def embedding_tables(self) -> dict[str, tf.Variable]:
+        """Tables with a row per token of a vocabulary; row 0 is padding or unknown."""
+        return {**self.item_encoder.tables, **self._profile_tables}
+
+    @property
     def profile_features(self) -> list[str]:
         """Names of the profile features that `user_interests` reads."""
         return sorted(self._profile_tables)

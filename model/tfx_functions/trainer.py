@@ -10,11 +10,12 @@ from typing import Any, Protocol
 import tensorflow as tf
 import tensorflow_transform as tft
 
-from contract import features
+from contract import features, manifest
 from contract.config_types import config_dataclass, from_dict
 from model.config import ModelConfig, TrainingConfig
+from model.network.item_encoder import ITEM_TABLE
 from model.network.mind import MindModel
-from model.tfx_functions import transformed_data
+from model.tfx_functions import preprocessing, transformed_data
 from model.tfx_functions.export import ExportedMind
 from model.tfx_functions.preprocessing import PreprocessingConfig
 from model.training.distribution import (
@@ -23,8 +24,9 @@ from model.training.distribution import (
     require_accelerators,
     worker_directory,
 )
-from model.training.loop import Progress, fit
+from model.training.loop import Progress, WarmStart, fit
 from model.training.validation import ValidationData
+from model.training.warm_start import generation_of
 
 TRAINING_REPORT = "training_report.json"
 
@@ -65,6 +67,7 @@ class FnArgs(Protocol):
     transform_output: str
     serving_model_dir: str
     model_run_dir: str
+    base_model: str | None
     custom_config: dict[str, Any]
 
 
@@ -118,6 +121,19 @@ def run_fn(fn_args: FnArgs) -> None:
                 transform_output, config.preprocessing.user_features
             ),
         )
+    training, warm_start, checkpoint_dir = config.training, None, config.checkpoint_dir
+    if training.warm_start is not None:
+        warm_start = _warm_start(fn_args, config, transform_output)
+        # So that a training from nothing is never resumed as one that goes on from a
+        # model, nor that as one from another model.
+        name = _name_of_model(fn_args.base_model) if warm_start.restore_from else "nothing"
+        checkpoint_dir = os.path.join(checkpoint_dir, f"from-{name}")
+        if warm_start.restore_from:
+            training = dataclasses.replace(
+                training,
+                max_steps=training.warm_start.steps,
+                learning_rate=training.warm_start.learning_rate or training.learning_rate,
+            )
     result = fit(
         mind,
         sequences,
@@ -128,10 +144,11 @@ def run_fn(fn_args: FnArgs) -> None:
             excluded=people.excluded,
             times=people.times,
         ),
-        config.training,
-        config.checkpoint_dir,
+        training,
+        checkpoint_dir,
         log_dir=fn_args.model_run_dir,
         on_progress=_log_progress,
+        warm_start=warm_start,
     )
     if is_chief(strategy):
         report = os.path.join(fn_args.model_run_dir, TRAINING_REPORT)
@@ -149,9 +166,40 @@ def run_fn(fn_args: FnArgs) -> None:
             config.exclude_history,
         ).save(fn_args.serving_model_dir)
     # Resuming is for an interrupted run; this one is complete.
-    checkpoints = worker_directory(strategy, config.checkpoint_dir)
+    checkpoints = worker_directory(strategy, checkpoint_dir)
     if tf.io.gfile.exists(checkpoints):
         tf.io.gfile.rmtree(checkpoints)
+
+
+def _warm_start(
+    fn_args: FnArgs, config: TrainerConfig, transform_output: tft.TFTransformOutput
+) -> WarmStart:
+    """From where the training goes on: the base model, unless it is time for a full one."""
+    warm_start = config.training.warm_start
+    assert warm_start is not None
+    state = os.path.join(fn_args.base_model or "", manifest.TRAINING_STATE_DIR)
+    generation = generation_of(state) if fn_args.base_model else None
+    goes_on = generation is not None and generation + 1 < warm_start.full_every
+    tokens: dict[str, list[bytes] | None] = {ITEM_TABLE: preprocessing.item_ids(transform_output)}
+    for name_of, table in (
+        (features.side_feature, config.preprocessing.item_features),
+        (features.profile_feature, config.preprocessing.user_features),
+    ):
+        for name, feature in table.items():
+            key = name_of(name)
+            is_bucket = feature.kind == "numeric"
+            tokens[key] = None if is_bucket else transform_output.vocabulary_by_name(key)
+    return WarmStart(
+        restore_from=state if goes_on else "",
+        save_to=os.path.join(fn_args.serving_model_dir, manifest.TRAINING_STATE_DIR),
+        tokens=tokens,
+    )
+
+
+def _name_of_model(model_dir: str | None) -> str:
+    """What tells a pushed model from every other: the key of the run that made it."""
+    with tf.io.gfile.GFile(os.path.join(model_dir or "", manifest.MANIFEST_PATH)) as file:
+        return json.loads(file.read())[manifest.RUN_KEY]
 
 
 def _of_split(patterns: list[str], split: str) -> list[str]:

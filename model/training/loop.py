@@ -7,6 +7,7 @@ import math
 import os
 import time
 from collections.abc import Callable, Mapping
+from typing import Any
 
 import tensorflow as tf
 
@@ -18,6 +19,7 @@ from model.training.input_pipeline import training_batches
 from model.training.optimizer import LazyAdam
 from model.training.step import make_run_steps
 from model.training.validation import ValidationData, evaluate
+from model.training.warm_start import Tokens, WarmStarted, restore_state, save_state
 
 # Steps that run inside one call of a graph: one host round trip for all of them.
 _log = logging.getLogger("mind.training")
@@ -65,6 +67,8 @@ class TrainingResult:
       examples_per_second: Training steps only.
       history: One entry per validation pass: step, loss, seconds, recall, learning_rate,
         active_interests, interest_cosine.
+      warm_start: What was carried over from an earlier model; None for a training from
+        nothing.
     """
 
     steps: int
@@ -75,6 +79,22 @@ class TrainingResult:
     seconds: float
     examples_per_second: float
     history: list[dict[str, float]]
+    warm_start: WarmStarted | None
+
+
+@dataclasses.dataclass(frozen=True)
+class WarmStart:
+    """Where a training goes on from, and where it leaves its own state for the next.
+
+    Attributes:
+      restore_from: What an earlier training left; empty for one from nothing.
+      save_to: Where this one leaves its state.
+      tokens: Of the model's embedding tables.
+    """
+
+    restore_from: str
+    save_to: str
+    tokens: Tokens
 
 
 @dataclasses.dataclass
@@ -88,6 +108,8 @@ class _State:
     step_seconds: float = 0.0
     loss_sum: float = 0.0
     loss_steps: int = 0
+    first_iteration: int = 0
+    warm_start: dict[str, Any] | None = None
     history: list[dict[str, float]] = dataclasses.field(default_factory=list)
 
 
@@ -99,6 +121,7 @@ def fit(
     checkpoint_dir: str,
     log_dir: str | None = None,
     on_progress: Callable[[Progress], None] | None = None,
+    warm_start: WarmStart | None = None,
 ) -> TrainingResult:
     """Trains until Recall@N on ``validation`` stops rising; keeps the best weights.
 
@@ -115,13 +138,14 @@ def fit(
       checkpoint_dir: Where checkpoints go; its parent must be shared by workers.
       log_dir: Where the chief writes TensorBoard events, if given.
       on_progress: Called after every block of steps.
+      warm_start: Go on from an earlier model; its weights count as step 0.
 
     Raises:
       ValueError: if ``checkpoint_dir`` holds the training of another
-        configuration.
+        configuration, or the earlier model does not fit.
       FloatingPointError: if the loss is not finite.
     """
-    return _Trainer(model, validation, training_config, checkpoint_dir, log_dir).run(
+    return _Trainer(model, validation, training_config, checkpoint_dir, log_dir, warm_start).run(
         train_sequences, on_progress
     )
 
@@ -153,8 +177,10 @@ class _Trainer:
         config: TrainingConfig,
         checkpoint_dir: str,
         log_dir: str | None,
+        warm_start: WarmStart | None,
     ):
         self._model = model
+        self._warm_start = warm_start
         self._config = config
         self._validation = validation.sample(config.eval_max_users)
         self._strategy = model.distribute_strategy
@@ -168,6 +194,7 @@ class _Trainer:
         # A resumed training reads the chief's checkpoints in every worker.
         self._resume_from = os.path.join(checkpoint_dir, "latest")
         checkpoint_dir = worker_directory(self._strategy, checkpoint_dir)
+        self._directory = checkpoint_dir
         _claim_directory(checkpoint_dir, f"{to_json(model.model_config)}\n{to_json(config)}\n")
         latest = tf.train.Checkpoint(
             model=model, optimizer=self._optimizer, state=self._saved_state
@@ -181,12 +208,12 @@ class _Trainer:
 
     @property
     def _step(self) -> int:
-        return int(self._optimizer.iterations.numpy())
+        return int(self._optimizer.iterations.numpy()) - self._state.first_iteration
 
     def run(
         self, train_sequences: tf.data.Dataset, on_progress: Callable[[Progress], None] | None
     ) -> TrainingResult:
-        self._restore()
+        self._restore(train_sequences)
         resumed_from_step = self._step
         if resumed_from_step:
             _log.info(
@@ -205,6 +232,8 @@ class _Trainer:
         )
         iterator = iter(self._strategy.experimental_distribute_dataset(batches))
         run_steps = make_run_steps(self._model, self._optimizer, config.jit_compile)
+        if self._state.warm_start and not self._state.history:
+            self._validate()  # training may have nothing to add
         while (stopped_by := self._stop_reason()) is None:
             started = time.monotonic()
             count = self._steps_to_boundary()
@@ -220,6 +249,19 @@ class _Trainer:
             self._save()
         self._best.checkpoint.restore(self._best.latest_checkpoint).expect_partial()
         state = self._state
+        carried = WarmStarted(**state.warm_start) if state.warm_start else None
+        if self._warm_start:
+            # All workers must take part in saving; what the others write is removed with
+            # their checkpoints.
+            save_state(
+                self._warm_start.save_to
+                if is_chief(self._strategy)
+                else os.path.join(self._directory, "state"),
+                self._model,
+                self._optimizer,
+                self._warm_start.tokens,
+                carried.generation if carried else 0,
+            )
         return TrainingResult(
             steps=self._step,
             resumed_from_step=resumed_from_step,
@@ -229,6 +271,7 @@ class _Trainer:
             seconds=state.seconds,
             examples_per_second=self._step * config.batch_size / max(state.step_seconds, 1e-9),
             history=state.history,
+            warm_start=carried,
         )
 
     def _agreed(self, seconds: float) -> float:
@@ -238,10 +281,22 @@ class _Trainer:
         values = self._strategy.run(lambda: tf.constant(seconds))
         return float(self._strategy.reduce(tf.distribute.ReduceOp.MEAN, values, axis=None))
 
-    def _restore(self) -> None:
+    def _restore(self, train_sequences: tf.data.Dataset) -> None:
         if latest := tf.train.latest_checkpoint(self._resume_from):
             self._latest.checkpoint.restore(latest).assert_existing_objects_matched()
             self._state = _State(**json.loads(self._saved_state.numpy()))
+        elif self._warm_start and self._warm_start.restore_from:
+            started = restore_state(
+                self._warm_start.restore_from,
+                self._model,
+                self._optimizer,
+                self._warm_start.tokens,
+                train_sequences,
+                self._config.warm_start.mismatch if self._config.warm_start else "fail",
+            )
+            self._state.warm_start = dataclasses.asdict(started)
+            self._state.first_iteration = int(self._optimizer.iterations.numpy())
+            _log.info("Training goes on from an earlier model: %s", started)
 
     def _save(self) -> None:
         self._saved_state.assign(json.dumps(dataclasses.asdict(self._state)))

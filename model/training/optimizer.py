@@ -28,8 +28,7 @@ class LazyAdam(tf.keras.optimizers.Adam):
         if not isinstance(gradient, tf.IndexedSlices):
             super().update_step(gradient, variable)
             return
-        index = self._index_dict[self._var_key(variable)]
-        momentum, velocity = self._momentums[index], self._velocities[index]
+        momentum, velocity = self.moments(variable)
         step = tf.cast(self.iterations + 1, variable.dtype)
         learning_rate = tf.cast(self.learning_rate, variable.dtype)
         beta_1 = tf.cast(self.beta_1, variable.dtype)
@@ -42,3 +41,8 @@ class LazyAdam(tf.keras.optimizers.Adam):
         velocity.scatter_update(tf.IndexedSlices(new_velocity, rows))
         update = rate * new_momentum / (tf.sqrt(new_velocity) + self.epsilon)
         variable.scatter_sub(tf.IndexedSlices(update, rows))
+
+    def moments(self, variable: tf.Variable) -> tuple[tf.Variable, tf.Variable]:
+        """The first and second moment of a variable that the optimizer was built for."""
+        index = self._index_dict[self._var_key(variable)]
+        return self._momentums[index], self._velocities[index]

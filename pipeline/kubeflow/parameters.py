@@ -60,7 +60,7 @@ PARAMETERS = (
         "interaction_files",
         "LIST",
         "data.interactions.files",
-        ["mark--interaction-files"],
+        ["mark--interaction-files-{SPAN}"],  # which a window of spans asks for
         "Paths or globs of the interaction log.",
         (RUN_KEY, TRAINING_KEY),
     ),

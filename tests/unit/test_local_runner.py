@@ -1,8 +1,10 @@
 """The command line of local_runner.py, up to the point at which a run would begin."""
 
+import json
 import os
 import subprocess
 import sys
+import types
 
 import pytest
 import yaml
@@ -109,3 +111,68 @@ def test_ctrl_c_during_the_run_is_one_line_and_130(tmp_path, capfd, monkeypatch)
     announced, line = capfd.readouterr().out.splitlines()
     assert announced.startswith("Running 'mind'")
     assert line.startswith("Interrupted;")
+
+
+def _summary(output, name, span):
+    folder = output / "runs" / "mind" / name
+    folder.mkdir(parents=True)
+    (folder / "summary.json").write_text(json.dumps({"data": {"span": span}}))
+
+
+@pytest.fixture
+def days(tmp_path, monkeypatch):
+    """A log of five days, of which 1 and 3 were run; the spans that a call runs."""
+    for day in range(1, 6):
+        (tmp_path / f"{day}.csv").write_text("")
+    _summary(tmp_path / "output", "a", "1")
+    _summary(tmp_path / "output", "b", "3")
+    commands = []
+
+    def run(command):
+        commands.append(command[2:])
+        return types.SimpleNamespace(returncode=codes.pop(0) if codes else 0)
+
+    codes = []
+    monkeypatch.setattr(local_runner.subprocess, "run", run)
+
+    def backfill(spans, *more, exit_codes=()):
+        codes[:] = exit_codes
+        commands.clear()
+        code = local_runner.main(
+            [
+                f"--interactions={tmp_path}/{{SPAN}}.csv",
+                f"--backfill={spans}",
+                f"--output_dir={tmp_path}/output",
+                *more,
+            ]
+        )
+        return code, [command[0] for command in commands], commands
+
+    return backfill
+
+
+def test_a_backfill_runs_what_is_newer_than_the_last_run(days):
+    code, spans, commands = days("1..5", "--require_push", "--", "--direct_num_workers=2")
+    assert (code, spans) == (0, ["--span=4", "--span=5"])
+    assert not any(word.startswith("--backfill") for word in commands[0])
+    assert commands[0][-3:] == ["--require_push", "--", "--direct_num_workers=2"]
+
+
+def test_a_backfill_of_older_spans_would_undo_a_newer_model_and_runs_nothing(days):
+    assert days("1..2")[:2] == (0, [])
+
+
+def test_a_backfill_goes_on_after_a_refusal_and_stops_at_a_failure(days):
+    assert days("4..5", exit_codes=[local_runner.EXIT_NOT_PUSHED, 0])[:2] == (
+        0,
+        ["--span=4", "--span=5"],
+    )
+    assert days("4..5", exit_codes=[local_runner.EXIT_FAILED])[:2] == (
+        local_runner.EXIT_FAILED,
+        ["--span=4"],
+    )
+
+
+def test_a_backfill_of_no_range_is_bad_usage(days, capsys):
+    assert days("5..1")[0] == local_runner.EXIT_USAGE
+    assert "5..1 is no range of spans" in capsys.readouterr().err

@@ -161,8 +161,11 @@ def test_twenty_swaps_under_load(tmp_path, started):
             memory[version] = psutil.Process(server.process.pid).memory_info().rss
     assert load.problems == []
     assert load.versions == set(range(1, SWAPS + 2))
-    # The first swaps fill allocators' caches; after them, no growth.
-    assert memory[SWAPS + 1] - memory[6] < 3 * BALLAST
+    # The first swaps fill allocators' caches; after them, no growth. A single reading may fall
+    # into the moment in which two versions are in memory.
+    early = max(memory[version] for version in (4, 5, 6))
+    late = min(memory[version] for version in range(SWAPS - 1, SWAPS + 2))
+    assert late - early < 3 * BALLAST
 
     # TensorFlow's own log would write the value as it is.
     forged = {"signature_name": "number", "inputs": ["x\nforged"]}

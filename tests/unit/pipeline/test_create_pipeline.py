@@ -8,6 +8,7 @@ import shutil
 import pytest
 
 from components.example_gen.config import FeatureConfig, ItemsConfig
+from model.config import WarmStartConfig
 from pipeline import config as config_lib
 from pipeline import source_digest
 from pipeline.create_pipeline import create_pipeline
@@ -146,7 +147,7 @@ def _parameters(config):
         ("components/anomaly_gate/anomalies.py", {"anomaly-gate"}),
         (
             "model/tfx_functions/preprocessing.py",
-            {"transform", "trainer"} | _OF_THE_RUN,
+            {"transform", "baseline-builder", "trainer"} | _OF_THE_RUN,
         ),
         ("model/network/capsule.py", {"trainer"} | _OF_THE_RUN),
         ("model/training/loop.py", {"trainer"} | _OF_THE_RUN),
@@ -161,7 +162,8 @@ def _parameters(config):
         ("components/pusher/executor.py", {"pusher"}),
         (
             "contract/config_types.py",
-            {"example-gen", "transform", "trainer", "index-validator"} | _OF_THE_RUN,
+            {"example-gen", "transform", "baseline-builder", "trainer", "index-validator"}
+            | _OF_THE_RUN,
         ),
         ("pipeline/create_pipeline.py", _OF_THE_RUN),
         ("pipeline/kubeflow/submit.py", set()),
@@ -206,3 +208,10 @@ def test_changed_data_changes_every_key(config, tmp_path):
 def test_moving_the_output_does_not_change_the_model(config, tmp_path):
     moved = dataclasses.replace(config, output_dir=str(tmp_path / "elsewhere"))
     assert local_target(moved).run_key == local_target(config).run_key
+
+
+def test_a_warm_start_goes_on_from_what_is_pushed(config):
+    assert "base_model" not in _nodes(config)["trainer"].inputs
+    training = dataclasses.replace(config.training, warm_start=WarmStartConfig())
+    channel = _nodes(dataclasses.replace(config, training=training))["trainer"].inputs["base_model"]
+    assert (channel.producer_component_id, channel.output_key) == ("last-pushed", "model")

@@ -154,3 +154,26 @@ def test_duration(seconds, text):
 )
 def test_size(num_bytes, text):
     assert summary_view.size(num_bytes) == text
+
+
+def test_a_window_is_told_in_one_line():
+    spans = [{"name": name, "read_now": name == "3"} for name in ("1", "3")]
+    data = {"window": {"spans": spans, "missing": ["2"]}}
+    assert summary_view.window(data) == (
+        "1 to 3, 2 spans: 1 read now, 1 kept from earlier runs; 1 missing: 2"
+    )
+    assert summary_view.window({}) == ""
+
+
+def test_a_simple_baseline_that_beats_the_model_is_named():
+    summary = summaries.pushed()
+    assert summary_view.stronger_baselines(summary) == ""
+    name = summary["primary_metric"]
+    overall = summary["metrics"]["item_knn"]["overall"]
+    ours = summary["metrics"]["mind"]["overall"][name]["value"]
+    overall[name]["value"] = ours + 0.01
+    assert summary_view.stronger_baselines(summary).startswith(
+        f"A simple baseline is better than this model on Recall@50: Item-kNN {ours + 0.01:.4f}, "
+        f"against {ours:.4f}."
+    )
+    assert summary_view.stronger_baselines(summaries.empty()) == ""

@@ -40,6 +40,7 @@ def ingest(
     *,
     history_length: int = 5,
     span: str = "",
+    reading_digest: str = "",
     output: str = "examples",
     beam_args: list[str] = BEAM_ARGS,
     **data: Any,
@@ -52,6 +53,7 @@ def ingest(
         folder / "bad",
         history_length=history_length,
         span=span,
+        reading_digest=reading_digest,
         beam_args=beam_args,
         **data,
     )
@@ -65,10 +67,14 @@ def run_example_gen(
     *,
     history_length: int = 5,
     span: str = "",
+    reading_digest: str = "",
     beam_args: list[str] = BEAM_ARGS,
     **data: Any,
 ) -> None:
-    """Runs the executor, which writes to the URI of ``examples``."""
+    """Runs the executor, which writes to the URI of ``examples``.
+
+    Spans are kept beside ``bad_rows_dir``.
+    """
     context = BaseBeamExecutor.Context(make_beam_pipeline_fn=lambda: beam.Pipeline(argv=beam_args))
     Executor(context).Do(
         {},
@@ -78,6 +84,8 @@ def run_example_gen(
             "history_length": history_length,
             "span": span,
             "bad_rows_dir": str(bad_rows_dir),
+            "span_store": os.path.join(os.path.dirname(bad_rows_dir), "spans"),
+            "reading_digest": reading_digest,
             "input_fingerprint": "",
             "source_digest": "",
         },

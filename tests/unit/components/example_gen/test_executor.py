@@ -97,6 +97,7 @@ def test_leave_last_by_hand(folder):
     ]
     assert done.bad_rows == []
     assert done.report == {
+        "span": "",
         "files": {
             "interactions": [str(folder / "log.csv")],
             "items": [str(folder / "items.csv")],

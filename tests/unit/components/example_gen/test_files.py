@@ -4,7 +4,8 @@ import pytest
 
 from components.example_gen.config import DataConfig, InteractionsConfig, ItemsConfig, TableConfig
 from components.example_gen.errors import DataError
-from components.example_gen.files import file_format, fingerprint, resolve, tables
+from components.example_gen.files import file_format, resolve
+from components.example_gen.inputs import find_inputs, fingerprint, tables
 
 
 def _paths(*files, span=""):
@@ -77,25 +78,26 @@ def test_fingerprint_sees_content_and_nothing_else(tmp_path):
         interactions=InteractionsConfig(files=(str(log),)),
         items=ItemsConfig(files=(str(items),)),
     )
-    first = fingerprint(config)
-    assert fingerprint(config) == first
+    first = fingerprint(find_inputs(config))
+    assert fingerprint(find_inputs(config)) == first
     log.touch()
-    assert fingerprint(config) == first, "a fresh copy of the same data is the same data"
+    assert fingerprint(find_inputs(config)) == first, (
+        "a fresh copy of the same data is the same data"
+    )
     log.write_text("aaba")  # same size
-    second = fingerprint(config)
+    second = fingerprint(find_inputs(config))
     assert second != first
     log.write_text("aaaa")
     items.write_text("c")
-    assert fingerprint(config) not in (first, second)
+    assert fingerprint(find_inputs(config)) not in (first, second)
 
 
 def test_fingerprint_tells_the_border_between_files(tmp_path):
     def digest(*contents):
         for index, content in enumerate(contents):
             (tmp_path / f"{index}.csv").write_text(content)
-        return fingerprint(
-            DataConfig(interactions=InteractionsConfig(files=(f"{tmp_path}/*.csv",)))
-        )
+        config = DataConfig(interactions=InteractionsConfig(files=(f"{tmp_path}/*.csv",)))
+        return fingerprint(find_inputs(config))
 
     assert digest("ab", "c") != digest("a", "bc")
 
@@ -105,7 +107,7 @@ def test_a_file_that_cannot_be_read_is_named(tmp_path):
     log.symlink_to("/proc/self/mem")  # opens, but reading fails, also for root
     config = DataConfig(interactions=InteractionsConfig(files=(str(log),)))
     with pytest.raises(DataError, match=rf"Cannot read {log}: .*Check that this account"):
-        fingerprint(config)
+        fingerprint(find_inputs(config))
 
 
 def test_tables_leaves_out_what_is_not_configured():

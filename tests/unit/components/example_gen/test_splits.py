@@ -213,5 +213,5 @@ def test_describe_counts_repeated_targets_against_the_full_history():
 
 
 def test_time_needs_cuts():
-    with pytest.raises(ValueError, match="two cuts"):
+    with pytest.raises(ValueError, match="needs its cuts"):
         split_events(_events([[1, 2]]), SplitConfig(protocol="time"))

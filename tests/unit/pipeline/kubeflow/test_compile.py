@@ -283,3 +283,24 @@ def test_file_name_is_checked_and_the_file_read_back(compiled, tmp_path):
         compiled.write(tmp_path / "tiny.json")
     path = compiled.write(tmp_path / "new" / "tiny.yaml")
     assert next(yaml.safe_load_all(path.read_text())) == compiled.pipeline_spec
+
+
+def test_a_window_of_spans_and_a_warm_start_compile():
+    config = _config(
+        data={
+            **_CONFIG["data"],
+            "window": {"spans": 7},
+            "split": {"protocol": "newest_span"},
+        },
+        training={"warm_start": {"steps": 5}},
+    )
+    compiled = spec.parse(compile_pipeline(config, _IMAGE).to_yaml())
+    base = compiled.spec.root.dag.tasks["trainer"].inputs.artifacts["base_model"]
+    assert base.task_output_artifact.producer_task == "last-pushed"
+    arguments = list(_containers(compiled)["example-gen"].args)
+    bindings = parameters.StepBindings.from_json(
+        arguments[arguments.index("--runtime_parameters") + 1]
+    )
+    given = parameters.apply(_properties(compiled, "example-gen"), bindings, {"span": "2026-11-26"})
+    assert given["span"] == "2026-11-26"
+    assert json.loads(given["data_config"])["window"] == {"gaps": "fail", "spans": 7}

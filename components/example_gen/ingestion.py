@@ -1,0 +1,54 @@
+"""What one ingestion reads and writes, as its stages share it."""
+
+import os
+from collections.abc import Iterable
+from dataclasses import dataclass
+
+from components.example_gen.config import DataConfig
+from components.example_gen.shards import shard_name, write_tfrecord
+from components.example_gen.span_store import StoredFile
+
+# (bucket, (number of the file, number of the part in it, packed table))
+Part = tuple[int, tuple[int, int, bytes]]
+# Tags of what stages give besides their main output.
+BAD, REPORT, ITEMS, TIMES = "bad", "report", "items", "times"
+
+
+@dataclass(frozen=True)
+class Ingestion:
+    """All that the stages need to know.
+
+    Attributes:
+      data_config: Columns, filters and split.
+      history_length: The model's; chunks of long sequences overlap by it.
+      files: Resolved paths of each table.
+      stored: What is kept of each interaction file, in the order of ``files``; empty
+        if the run reads no window of spans.
+      num_shards: Hash buckets of people, and of items; files per split.
+      now: Seconds since 1970; what is later is counted as an event of the future.
+      split_uris: Directory of each split.
+      temp_uri: Directory of unfinished files, on the same file system.
+      bad_rows_prefix: Where the bad rows go, without shard and extension.
+    """
+
+    data_config: DataConfig
+    history_length: int
+    files: dict[str, list[str]]
+    stored: tuple[StoredFile, ...]
+    num_shards: int
+    now: int
+    split_uris: dict[str, str]
+    temp_uri: str
+    bad_rows_prefix: str
+
+    @property
+    def first_newest_file(self) -> int:
+        """Number of the first interaction file of the newest span."""
+        return next(
+            (n for n, file in enumerate(self.stored) if file.span == self.stored[-1].span), 0
+        )
+
+    def write_shard(self, split: str, shard: int, examples: Iterable[bytes]) -> None:
+        """Writes one file of a split."""
+        path = os.path.join(self.split_uris[split], shard_name(shard, self.num_shards))
+        write_tfrecord(path, examples, self.temp_uri)

@@ -1,0 +1,144 @@
+"""Keeps the events of each span's files as they were read and checked.
+
+A window of 90 days then costs the reading of the newest day only. What is kept of a
+file stands in a directory of its own, whose name is a digest of all that it depends on:
+the file's path and content, how it is to be read, and the code that reads it. A file
+that was corrected or came late thus has another directory and is read again; no other
+file is.
+"""
+
+import hashlib
+import json
+import os
+import posixpath
+import tempfile
+import uuid
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
+
+import pyarrow as pa
+from apache_beam.io.filesystem import FileMetadata
+from apache_beam.io.filesystems import FileSystems
+from tfx.dsl.io import fileio
+
+from components.example_gen.arrow_bytes import IPC_OPTIONS
+from components.example_gen.config import InteractionsConfig
+from components.example_gen.files import content
+from components.example_gen.report import Report, from_json, to_json
+from components.example_gen.rows import ITEM, TIME, USER, CheckedRows
+from components.example_gen.shards import write_text
+from contract.config_types import to_json as config_to_json
+
+_EVENTS = "events.arrow"
+_BAD_ROWS = "bad_rows.jsonl"
+# Written last: an entry without it is not complete.
+_REPORT = "report.json"
+_ID = pa.dictionary(pa.int32(), pa.string())
+_SCHEMA = pa.schema([(USER, _ID), (ITEM, _ID), (TIME, pa.int64())])
+
+
+@dataclass(frozen=True)
+class StoredFile:
+    """One file of a span, and the directory of what is kept of it.
+
+    Attributes:
+      span: Name of the span.
+      path: The file.
+      entry: The directory.
+    """
+
+    span: str
+    path: str
+    entry: str
+
+    def is_complete(self) -> bool:
+        """Whether the file has been read to its end."""
+        return fileio.exists(os.path.join(self.entry, _REPORT))
+
+    def report(self) -> Report:
+        """Counts of the rows read."""
+        with fileio.open(os.path.join(self.entry, _REPORT)) as file:
+            return from_json(file.read())
+
+    def bad_row_lines(self) -> Iterator[str]:
+        """The rows that could not be used, a JSON object each."""
+        with fileio.open(os.path.join(self.entry, _BAD_ROWS)) as file:
+            for line in file:
+                yield line.rstrip("\n")
+
+    def events(self) -> Iterator[pa.Table]:
+        """The good rows, block by block, in the order of the file."""
+        with tempfile.TemporaryDirectory() as folder:
+            path = os.path.join(self.entry, _EVENTS)
+            if FileSystems.get_scheme(path):  # Arrow reads ahead, and wants a file for it
+                path, remote = os.path.join(folder, _EVENTS), path
+                fileio.copy(remote, path)
+            with pa.OSFile(path) as file, pa.ipc.open_stream(file) as reader:
+                for batch in reader:
+                    yield pa.Table.from_batches([batch])
+
+    def write(self, blocks: Iterable[CheckedRows]) -> None:
+        """Keeps the rows of a file.
+
+        A worker that dies leaves an entry that is not complete; one that does the same
+        work again writes the same.
+        """
+        bad: list[str] = []
+        counts: dict[str, int] = {}
+        examples: dict[str, list[str]] = {}
+        num_read = 0
+        fileio.makedirs(self.entry)
+        unfinished = f"{os.path.join(self.entry, _EVENTS)}-{uuid.uuid4().hex}"
+        with tempfile.NamedTemporaryFile() as local:
+            with pa.ipc.new_stream(local, _SCHEMA, options=IPC_OPTIONS) as writer:
+                for checked in blocks:
+                    num_read += checked.num_read
+                    for reason, rows in checked.bad.items():
+                        counts[reason] = counts.get(reason, 0) + len(rows)
+                        examples.setdefault(reason, rows[:1])
+                        bad += rows
+                    writer.write_batch(_encoded(checked.good))
+            local.flush()
+            fileio.copy(local.name, unfinished)
+        fileio.rename(unfinished, os.path.join(self.entry, _EVENTS), overwrite=True)
+        write_text(os.path.join(self.entry, _BAD_ROWS), "".join(f"{row}\n" for row in bad))
+        report = {"read": num_read, "bad": counts, "bad_examples": examples}
+        write_text(os.path.join(self.entry, _REPORT), to_json(report))
+
+
+def _encoded(events: pa.Table) -> pa.RecordBatch:
+    columns = [
+        pa.concat_arrays(events[name].chunks or [pa.array([], events.schema.field(name).type)])
+        for name in _SCHEMA.names
+    ]
+    columns = [
+        column.dictionary_encode() if pa.types.is_dictionary(field.type) else column
+        for column, field in zip(columns, _SCHEMA, strict=True)
+    ]
+    return pa.RecordBatch.from_arrays(columns, schema=_SCHEMA)
+
+
+def stored_file(
+    store: str, span: str, file: FileMetadata, config: InteractionsConfig, reading_digest: str
+) -> StoredFile:
+    """Where ``file`` is kept.
+
+    Args:
+      store: Root of everything that is kept.
+      span: Name of the span.
+      file: One of its files; read in full to know its content.
+      config: How it is to be read.
+      reading_digest: Digest of the code that reads.
+
+    Raises:
+      DataError: if the file cannot be read.
+    """
+    how = {
+        key: value for key, value in json.loads(config_to_json(config)).items() if key != "files"
+    }
+    digest = hashlib.blake2b(digest_size=16)
+    digest.update(json.dumps([file.path, how, reading_digest], sort_keys=True).encode())
+    for block in content(file):
+        digest.update(block)
+    name = f"{posixpath.basename(file.path)}-{digest.hexdigest()}"
+    return StoredFile(span, file.path, os.path.join(store, span, name))

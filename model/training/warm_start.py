@@ -1,0 +1,271 @@
+"""Continues the training of an earlier model on newer data.
+
+Between two trainings the vocabularies change: items come and go, and the same item has
+another index. Rows of embedding tables, and the optimizer's moments of them, are
+therefore carried over by token and not by position.
+"""
+
+import dataclasses
+import json
+import os
+from collections.abc import Mapping, Sequence
+
+import numpy as np
+import tensorflow as tf
+
+from contract.features import SEQUENCE
+from model.network.item_encoder import ITEM_TABLE
+from model.network.mind import MindModel
+from model.training.optimizer import LazyAdam
+
+_CHECKPOINT = "state"
+_VALUE = "/.ATTRIBUTES/VARIABLE_VALUE"
+
+# By table, the token of each row from the second on (the first is padding or unknown);
+# None for a table whose rows are buckets and not tokens.
+Tokens = Mapping[str, Sequence[bytes] | None]
+
+
+@dataclasses.dataclass(frozen=True)
+class WarmStarted:
+    """What was carried over.
+
+    Attributes:
+      generation: Trainings since the last one from nothing, this one included.
+      kept: By table, rows whose token the earlier model had.
+      new: By table, rows whose token it did not have.
+      gone: By table, rows of the earlier model whose token is no longer there.
+      not_fitting: Weights that have another shape now and start anew.
+    """
+
+    generation: int
+    kept: dict[str, int]
+    new: dict[str, int]
+    gone: dict[str, int]
+    not_fitting: list[str]
+
+
+def save_state(
+    directory: str,
+    model: MindModel,
+    optimizer: LazyAdam,
+    tokens: Tokens,
+    generation: int,
+) -> None:
+    """Writes all that a later training needs to go on from this one.
+
+    Args:
+      directory: Where.
+      model: With the weights to go on from.
+      optimizer: That trained it.
+      tokens: Of the model's embedding tables.
+      generation: Trainings since the last one from nothing; 0 for that one.
+    """
+    weights = _weights(model)
+    moments = {name: optimizer.moments(weight) for name, weight in weights.items()}
+    facts = {"generation": generation, "iterations": int(optimizer.iterations.numpy())}
+    checkpoint = tf.train.Checkpoint(
+        facts=tf.Variable(json.dumps(facts)),
+        weights=weights,
+        momentums={name: pair[0] for name, pair in moments.items()},
+        velocities={name: pair[1] for name, pair in moments.items()},
+        tokens={
+            name: tf.Variable(tf.constant(list(values), tf.string))
+            for name, values in tokens.items()
+            if values is not None
+        },
+    )
+    checkpoint.write(os.path.join(directory, _CHECKPOINT))
+
+
+def generation_of(directory: str) -> int | None:
+    """Generation of the training whose state ``directory`` holds; None if it holds none."""
+    if not tf.io.gfile.exists(os.path.join(directory, f"{_CHECKPOINT}.index")):
+        return None
+    return _SavedState(directory).generation
+
+
+def restore_state(
+    directory: str,
+    model: MindModel,
+    optimizer: LazyAdam,
+    tokens: Tokens,
+    sequences: tf.data.Dataset,
+    mismatch: str,
+) -> WarmStarted:
+    """Gives a new model and its optimizer the state of an earlier training.
+
+    A new item starts from its side features, as if it had no id; one without side
+    features from the mean of the known items in whose sequences it stands; one without
+    either, and any other new token, from its random initial value. The moments of new
+    rows are zero.
+
+    Args:
+      directory: What ``save_state`` wrote.
+      model: Just made.
+      optimizer: Built for the model's trainable variables.
+      tokens: Of the model's embedding tables.
+      sequences: Train sequences, see `input_pipeline.training_batches`.
+      mismatch: What a weight of another shape does: ``fail``, or ``start_anew``.
+
+    Raises:
+      ValueError: if a weight does not fit and ``mismatch`` is ``fail``.
+    """
+    saved = _SavedState(directory)
+    tables = {table.name: name for name, table in model.embedding_tables.items()}
+    kept, new, gone = {}, {}, {}
+    not_fitting = []
+    rows_of_items: _Rows | None = None
+    for name, weight in _weights(model).items():
+        shape = saved.shape(name)
+        table = tables.get(weight.name)
+        if shape is None or shape[1 if table else 0 :] != weight.shape[1 if table else 0 :]:
+            not_fitting.append(name)
+            continue
+        if table is None:
+            rows = None
+        else:
+            rows = _match(saved.tokens(table), tokens[table], shape[0], weight.shape[0])
+            kept[table], new[table] = len(rows.to), weight.shape[0] - 1 - len(rows.to)
+            gone[table] = shape[0] - 1 - len(rows.to)
+            if table == ITEM_TABLE:
+                rows_of_items = rows
+        _carry_over(weight, saved.read("weights", name), rows)
+        for variable, kind in zip(
+            optimizer.moments(weight), ("momentums", "velocities"), strict=True
+        ):
+            _carry_over(variable, saved.read(kind, name), rows)
+    if not_fitting and mismatch == "fail":
+        raise ValueError(_explain(not_fitting, saved, model, directory))
+    optimizer.iterations.assign(saved.iterations)
+    if rows_of_items is not None:
+        _start_new_items(model, rows_of_items, sequences)
+    return WarmStarted(saved.generation + 1, kept, new, gone, not_fitting)
+
+
+@dataclasses.dataclass(frozen=True)
+class _Rows:
+    """Rows that two tables have in common, the padding row aside.
+
+    Attributes:
+      source: Row in the old table [R].
+      to: Row in the new one [R].
+    """
+
+    source: np.ndarray
+    to: np.ndarray
+
+
+class _SavedState:
+    """Reads what ``save_state`` wrote, one tensor at a time."""
+
+    def __init__(self, directory: str):
+        self._reader = tf.train.load_checkpoint(os.path.join(directory, _CHECKPOINT))
+        self._shapes = self._reader.get_variable_to_shape_map()
+        facts = json.loads(self._reader.get_tensor(f"facts{_VALUE}"))
+        self.generation: int = facts["generation"]
+        self.iterations: int = facts["iterations"]
+
+    def shape(self, name: str) -> list[int] | None:
+        return self._shapes.get(_key("weights", name))
+
+    def read(self, kind: str, name: str) -> np.ndarray:
+        return self._reader.get_tensor(_key(kind, name))
+
+    def tokens(self, table: str) -> list[bytes] | None:
+        key = _key("tokens", table)
+        return self._reader.get_tensor(key).tolist() if key in self._shapes else None
+
+
+def _key(kind: str, name: str) -> str:
+    # How tf.train.Checkpoint writes a dictionary's key that holds slashes.
+    return f"{kind}/{name.replace('.', '..').replace('/', '.S')}{_VALUE}"
+
+
+def _weights(model: MindModel) -> dict[str, tf.Variable]:
+    return {weight.name.removesuffix(":0"): weight for weight in model.trainable_variables}
+
+
+def _match(
+    old: Sequence[bytes] | None, new: Sequence[bytes] | None, old_rows: int, new_rows: int
+) -> _Rows:
+    if old is None or new is None:  # buckets: the n-th stays the n-th
+        common = np.arange(1, min(old_rows, new_rows))
+        return _Rows(common, common)
+    place = {token: row for row, token in enumerate(old[: old_rows - 1], start=1)}
+    found = [
+        (place[token], row)
+        for row, token in enumerate(new[: new_rows - 1], start=1)
+        if token in place
+    ]
+    pairs = np.array(found, np.int64).reshape(-1, 2)
+    return _Rows(pairs[:, 0], pairs[:, 1])
+
+
+def _carry_over(variable: tf.Variable, value: np.ndarray, rows: _Rows | None) -> None:
+    if rows is None:
+        variable.assign(value)
+        return
+    changed = variable.numpy()
+    changed[rows.to] = value[rows.source]
+    changed[0] = value[0]
+    variable.assign(changed)
+
+
+def _start_new_items(model: MindModel, rows: _Rows, sequences: tf.data.Dataset) -> None:
+    table = model.embedding_tables[ITEM_TABLE]
+    values = table.numpy()
+    is_new = np.ones(len(values), bool)
+    is_new[0] = False
+    is_new[rows.to] = False
+    if not is_new.any():
+        return
+    items = np.flatnonzero(is_new)
+    described = model.item_encoder.side_vectors(tf.constant(items, tf.int32)).numpy()
+    has_side = described.any(axis=1)
+    values[items[has_side]] = described[has_side]
+    lonely = is_new.copy()
+    lonely[items[has_side]] = False
+    known = ~is_new
+    known[0] = False
+    means, found = _company(sequences, values, lonely, known)
+    values[found] = means
+    table.assign(values)
+
+
+def _company(
+    sequences: tf.data.Dataset, values: np.ndarray, wanted: np.ndarray, known: np.ndarray
+) -> tuple[np.ndarray, np.ndarray]:
+    """Means of the known items in the sequences of each wanted item, and those items."""
+    total = np.zeros((len(values), values.shape[1]), np.float64)
+    number = np.zeros(len(values), np.int64)
+    if wanted.any():
+        for batch in sequences:
+            sequence = batch[SEQUENCE]
+            item = sequence.values.numpy()
+            row = sequence.value_rowids().numpy()
+            others = known[item]
+            count = np.bincount(row[others], minlength=int(sequence.nrows()))
+            mean = np.zeros((len(count), values.shape[1]))
+            np.add.at(mean, row[others], values[item[others]])
+            mean /= np.maximum(count, 1)[:, np.newaxis]
+            mine = wanted[item] & (count[row] > 0)
+            np.add.at(total, item[mine], mean[row[mine]])
+            np.add.at(number, item[mine], 1)
+    found = np.flatnonzero(number)
+    return (total[found] / number[found, np.newaxis]).astype(values.dtype), found
+
+
+def _explain(names: Sequence[str], saved: _SavedState, model: MindModel, directory: str) -> str:
+    weights = _weights(model)
+    lines = [f"{len(names)} weights do not fit the model that the training would go on from:"]
+    lines += [
+        f"  {name}: expected {list(weights[name].shape)}, received {saved.shape(name) or 'none'}"
+        for name in names
+    ]
+    lines.append(
+        f"Its state is in {directory}. Restore the old values of `model`, train once from nothing "
+        "(training.warm_start.full_every=1), or set training.warm_start.mismatch to start_anew, "
+        "which keeps what fits"
+    )
+    return "\n".join(lines)

@@ -197,8 +197,7 @@ def _backfill(
     """Runs the spans that are missing, each in a process of its own."""
     with _quiet_imports():
         from components.example_gen.errors import DataError
-        from components.example_gen.span_names import parse
-        from components.example_gen.spans import between
+        from components.example_gen.spans import between, newer_than
         from report.run_history import spans
 
     first, _, last = flags.backfill.partition("..")
@@ -208,8 +207,7 @@ def _backfill(
         print(f"--backfill: {error}", file=sys.stderr)
         return EXIT_USAGE
     # The model of a span would take the place of that of any newer span.
-    done = max((parse(name).number for name in spans(output / "runs" / config.name)), default=-1)
-    waiting = [name for name in names if parse(name).number > done]
+    waiting = newer_than(names, spans(output / "runs" / config.name))
     print(
         f"{len(waiting)} of {len(names)} spans are to be run; the others are not newer than one "
         "that was run.",

@@ -150,7 +150,7 @@ def days(
         for mode, more in modes.items():
             root = output / mode.replace(" ", "-")
             sets = [*overrides(folder, number), "evaluation.max_drop_from_pushed=1.0"]
-            # What both push is of no matter here, as long as each pushes every day.
+            # Both push every day, however good the model is.
             sets += ["evaluation.min_lift_over_popularity=-1.0", *settings, *more]
             command = [sys.executable, "local_runner.py", f"--config={config_file}"]
             command += [f"--output_dir={root}", f"--span={span}", "--require_push"]
@@ -229,7 +229,7 @@ def _print_days(rows: Sequence[Mapping[str, Any]]) -> None:
         mode: [r for r in rows if r["mode"] == mode] for mode in ("from nothing", "warm start")
     }
     # The first day of a warm start is a training from nothing.
-    days_of = {mode: [r for r in found][1:] for mode, found in modes.items()}
+    days_of = {mode: found[1:] for mode, found in modes.items()}
     table = Table("mean of the days but the first", *_METRICS, "training seconds")
     for mode, found in days_of.items():
         means = [np.mean([r["metrics"]["mind"][name] for r in found]) for name in _METRICS]

@@ -20,6 +20,7 @@ from matplotlib.figure import Figure
 from matplotlib.layout_engine import ConstrainedLayoutEngine
 from matplotlib.ticker import MaxNLocator, StrMethodFormatter
 
+from contract.metric_names import recent_popularity
 from report.summary_view import Estimate
 
 # Placeholder colours, also in the style file, and the page's variables for them.
@@ -29,8 +30,8 @@ _RANKER_COLORS = {
     "pushed": "#00001a",
     "item_knn": "#00001b",
     "popularity": "#00001c",
-    "recent_1d": "#00001d",
-    "recent_7d": "#00001e",
+    recent_popularity(1): "#00001d",
+    recent_popularity(7): "#00001e",
 }
 _VARIABLES = {
     _INK: "--ink",
@@ -40,8 +41,8 @@ _VARIABLES = {
     _RANKER_COLORS["pushed"]: "--pushed",
     _RANKER_COLORS["item_knn"]: "--item-knn",
     _RANKER_COLORS["popularity"]: "--popularity",
-    _RANKER_COLORS["recent_1d"]: "--recent-1d",
-    _RANKER_COLORS["recent_7d"]: "--recent-7d",
+    _RANKER_COLORS[recent_popularity(1)]: "--recent-1d",
+    _RANKER_COLORS[recent_popularity(7)]: "--recent-7d",
 }
 _FONT = "DejaVu Sans"  # measures the text; the page's own font shows it
 _STYLE = Path(__file__).with_name("templates") / "report.mplstyle"
@@ -139,8 +140,9 @@ def training_curves(training: Mapping[str, Any], recall_label: str) -> Markup:
         "active_interests": "Active interests per person",
         "interest_cosine": "Mean cosine between interests",
     }
-    keys = [key for key in panels if all(key in entry for entry in history)]
-    steps = [entry["step"] for entry in history]
+    # A warm start has no loss at step 0.
+    known = {key: [entry for entry in history if key in entry] for key in panels}
+    keys = [key for key in panels if known[key]]
     best = training["best_step"]
     with style.context(_STYLE):
         rows = -(-len(keys) // 2)
@@ -148,7 +150,8 @@ def training_curves(training: Mapping[str, Any], recall_label: str) -> Markup:
         figure = Figure(figsize=(_FULL_WIDTH, 2.0 * rows), layout=layout)
         grid = figure.subplots(rows, 2, squeeze=False, sharex=True)
         for key, axes in zip(keys, grid.flat, strict=False):
-            values = [entry[key] for entry in history]
+            steps = [entry["step"] for entry in known[key]]
+            values = [entry[key] for entry in known[key]]
             axes.plot(steps, values, color=_ACCENT, linewidth=1.6)
             if best in steps:
                 at = values[steps.index(best)]
@@ -168,9 +171,11 @@ def training_curves(training: Mapping[str, Any], recall_label: str) -> Markup:
         for axes in list(grid.flat)[len(keys) :]:
             axes.set_visible(False)
         described = ", ".join(
-            f"{panels[key]} from {history[0][key]:.4g} to {history[-1][key]:.4g}" for key in keys
+            f"{panels[key]} from {known[key][0][key]:.4g} to {known[key][-1][key]:.4g}"
+            for key in keys
         )
-        return _svg(figure, f"Training over {steps[-1]} steps, best at {best}: {described}")
+        last = history[-1]["step"]
+        return _svg(figure, f"Training over {last} steps, best at {best}: {described}")
 
 
 def recall_latency(

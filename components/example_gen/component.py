@@ -62,7 +62,7 @@ class InteractionExampleGen(BaseBeamComponent):
           span_store: Directory outside the artifact where the spans of a window are
             kept as they were read; needed with ``data_config.window`` only.
           span: Replaces ``{SPAN}`` in file names; the newest span of a window.
-          input_fingerprint: ``files.fingerprint`` of the input. The component does
+          input_fingerprint: ``inputs.fingerprint`` of the input. The component does
             not read it; as part of the cache key it makes changed files be read again.
           reading_digest: Digest of the code that reads a span's files. A span that
             other code has read is read again.

@@ -23,7 +23,7 @@ from tfx.dsl.io import fileio
 
 from components.example_gen.arrow_bytes import IPC_OPTIONS
 from components.example_gen.config import InteractionsConfig
-from components.example_gen.files import content
+from components.example_gen.files import digest
 from components.example_gen.report import Report, from_json, to_json
 from components.example_gen.rows import ITEM, TIME, USER, CheckedRows
 from components.example_gen.shards import write_text
@@ -83,25 +83,25 @@ class StoredFile:
         A worker that dies leaves an entry that is not complete; one that does the same
         work again writes the same.
         """
-        bad: list[str] = []
         counts: dict[str, int] = {}
         examples: dict[str, list[str]] = {}
         num_read = 0
         fileio.makedirs(self.entry)
         unfinished = f"{os.path.join(self.entry, _EVENTS)}-{uuid.uuid4().hex}"
-        with tempfile.NamedTemporaryFile() as local:
+        with tempfile.NamedTemporaryFile() as local, tempfile.NamedTemporaryFile("w") as bad_rows:
             with pa.ipc.new_stream(local, _SCHEMA, options=IPC_OPTIONS) as writer:
                 for checked in blocks:
                     num_read += checked.num_read
                     for reason, rows in checked.bad.items():
                         counts[reason] = counts.get(reason, 0) + len(rows)
                         examples.setdefault(reason, rows[:1])
-                        bad += rows
+                        bad_rows.writelines(f"{row}\n" for row in rows)
                     writer.write_batch(_encoded(checked.good))
             local.flush()
+            bad_rows.flush()
             fileio.copy(local.name, unfinished)
+            fileio.copy(bad_rows.name, os.path.join(self.entry, _BAD_ROWS), overwrite=True)
         fileio.rename(unfinished, os.path.join(self.entry, _EVENTS), overwrite=True)
-        write_text(os.path.join(self.entry, _BAD_ROWS), "".join(f"{row}\n" for row in bad))
         report = {"read": num_read, "bad": counts, "bad_examples": examples}
         write_text(os.path.join(self.entry, _REPORT), to_json(report))
 
@@ -136,9 +136,7 @@ def stored_file(
     how = {
         key: value for key, value in json.loads(config_to_json(config)).items() if key != "files"
     }
-    digest = hashlib.blake2b(digest_size=16)
-    digest.update(json.dumps([file.path, how, reading_digest], sort_keys=True).encode())
-    for block in content(file):
-        digest.update(block)
-    name = f"{posixpath.basename(file.path)}-{digest.hexdigest()}"
+    facts = json.dumps([file.path, how, reading_digest, digest(file)], sort_keys=True)
+    key = hashlib.blake2b(facts.encode(), digest_size=16).hexdigest()
+    name = f"{posixpath.basename(file.path)}-{key}"
     return StoredFile(span, file.path, os.path.join(store, span, name))

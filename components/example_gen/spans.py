@@ -4,9 +4,10 @@ TFX's own resolvers of spans run in drivers, which open-source Kubeflow Pipeline
 not have. ExampleGen therefore resolves them itself, the same way everywhere.
 """
 
+import contextlib
 import itertools
 import re
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 
 from apache_beam.io.filesystem import FileMetadata
@@ -129,6 +130,22 @@ def between(table: InteractionsConfig, first: str, last: str) -> list[str]:
             f"{names[-1].text}"
         )
     return found
+
+
+def newer_than(names: Sequence[str], done: Iterable[str]) -> list[str]:
+    """The spans of ``names`` that are newer than all of ``done``.
+
+    Names in ``done`` that are no spans, or are written in another way, cannot be
+    compared with those of ``names`` and do not count.
+    """
+    numbers = {name: parse(name).number for name in names}
+    notations = {parse(name).notation for name in names}
+    newest = -1
+    for name in done:
+        with contextlib.suppress(DataError):
+            span = parse(name)
+            newest = max(newest, span.number if span.notation in notations else -1)
+    return [name for name in names if numbers[name] > newest]
 
 
 def _matches(pattern: str) -> Iterator[re.Match[str]]:

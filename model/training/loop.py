@@ -65,8 +65,8 @@ class TrainingResult:
       stopped_by: ``patience``, ``max_steps`` or ``max_seconds``.
       seconds: Training and validation time, including that before a resume.
       examples_per_second: Training steps only.
-      history: One entry per validation pass: step, loss, seconds, recall, learning_rate,
-        active_interests, interest_cosine.
+      history: One entry per validation pass: step, loss (not at step 0), seconds, recall,
+        learning_rate, active_interests, interest_cosine.
       warm_start: What was carried over from an earlier model; None for a training from
         nothing.
     """
@@ -334,7 +334,8 @@ class _Trainer:
         state.history.append(
             {
                 "step": self._step,
-                "loss": state.loss_sum / max(state.loss_steps, 1),
+                # None before the first step, of a warm start.
+                **({"loss": state.loss_sum / state.loss_steps} if state.loss_steps else {}),
                 "seconds": state.seconds,
                 "recall": recall,
                 "learning_rate": float(self._optimizer.learning_rate.numpy()),

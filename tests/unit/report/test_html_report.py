@@ -224,3 +224,22 @@ def test_metrics_without_intervals_are_shown_plainly():
 
 def test_equal_summaries_give_equal_files(text):
     assert run_report.render(summaries.pushed()) == text
+
+
+def test_a_warm_start_has_no_loss_before_its_first_step():
+    summary = summaries.pushed()
+    history = summary["training"]["history"]
+    start = {key: value for key, value in history[0].items() if key != "loss"} | {"step": 0}
+    summary["training"]["history"] = [start, *history]
+    labels = re.findall(r'aria-label="([^"]+)"', run_report.render(summary))
+    (curves,) = (label for label in labels if label.startswith("Training over"))
+    assert f"Training loss from {history[0]['loss']:.4g} to {history[-1]['loss']:.4g}" in curves
+
+
+def test_the_popularity_of_the_last_days_is_shown_in_its_own_colours():
+    summary = summaries.pushed()
+    metrics = summary["metrics"]
+    metrics |= {"recent_1d": metrics["popularity"], "recent_7d": metrics["popularity"]}
+    text = run_report.render(summary)
+    assert {"var(--recent-1d)", "var(--recent-7d)"} <= set(re.findall(r"var\(--[\w-]+\)", text))
+    assert "Popularity, 1 d" in _Page(text).text("quality")

@@ -1,10 +1,12 @@
+import os
 import pathlib
 
 import pytest
+from apache_beam.io.filesystems import FileSystems
 
 from components.example_gen.config import DataConfig, InteractionsConfig, ItemsConfig, TableConfig
 from components.example_gen.errors import DataError
-from components.example_gen.files import file_format, resolve
+from components.example_gen.files import digest, file_format, resolve
 from components.example_gen.inputs import find_inputs, fingerprint, tables
 
 
@@ -90,6 +92,24 @@ def test_fingerprint_sees_content_and_nothing_else(tmp_path):
     log.write_text("aaaa")
     items.write_text("c")
     assert fingerprint(find_inputs(config)) not in (first, second)
+
+
+def test_a_file_is_read_once_for_its_digest_until_it_is_written_to(tmp_path, monkeypatch):
+    log = tmp_path / "log.csv"
+    log.write_text("aaaa")
+    opened = []
+    real = FileSystems.open
+    monkeypatch.setattr(
+        FileSystems, "open", lambda path, **more: opened.append(path) or real(path, **more)
+    )
+    table = TableConfig(files=(str(log),))
+    first = [digest(file) for file in resolve(table) * 2]
+    assert first[0] == first[1]
+    assert opened == [str(log)]
+    times = log.stat()
+    log.write_text("aaba")
+    os.utime(log, ns=(times.st_atime_ns, times.st_mtime_ns))
+    assert digest(resolve(table)[0]) != first[0]
 
 
 def test_fingerprint_tells_the_border_between_files(tmp_path):

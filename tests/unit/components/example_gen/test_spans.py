@@ -4,7 +4,7 @@ from components.example_gen.config import DataConfig, InteractionsConfig, Window
 from components.example_gen.errors import DataError
 from components.example_gen.inputs import find_inputs
 from components.example_gen.span_names import name_of, parse
-from components.example_gen.spans import available, between, resolve_window
+from components.example_gen.spans import available, between, newer_than, resolve_window
 from contract.config_types import from_dict
 
 
@@ -135,3 +135,11 @@ def test_relative_paths_are_found(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     window = resolve_window(InteractionsConfig(files=("logs/{SPAN}/*.csv",)), WindowConfig(spans=2))
     assert _names(window) == ["1", "2"]
+
+
+def test_only_names_written_alike_are_compared():
+    names = ["2026-11-25", "2026-11-26", "2026-11-27"]
+    assert newer_than(names, []) == names
+    assert newer_than(names, ["2026-11-26", "2026-11-25"]) == ["2026-11-27"]
+    # Another notation, and the name of a run from before there were spans.
+    assert newer_than(names, ["20261127", "99999", "all"]) == names

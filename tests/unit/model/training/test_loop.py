@@ -6,24 +6,12 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
-from model.config import ModelConfig, TrainingConfig
 from model.network.mind import MindModel
 from model.training.input_pipeline import training_batches
 from model.training.loop import TrainingResult, fit
 from model.training.optimizer import LazyAdam
 from model.training.validation import ValidationData, evaluate
-
-MODEL = ModelConfig(embedding_dim=8, num_interests=2, history_length=10, hidden_units=(16,))
-TRAINING = TrainingConfig(
-    num_negatives=20,
-    batch_size=32,
-    max_steps=60,
-    eval_every_steps=20,
-    checkpoint_every_steps=20,
-    eval_cutoff=10,
-    eval_exclude_history=False,
-    learning_rate=0.01,
-)
+from tests.unit.model.training.toy_training import MODEL, TRAINING
 
 
 def _fit(

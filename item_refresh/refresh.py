@@ -21,7 +21,7 @@ from retrieval.config import IndexConfig
 from retrieval.manifest import read_manifest
 from retrieval.push import push
 from retrieval.validation import Validation, validate
-from retrieval.versions import complete_versions
+from retrieval.versions import newest_version
 
 
 @dataclasses.dataclass(frozen=True)
@@ -57,7 +57,7 @@ def refresh(
     Args:
       model_base_path: Where versions are pushed, as the server reads it.
       item_files: Items: paths or globs, with the columns of ``data.items``.
-      version: The version to refresh; empty is the newest.
+      version: The version to refresh; empty is the one in service.
       examples: Directory of ExampleGen's eval split, whose people's histories
         tune and validate the index; empty is the one that the version was built
         with.
@@ -99,13 +99,14 @@ def refresh(
 
 
 def _newest(model_base_path: str) -> str:
-    complete = complete_versions(model_base_path)
-    if not complete:
+    version = newest_version(model_base_path)
+    if not version:
         raise ValueError(
-            f"No complete version in {model_base_path}; expected directories named by a number. "
+            f"No complete version in {model_base_path} that may be served; expected directories "
+            "named by a number. "
             "Run the pipeline first, or name the directory that it pushes to."
         )
-    return complete[-1]
+    return version
 
 
 def _check_still_newest(model_base_path: str, base_version: str, wanted: str) -> None:

@@ -18,6 +18,7 @@ from contract import features
 from contract.config_types import strict_json
 from contract.evaluation_outputs import BASELINE, CANDIDATE, RECENT_DAYS
 from contract.metric_names import POPULARITY, parse_metric_name, recent_popularity
+from contract.release import NOT_PUSHED_BECAUSE, WITHDRAWN_VERSION
 from model.tfx_functions.trainer import TRAINING_REPORT
 from pipeline import eval_config
 from pipeline.config import RunConfig
@@ -176,6 +177,8 @@ def _push(steps: Mapping[str, Step], target: RunTarget) -> dict[str, Any]:
         "destination": target.push_destination,
         "version": properties.get("pushed_version", ""),
         "path": properties.get("pushed_destination", ""),
+        WITHDRAWN_VERSION: properties.get(WITHDRAWN_VERSION, ""),
+        NOT_PUSHED_BECAUSE: properties.get(NOT_PUSHED_BECAUSE, ""),
     }
 
 

@@ -23,6 +23,7 @@ from contract.metric_names import (
     recent_popularity,
 )
 from contract.metric_names import metric_name as contract_name
+from contract.release import NOT_PUSHED_BECAUSE, WITHDRAWN_VERSION
 from contract.signatures import NO_INTEREST, interest_number
 
 # In the order in which they are shown.
@@ -271,6 +272,8 @@ def verdict(summary: Mapping[str, Any]) -> str:
         return "Not blessed, not pushed"
     if index is not None and not index["blessed"]:
         return "Blessed, but the index was refused: not pushed"
+    if version := push.get(WITHDRAWN_VERSION):
+        return f"Blessed, but withdrawn as version {version}: not pushed"
     return "Blessed, not pushed"
 
 
@@ -284,7 +287,9 @@ def why_not_pushed(summary: Mapping[str, Any]) -> list[str]:
         if not gate.passed
     ]
     reasons = failed or list((summary["blessing"] or {}).get("reasons", []))
-    return reasons + list((summary["index"] or {}).get("reasons", []))
+    reasons = reasons + list((summary["index"] or {}).get("reasons", []))
+    withdrawn = summary["push"].get(NOT_PUSHED_BECAUSE)
+    return [*reasons, withdrawn] if withdrawn else reasons
 
 
 def stopped_by(reason: str) -> str:

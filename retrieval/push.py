@@ -5,19 +5,42 @@ import fcntl
 import os
 import time
 import uuid
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
+from typing import Any
 
 import tensorflow as tf
 
+from contract.errors import UserError
 from contract.manifest import REFRESH, RUN_KEY
+from contract.release import Withdrawal
 from contract.versions import SAVED_MODEL_FILE
 from retrieval.manifest import list_files, read_manifest
+from retrieval.release import read_release
 from retrieval.versions import complete_versions, versions
 
 gfile = tf.io.gfile
 
 _STAGING_PREFIX = ".staging-"
 _LOCK_FILE = ".push.lock"
+
+
+class WithdrawnError(UserError):
+    """The very model that is to be pushed was pushed before and withdrawn.
+
+    Attributes:
+      version: The version that holds it.
+      withdrawal: When, by whom and why it was withdrawn.
+    """
+
+    def __init__(self, base_directory: str, version: str, withdrawal: Withdrawal):
+        super().__init__(
+            f"Version {version} in {base_directory} holds this model and was withdrawn at "
+            f"{withdrawal.at} by {withdrawal.by} ({withdrawal.reason}); nothing was pushed. "
+            f"To serve it again: python -m serving.release promote {version} --model_base_path "
+            f"{base_directory}"
+        )
+        self.version = version
+        self.withdrawal = withdrawal
 
 
 def push(model_dir: str, base_directory: str) -> str:
@@ -33,7 +56,8 @@ def push(model_dir: str, base_directory: str) -> str:
 
     Nothing is copied if this very model has been pushed and nothing newer replaces
     it. A newer version of the same run with refreshed items does not replace it: a
-    rerun of the pipeline must not undo the refresh.
+    rerun of the pipeline must not undo the refresh. A version that was withdrawn replaces
+    nothing, and the model that it holds is refused: a rerun must not undo a roll-back.
 
     Args:
       model_dir: A SavedModel.
@@ -45,6 +69,8 @@ def push(model_dir: str, base_directory: str) -> str:
 
     Raises:
       FileNotFoundError: if ``model_dir`` is not a SavedModel.
+      WithdrawnError: if this very model is in a version that was withdrawn.
+      ReleaseError: if the release state cannot be used.
       FileExistsError: if another process made the same version meanwhile.
     """
     if not gfile.exists(os.path.join(model_dir, SAVED_MODEL_FILE)):
@@ -68,8 +94,13 @@ def _pushed_before(model_dir: str, base_directory: str) -> str:
     model = read_manifest(model_dir)
     if model is None:
         return ""
-    for version in reversed(complete_versions(base_directory)):
-        pushed = read_manifest(os.path.join(base_directory, version)) or {}
+    complete = complete_versions(base_directory)
+    withdrawn = read_release(base_directory).withdrawn
+    for version in complete:
+        if int(version) in withdrawn and _manifest(base_directory, version) == model:
+            raise WithdrawnError(base_directory, version, withdrawn[int(version)])
+    for version in reversed([v for v in complete if int(v) not in withdrawn]):
+        pushed = _manifest(base_directory, version)
         if pushed == model:
             return version
         if REFRESH not in pushed or pushed.get(RUN_KEY) != model.get(RUN_KEY):
@@ -77,9 +108,14 @@ def _pushed_before(model_dir: str, base_directory: str) -> str:
     return ""
 
 
+def _manifest(base_directory: str, version: str) -> Mapping[str, Any]:
+    return read_manifest(os.path.join(base_directory, version)) or {}
+
+
 def _next_version(base_directory: str) -> str:
-    """Returns a version above every existing one, complete or not."""
-    return str(max([int(time.time()), *(int(name) + 1 for name in versions(base_directory))]))
+    """Returns a version above every one that exists, complete or not, or was withdrawn."""
+    used = [*map(int, versions(base_directory)), *read_release(base_directory).withdrawn]
+    return str(max([int(time.time()), *(version + 1 for version in used)]))
 
 
 def _push_by_rename(model_dir: str, base_directory: str) -> str:

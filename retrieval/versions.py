@@ -5,8 +5,10 @@ import os
 import tensorflow as tf
 
 from contract.manifest import RUN_KEY
+from contract.release import stable_candidates
 from contract.versions import SAVED_MODEL_FILE, is_version_name
 from retrieval.manifest import missing_files, read_manifest
+from retrieval.release import read_release
 
 gfile = tf.io.gfile
 
@@ -35,7 +37,10 @@ def complete_versions(push_destination: str) -> list[str]:
 
 
 def newest_version(push_destination: str, other_than_run_key: str = "") -> str:
-    """Returns the newest complete version that another run pushed.
+    """Returns the version in service that another run pushed: what a run compares with.
+
+    This is the newest complete version, unless the release state says otherwise: a pinned
+    version comes first, a canary last, and a withdrawn version does not count.
 
     Args:
       push_destination: Directory with one directory per version.
@@ -44,11 +49,16 @@ def newest_version(push_destination: str, other_than_run_key: str = "") -> str:
 
     Returns:
       The version, or "" if there is none.
+
+    Raises:
+      ReleaseError: if the release state cannot be used.
     """
-    for version in reversed(complete_versions(push_destination)):
-        facts = read_manifest(os.path.join(push_destination, version)) or {}
+    names = {int(name): name for name in complete_versions(push_destination)}
+    for version in stable_candidates(read_release(push_destination), names):
+        name = names[version]
+        facts = read_manifest(os.path.join(push_destination, name)) or {}
         if not other_than_run_key or facts.get(RUN_KEY) != other_than_run_key:
-            return version
+            return name
     return ""
 
 

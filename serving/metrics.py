@@ -64,6 +64,18 @@ class Metrics:
             ["model", "version"],
             registry=self.registry,
         )
+        self.release_version = Gauge(
+            "serving_release_version",
+            "The version that serves as stable, or as canary.",
+            ["model", "label"],
+            registry=self.registry,
+        )
+        self.release_problem = Gauge(
+            "serving_release_problem",
+            "1 if the release state cannot be read or followed; the log says why.",
+            ["model"],
+            registry=self.registry,
+        )
         self.histories = Counter(
             "serving_histories", "Histories recommended for.", ["model"], registry=self.registry
         )

@@ -10,10 +10,9 @@ Everything but the loading itself runs on one event loop, so no locks are needed
 """
 
 import asyncio
-import dataclasses
 import logging
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
@@ -21,30 +20,16 @@ import grpc
 from tensorflow_serving.apis import get_model_status_pb2, model_pb2
 from tensorflow_serving.config import model_server_config_pb2
 
+from serving.configured_model import ConfiguredModel, from_config
 from serving.errors import ServingError, invalid_argument, load_error, not_found
 from serving.metrics import Metrics
+from serving.release_watch import mismatch, read_release, wanted_release
+from serving.release_watch import note as note_release
 from serving.saved_model import SavedModel
 from serving.servable import Servable, State
-from serving.versions import Listing, Snapshot, VersionPolicy, has_saved_model
+from serving.versions import Listing, Snapshot, has_saved_model
 
 _log = logging.getLogger(__name__)
-
-
-@dataclasses.dataclass
-class _Model:
-    name: str
-    base_path: Path
-    policy: VersionPolicy
-    labels: dict[str, int]
-    servables: dict[int, Servable] = dataclasses.field(default_factory=dict)
-    # What was seen in version directories that wait to settle, and since when.
-    seen: dict[int, tuple[Snapshot, float]] = dataclasses.field(default_factory=dict)
-    # Why the base path as a whole gives nothing; empty if it does.
-    problem: str = ""
-    ignored: dict[str, str] = dataclasses.field(default_factory=dict)
-
-    def available(self) -> dict[int, Servable]:
-        return {v: s for v, s in self.servables.items() if s.is_available}
 
 
 class ModelManager:
@@ -73,7 +58,7 @@ class ModelManager:
         self._settle_seconds = settle_seconds
         self._retry_seconds = retry_seconds
         self._clock = clock
-        self._models: dict[str, _Model] = {}
+        self._models: dict[str, ConfiguredModel] = {}
         self._reconciling = asyncio.Lock()
         # Not one of the threads that run models, because a load takes long.
         self._loader = ThreadPoolExecutor(1, thread_name_prefix="model-loader")
@@ -85,40 +70,19 @@ class ModelManager:
         Raises:
           ServingError: INVALID_ARGUMENT; what was served goes on being served.
         """
-        models: dict[str, _Model] = {}
-        for entry in config.model_config_list.config:
-            if not entry.name or not entry.base_path:
-                raise invalid_argument(
-                    f"Model config needs a name and a base_path, got name {entry.name!r} and"
-                    f" base_path {entry.base_path!r}"
-                )
-            if entry.name in models:
-                raise invalid_argument(f"Model config names {entry.name} twice")
-            if entry.model_platform not in ("", "tensorflow"):
-                raise invalid_argument(
-                    f"Model {entry.name} has model_platform {entry.model_platform!r}; only"
-                    " 'tensorflow' can be served"
-                )
-            models[entry.name] = _Model(
-                entry.name,
-                Path(entry.base_path),
-                VersionPolicy.from_proto(entry.model_version_policy),
-                dict(entry.version_labels),
-            )
-        if not models:
-            raise invalid_argument("The model config list names no model; it needs at least one")
+        models = from_config(config)
         async with self._reconciling:
             await self._replace(models)
         await self.poll()
 
-    async def _replace(self, models: dict[str, _Model]) -> None:
+    async def _replace(self, models: dict[str, ConfiguredModel]) -> None:
         """Serves ``models`` in place of those before; what is new is loaded first."""
         is_first = not self._models
         added = []
         for name, model in models.items():
             old = self._models.get(name)
             if old is not None and old.base_path == model.base_path:
-                model.servables, model.seen = old.servables, old.seen
+                model.continues(old)
             else:
                 added.append(model)
         for model in () if is_first else added:
@@ -128,7 +92,7 @@ class ModelManager:
                     self._withdraw(loaded)
                 raise ServingError(
                     grpc.StatusCode.FAILED_PRECONDITION,
-                    f"No version of model {model.name} can be served: {_why_nothing(model)}."
+                    f"No version of model {model.name} can be served: {model.why_nothing()}."
                     " What was served before goes on being served",
                 )
         before, self._models = self._models, models
@@ -159,15 +123,16 @@ class ModelManager:
         model = self._models.get(spec.name)
         choice = spec.WhichOneof("version_choice")
         if choice == "version_label":
-            if model is None or spec.version_label not in model.labels:
+            labelled = model.version_of(spec.version_label) if model else None
+            if labelled is None:
                 raise invalid_argument(f"Unrecognized servable version label: {spec.version_label}")
-            version = model.labels[spec.version_label]
+            version = labelled
             wanted = f"Specific({spec.name}, {version})"
         elif choice == "version":
             version = spec.version.value
             wanted = f"Specific({spec.name}, {version})"
         else:
-            version = max(model.available(), default=-1) if model else -1
+            version = model.default_version() if model else -1
             wanted = f"Latest({spec.name})"
         servable = model.servables.get(version) if model else None
         if servable is None or not servable.is_available:
@@ -191,7 +156,7 @@ class ModelManager:
                 raise not_found(f"Could not find version {version} of model {spec.name}")
             servables = {version: servables[version]}
         if not servables:
-            why = f": {_why_nothing(model)}" if model else ""
+            why = f": {model.why_nothing()}" if model else ""
             raise not_found(f"Could not find any versions of model {spec.name}{why}")
         response = get_model_status_pb2.GetModelStatusResponse()
         for servable in servables.values():
@@ -202,6 +167,9 @@ class ModelManager:
             if servable.error:
                 entry.status.error_code = servable.error.code.value[0]
                 entry.status.error_message = servable.error.message
+            elif model and servable.version == model.stable:
+                # TF Serving's message has no other place for it.
+                entry.status.error_message = model.release_problem
         return response
 
     def is_ready(self) -> bool:
@@ -221,7 +189,7 @@ class ModelManager:
         await asyncio.gather(*self._unloading)
         self._loader.shutdown()
 
-    async def _reconcile_safely(self, model: _Model) -> None:
+    async def _reconcile_safely(self, model: ConfiguredModel) -> None:
         """Reconciles one model; whatever happens to it, the others must not suffer."""
         problem = ""
         try:
@@ -237,7 +205,7 @@ class ModelManager:
             _log.error("base path ignored", extra={"model": model.name, "error": problem})
         model.problem = problem
 
-    async def _reconcile(self, model: _Model) -> None:
+    async def _reconcile(self, model: ConfiguredModel) -> None:
         listing = await asyncio.to_thread(Listing.read, model.base_path)
         for entry, reason in listing.ignored.items() - model.ignored.items():
             _log.warning(
@@ -248,14 +216,8 @@ class ModelManager:
         if not present:
             # An emptied or unmounted directory is not an order to stop serving.
             return
-        # Newest first: a version that does not load is passed over, so a broken
-        # newest version leaves the one before it serving, also after a restart.
-        serving: set[int] = set()
-        for version in model.policy.candidates(present):
-            if len(serving) == model.policy.limit:
-                break
-            if await self._ensure_loaded(model, version, present[version]):
-                serving.add(version)
+        unread = await asyncio.to_thread(read_release, model)
+        serving = await self._load_wanted(model, present)
         if serving:
             for version, servable in model.available().items():
                 if version not in serving:
@@ -264,8 +226,35 @@ class ModelManager:
             if model.servables[version].state in (State.START, State.END):
                 del model.servables[version]
             model.seen.pop(version, None)
+        note_release(model, unread or mismatch(model, present), self._metrics)
 
-    async def _ensure_loaded(self, model: _Model, version: int, path: Path) -> bool:
+    async def _load_wanted(self, model: ConfiguredModel, present: Mapping[int, Path]) -> set[int]:
+        """Loads what the policy and the release state want; returns what serves of it."""
+        release = wanted_release(model)
+        trial = release.trial
+        if model.canary != trial:
+            model.canary = None
+        # The best first: a version that does not load is passed over, so a broken newest
+        # version leaves the one before it serving, also after a restart.
+        serving: list[int] = []
+        for version in model.policy.candidates(present, release, model.stable):
+            if len(serving) == model.policy.limit:
+                break
+            if await self._ensure_loaded(model, version, present[version]):
+                if not serving:
+                    model.stable = version
+                serving.append(version)
+        if (
+            trial is not None
+            and trial in present
+            and trial != model.stable
+            and await self._ensure_loaded(model, trial, present[trial])
+        ):
+            model.canary = trial
+            serving.append(trial)
+        return set(serving)
+
+    async def _ensure_loaded(self, model: ConfiguredModel, version: int, path: Path) -> bool:
         """Loads a version unless it serves already; returns whether it serves."""
         previous = model.servables.get(version)
         if previous is not None and previous.is_available:
@@ -314,7 +303,7 @@ class ModelManager:
         )
         return True
 
-    def _waits_for(self, model: _Model, version: int, files: Snapshot | None) -> str:
+    def _waits_for(self, model: ConfiguredModel, version: int, files: Snapshot | None) -> str:
         """What must happen before ``files`` are loaded; empty if they can be."""
         if files is None:
             return "has no saved_model.pb; it is loaded once it has"
@@ -344,7 +333,7 @@ class ModelManager:
             )
         return loaded
 
-    def _withdraw(self, model: _Model) -> None:
+    def _withdraw(self, model: ConfiguredModel) -> None:
         """Unloads all versions of a model that is no longer configured."""
         for servable in model.available().values():
             self._start_unload(servable)
@@ -372,7 +361,7 @@ def _files_of_model(path: Path) -> Snapshot | None:
     return Snapshot.take(path) if has_saved_model(path) else None
 
 
-def _note(model: _Model, servable: Servable, previous: Servable | None) -> None:
+def _note(model: ConfiguredModel, servable: Servable, previous: Servable | None) -> None:
     """Shows why a version does not serve: in the status, and once in the log."""
     assert servable.error is not None
     model.servables[servable.version] = servable
@@ -384,15 +373,4 @@ def _note(model: _Model, servable: Servable, previous: Servable | None) -> None:
         logging.ERROR if has_failed else logging.INFO,
         "version not loaded" if has_failed else "version waits",
         extra={"model": model.name, "version": servable.version, "error": message},
-    )
-
-
-def _why_nothing(model: _Model) -> str:
-    """Why no version of ``model`` serves."""
-    if model.problem:
-        return model.problem
-    reasons = [s.error.message for _, s in sorted(model.servables.items()) if s.error]
-    reasons += [f"entry {entry} is ignored: {why}" for entry, why in model.ignored.items()]
-    return "; ".join(reasons) or (
-        f"its base path {model.base_path} has no directory that is named by a version number"
     )

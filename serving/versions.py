@@ -10,6 +10,7 @@ from typing import Literal
 
 from tensorflow_serving.config import file_system_storage_path_source_pb2 as source_pb2
 
+from contract.release import ReleaseState, stable_candidates
 from contract.versions import SAVED_MODEL_FILE, is_version_name
 
 _MAX_VERSION = 2**63 - 1  # an int64 in TF Serving's messages
@@ -42,12 +43,24 @@ class VersionPolicy:
             versions=tuple(sorted(set(proto.specific.versions))),
         )
 
-    def candidates(self, present: Iterable[int]) -> list[int]:
-        """Versions of ``present`` that the policy may serve, newest first."""
-        newest_first = sorted(present, reverse=True)
+    def candidates(
+        self, present: Iterable[int], release: ReleaseState, serving: int | None = None
+    ) -> list[int]:
+        """Versions of ``present`` that the policy may serve; the one to be stable first.
+
+        Args:
+          present: The versions that are there.
+          release: What is released of them; nothing to the ``specific`` policy.
+          serving: The version that is stable now.
+        """
         if self.kind == "specific":
-            return [version for version in newest_first if version in self.versions]
-        return newest_first
+            return sorted((v for v in present if v in self.versions), reverse=True)
+        return stable_candidates(release, present, serving)
+
+    @property
+    def follows_release(self) -> bool:
+        """Whether the release state counts, because the policy names no versions itself."""
+        return self.kind != "specific"
 
     @property
     def limit(self) -> int | None:

@@ -10,7 +10,8 @@ from tfx.components.pusher import executor
 from tfx.types import artifact_utils, standard_component_specs
 from tfx.utils import proto_utils
 
-from retrieval.push import push
+from contract.release import NOT_PUSHED_BECAUSE, WITHDRAWN_VERSION
+from retrieval.push import WithdrawnError, push
 
 
 class Executor(executor.Executor):
@@ -26,6 +27,9 @@ class Executor(executor.Executor):
 
         Unlike TFX's, it keeps no second copy of the model in the artifact: the
         pushed version is the archive.
+
+        A model that was pushed before and withdrawn is not pushed again; the artifact's
+        custom properties say so.
 
         Raises:
           NotImplementedError: if the destination is not a file system.
@@ -48,7 +52,15 @@ class Executor(executor.Executor):
                 "push_destination.filesystem.base_directory."
             )
         base_directory = destination.filesystem.base_directory
-        version = push(self.GetModelPath(input_dict), base_directory)
+        try:
+            version = push(self.GetModelPath(input_dict), base_directory)
+        except WithdrawnError as e:
+            # A roll-back is not a fault of this run, which ends as if it was not blessed.
+            logging.warning("Not pushed: %s", e)
+            self._MarkNotPushed(pushed)
+            pushed.set_string_custom_property(WITHDRAWN_VERSION, e.version)
+            pushed.set_string_custom_property(NOT_PUSHED_BECAUSE, str(e))
+            return
         self._MarkPushed(
             pushed,
             pushed_destination=os.path.join(base_directory, version),

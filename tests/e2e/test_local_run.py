@@ -22,6 +22,8 @@ import scann  # noqa: F401  (registers the ops of a ScaNN index)
 import tensorflow as tf
 
 import local_runner
+from contract.manifest import MANIFEST_PATH
+from serving import release
 from tests.e2e import planted
 
 _ROOT = Path(__file__).resolve().parents[2]
@@ -173,10 +175,30 @@ def test_a_deleted_version_is_pushed_again(project):
     assert project.versions() == [project.summary()["push"]["version"]]
 
 
+def test_a_rolled_back_version_is_not_pushed_again(project):
+    base = project.output / "serving_models" / "mind"
+    (version,) = project.versions()
+    before = base / str(int(version) - 1)
+    shutil.copytree(base / version, before)
+    manifest = before / MANIFEST_PATH
+    manifest.write_text(json.dumps({**json.loads(manifest.read_text()), "copied": True}))
+    assert release.main(["rollback", "--model_base_path", str(base), "--reason", "bad"]) == 0
+
+    assert project.run("--require_push") == local_runner.EXIT_NOT_PUSHED == 3
+    summary = project.summary()
+    states = {step["id"]: step["state"] for step in summary["steps"]}
+    assert (states.pop("pusher"), set(states.values())) == ("ran", {"cached"})
+    assert summary["blessing"]["blessed"]
+    assert not summary["push"]["pushed"]
+    assert summary["push"]["withdrawn_version"] == version
+    assert "(bad); nothing was pushed" in summary["push"]["not_pushed_because"]
+    assert project.versions() == [before.name, version]
+
+
 def test_a_model_that_misses_the_floor_is_not_pushed(project):
     before = project.versions()
     code = project.run("--set=evaluation.min_lift_over_popularity=0.99", "--require_push")
-    assert code == local_runner.EXIT_NOT_PUSHED == 3
+    assert code == local_runner.EXIT_NOT_PUSHED
     summary = project.summary()
     assert not summary["blessing"]["blessed"]
     assert "lift_over_popularity" in summary["blessing"]["reasons"][0]

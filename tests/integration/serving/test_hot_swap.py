@@ -18,6 +18,7 @@ import pytest
 import tensorflow as tf
 from tensorflow_serving.apis import predict_pb2, prediction_service_pb2_grpc
 
+from serving import release
 from tests import serving_models
 from tests.running_server import LONG_SECONDS, RunningServer, wait_until
 
@@ -159,8 +160,20 @@ def test_twenty_swaps_under_load(tmp_path, started):
             wait_until(lambda version=version: float(version) in load.versions)
             shutil.rmtree(base / str(version - 1))
             memory[version] = psutil.Process(server.process.pid).memory_info().rss
+        # Nor does a request fail when the newest version is rolled back, and promoted again.
+        push(SWAPS + 2)
+        server.serves(SWAPS + 2)
+        wait_until(lambda: float(SWAPS + 2) in load.versions)
+        for command, version in (
+            (("rollback",), SWAPS + 1),
+            (("promote", str(SWAPS + 2)), SWAPS + 2),
+        ):
+            assert release.main([*command, "--model_base_path", str(base)]) == 0
+            server.serves(version)
+            load.answers = 0
+            wait_until(lambda: load.answers > 20)
     assert load.problems == []
-    assert load.versions == set(range(1, SWAPS + 2))
+    assert load.versions == set(range(1, SWAPS + 3))
     # The first swaps fill allocators' caches; after them, no growth. A single reading may fall
     # into the moment in which two versions are in memory.
     early = max(memory[version] for version in (4, 5, 6))

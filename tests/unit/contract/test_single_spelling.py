@@ -19,6 +19,7 @@ _OTHER_MEANINGS = {
     "serving/rest.py": {"name"},  # groups of the paths' pattern
     "serving/grpc_service.py": {"config"},  # a field of TF Serving's request
     "serving/demo.py": {"title"},  # the demo page's own search
+    "serving/release.py": {"versions", "history"},  # keys of the status as JSON
     "item_refresh/refresh.py": {"items", "index"},  # sections of the configuration
 }
 # Keys of summary.json, which the report writes and reads itself, beside all words of

@@ -109,6 +109,16 @@ def test_a_refused_index_is_the_reason():
     assert summary_view.why_not_pushed(summary) == ["recall@100 is 0.9"]
 
 
+def test_a_withdrawn_model_is_not_said_to_be_pushed():
+    summary = summaries.pushed()
+    summary["push"] |= {
+        **{"pushed": False, "version": "", "path": ""},
+        **{"withdrawn_version": "17", "not_pushed_because": "Version 17 was withdrawn"},
+    }
+    assert summary_view.verdict(summary) == "Blessed, but withdrawn as version 17: not pushed"
+    assert summary_view.why_not_pushed(summary) == ["Version 17 was withdrawn"]
+
+
 def test_history_buckets_are_ordered_by_length():
     labels = ["50+", "5-9", "100+", "10-19", "1-4"]
     metrics = {"mind": {f"history_length_bucket={label}": {} for label in labels} | {"overall": {}}}

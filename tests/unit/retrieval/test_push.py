@@ -1,6 +1,7 @@
 """The push: whole or not at all, also when it is killed."""
 
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -10,9 +11,10 @@ from concurrent.futures import ThreadPoolExecutor
 import pytest
 import tensorflow as tf
 
+from contract import release_changes, release_file
 from retrieval import push as push_module
 from retrieval.manifest import write_manifest
-from retrieval.push import push
+from retrieval.push import WithdrawnError, push
 
 
 def make_model(directory, text="graph", size=10, **facts):
@@ -81,6 +83,48 @@ def test_a_refresh_of_the_items_is_not_undone_by_its_own_run(tmp_path, base):
     # Another run's model does replace it, and can itself be replaced.
     assert push(other, str(base)) not in (version, *newer)
     assert push(model, str(base)) not in (version, *newer)
+
+
+def roll_back(base):
+    names = [int(name) for name in visible(base)]
+    release_file.change(base, lambda s: release_changes.roll_back(s, names, by="ann", reason="bad"))
+
+
+def test_a_model_that_was_withdrawn_is_not_pushed_again(tmp_path, base):
+    first, second, third = (make_model(tmp_path / name, name) for name in "abc")
+    versions = [push(first, str(base)), push(second, str(base))]
+    roll_back(base)
+    message = rf"Version {versions[1]} .* was withdrawn at .* by ann \(bad\); nothing was pushed"
+    with pytest.raises(WithdrawnError, match=message) as e:
+        push(second, str(base))
+    assert e.value.version == versions[1]
+    # The version before it is in service, and is not pushed twice.
+    assert push(first, str(base)) == versions[0]
+    assert visible(base) == versions
+    # A newer version does not open the way for it.
+    versions.append(push(third, str(base)))
+    with pytest.raises(WithdrawnError):
+        push(second, str(base))
+    # But once its directory is gone, it is pushed as any model.
+    shutil.rmtree(base / versions[1])
+    assert push(second, str(base)) not in versions
+
+
+def test_the_number_of_a_withdrawn_version_is_not_given_again(tmp_path, base):
+    version = "99999999999"
+    push(make_model(tmp_path / "a", "a"), str(base))
+    shutil.copytree(make_model(tmp_path / "b", "b"), base / version)
+    roll_back(base)
+    shutil.rmtree(base / version)
+    assert push(make_model(tmp_path / "c", "c"), str(base)) == "100000000000"
+
+
+def test_a_refresh_that_was_withdrawn_leaves_its_run_pushed(tmp_path, base):
+    version = push(make_model(tmp_path / "model", "model"), str(base))
+    refreshed = make_model(tmp_path / "refreshed", "model", refresh={"added": 1})
+    push(refreshed, str(base))
+    roll_back(base)
+    assert push(str(tmp_path / "model"), str(base)) == version
 
 
 def test_a_broken_newest_version_is_pushed_again(tmp_path, base):

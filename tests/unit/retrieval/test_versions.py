@@ -1,7 +1,9 @@
 """Which pushed versions count."""
 
 import pytest
+import tensorflow as tf
 
+from contract.release import Canary, ReleaseError, ReleaseState, Withdrawal, to_json
 from retrieval.manifest import write_manifest
 from retrieval.versions import complete_versions, newest_version, versions
 
@@ -69,3 +71,46 @@ def test_a_version_of_something_else_counts_by_its_graph(base):
 def test_only_versions_of_this_run_is_none(tmp_path):
     push_version(tmp_path, "1", "run-a")
     assert newest_version(str(tmp_path), other_than_run_key="run-a") == ""
+
+
+def _state(base, **fields):
+    (base / "release.json").write_text(to_json(ReleaseState(**fields)))
+
+
+def _withdrawn(*versions):
+    return dict.fromkeys(versions, Withdrawal(at="noon", by="ann", reason="bad"))
+
+
+def test_a_withdrawn_version_is_not_compared_with(base):
+    _state(base, withdrawn=_withdrawn(101))
+    assert newest_version(str(base)) == "100"
+    _state(base, withdrawn=_withdrawn(100, 101))
+    assert newest_version(str(base)) == "10"
+    # It is still a complete version.
+    assert complete_versions(str(base))[-1] == "101"
+
+
+def test_a_pinned_version_is_compared_with_and_a_canary_is_not(base):
+    _state(base, stable=10, withdrawn=_withdrawn(101))
+    assert newest_version(str(base)) == "10"
+    # A rerun of the run that made it has the baseline that it had before.
+    assert newest_version(str(base), other_than_run_key="run-b") == "9"
+    _state(base, canary=Canary(version=101, share=0.1))
+    assert newest_version(str(base)) == "100"
+
+
+def test_the_state_is_read_from_an_object_store(object_store):
+    for version in ("5", "7"):
+        tf.io.gfile.makedirs(f"{object_store}/{version}")
+        with tf.io.gfile.GFile(f"{object_store}/{version}/saved_model.pb", "w") as file:
+            file.write("graph")
+    assert newest_version(object_store) == "7"
+    with tf.io.gfile.GFile(f"{object_store}/release.json", "w") as file:
+        file.write(to_json(ReleaseState(withdrawn=_withdrawn(7))))
+    assert newest_version(object_store) == "5"
+
+
+def test_a_damaged_state_stops_the_run_that_asks(base):
+    (base / "release.json").write_text("{")
+    with pytest.raises(ReleaseError, match=r"release\.json cannot be used"):
+        newest_version(str(base))

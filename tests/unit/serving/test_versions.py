@@ -4,6 +4,7 @@ import pytest
 from google.protobuf import text_format
 from tensorflow_serving.config import file_system_storage_path_source_pb2 as source_pb2
 
+from contract.release import ReleaseState
 from serving.versions import Listing, Snapshot, VersionPolicy, is_version
 
 
@@ -24,7 +25,7 @@ def _policy(text):
 )
 def test_policies_read_tf_servings_configuration(text, candidates, limit):
     policy = _policy(text)
-    assert policy.candidates({7, 9, 2}) == candidates
+    assert policy.candidates({7, 9, 2}, ReleaseState()) == candidates
     assert policy.limit == limit
 
 

@@ -1,0 +1,76 @@
+"""Reads and writes the release state in a local directory of versions."""
+
+import contextlib
+import fcntl
+import os
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+from contract.release import ReleaseError, ReleaseState, parse, to_json
+
+FILE_NAME = "release.json"
+_LOCK_FILE = ".release.lock"
+_NEW_FILE = ".release.json.new"
+
+
+def read(base_path: Path) -> ReleaseState:
+    """Reads the release state of the model whose versions are in ``base_path``.
+
+    Returns:
+      The state; an empty one if there is no file.
+
+    Raises:
+      ReleaseError: if the file is damaged, or of a later format.
+      OSError: if it cannot be read.
+    """
+    path = base_path / FILE_NAME
+    try:
+        text = path.read_text(encoding="utf-8")
+    except FileNotFoundError:
+        return ReleaseState()
+    except UnicodeDecodeError as e:
+        raise ReleaseError(f"The release state {path} cannot be used: it is no text ({e})") from e
+    return parse(text, str(path))
+
+
+def change(base_path: Path, make: Callable[[ReleaseState], ReleaseState]) -> ReleaseState:
+    """Replaces the release state by what ``make`` gives for it, or by nothing if it raises.
+
+    One change at a time: others wait. Readers see the state before or the state after.
+
+    Returns:
+      The state after.
+
+    Raises:
+      ReleaseError: the state before cannot be used, or what ``make`` raises.
+      OSError: the file cannot be written.
+    """
+    with _exclusive_lock(base_path):
+        before = read(base_path)
+        after = make(before)
+        if after != before:
+            _write(base_path, to_json(after))
+        return after
+
+
+def _write(base_path: Path, text: str) -> None:
+    # Of a fixed name, so that a writer that is killed leaves no more than one.
+    new = base_path / _NEW_FILE
+    with new.open("w", encoding="utf-8") as file:
+        file.write(text)
+        file.flush()
+        os.fsync(file.fileno())
+    new.rename(base_path / FILE_NAME)
+    directory = os.open(base_path, os.O_RDONLY)
+    try:
+        os.fsync(directory)
+    finally:
+        os.close(directory)
+
+
+@contextlib.contextmanager
+def _exclusive_lock(base_path: Path) -> Iterator[None]:
+    """Waits until no other process changes the state; ends with the process that has it."""
+    with open(base_path / _LOCK_FILE, "w") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        yield

@@ -1,0 +1,113 @@
+"""One model of the server's configuration: what is wanted of it, and what there is."""
+
+import dataclasses
+from pathlib import Path
+
+from tensorflow_serving.config import model_server_config_pb2
+
+from contract.release import CANARY, STABLE, ReleaseState
+from serving.errors import invalid_argument
+from serving.servable import Servable
+from serving.versions import Snapshot, VersionPolicy
+
+
+@dataclasses.dataclass
+class ConfiguredModel:
+    """A model that the server is told to serve.
+
+    Attributes:
+      name: Its name in requests.
+      base_path: Where its versions are.
+      policy: Which of them are wanted.
+      labels: Versions by label, as configured; they come before those of the release state.
+      servables: The versions that were seen.
+      seen: What was in version directories that wait to settle, and since when.
+      problem: Why the base path as a whole gives nothing; empty if it does.
+      ignored: Why an entry that is named by a number is no version.
+      release: The release state as it could last be read.
+      release_problem: Why what is served is not what the release state says; empty if it is.
+      stable: The version that answers requests which name none, once there is one.
+      canary: The version on trial, if it serves.
+    """
+
+    name: str
+    base_path: Path
+    policy: VersionPolicy
+    labels: dict[str, int]
+    servables: dict[int, Servable] = dataclasses.field(default_factory=dict)
+    seen: dict[int, tuple[Snapshot, float]] = dataclasses.field(default_factory=dict)
+    problem: str = ""
+    ignored: dict[str, str] = dataclasses.field(default_factory=dict)
+    release: ReleaseState = dataclasses.field(default_factory=ReleaseState)
+    release_problem: str = ""
+    stable: int | None = None
+    canary: int | None = None
+
+    def available(self) -> dict[int, Servable]:
+        """The versions that serve."""
+        return {v: s for v, s in self.servables.items() if s.is_available}
+
+    def continues(self, before: "ConfiguredModel") -> None:
+        """Takes over what was loaded for the same base path under an earlier configuration."""
+        self.servables, self.seen = before.servables, before.seen
+        self.release, self.stable, self.canary = before.release, before.stable, before.canary
+
+    def default_version(self) -> int:
+        """The version that answers requests which name none; -1 if nothing serves."""
+        available = self.available()
+        return self.stable if self.stable in available else max(available, default=-1)
+
+    def version_of(self, label: str) -> int | None:
+        """The version that has a label; None if the label is unknown."""
+        released = {STABLE: self.stable, CANARY: self.canary}
+        return self.labels.get(label, released.get(label))
+
+    def label_of(self, version: int) -> str:
+        """``stable`` or ``canary``; empty for every other version."""
+        if version == self.stable:
+            return STABLE
+        return CANARY if version == self.canary else ""
+
+    def why_nothing(self) -> str:
+        """Why no version serves."""
+        if self.problem:
+            return self.problem
+        reasons = [s.error.message for _, s in sorted(self.servables.items()) if s.error]
+        reasons += [f"entry {entry} is ignored: {why}" for entry, why in self.ignored.items()]
+        reasons += [self.release_problem] if self.release_problem else []
+        return "; ".join(reasons) or (
+            f"its base path {self.base_path} has no directory that is named by a version number"
+        )
+
+
+def from_config(
+    config: model_server_config_pb2.ModelServerConfig,
+) -> dict[str, ConfiguredModel]:
+    """The models of ``config`` by name, with nothing loaded.
+
+    Raises:
+      ServingError: INVALID_ARGUMENT; the configuration cannot be used.
+    """
+    models: dict[str, ConfiguredModel] = {}
+    for entry in config.model_config_list.config:
+        if not entry.name or not entry.base_path:
+            raise invalid_argument(
+                f"Model config needs a name and a base_path, got name {entry.name!r} and"
+                f" base_path {entry.base_path!r}"
+            )
+        if entry.name in models:
+            raise invalid_argument(f"Model config names {entry.name} twice")
+        if entry.model_platform not in ("", "tensorflow"):
+            raise invalid_argument(
+                f"Model {entry.name} has model_platform {entry.model_platform!r}; only"
+                " 'tensorflow' can be served"
+            )
+        models[entry.name] = ConfiguredModel(
+            entry.name,
+            Path(entry.base_path),
+            VersionPolicy.from_proto(entry.model_version_policy),
+            dict(entry.version_labels),
+        )
+    if not models:
+        raise invalid_argument("The model config list names no model; it needs at least one")
+    return models

@@ -1,0 +1,71 @@
+"""How a server follows the release state of a model, and says where it cannot."""
+
+import logging
+from collections.abc import Collection
+
+from contract import release_file
+from contract.release import CANARY, STABLE, ReleaseError, ReleaseState
+from serving.configured_model import ConfiguredModel
+from serving.metrics import Metrics
+
+_log = logging.getLogger(__name__)
+
+
+def read_release(model: ConfiguredModel) -> str:
+    """Reads the release state of ``model``; blocks.
+
+    Returns:
+      Why it cannot be read; the state as it could last be read stays in force then.
+    """
+    try:
+        model.release = release_file.read(model.base_path)
+    except ReleaseError as e:
+        return str(e)
+    except OSError as e:
+        return f"The release state {e.filename} cannot be read ({e.strerror or e})"
+    return ""
+
+
+def wanted_release(model: ConfiguredModel) -> ReleaseState:
+    """The state to follow: versions that the server's configuration names go before it."""
+    return model.release if model.policy.follows_release else ReleaseState()
+
+
+def mismatch(model: ConfiguredModel, present: Collection[int]) -> str:
+    """What serves although the release state wants something else; empty if nothing does."""
+    release = wanted_release(model)
+    found = []
+    if model.stable in release.withdrawn:
+        found.append(
+            f"version {model.stable} was withdrawn and goes on serving, because no other version "
+            "can be served"
+        )
+    elif model.stable is None and all(v in release.withdrawn for v in present):
+        found.append("every version is withdrawn; promote one or push another")
+    for label, wanted, serves in (
+        (STABLE, release.stable, model.stable),
+        (CANARY, release.trial, model.canary),
+    ):
+        if wanted is not None and wanted != serves:
+            found.append(f"version {wanted} is to be {label}, and {_why_not(model, wanted)}")
+    return "; ".join(found)
+
+
+def note(model: ConfiguredModel, problem: str, metrics: Metrics) -> None:
+    """Shows a problem with the release state: in the metrics, and once in the log."""
+    if problem and problem != model.release_problem:
+        _log.error("release state not followed", extra={"model": model.name, "error": problem})
+    model.release_problem = problem
+    metrics.release_problem.labels(model.name).set(bool(problem))
+    for label, version in ((STABLE, model.stable), (CANARY, model.canary)):
+        if version is None:
+            metrics.release_version.remove(model.name, label)
+        else:
+            metrics.release_version.labels(model.name, label).set(version)
+
+
+def _why_not(model: ConfiguredModel, version: int) -> str:
+    servable = model.servables.get(version)
+    if servable is None:
+        return "is not there"
+    return servable.error.message if servable.error else "does not serve"

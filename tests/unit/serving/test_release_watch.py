@@ -1,0 +1,338 @@
+"""The manager follows the release state, and never lets it take away what serves."""
+
+import asyncio
+import contextlib
+import shutil
+
+import pytest
+from tensorflow_serving.apis import model_pb2
+
+from contract import release_changes, release_file
+from contract.release import CanaryLimits, ReleaseState
+from serving.errors import ServingError
+from serving.metrics import Metrics
+from serving.model_manager import ModelManager
+from tests.unit.serving.test_model_manager import (
+    BROKEN,
+    _Clock,
+    _config,
+    _Loaded,
+    _parsed,
+    _push,
+    _spec,
+)
+
+
+class _World:
+    """A base path with versions, a manager of it, and what it serves."""
+
+    def __init__(self, base, versions=(5, 7, 9), load=_Loaded):
+        self.base = base
+        self.metrics = Metrics()
+        self.clock = _Clock()
+        self.manager = ModelManager(
+            load, self.metrics, settle_seconds=0.0, retry_seconds=60.0, clock=self.clock
+        )
+        for version in versions:
+            _push(base, version)
+
+    def change(self, make, *args, **options):
+        versions = [int(p.name) for p in self.base.iterdir() if p.name.isdigit()]
+        release_file.change(self.base, lambda s: make(s, versions, *args, by="x", **options))
+
+    async def starts(self, config=None):
+        await self.manager.configure(config or _config(m=self.base))
+        return self.serving()
+
+    async def polls(self):
+        await self.manager.poll()
+        return self.serving()
+
+    def serving(self):
+        return self.manager.get(_spec()).version
+
+    def labelled(self, label):
+        return self.manager.get(model_pb2.ModelSpec(name="m", version_label=label)).version
+
+    def problem(self):
+        """What the status says beside the version that serves."""
+        spec = _spec()
+        spec.version.value = self.serving()
+        return self.manager.status(spec).model_version_status[0].status.error_message
+
+    def available(self):
+        return sorted(
+            s.version
+            for s in self.manager.status(_spec()).model_version_status
+            if s.state == s.AVAILABLE
+        )
+
+    def metric(self, name, **labels):
+        return self.metrics.registry.get_sample_value(name, {"model": "m", **labels})
+
+
+def _scenario(world, steps):
+    async def run():
+        await steps()
+        await world.manager.close()
+
+    asyncio.run(run())
+
+
+def test_a_roll_back_is_served_and_survives_a_restart(tmp_path):
+    world = _World(tmp_path)
+
+    async def steps():
+        assert await world.starts() == 9
+        world.change(release_changes.roll_back, reason="bad")
+        assert await world.polls() == 7
+        assert world.available() == [7]
+        assert world.labelled("stable") == 7
+        assert world.metric("serving_release_version", label="stable") == 7
+        _push(tmp_path, 11)
+        assert await world.polls() == 11
+        world.change(release_changes.roll_back, reason="bad", to=5)
+        assert await world.polls() == 5
+
+    _scenario(world, steps)
+    again = _World(tmp_path, versions=())
+
+    async def after_a_restart():
+        assert await again.starts() == 5
+
+    _scenario(again, after_a_restart)
+
+
+def test_the_version_before_answers_until_the_other_one_is_loaded(tmp_path):
+    seen = []
+
+    def load(path):
+        if path.name == "7":
+            seen.append((world.serving(), world.labelled("stable")))
+        return _Loaded(path)
+
+    world = _World(tmp_path, load=load)
+
+    async def steps():
+        await world.starts()
+        world.change(release_changes.roll_back, reason="bad")
+        assert await world.polls() == 7
+        assert seen == [(9, 9)]
+
+    _scenario(world, steps)
+
+
+def test_a_pin_keeps_what_is_pushed_later_from_being_served(tmp_path):
+    world = _World(tmp_path)
+
+    async def steps():
+        world.change(release_changes.pin, 7)
+        assert await world.starts() == 7
+        _push(tmp_path, 11)
+        assert await world.polls() == 7
+        world.change(release_changes.unpin)
+        assert await world.polls() == 11
+
+    _scenario(world, steps)
+
+
+def test_a_canary_is_loaded_beside_the_stable_version(tmp_path):
+    world = _World(tmp_path)
+    trial = {"share": 0.5, "limits": CanaryLimits()}
+
+    async def steps():
+        await world.starts()
+        with pytest.raises(ServingError, match="Unrecognized servable version label: canary"):
+            world.labelled("canary")
+        world.change(release_changes.start_canary, 9, **trial)
+        assert await world.polls() == 7
+        assert world.available() == [7, 9]
+        assert (world.labelled("stable"), world.labelled("canary")) == (7, 9)
+        release_file.change(
+            tmp_path, lambda s: release_changes.end_canary(s, by="x", reason="errors")
+        )
+        assert await world.polls() == 7
+        assert world.available() == [7]
+        assert world.metric("serving_release_version", label="canary") is None
+
+    _scenario(world, steps)
+
+
+@pytest.mark.parametrize("content", [b"{", b'{"format": 99}', b"\xff"])
+def test_a_damaged_state_changes_nothing_and_is_reported(tmp_path, content, caplog):
+    world = _World(tmp_path)
+    world.change(release_changes.roll_back, reason="bad")
+    good = (tmp_path / "release.json").read_bytes()
+
+    async def steps():
+        assert await world.starts() == 7
+        assert world.problem() == ""
+        (tmp_path / "release.json").write_bytes(content)
+        for _ in range(2):
+            assert await world.polls() == 7
+        assert "release.json cannot be used" in world.problem()
+        assert world.metric("serving_release_problem") == 1
+        reported = [r for r in caplog.records if r.msg == "release state not followed"]
+        assert len(reported) == 1
+        # The last state that could be read holds for what is pushed now, too.
+        _push(tmp_path, 11)
+        assert await world.polls() == 11
+        (tmp_path / "release.json").write_bytes(good)
+        assert await world.polls() == 11
+        assert (world.problem(), world.metric("serving_release_problem")) == ("", 0)
+
+    _scenario(world, steps)
+    # A server that starts with a damaged file serves what there is.
+    (tmp_path / "release.json").write_bytes(content)
+    again = _World(tmp_path, versions=())
+
+    async def after_a_restart():
+        assert await again.starts() == 11
+        assert "release.json cannot be used" in again.problem()
+
+    _scenario(again, after_a_restart)
+
+
+def test_an_unreadable_state_changes_nothing(tmp_path):
+    world = _World(tmp_path)
+    world.change(release_changes.roll_back, reason="bad")
+
+    async def steps():
+        await world.starts()
+        (tmp_path / "release.json").unlink()
+        (tmp_path / "release.json").symlink_to("release.json")
+        assert await world.polls() == 7
+        assert "cannot be read (Too many levels of symbolic links)" in world.problem()
+
+    _scenario(world, steps)
+
+
+def test_a_pin_on_what_is_not_there_leaves_what_serves(tmp_path):
+    world = _World(tmp_path)
+
+    async def steps():
+        await world.starts()
+        world.change(release_changes.pin, 5)
+        shutil.rmtree(tmp_path / "5")
+        assert await world.polls() == 9
+        assert world.problem() == "version 5 is to be stable, and is not there"
+        _push(tmp_path, 5)
+        assert await world.polls() == 5
+        assert world.problem() == ""
+
+    _scenario(world, steps)
+
+
+def test_a_roll_back_to_a_version_that_does_not_load(tmp_path):
+    world = _World(tmp_path, versions=())
+    _push(tmp_path, 7, BROKEN)
+    _push(tmp_path, 9)
+
+    async def steps():
+        await world.starts()
+        world.change(release_changes.roll_back, reason="bad")
+        assert await world.polls() == 9
+        assert "version 9 was withdrawn and goes on serving" in world.problem()
+        _push(tmp_path, 5)
+        assert await world.polls() == 5
+        assert world.problem() == ""
+
+    _scenario(world, steps)
+
+
+def test_a_pin_on_what_does_not_load_leaves_what_serves(tmp_path):
+    world = _World(tmp_path)
+    (tmp_path / "7" / "saved_model.pb").write_bytes(BROKEN)
+
+    async def steps():
+        await world.starts()
+        world.change(release_changes.pin, 7)
+        assert await world.polls() == 9
+        assert "version 7 is to be stable, and" in world.problem()
+        assert "does not load" in world.problem()
+
+    _scenario(world, steps)
+
+
+def test_a_canary_that_does_not_load_takes_no_traffic(tmp_path):
+    world = _World(tmp_path)
+    (tmp_path / "7" / "saved_model.pb").write_bytes(BROKEN)
+
+    async def steps():
+        await world.starts()
+        world.change(release_changes.start_canary, 7, share=0.5, limits=CanaryLimits())
+        assert await world.polls() == 9
+        with pytest.raises(ServingError, match="Unrecognized servable version label: canary"):
+            world.labelled("canary")
+        assert "version 7 is to be canary, and" in world.problem()
+
+    _scenario(world, steps)
+
+
+def test_of_withdrawn_versions_alone_a_server_starts_none(tmp_path):
+    world = _World(tmp_path, versions=(7, 9))
+    world.change(release_changes.roll_back, reason="bad")
+    shutil.rmtree(tmp_path / "7")
+
+    async def steps():
+        with contextlib.suppress(ServingError):
+            await world.starts()
+        with pytest.raises(ServingError, match="every version is withdrawn; promote one"):
+            world.manager.status(_spec())
+        assert not world.manager.is_ready()
+        world.change(release_changes.promote, 9)
+        assert await world.polls() == 9
+
+    _scenario(world, steps)
+
+
+@pytest.mark.parametrize(
+    ("policy", "available", "stable"),
+    [
+        ("latest { num_versions: 2 }", [5, 7], 7),
+        ("all { }", [5, 7], 7),
+        # Versions that the server's configuration names go before the release state.
+        ("specific { versions: 5 versions: 9 }", [5, 9], 9),
+    ],
+)
+def test_the_state_works_with_the_version_policies(tmp_path, policy, available, stable):
+    world = _World(tmp_path)
+    world.change(release_changes.roll_back, reason="bad")
+    config = _parsed(
+        f"model_config_list {{ config {{ name: 'm' base_path: '{tmp_path}'"
+        f" model_version_policy {{ {policy} }} }} }}"
+    )
+
+    async def steps():
+        assert await world.starts(config) == stable
+        assert (world.available(), world.labelled("stable")) == (available, stable)
+        assert world.problem() == ""
+
+    _scenario(world, steps)
+
+
+def test_configured_labels_go_before_those_of_the_state(tmp_path):
+    world = _World(tmp_path)
+    config = _parsed(
+        f"model_config_list {{ config {{ name: 'm' base_path: '{tmp_path}'"
+        " model_version_policy { all { } } version_labels { key: 'stable' value: 5 } } }"
+    )
+
+    async def steps():
+        assert await world.starts(config) == 9
+        assert world.labelled("stable") == 5
+
+    _scenario(world, steps)
+
+
+def test_the_state_stays_in_force_when_the_configuration_is_reloaded(tmp_path):
+    world = _World(tmp_path)
+    world.change(release_changes.roll_back, reason="bad")
+
+    async def steps():
+        await world.starts()
+        (tmp_path / "release.json").write_text("{")
+        assert await world.starts() == 7
+
+    assert release_file.read(tmp_path) != ReleaseState()
+    _scenario(world, steps)

@@ -8,6 +8,7 @@ python local_runner.py --interactions my.csv --user_column u \
 
 import argparse
 import contextlib
+import dataclasses
 import datetime
 import itertools
 import logging
@@ -148,14 +149,15 @@ def _main(argv: Sequence[str] | None) -> int:
     output = Path(config.output_dir).resolve()
     if flags.backfill:
         return _backfill(flags, config, output, arguments)
-    logs = output / "logs"
-    log_file = logs / f"{config.name}-{datetime.datetime.now():%Y%m%d-%H%M%S}.log"
     from pipeline import run_lock
+    from pipeline.output_layout import TIME_FORMAT, OutputLayout
     from report import failure
     from report import terminal as terminal_lib
 
+    layout = OutputLayout(output, config.name)
+    log_file = layout.log_file(f"{datetime.datetime.now():{TIME_FORMAT}}")
     try:
-        _try_to_write(logs)
+        _try_to_write(layout.logs)
     except OSError as error:
         print(f"output_dir: {failure.explain(error, output)}", file=sys.stderr)
         return EXIT_FAILED
@@ -163,7 +165,7 @@ def _main(argv: Sequence[str] | None) -> int:
     with terminal_lib.quiet_run(log_file) as terminal:
         try:
             with run_lock.exclusive(output):
-                return _run(flags, config, output, terminal)
+                return _run(flags, config, layout, terminal)
         except KeyboardInterrupt:
             terminal.interrupted(log_file)
             return EXIT_INTERRUPTED
@@ -198,6 +200,7 @@ def _backfill(
     with _quiet_imports():
         from components.example_gen.errors import DataError
         from components.example_gen.spans import between, newer_than
+        from pipeline.output_layout import OutputLayout
         from report.run_history import spans
 
     first, _, last = flags.backfill.partition("..")
@@ -207,7 +210,7 @@ def _backfill(
         print(f"--backfill: {error}", file=sys.stderr)
         return EXIT_USAGE
     # The model of a span would take the place of that of any newer span.
-    waiting = newer_than(names, spans(output / "runs" / config.name))
+    waiting = newer_than(names, spans(OutputLayout(output, config.name).runs))
     print(
         f"{len(waiting)} of {len(names)} spans are to be run; the others are not newer than one "
         "that was run.",
@@ -228,11 +231,13 @@ def _backfill(
     return 0
 
 
-def _run(flags: argparse.Namespace, config: Any, output: Path, terminal: Any) -> int:
+def _run(flags: argparse.Namespace, config: Any, layout: Any, terminal: Any) -> int:
     started = time.monotonic()
     terminal.print("Loading TensorFlow and TFX …")
+    from pipeline import retention
     from pipeline.create_pipeline import create_pipeline, create_schema_pipeline
     from pipeline.local_dag_runner import LocalDagRunner
+    from pipeline.output_layout import TIME_FORMAT
     from pipeline.target import local_target
     from report import html_report as run_report
     from report import run_artifacts, run_summary, terminal_summary
@@ -256,8 +261,11 @@ def _run(flags: argparse.Namespace, config: Any, output: Path, terminal: Any) ->
         )
         return 0
     summary = run_summary.summarise(config, target, steps, time.monotonic() - started)
-    run_dir = output / "runs" / config.name / f"{datetime.datetime.now():%Y%m%d-%H%M%S}"
+    run_dir = layout.runs / f"{datetime.datetime.now():{TIME_FORMAT}}"
     run_dir.mkdir(parents=True)
+    # Written first, so that what is removed then is older than a run that is complete.
+    run_summary.write(summary, run_dir)
+    summary["removed"] = dataclasses.asdict(retention.clean_up(config, target, layout))
     summary_path = run_summary.write(summary, run_dir)
     report_path = run_report.write(summary, run_dir)
     terminal.print()

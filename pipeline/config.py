@@ -21,6 +21,7 @@ from model.config import ModelConfig, TrainingConfig
 from model.presets import PRESETS
 from pipeline import yaml_values
 from pipeline.kubeflow_config import KubeflowConfig
+from pipeline.retention_config import RetentionConfig
 from retrieval.config import IndexConfig
 
 _COMMAND_LINE = "the command line"
@@ -91,6 +92,7 @@ class RunConfig:
       evaluation: Thresholds of the blessing.
       index: How the catalogue is searched.
       push: Where a blessed model goes.
+      retention: How long local runs keep what earlier ones left.
       kubeflow: How a run on Kubeflow differs from a local one.
     """
 
@@ -104,6 +106,7 @@ class RunConfig:
     evaluation: EvaluationConfig = EvaluationConfig()
     index: IndexConfig = IndexConfig()
     push: PushConfig = PushConfig()
+    retention: RetentionConfig = RetentionConfig()
     kubeflow: KubeflowConfig = KubeflowConfig()
 
 

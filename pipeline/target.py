@@ -19,6 +19,7 @@ from contract import manifest
 from contract.config_types import strict_json, to_dict
 from pipeline import entries
 from pipeline.config import RunConfig
+from pipeline.output_layout import OutputLayout
 from pipeline.source_digest import source_digest
 from retrieval.versions import newest_version
 
@@ -78,19 +79,17 @@ def local_target(
     config: RunConfig, *, span: str = "", enable_cache: bool = True, beam_args: Sequence[str] = ()
 ) -> RunTarget:
     """The target of ``local_runner.py``: everything under ``output_dir``."""
-    output = Path(config.output_dir).resolve()
+    layout = OutputLayout(Path(config.output_dir).resolve(), config.name)
     inputs = find_inputs(config.data, span)
     input_fingerprint = fingerprint(inputs)
     run_key = digest(comparable(config), input_fingerprint, model_digest())
-    push_destination = config.push.destination or str(output / "serving_models" / config.name)
+    push_destination = config.push.destination or str(layout.serving_models)
     return RunTarget(
-        pipeline_root=str(output / "pipeline" / config.name),
+        pipeline_root=str(layout.pipeline_root),
         push_destination=push_destination,
-        checkpoint_dir=str(
-            output / "checkpoints" / config.name / training_key(config, input_fingerprint)
-        ),
-        bad_rows_dir=str(output / "bad_rows" / config.name),
-        span_store=str(output / "spans" / config.name),
+        checkpoint_dir=str(layout.checkpoints / training_key(config, input_fingerprint)),
+        bad_rows_dir=str(layout.bad_rows),
+        span_store=str(layout.spans),
         input_fingerprint=input_fingerprint,
         run_key=run_key,
         # Not the version that this very configuration has pushed before: the
@@ -101,7 +100,7 @@ def local_target(
         enable_cache=enable_cache,
         beam_args=tuple(beam_args),
         metadata_connection_config=tfx.orchestration.metadata.sqlite_metadata_connection_config(
-            str(output / "metadata" / config.name / "metadata.db")
+            str(layout.metadata)
         ),
     )
 
@@ -126,9 +125,9 @@ def model_digest() -> str:
 
 
 def comparable(config: RunConfig) -> dict[str, Any]:
-    """The configuration without places, which do not change a model."""
+    """The configuration without what does not change a model: places, and how long they last."""
     values = to_dict(config)
-    del values["output_dir"], values["push"], values["kubeflow"]
+    del values["output_dir"], values["push"], values["retention"], values["kubeflow"]
     return values
 
 

@@ -5,7 +5,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-SUMMARY_FILE = "summary.json"
+from pipeline.output_layout import SUMMARY_FILE
 
 
 def summaries(runs: Path) -> Iterator[dict[str, Any]]:

@@ -22,9 +22,9 @@ from contract.release import NOT_PUSHED_BECAUSE, WITHDRAWN_VERSION
 from model.tfx_functions.trainer import TRAINING_REPORT
 from pipeline import eval_config
 from pipeline.config import RunConfig
+from pipeline.output_layout import SUMMARY_FILE
 from pipeline.target import RunTarget
 from report.run_artifacts import Step
-from report.run_history import SUMMARY_FILE
 from report.sample_people import sample_people
 from retrieval.manifest import read_manifest
 

@@ -43,6 +43,12 @@ _STOPPED_BY = {
     "max_steps": "step limit",
     "max_seconds": "time limit",
 }
+_REMOVED = {
+    "runs": "run",
+    "artifacts": "artifact",
+    "versions": "version",
+    "spans": "kept file",
+}
 _ALGORITHMS = {
     EXACT: "Exact",
     SCANN_HASHED: "ScaNN, hashed",
@@ -318,6 +324,22 @@ def hits(person: Mapping[str, Any]) -> set[str]:
     """Ids of recommended items that are among the person's held-out items."""
     held_out = {item["item_id"] for item in person["targets"]}
     return {i["item_id"] for g in person["interests"] for i in g["items"]} & held_out
+
+
+def removed(summary: Mapping[str, Any]) -> str:
+    """What the run removed of earlier ones; empty if it removed nothing."""
+    found = summary.get("removed")
+    if not found:
+        return ""
+    counts = [
+        f"{found[key]:,} {noun}{'' if found[key] == 1 else 's'}"
+        for key, noun in _REMOVED.items()
+        if found[key]
+    ]
+    text = ", ".join([*counts, size(found["bytes"])]) if counts or found["bytes"] else ""
+    if failed := found["failed"]:
+        text += f"{'; ' if text else ''}could not be removed: {_few(failed)}"
+    return text
 
 
 def duration(seconds: float) -> str:

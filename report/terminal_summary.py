@@ -149,6 +149,8 @@ def _outcome(summary: Mapping[str, Any]) -> RenderableType:
         lines.append(_copyable("Pushed to", summary["push"]["path"]))
         lines.append(_copyable("Serve it", _serve(summary["push"]["destination"])))
         lines.append(_copyable("Query it", _query(summary["sample_people"])))
+    if removed := summary_view.removed(summary):
+        lines.append(_labelled(("Removed", removed)))
     lines.append(_copyable("Time", summary_view.duration(summary["seconds"])))
     return Group(*lines)
 

@@ -21,6 +21,8 @@ from retrieval.versions import complete_versions, versions
 gfile = tf.io.gfile
 
 _STAGING_PREFIX = ".staging-"
+# Of versions that are being removed.
+REMOVED_PREFIX = ".removed-"
 _LOCK_FILE = ".push.lock"
 
 
@@ -82,7 +84,7 @@ def push(model_dir: str, base_directory: str) -> str:
         return _pushed_before(model_dir, base_directory) or _push_to_store(
             model_dir, base_directory
         )
-    with _exclusive_lock(base_directory):
+    with exclusive_lock(base_directory):
         _remove_leftovers(base_directory)
         return _pushed_before(model_dir, base_directory) or _push_by_rename(
             model_dir, base_directory
@@ -149,8 +151,8 @@ def _copy_files(model_dir: str, destination: str) -> list[str]:
 
 
 @contextlib.contextmanager
-def _exclusive_lock(base_directory: str) -> Iterator[None]:
-    """Waits until no other process pushes to ``base_directory``.
+def exclusive_lock(base_directory: str) -> Iterator[None]:
+    """Waits until no other process pushes to ``base_directory`` or removes from it.
 
     The operating system releases the lock of a process that ends in any way.
     """
@@ -160,9 +162,9 @@ def _exclusive_lock(base_directory: str) -> Iterator[None]:
 
 
 def _remove_leftovers(base_directory: str) -> None:
-    """Removes the hidden directories of pushes that were killed."""
+    """Removes the hidden directories of pushes and removals that were killed."""
     for name in os.listdir(base_directory):
-        if name.startswith(_STAGING_PREFIX):
+        if name.startswith((_STAGING_PREFIX, REMOVED_PREFIX)):
             gfile.rmtree(os.path.join(base_directory, name))
 
 

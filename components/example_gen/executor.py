@@ -22,7 +22,7 @@ from components.example_gen.readers import check_columns
 from components.example_gen.reading import keep_spans
 from components.example_gen.rows import entity_columns, interaction_columns
 from components.example_gen.shards import write_text
-from components.example_gen.span_store import StoredFile, stored_file
+from components.example_gen.span_store import StoredFile, stored_files
 from components.example_gen.transforms import ingest
 from contract import features
 from contract.config_types import from_json
@@ -63,7 +63,12 @@ class Executor(BaseBeamExecutor):
         examples.split_names = artifact_utils.encode_split_names(list(features.SPLITS))
         config = from_json(DataConfig, exec_properties[DATA_CONFIG_KEY])
         inputs = find_inputs(config, exec_properties.get(SPAN_KEY, ""))
-        stored = _stored_files(inputs, config, exec_properties)
+        stored = stored_files(
+            inputs,
+            config.interactions,
+            exec_properties.get(SPAN_STORE_KEY, ""),
+            exec_properties.get(READING_DIGEST_KEY, ""),
+        )
         job = _plan(examples, config, inputs, stored, exec_properties)
         report_path = os.path.join(examples.uri, reports.FILE_NAME)
         bad_rows = f"{job.bad_rows_prefix}-00000-of-00001.jsonl"
@@ -98,25 +103,6 @@ class Executor(BaseBeamExecutor):
         if inputs.span.isdigit():
             examples.span = int(inputs.span)
         logging.info("Ingested %s", reports.to_json(report))
-
-
-def _stored_files(
-    inputs: Inputs, config: DataConfig, exec_properties: dict[str, Any]
-) -> tuple[StoredFile, ...]:
-    """What is, or will be, kept of each interaction file of the window."""
-    if inputs.window is None:
-        return ()
-    return tuple(
-        stored_file(
-            exec_properties[SPAN_STORE_KEY],
-            span.name,
-            file,
-            config.interactions,
-            exec_properties[READING_DIGEST_KEY],
-        )
-        for span in inputs.window.spans
-        for file in span.files
-    )
 
 
 def _plan(

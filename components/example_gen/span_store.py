@@ -24,6 +24,7 @@ from tfx.dsl.io import fileio
 from components.example_gen.arrow_bytes import IPC_OPTIONS
 from components.example_gen.config import InteractionsConfig
 from components.example_gen.files import digest
+from components.example_gen.inputs import Inputs
 from components.example_gen.report import Report, from_json, to_json
 from components.example_gen.rows import ITEM, TIME, USER, CheckedRows
 from components.example_gen.shards import write_text
@@ -116,6 +117,29 @@ def _encoded(events: pa.Table) -> pa.RecordBatch:
         for column, field in zip(columns, _SCHEMA, strict=True)
     ]
     return pa.RecordBatch.from_arrays(columns, schema=_SCHEMA)
+
+
+def stored_files(
+    inputs: Inputs, config: InteractionsConfig, store: str, reading_digest: str
+) -> tuple[StoredFile, ...]:
+    """What is, or will be, kept of each interaction file of the window.
+
+    Args:
+      inputs: What the run reads; without a window nothing is kept.
+      config: How the files are to be read.
+      store: Root of everything that is kept.
+      reading_digest: Digest of the code that reads.
+
+    Raises:
+      DataError: if a file cannot be read.
+    """
+    if inputs.window is None:
+        return ()
+    return tuple(
+        stored_file(store, span.name, file, config, reading_digest)
+        for span in inputs.window.spans
+        for file in span.files
+    )
 
 
 def stored_file(

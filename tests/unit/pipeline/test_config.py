@@ -96,6 +96,11 @@ def test_json_round_trip_keeps_everything(load):
             "primary_cutoff 30 is not one of cutoffs (10, 20, 50)",
         ),
         (
+            _MINIMAL + "retention: {versions: 1}\n",
+            [],
+            "versions must be 0 (keep all) or at least 2",
+        ),
+        (
             _MINIMAL,
             [
                 "data.items={files: [i.csv], category_feature: genre,"

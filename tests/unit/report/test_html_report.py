@@ -159,6 +159,13 @@ def test_steps_tell_cached_from_run(page):
     assert "5 of 14 steps from cache" in page.text()
 
 
+def test_what_was_removed_of_earlier_runs_is_said():
+    counts = {"runs": 12, "artifacts": 0, "versions": 3, "spans": 0, "bytes": 214_000_000}
+    summary = {**summaries.pushed(), "removed": {**counts, "failed": []}}
+    text = _Page(run_report.render(summary)).text("steps")
+    assert "Removed of earlier runs: 12 runs, 3 versions, 214.0 MB" in text
+
+
 def test_text_from_the_data_cannot_become_markup():
     attack = "<script>alert('$x$')</script>"
     summary = summaries.pushed()

@@ -187,3 +187,27 @@ def test_a_simple_baseline_that_beats_the_model_is_named():
         f"against {ours:.4f}."
     )
     assert summary_view.stronger_baselines(summaries.empty()) == ""
+
+
+@pytest.mark.parametrize(
+    ("removed", "expected"),
+    [
+        (None, ""),
+        ({}, ""),
+        ({"runs": 1, "bytes": 1_500}, "1 run, 1.5 kB"),
+        (
+            {"runs": 2, "artifacts": 1_250, "versions": 3, "spans": 1, "bytes": 214_000_000},
+            "2 runs, 1,250 artifacts, 3 versions, 1 kept file, 214.0 MB",
+        ),
+        ({"bytes": 12}, "12 B"),  # nothing but logs or checkpoints
+        ({"failed": ["/x: busy"]}, "could not be removed: /x: busy"),
+        (
+            {"versions": 1, "bytes": 9, "failed": ["/x: a", "/y: b", "/z: c"]},
+            "1 version, 9 B; could not be removed: /x: a and 2 more",
+        ),
+    ],
+)
+def test_what_was_removed_is_one_line(removed, expected):
+    nothing = {"runs": 0, "artifacts": 0, "versions": 0, "spans": 0, "bytes": 0, "failed": []}
+    summary = {} if removed is None else {"removed": {**nothing, **removed}}
+    assert summary_view.removed(summary) == expected

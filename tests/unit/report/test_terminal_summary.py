@@ -128,6 +128,12 @@ def test_the_outcome_of_a_push_is_last():
     assert "recall@100 0.9908, one request 1.9 ms (p99 3.4 ms), 3.5 MB" in lines[-6]
 
 
+def test_what_was_removed_of_earlier_runs_is_said():
+    counts = {"runs": 12, "artifacts": 0, "versions": 3, "spans": 0, "bytes": 214_000_000}
+    lines = _lines({**summaries.pushed(), "removed": {**counts, "failed": []}})
+    assert "Removed    12 runs, 3 versions, 214.0 MB" in lines
+
+
 def test_a_recall_measured_less_deeply_than_configured_is_said():
     summary = summaries.pushed()
     assert not any("index.recall_k" in line for line in _lines(summary))

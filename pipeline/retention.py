@@ -24,6 +24,7 @@ from components.example_gen.inputs import find_inputs
 from components.example_gen.span_names import parse
 from components.example_gen.span_store import stored_files
 from contract.manifest import EXAMPLES
+from contract.release import ReleaseError
 from pipeline import entries
 from pipeline.config import RunConfig
 from pipeline.create_pipeline import PUSHER
@@ -119,10 +120,7 @@ def clean_up(config: RunConfig, target: RunTarget, layout: OutputLayout) -> Remo
             removed.remove(leftover)
     keep = config.retention
     if keep.versions and "://" not in target.push_destination:
-        # An unchanged run compares with that version again.
-        in_use = {target.baseline_version}
-        for version in removable_versions(target.push_destination, keep.versions, in_use):
-            removed.remove_version(target.push_destination, version)
+        _remove_versions(target, keep.versions, removed)
     if keep.runs:
         _remove_runs(layout, keep.runs, removed)
         _remove_artifacts(layout, target, keep.runs, removed)
@@ -131,6 +129,18 @@ def clean_up(config: RunConfig, target: RunTarget, layout: OutputLayout) -> Remo
     if keep.spans == "window" and config.data.window is not None:
         _remove_spans(config, target, layout, removed)
     return removed
+
+
+def _remove_versions(target: RunTarget, keep: int, removed: Removed) -> None:
+    # An unchanged run compares with that version again.
+    also = {target.baseline_version}
+    try:
+        removable = removable_versions(target.push_destination, keep, also)
+    except ReleaseError as error:
+        removed.failed.append(f"old versions: {error}")
+        return
+    for version in removable:
+        removed.remove_version(target.push_destination, version)
 
 
 def _remove_runs(layout: OutputLayout, keep: int, removed: Removed) -> None:

@@ -6,8 +6,10 @@ import time
 import uuid
 from collections.abc import Collection
 
+from contract.release import in_use
 from contract.versions import SAVED_MODEL_FILE
 from retrieval.push import REMOVED_PREFIX, exclusive_lock
+from retrieval.release import read_release
 from retrieval.versions import complete_versions, versions
 
 # A server may have seen a younger version appear and be about to load it.
@@ -15,29 +17,35 @@ _MIN_AGE_SECONDS = 3600
 
 
 def removable_versions(
-    base_directory: str, keep: int, in_use: Collection[str] = (), now: float | None = None
+    base_directory: str, keep: int, also: Collection[str] = (), now: float | None = None
 ) -> list[str]:
     """Returns the versions that nobody needs any more, oldest first.
 
     Args:
       base_directory: A local directory that a server watches.
       keep: Newest complete versions that stay; at least 1.
-      in_use: Further versions that stay.
+      also: Further versions that stay.
       now: Seconds since 1970; by default the time of the call.
 
     Returns:
       Versions older than the kept ones that were pushed more than an hour ago,
-      complete or not.
+      complete or not, and that the release state does not use.
+
+    Raises:
+      ReleaseError: if the release state cannot be used.
     """
-    kept = complete_versions(base_directory)[-keep:]
+    complete = complete_versions(base_directory)
+    kept = complete[-keep:]
     if not kept:
         return []
+    used = in_use(read_release(base_directory), [int(version) for version in complete])
     latest = (time.time() if now is None else now) - _MIN_AGE_SECONDS
     return [
         version
         for version in versions(base_directory)
         if int(version) < int(kept[0])
-        and version not in in_use
+        and version not in also
+        and int(version) not in used
         and _pushed_at(os.path.join(base_directory, version)) < latest
     ]
 

@@ -2,6 +2,8 @@ import os
 
 import pytest
 
+from contract.release_changes import promote
+from contract.release_file import change
 from retrieval import version_removal
 from retrieval.version_removal import removable_versions, remove_version
 from retrieval.versions import versions
@@ -35,7 +37,15 @@ def test_versions_beyond_the_newest_ones_can_go(tmp_path, pushed):
     assert removable_versions(str(tmp_path), 4, now=_NOW) == ["8"]
 
 
-def test_a_version_in_use_and_a_young_one_stay(tmp_path, pushed):
+def test_what_the_release_state_uses_stays(tmp_path, pushed):
+    for number in range(1, 7):
+        pushed(str(number), 2 * _HOUR)
+    change(tmp_path, lambda state: promote(state, range(1, 7), 3, by="me"))
+    # 3 is pinned, and a roll-back would make 2 stable.
+    assert removable_versions(str(tmp_path), 2, now=_NOW) == ["1", "4"]
+
+
+def test_a_named_version_and_a_young_one_stay(tmp_path, pushed):
     pushed("1", 2 * _HOUR)
     pushed("2", 2 * _HOUR)
     pushed("3", _HOUR - 1)

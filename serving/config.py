@@ -81,6 +81,12 @@ class ServerConfig:
     grpc_port: int = Field(
         default=DEFAULT_GRPC_PORT, ge=0, le=65535, description="Port of gRPC; 0 picks a free one."
     )
+    caller_key_header: str = Field(
+        default="x-caller-key",
+        min_length=1,
+        description="HTTP header, or gRPC metadata key in lower case, by whose value requests are"
+        " split between the stable version and a canary. It is neither logged nor kept.",
+    )
     file_system_poll_wait_seconds: float = Field(
         default=1.0, gt=0.0, description="Time between two looks at the base paths."
     )

@@ -28,6 +28,7 @@ class ConfiguredModel:
       release_problem: Why what is served is not what the release state says; empty if it is.
       stable: The version that answers requests which name none, once there is one.
       canary: The version on trial, if it serves.
+      rejected: The version on trial that this server has taken back, and why.
     """
 
     name: str
@@ -42,6 +43,7 @@ class ConfiguredModel:
     release_problem: str = ""
     stable: int | None = None
     canary: int | None = None
+    rejected: tuple[int, str] | None = None
 
     def available(self) -> dict[int, Servable]:
         """The versions that serve."""
@@ -51,6 +53,7 @@ class ConfiguredModel:
         """Takes over what was loaded for the same base path under an earlier configuration."""
         self.servables, self.seen = before.servables, before.seen
         self.release, self.stable, self.canary = before.release, before.stable, before.canary
+        self.rejected = before.rejected
 
     def default_version(self) -> int:
         """The version that answers requests which name none; -1 if nothing serves."""

@@ -25,7 +25,9 @@ from serving.metadata import model_metadata
 from serving.model_manager import ModelManager
 from serving.predictor import Predictor
 from serving.request_log import RequestLog
+from serving.servable import Servable
 from serving.signature import array_from_proto, array_to_proto, shape_from_proto
+from serving.traffic import Outputs, Traffic
 
 _log = logging.getLogger(__name__)
 
@@ -58,25 +60,31 @@ class PredictionService(prediction_service_pb2_grpc.PredictionServiceServicer):
     """Predict and GetModelMetadata; other methods are UNIMPLEMENTED.
 
     Args:
-      manager: Hands out model versions.
+      manager: Knows the model versions.
+      traffic: Hands requests to them.
       predictor: Runs them.
       request_log: Records every request.
       timeout_seconds: Longest a request may take.
       limits: Largest inputs that are decoded.
+      key_header: Metadata key with the key by which requests are split between versions.
     """
 
     def __init__(
         self,
         manager: ModelManager,
+        traffic: Traffic,
         predictor: Predictor,
         request_log: RequestLog,
         timeout_seconds: float,
         limits: Limits,
+        key_header: str,
     ):
         self._manager = manager
+        self._traffic = traffic
         self._predictor = predictor
         self._timeout_seconds = timeout_seconds
         self._limits = limits
+        self._key_header = key_header.lower()
         self.request_log = request_log
 
     @_answer
@@ -86,7 +94,9 @@ class PredictionService(prediction_service_pb2_grpc.PredictionServiceServicer):
         """Runs a signature."""
         if not request.HasField("model_spec"):
             raise invalid_argument("Missing ModelSpec")
-        with self._manager.get(request.model_spec).hold() as servable:
+
+        # Signature and answer are of the same version.
+        async def attempt(servable: Servable) -> tuple[Outputs, Servable]:
             # Large messages are decoded on another thread, so that the event loop stays free.
             if request.ByteSize() > _LARGE_MESSAGE:
                 inputs = await asyncio.to_thread(_decode, request, self._limits)
@@ -102,6 +112,11 @@ class PredictionService(prediction_service_pb2_grpc.PredictionServiceServicer):
                 if remaining is None
                 else min(remaining, self._timeout_seconds),
             )
+            return outputs, servable
+
+        outputs, servable = await self._traffic.answer(
+            request.model_spec, _metadata_value(context, self._key_header), attempt
+        )
         model_spec = model_pb2.ModelSpec(
             name=servable.name,
             signature_name=request.model_spec.signature_name or SERVE,
@@ -160,6 +175,14 @@ class ModelService(model_service_pb2_grpc.ModelServiceServicer):
             raise invalid_argument("ReloadConfigRequest must have a model_config_list")
         await self._manager.configure(request.config)
         return model_management_pb2.ReloadConfigResponse()
+
+
+def _metadata_value(context: grpc.aio.ServicerContext, key: str) -> str:
+    """The value of a metadata key of a call; empty if it has none."""
+    for name, value in context.invocation_metadata() or ():
+        if name == key:
+            return value if isinstance(value, str) else value.decode("utf-8", "replace")
+    return ""
 
 
 def _decode(request: predict_pb2.PredictRequest, limits: Limits) -> dict[str, np.ndarray]:

@@ -64,6 +64,37 @@ class Metrics:
             ["model", "version"],
             registry=self.registry,
         )
+        self.release_requests = Counter(
+            "serving_release_requests",
+            "Predict requests that a version was asked, by its label and the status code.",
+            ["model", "label", "code"],
+            registry=self.registry,
+        )
+        self.release_latency = Histogram(
+            "serving_release_request_seconds",
+            "Time of a version from a request that has arrived to its result.",
+            ["model", "label"],
+            buckets=_LATENCY_BUCKETS,
+            registry=self.registry,
+        )
+        self.release_empty = Counter(
+            "serving_release_empty_answers",
+            "Answers without an item; of a request with many rows, their share.",
+            ["model", "label"],
+            registry=self.registry,
+        )
+        self.release_fallbacks = Counter(
+            "serving_release_fallbacks",
+            "Requests that the stable version answered because the canary did not.",
+            ["model"],
+            registry=self.registry,
+        )
+        self.canary_rollbacks = Counter(
+            "serving_canary_rollbacks",
+            "Canaries that this server has taken back.",
+            ["model", "cause"],
+            registry=self.registry,
+        )
         self.release_version = Gauge(
             "serving_release_version",
             "The version that serves as stable, or as canary.",

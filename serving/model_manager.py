@@ -23,7 +23,7 @@ from tensorflow_serving.config import model_server_config_pb2
 from serving.configured_model import ConfiguredModel, from_config
 from serving.errors import ServingError, invalid_argument, load_error, not_found
 from serving.metrics import Metrics
-from serving.release_watch import mismatch, read_release, wanted_release
+from serving.release_watch import mismatch, read_release, wanted_canary, wanted_release
 from serving.release_watch import note as note_release
 from serving.saved_model import SavedModel
 from serving.servable import Servable, State
@@ -106,12 +106,6 @@ class ModelManager:
             for model in self._models.values():
                 await self._reconcile_safely(model)
 
-    async def watch(self, interval_seconds: float) -> None:
-        """Polls for ever."""
-        while True:
-            await asyncio.sleep(interval_seconds)
-            await self.poll()
-
     def get(self, spec: model_pb2.ModelSpec) -> Servable:
         """The available version that a request asks for; call ``hold`` on it.
 
@@ -176,6 +170,18 @@ class ModelManager:
         """Whether every configured model has a version that serves."""
         return bool(self._models) and all(m.available() for m in self._models.values())
 
+    def model(self, name: str) -> ConfiguredModel:
+        """A configured model.
+
+        Raises:
+          KeyError: there is none of this name.
+        """
+        return self._models[name]
+
+    def models(self) -> list[ConfiguredModel]:
+        """The configured models."""
+        return list(self._models.values())
+
     def model_names(self) -> list[str]:
         """Names of the configured models."""
         return list(self._models)
@@ -216,7 +222,7 @@ class ModelManager:
         if not present:
             # An emptied or unmounted directory is not an order to stop serving.
             return
-        unread = await asyncio.to_thread(read_release, model)
+        unread = await read_release(model)
         serving = await self._load_wanted(model, present)
         if serving:
             for version, servable in model.available().items():
@@ -231,7 +237,7 @@ class ModelManager:
     async def _load_wanted(self, model: ConfiguredModel, present: Mapping[int, Path]) -> set[int]:
         """Loads what the policy and the release state want; returns what serves of it."""
         release = wanted_release(model)
-        trial = release.trial
+        trial = wanted_canary(model)
         if model.canary != trial:
             model.canary = None
         # The best first: a version that does not load is passed over, so a broken newest

@@ -1,5 +1,6 @@
 """How a server follows the release state of a model, and says where it cannot."""
 
+import asyncio
 import logging
 from collections.abc import Collection
 
@@ -11,24 +12,32 @@ from serving.metrics import Metrics
 _log = logging.getLogger(__name__)
 
 
-def read_release(model: ConfiguredModel) -> str:
-    """Reads the release state of ``model``; blocks.
+async def read_release(model: ConfiguredModel) -> str:
+    """Reads the release state of ``model``.
 
     Returns:
       Why it cannot be read; the state as it could last be read stays in force then.
     """
     try:
-        model.release = release_file.read(model.base_path)
+        model.release = await asyncio.to_thread(release_file.read, model.base_path)
     except ReleaseError as e:
         return str(e)
     except OSError as e:
         return f"The release state {e.filename} cannot be read ({e.strerror or e})"
+    if model.rejected is not None and model.rejected[0] != model.release.trial:
+        model.rejected = None
     return ""
 
 
 def wanted_release(model: ConfiguredModel) -> ReleaseState:
     """The state to follow: versions that the server's configuration names go before it."""
     return model.release if model.policy.follows_release else ReleaseState()
+
+
+def wanted_canary(model: ConfiguredModel) -> int | None:
+    """The version to put on trial, unless this server has taken it back."""
+    trial = wanted_release(model).trial
+    return None if model.rejected is not None and model.rejected[0] == trial else trial
 
 
 def mismatch(model: ConfiguredModel, present: Collection[int]) -> str:
@@ -65,6 +74,8 @@ def note(model: ConfiguredModel, problem: str, metrics: Metrics) -> None:
 
 
 def _why_not(model: ConfiguredModel, version: int) -> str:
+    if model.rejected is not None and model.rejected[0] == version:
+        return f"was taken back by this server ({model.rejected[1]}), which cannot write the state"
     servable = model.servables.get(version)
     if servable is None:
         return "is not there"

@@ -22,6 +22,8 @@ from serving.metrics import Metrics
 from serving.model_manager import ModelManager
 from serving.predictor import Predictor
 from serving.request_log import RequestLog
+from serving.servable import Servable
+from serving.traffic import Outputs, Traffic
 from serving.versions import is_version
 
 _log = logging.getLogger(__name__)
@@ -39,7 +41,8 @@ class RestApi:
     """Routes of the HTTP port.
 
     Args:
-      manager: Hands out model versions.
+      manager: Knows the model versions.
+      traffic: Hands requests to them.
       predictor: Runs them.
       metrics: Served at ``/metrics`` and where TF Serving has them.
       request_log: Records every API request.
@@ -47,6 +50,7 @@ class RestApi:
       timeout_seconds: Longest a request may take, reading its body included.
       max_request_bytes: Largest body.
       limits: Largest inputs that are decoded.
+      key_header: Header with the key by which requests are split between versions.
       guard: Refuses what pages of other sites send.
       has_demo: Whether there is a demo page.
     """
@@ -54,6 +58,7 @@ class RestApi:
     def __init__(
         self,
         manager: ModelManager,
+        traffic: Traffic,
         predictor: Predictor,
         metrics: Metrics,
         request_log: RequestLog,
@@ -61,10 +66,12 @@ class RestApi:
         timeout_seconds: float,
         max_request_bytes: int,
         limits: Limits,
+        key_header: str,
         guard: BrowserGuard,
         has_demo: bool,
     ):
         self._manager = manager
+        self._traffic = traffic
         self._predictor = predictor
         self._metrics = metrics
         self._request_log = request_log
@@ -72,6 +79,7 @@ class RestApi:
         self._timeout_seconds = timeout_seconds
         self._max_request_bytes = max_request_bytes
         self._limits = limits
+        self._key_header = key_header
         self._guard = guard
         self._has_demo = has_demo
 
@@ -166,8 +174,9 @@ class RestApi:
 
     async def _predict(self, request: web.Request, spec: model_pb2.ModelSpec) -> bytes:
         body = await request.read()
-        # Taken once: signature and answer are of the same version.
-        with self._manager.get(spec).hold() as servable:
+
+        # Signature and answer are of the same version.
+        async def attempt(servable: Servable) -> tuple[Outputs, bool]:
             signatures = servable.model.signatures
             if len(body) > _LARGE_BODY:
                 decoded = await asyncio.to_thread(
@@ -182,11 +191,13 @@ class RestApi:
                 output_filter=(),
                 timeout_seconds=self._timeout_seconds,
             )
+            return outputs, decoded.row_format
+
+        key = request.headers.get(self._key_header, "")
+        outputs, row_format = await self._traffic.answer(spec, key, attempt)
         if sum(value.size for value in outputs.values()) * 8 > _LARGE_BODY:
-            return await asyncio.to_thread(
-                codec.format_predict_response, outputs, decoded.row_format
-            )
-        return codec.format_predict_response(outputs, decoded.row_format)
+            return await asyncio.to_thread(codec.format_predict_response, outputs, row_format)
+        return codec.format_predict_response(outputs, row_format)
 
     def _status(self, spec: model_pb2.ModelSpec) -> bytes:
         return _to_json(self._manager.status(spec))

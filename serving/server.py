@@ -40,6 +40,7 @@ from serving.predictor import Predictor
 from serving.request_log import RequestLog
 from serving.rest import RestApi
 from serving.saved_model import SavedModel
+from serving.traffic import Traffic
 
 _log = logging.getLogger(__name__)
 
@@ -69,6 +70,7 @@ class ModelServer:
         self._runner = Runner(config.batching, self.metrics)
         self._draining = False
         self._watcher: asyncio.Task[None] | None = None
+        self._traffic = Traffic(self.manager, self.metrics)
         limits = Limits.from_config(config)
         predictor = Predictor(self._runner, self.metrics, limits)
         self._request_log = RequestLog(
@@ -79,6 +81,7 @@ class ModelServer:
         )
         rest = RestApi(
             self.manager,
+            self._traffic,
             predictor,
             self.metrics,
             self._request_log,
@@ -86,6 +89,7 @@ class ModelServer:
             timeout_seconds=config.request_timeout_seconds,
             max_request_bytes=config.max_request_bytes,
             limits=limits,
+            key_header=config.caller_key_header,
             guard=BrowserGuard(config.host, config.allowed_hosts),
             has_demo=config.demo == "on" or (config.demo == "auto" and is_loopback(config.host)),
         )
@@ -108,10 +112,12 @@ class ModelServer:
         prediction_service_pb2_grpc.add_PredictionServiceServicer_to_server(
             PredictionService(
                 self.manager,
+                self._traffic,
                 predictor,
                 self._request_log,
                 timeout_seconds=config.request_timeout_seconds,
                 limits=limits,
+                key_header=config.caller_key_header,
             ),
             self._grpc,
         )
@@ -153,9 +159,14 @@ class ModelServer:
             extra={"host": config.host, "rest_port": self.rest_port, "grpc_port": self.grpc_port},
         )
         await self.manager.configure(model_server_config(config))
-        self._watcher = asyncio.create_task(
-            self.manager.watch(config.file_system_poll_wait_seconds)
-        )
+        self._watcher = asyncio.create_task(self._watch())
+
+    async def _watch(self) -> None:
+        """Polls base paths and judges canaries for ever."""
+        while True:
+            await asyncio.sleep(self._config.file_system_poll_wait_seconds)
+            await self.manager.poll()
+            await self._traffic.check()
 
     async def stop(self) -> None:
         """Refuses new requests, waits for those under way, and unloads."""

@@ -277,6 +277,21 @@ def save_timed(path: Path) -> None:
     tf.saved_model.save(tf.Module(), str(path), signatures={"serving_default": serving_default})
 
 
+def save_constant(path: Path, item: str, *, is_broken: bool = False) -> None:
+    """Saves a model that answers every ``history`` [B, T] with ``item`` alone.
+
+    Output: ``item_ids`` string [B, 1]. With ``is_broken`` it refuses every request, as a
+    graph with a defect does.
+    """
+
+    @tf.function(input_signature=[tf.TensorSpec([None, None], tf.string, "history")])
+    def serving_default(history):
+        with tf.control_dependencies([tf.debugging.Assert(not is_broken, ["a defect"])]):
+            return {"item_ids": tf.fill([tf.shape(history)[0], 1], item)}
+
+    tf.saved_model.save(tf.Module(), str(path), signatures={"serving_default": serving_default})
+
+
 def push(saved: Path, base: Path, version: int) -> Path:
     """Copies a saved model to ``base/version`` as the Pusher does: atomically."""
     base.mkdir(parents=True, exist_ok=True)

@@ -1,86 +1,19 @@
 """The manager follows the release state, and never lets it take away what serves."""
 
-import asyncio
 import contextlib
 import shutil
 
 import pytest
-from tensorflow_serving.apis import model_pb2
 
 from contract import release_changes, release_file
 from contract.release import CanaryLimits, ReleaseState
 from serving.errors import ServingError
-from serving.metrics import Metrics
-from serving.model_manager import ModelManager
-from tests.unit.serving.test_model_manager import (
-    BROKEN,
-    _Clock,
-    _config,
-    _Loaded,
-    _parsed,
-    _push,
-    _spec,
-)
-
-
-class _World:
-    """A base path with versions, a manager of it, and what it serves."""
-
-    def __init__(self, base, versions=(5, 7, 9), load=_Loaded):
-        self.base = base
-        self.metrics = Metrics()
-        self.clock = _Clock()
-        self.manager = ModelManager(
-            load, self.metrics, settle_seconds=0.0, retry_seconds=60.0, clock=self.clock
-        )
-        for version in versions:
-            _push(base, version)
-
-    def change(self, make, *args, **options):
-        versions = [int(p.name) for p in self.base.iterdir() if p.name.isdigit()]
-        release_file.change(self.base, lambda s: make(s, versions, *args, by="x", **options))
-
-    async def starts(self, config=None):
-        await self.manager.configure(config or _config(m=self.base))
-        return self.serving()
-
-    async def polls(self):
-        await self.manager.poll()
-        return self.serving()
-
-    def serving(self):
-        return self.manager.get(_spec()).version
-
-    def labelled(self, label):
-        return self.manager.get(model_pb2.ModelSpec(name="m", version_label=label)).version
-
-    def problem(self):
-        """What the status says beside the version that serves."""
-        spec = _spec()
-        spec.version.value = self.serving()
-        return self.manager.status(spec).model_version_status[0].status.error_message
-
-    def available(self):
-        return sorted(
-            s.version
-            for s in self.manager.status(_spec()).model_version_status
-            if s.state == s.AVAILABLE
-        )
-
-    def metric(self, name, **labels):
-        return self.metrics.registry.get_sample_value(name, {"model": "m", **labels})
-
-
-def _scenario(world, steps):
-    async def run():
-        await steps()
-        await world.manager.close()
-
-    asyncio.run(run())
+from tests.unit.serving.release_world import World, scenario
+from tests.unit.serving.test_model_manager import BROKEN, _Loaded, _parsed, _push, _spec
 
 
 def test_a_roll_back_is_served_and_survives_a_restart(tmp_path):
-    world = _World(tmp_path)
+    world = World(tmp_path)
 
     async def steps():
         assert await world.starts() == 9
@@ -94,13 +27,13 @@ def test_a_roll_back_is_served_and_survives_a_restart(tmp_path):
         world.change(release_changes.roll_back, reason="bad", to=5)
         assert await world.polls() == 5
 
-    _scenario(world, steps)
-    again = _World(tmp_path, versions=())
+    scenario(world, steps)
+    again = World(tmp_path, versions=())
 
     async def after_a_restart():
         assert await again.starts() == 5
 
-    _scenario(again, after_a_restart)
+    scenario(again, after_a_restart)
 
 
 def test_the_version_before_answers_until_the_other_one_is_loaded(tmp_path):
@@ -111,7 +44,7 @@ def test_the_version_before_answers_until_the_other_one_is_loaded(tmp_path):
             seen.append((world.serving(), world.labelled("stable")))
         return _Loaded(path)
 
-    world = _World(tmp_path, load=load)
+    world = World(tmp_path, load=load)
 
     async def steps():
         await world.starts()
@@ -119,11 +52,11 @@ def test_the_version_before_answers_until_the_other_one_is_loaded(tmp_path):
         assert await world.polls() == 7
         assert seen == [(9, 9)]
 
-    _scenario(world, steps)
+    scenario(world, steps)
 
 
 def test_a_pin_keeps_what_is_pushed_later_from_being_served(tmp_path):
-    world = _World(tmp_path)
+    world = World(tmp_path)
 
     async def steps():
         world.change(release_changes.pin, 7)
@@ -133,11 +66,11 @@ def test_a_pin_keeps_what_is_pushed_later_from_being_served(tmp_path):
         world.change(release_changes.unpin)
         assert await world.polls() == 11
 
-    _scenario(world, steps)
+    scenario(world, steps)
 
 
 def test_a_canary_is_loaded_beside_the_stable_version(tmp_path):
-    world = _World(tmp_path)
+    world = World(tmp_path)
     trial = {"share": 0.5, "limits": CanaryLimits()}
 
     async def steps():
@@ -155,12 +88,12 @@ def test_a_canary_is_loaded_beside_the_stable_version(tmp_path):
         assert world.available() == [7]
         assert world.metric("serving_release_version", label="canary") is None
 
-    _scenario(world, steps)
+    scenario(world, steps)
 
 
 @pytest.mark.parametrize("content", [b"{", b'{"format": 99}', b"\xff"])
 def test_a_damaged_state_changes_nothing_and_is_reported(tmp_path, content, caplog):
-    world = _World(tmp_path)
+    world = World(tmp_path)
     world.change(release_changes.roll_back, reason="bad")
     good = (tmp_path / "release.json").read_bytes()
 
@@ -181,20 +114,20 @@ def test_a_damaged_state_changes_nothing_and_is_reported(tmp_path, content, capl
         assert await world.polls() == 11
         assert (world.problem(), world.metric("serving_release_problem")) == ("", 0)
 
-    _scenario(world, steps)
+    scenario(world, steps)
     # A server that starts with a damaged file serves what there is.
     (tmp_path / "release.json").write_bytes(content)
-    again = _World(tmp_path, versions=())
+    again = World(tmp_path, versions=())
 
     async def after_a_restart():
         assert await again.starts() == 11
         assert "release.json cannot be used" in again.problem()
 
-    _scenario(again, after_a_restart)
+    scenario(again, after_a_restart)
 
 
 def test_an_unreadable_state_changes_nothing(tmp_path):
-    world = _World(tmp_path)
+    world = World(tmp_path)
     world.change(release_changes.roll_back, reason="bad")
 
     async def steps():
@@ -204,11 +137,11 @@ def test_an_unreadable_state_changes_nothing(tmp_path):
         assert await world.polls() == 7
         assert "cannot be read (Too many levels of symbolic links)" in world.problem()
 
-    _scenario(world, steps)
+    scenario(world, steps)
 
 
 def test_a_pin_on_what_is_not_there_leaves_what_serves(tmp_path):
-    world = _World(tmp_path)
+    world = World(tmp_path)
 
     async def steps():
         await world.starts()
@@ -220,11 +153,11 @@ def test_a_pin_on_what_is_not_there_leaves_what_serves(tmp_path):
         assert await world.polls() == 5
         assert world.problem() == ""
 
-    _scenario(world, steps)
+    scenario(world, steps)
 
 
 def test_a_roll_back_to_a_version_that_does_not_load(tmp_path):
-    world = _World(tmp_path, versions=())
+    world = World(tmp_path, versions=())
     _push(tmp_path, 7, BROKEN)
     _push(tmp_path, 9)
 
@@ -237,11 +170,11 @@ def test_a_roll_back_to_a_version_that_does_not_load(tmp_path):
         assert await world.polls() == 5
         assert world.problem() == ""
 
-    _scenario(world, steps)
+    scenario(world, steps)
 
 
 def test_a_pin_on_what_does_not_load_leaves_what_serves(tmp_path):
-    world = _World(tmp_path)
+    world = World(tmp_path)
     (tmp_path / "7" / "saved_model.pb").write_bytes(BROKEN)
 
     async def steps():
@@ -251,11 +184,11 @@ def test_a_pin_on_what_does_not_load_leaves_what_serves(tmp_path):
         assert "version 7 is to be stable, and" in world.problem()
         assert "does not load" in world.problem()
 
-    _scenario(world, steps)
+    scenario(world, steps)
 
 
 def test_a_canary_that_does_not_load_takes_no_traffic(tmp_path):
-    world = _World(tmp_path)
+    world = World(tmp_path)
     (tmp_path / "7" / "saved_model.pb").write_bytes(BROKEN)
 
     async def steps():
@@ -266,11 +199,11 @@ def test_a_canary_that_does_not_load_takes_no_traffic(tmp_path):
             world.labelled("canary")
         assert "version 7 is to be canary, and" in world.problem()
 
-    _scenario(world, steps)
+    scenario(world, steps)
 
 
 def test_of_withdrawn_versions_alone_a_server_starts_none(tmp_path):
-    world = _World(tmp_path, versions=(7, 9))
+    world = World(tmp_path, versions=(7, 9))
     world.change(release_changes.roll_back, reason="bad")
     shutil.rmtree(tmp_path / "7")
 
@@ -283,7 +216,7 @@ def test_of_withdrawn_versions_alone_a_server_starts_none(tmp_path):
         world.change(release_changes.promote, 9)
         assert await world.polls() == 9
 
-    _scenario(world, steps)
+    scenario(world, steps)
 
 
 @pytest.mark.parametrize(
@@ -296,7 +229,7 @@ def test_of_withdrawn_versions_alone_a_server_starts_none(tmp_path):
     ],
 )
 def test_the_state_works_with_the_version_policies(tmp_path, policy, available, stable):
-    world = _World(tmp_path)
+    world = World(tmp_path)
     world.change(release_changes.roll_back, reason="bad")
     config = _parsed(
         f"model_config_list {{ config {{ name: 'm' base_path: '{tmp_path}'"
@@ -308,11 +241,11 @@ def test_the_state_works_with_the_version_policies(tmp_path, policy, available, 
         assert (world.available(), world.labelled("stable")) == (available, stable)
         assert world.problem() == ""
 
-    _scenario(world, steps)
+    scenario(world, steps)
 
 
 def test_configured_labels_go_before_those_of_the_state(tmp_path):
-    world = _World(tmp_path)
+    world = World(tmp_path)
     config = _parsed(
         f"model_config_list {{ config {{ name: 'm' base_path: '{tmp_path}'"
         " model_version_policy { all { } } version_labels { key: 'stable' value: 5 } } }"
@@ -322,11 +255,11 @@ def test_configured_labels_go_before_those_of_the_state(tmp_path):
         assert await world.starts(config) == 9
         assert world.labelled("stable") == 5
 
-    _scenario(world, steps)
+    scenario(world, steps)
 
 
 def test_the_state_stays_in_force_when_the_configuration_is_reloaded(tmp_path):
-    world = _World(tmp_path)
+    world = World(tmp_path)
     world.change(release_changes.roll_back, reason="bad")
 
     async def steps():
@@ -335,4 +268,4 @@ def test_the_state_stays_in_force_when_the_configuration_is_reloaded(tmp_path):
         assert await world.starts() == 7
 
     assert release_file.read(tmp_path) != ReleaseState()
-    _scenario(world, steps)
+    scenario(world, steps)

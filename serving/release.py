@@ -11,6 +11,7 @@ Examples:
   python -m serving.release promote  --model_base_path … 1795697577
   python -m serving.release pin      --model_base_path …
   python -m serving.release unpin    --model_base_path …
+  python -m serving.release model_config --model_base_path … > new && mv new models.config
 
 Exit codes: 0 done; 1 refused or failed, and nothing was changed; 2 wrong usage
 """
@@ -37,6 +38,7 @@ from contract.release import (
     stable_version,
 )
 from contract.versions import local_complete_versions
+from serving.config import DEFAULT_MODEL_NAME
 
 EXIT_REFUSED = 1
 
@@ -74,6 +76,17 @@ def parser() -> argparse.ArgumentParser:
 
     status = command("status", "print what is stable, on trial and withdrawn, and the last changes")
     status.add_argument("--json", action="store_true", help="print it as JSON")
+    config = command(
+        "model_config", "print the configuration with which stock TF Serving serves the same"
+    )
+    config.add_argument(
+        "--model_name",
+        default=DEFAULT_MODEL_NAME,
+        help="name in requests (default: %(default)s)",
+    )
+    config.add_argument(
+        "--served_path", help="where TF Serving finds the versions (default: --model_base_path)"
+    )
     promote = change("promote", "make a version stable, or put it on trial as a canary")
     promote.add_argument("version", type=int)
     promote.add_argument(
@@ -125,11 +138,21 @@ def main(argv: Sequence[str] | None = None) -> int:
         if flags.command == "status":
             _print_status(release_file.read(base_path), versions, as_json=flags.json)
             return 0
+        if flags.command == "model_config":
+            # Its stubs import TensorFlow, which the other commands need not wait for.
+            from serving.model_config import model_server_config
+
+            path = flags.served_path or str(base_path.resolve())
+            state = release_file.read(base_path)
+            print(
+                model_server_config(state, versions, name=flags.model_name, base_path=path), end=""
+            )
+            return 0
         after = release_file.change(
             base_path, lambda before: _changed(flags, limits, before, versions)
         )
     except (ReleaseError, OSError) as e:
-        unchanged = "" if flags.command == "status" else "Nothing was changed: "
+        unchanged = "" if flags.command in ("status", "model_config") else "Nothing was changed: "
         print(f"{unchanged}{e}", file=sys.stderr)
         return EXIT_REFUSED
     print(_sentence(after.history[-1].what))

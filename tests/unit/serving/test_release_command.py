@@ -3,6 +3,8 @@
 import json
 
 import pytest
+from google.protobuf import text_format
+from tensorflow_serving.config import model_server_config_pb2
 
 from contract import release_file
 from serving import release
@@ -80,6 +82,26 @@ def test_pin_and_unpin(run):
     assert run("unpin")[0] == 0
     assert (_status(run)["stable"], _status(run)["pinned"]) == (9, None)
     assert run("unpin")[0] == 1
+
+
+def test_the_configuration_of_stock_tf_serving(run, base):
+    run("promote", "9", "--canary", "0.05")
+    code, out, err = run("model_config", "--model_name", "shop", "--served_path", "/models/shop")
+    assert (code, err) == (0, "")
+    config = text_format.Parse(out, model_server_config_pb2.ModelServerConfig())
+    (model,) = config.model_config_list.config
+    assert (model.name, model.base_path, model.model_platform) == (
+        *("shop", "/models/shop", "tensorflow"),
+    )
+    assert list(model.model_version_policy.specific.versions) == [7, 9]
+    assert dict(model.version_labels) == {"stable": 7, "canary": 9}
+    run("rollback", "canary")
+    out = run("model_config")[1]
+    config = text_format.Parse(out, model_server_config_pb2.ModelServerConfig())
+    (model,) = config.model_config_list.config
+    assert (model.name, model.base_path) == ("mind", str(base))
+    assert list(model.model_version_policy.specific.versions) == [7]
+    assert dict(model.version_labels) == {"stable": 7}
 
 
 def test_a_damaged_state_and_a_missing_directory_are_named(run, base, capsys):

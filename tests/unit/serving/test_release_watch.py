@@ -8,6 +8,7 @@ import pytest
 from contract import release_changes, release_file
 from contract.release import CanaryLimits, ReleaseState
 from serving.errors import ServingError
+from serving.model_config import model_server_config
 from tests.unit.serving.release_world import World, scenario
 from tests.unit.serving.test_model_manager import BROKEN, _Loaded, _parsed, _push, _spec
 
@@ -240,6 +241,21 @@ def test_the_state_works_with_the_version_policies(tmp_path, policy, available, 
         assert await world.starts(config) == stable
         assert (world.available(), world.labelled("stable")) == (available, stable)
         assert world.problem() == ""
+
+    scenario(world, steps)
+
+
+def test_the_configuration_for_tf_serving_serves_the_same(tmp_path):
+    world = World(tmp_path)
+    world.change(release_changes.start_canary, 9, share=0.5, limits=CanaryLimits())
+    text = model_server_config(
+        release_file.read(tmp_path), [5, 7, 9], name="m", base_path=str(tmp_path)
+    )
+
+    async def steps():
+        await world.starts(_parsed(text))
+        assert world.available() == [7, 9]
+        assert (world.labelled("stable"), world.labelled("canary")) == (7, 9)
 
     scenario(world, steps)
 

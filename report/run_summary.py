@@ -27,6 +27,7 @@ from pipeline.target import RunTarget
 from report.run_artifacts import Step
 from report.sample_people import sample_people
 from retrieval.manifest import read_manifest
+from retrieval.versions import newest_version
 
 
 def summarise(
@@ -172,8 +173,11 @@ def _manifest(steps: Mapping[str, Step]) -> dict[str, Any] | None:
 def _push(steps: Mapping[str, Step], target: RunTarget) -> dict[str, Any]:
     step = steps.get("pusher")
     properties = step.outputs["pushed_model"].properties if step and step.outputs else {}
+    pushed = bool(properties.get("pushed"))
     return {
-        "pushed": bool(properties.get("pushed")),
+        "pushed": pushed,
+        # Another one if a version is pinned, or if refreshed items are newer.
+        "in_service": newest_version(target.push_destination) if pushed else "",
         "destination": target.push_destination,
         "version": properties.get("pushed_version", ""),
         "path": properties.get("pushed_destination", ""),

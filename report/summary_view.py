@@ -271,7 +271,9 @@ def verdict(summary: Mapping[str, Any]) -> str:
     """One sentence: what became of the trained model."""
     blessing, push, index = summary["blessing"], summary["push"], summary["index"]
     if push["pushed"]:
-        return f"Blessed and pushed as version {push['version']}"
+        served = push.get("in_service") or push["version"]
+        elsewhere = f"; version {served} is in service" if served != push["version"] else ""
+        return f"Blessed and pushed as version {push['version']}{elsewhere}"
     if blessing is None:
         return "Not evaluated, not pushed"
     if not blessing["blessed"]:

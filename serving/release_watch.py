@@ -8,6 +8,7 @@ from contract import release_file
 from contract.release import CANARY, STABLE, ReleaseError, ReleaseState
 from serving.configured_model import ConfiguredModel
 from serving.metrics import Metrics
+from serving.servable import State
 
 _log = logging.getLogger(__name__)
 
@@ -55,7 +56,7 @@ def mismatch(model: ConfiguredModel, present: Collection[int]) -> str:
         (STABLE, release.stable, model.stable),
         (CANARY, release.trial, model.canary),
     ):
-        if wanted is not None and wanted != serves:
+        if wanted is not None and wanted != serves and not _waits(model, wanted):
             found.append(f"version {wanted} is to be {label}, and {_why_not(model, wanted)}")
     return "; ".join(found)
 
@@ -71,6 +72,12 @@ def note(model: ConfiguredModel, problem: str, metrics: Metrics) -> None:
             metrics.release_version.remove(model.name, label)
         else:
             metrics.release_version.labels(model.name, label).set(version)
+
+
+def _waits(model: ConfiguredModel, version: int) -> bool:
+    """Whether a version is only being written still, as every one is at first."""
+    servable = model.servables.get(version)
+    return servable is not None and servable.state == State.START
 
 
 def _why_not(model: ConfiguredModel, version: int) -> str:

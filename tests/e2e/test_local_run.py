@@ -117,6 +117,7 @@ def test_the_model_is_pushed_and_beats_the_baselines(project):
     assert [step["state"] for step in summary["steps"]] == ["ran"] * _STEPS
     assert summary["blessing"]["blessed"]
     assert summary["push"]["pushed"]
+    assert summary["push"]["in_service"] == summary["push"]["version"]
     name = "recall_at_50_history_included"
     mind = summary["metrics"]["mind"]["overall"][name]
     popularity = summary["metrics"]["popularity"]["overall"][name]

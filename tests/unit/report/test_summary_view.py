@@ -109,6 +109,15 @@ def test_a_refused_index_is_the_reason():
     assert summary_view.why_not_pushed(summary) == ["recall@100 is 0.9"]
 
 
+def test_what_was_pushed_is_not_said_to_serve_while_another_version_is_pinned():
+    summary = summaries.pushed()
+    version = summary["push"]["version"]
+    assert summary_view.verdict(summary) == f"Blessed and pushed as version {version}"
+    summary["push"]["in_service"] = "17"
+    expected = f"Blessed and pushed as version {version}; version 17 is in service"
+    assert summary_view.verdict(summary) == expected
+
+
 def test_a_withdrawn_model_is_not_said_to_be_pushed():
     summary = summaries.pushed()
     summary["push"] |= {

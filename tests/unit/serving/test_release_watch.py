@@ -203,6 +203,22 @@ def test_a_canary_that_does_not_load_takes_no_traffic(tmp_path):
     scenario(world, steps)
 
 
+def test_a_canary_that_is_still_being_written_is_no_problem(tmp_path):
+    world = World(tmp_path)
+
+    async def steps():
+        await world.starts()
+        (tmp_path / "11").mkdir()
+        world.change(release_changes.start_canary, 11, share=0.5, limits=CanaryLimits())
+        assert await world.polls() == 9
+        assert world.problem() == ""
+        (tmp_path / "11" / "saved_model.pb").touch()
+        await world.polls()
+        assert world.labelled("canary") == 11
+
+    scenario(world, steps)
+
+
 def test_of_withdrawn_versions_alone_a_server_starts_none(tmp_path):
     world = World(tmp_path, versions=(7, 9))
     world.change(release_changes.roll_back, reason="bad")

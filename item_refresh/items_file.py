@@ -8,6 +8,7 @@ import pyarrow as pa
 from components.example_gen.config import ItemsConfig
 from components.example_gen.errors import DataError
 from components.example_gen.files import resolve
+from components.example_gen.forgotten import NOBODY, Forgotten
 from components.example_gen.readers import read_blocks
 from components.example_gen.records import catalogue_examples, entity_table
 from components.example_gen.rows import FEATURE_PREFIX, ID, TITLE, check_items, entity_columns
@@ -33,13 +34,19 @@ class Items:
         return len(self.ids)
 
 
-def read_items(files: Sequence[str], config: ItemsConfig, max_bad_row_fraction: float) -> Items:
+def read_items(
+    files: Sequence[str],
+    config: ItemsConfig,
+    max_bad_row_fraction: float,
+    forgotten: Forgotten = NOBODY,
+) -> Items:
     """Reads and checks items.
 
     Args:
       files: Paths or globs, in the format that ``config`` names.
       config: Columns and features; its own files are not read.
       max_bad_row_fraction: A larger share of bad rows is an error.
+      forgotten: Items that are left out.
 
     Raises:
       DataError: if a file cannot be read or lacks a column, if too many rows are
@@ -51,7 +58,7 @@ def read_items(files: Sequence[str], config: ItemsConfig, max_bad_row_fraction: 
     num_read = 0
     for file in resolve(config):
         for block in read_blocks(file.path, config, entity_columns(config)):
-            checked = check_items(block, config, file.path)
+            checked = check_items(block, config, file.path, forgotten)
             good.append(checked.good)
             bad += [row for rows in checked.bad.values() for row in rows]
             num_read += checked.num_read

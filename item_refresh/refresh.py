@@ -12,6 +12,7 @@ from absl import logging
 
 from components.example_gen.config import ItemsConfig
 from components.example_gen.files import resolve
+from components.example_gen.forgotten import read_forgotten
 from contract.config_types import from_dict
 from contract.manifest import CONFIG, EXAMPLES, FILES, MANIFEST_PATH, REFRESH
 from item_refresh.catalogue import Changes, refresh_catalogue
@@ -73,7 +74,10 @@ def refresh(
     data, index_config = _configuration(facts, base)
     files = _example_files(examples or (facts or {}).get(EXAMPLES, ""), base)
     items = read_items(
-        item_files, from_dict(ItemsConfig, data["items"]), data["max_bad_row_fraction"]
+        item_files,
+        from_dict(ItemsConfig, data["items"]),
+        data["max_bad_row_fraction"],
+        read_forgotten(data.get("forgotten", "")),
     )
     tower = _load(base).tower
     changes = refresh_catalogue(tower, items, remove_absent)

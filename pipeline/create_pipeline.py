@@ -37,7 +37,7 @@ class _DataSteps(NamedTuple):
 
 def _data_steps(config: RunConfig, target: RunTarget) -> _DataSteps:
     example_gen = InteractionExampleGen(
-        data_config=config.data,
+        data_config=dataclasses.replace(config.data, forgotten=target.forgotten),
         history_length=config.model.history_length,
         span=target.span,
         input_fingerprint=target.input_fingerprint,

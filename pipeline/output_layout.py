@@ -48,6 +48,11 @@ class OutputLayout:
         return self.output / "spans" / self.name
 
     @property
+    def forgotten(self) -> Path:
+        """The list of people and items that are not read any more; its key stands beside it."""
+        return self.output / "forgotten" / f"{self.name}.json"
+
+    @property
     def serving_models(self) -> Path:
         """Pushed versions, unless the configuration names another place."""
         return self.output / "serving_models" / self.name

@@ -20,6 +20,7 @@ from ml_metadata import MetadataStore
 from ml_metadata.proto import metadata_store_pb2
 
 from components.example_gen.errors import DataError
+from components.example_gen.forgotten import read_forgotten
 from components.example_gen.inputs import find_inputs
 from components.example_gen.span_names import parse
 from components.example_gen.span_store import stored_files
@@ -168,7 +169,7 @@ def _remove_artifacts(layout: OutputLayout, target: RunTarget, keep: int, remove
                         removed.remove(leftover)
                 elif not any(uri.is_relative_to(artifact) for uri in kept):
                     # Not an output that TFX takes from its cache, whatever is left of it.
-                    _mark_deleted(store, artifact)
+                    mark_deleted(store, artifact)
                     removed.artifacts += removed.remove(artifact)
 
 
@@ -197,7 +198,8 @@ def _examples_of_versions(push_destination: str) -> Iterator[Path]:
             yield Path(examples)
 
 
-def _mark_deleted(store: MetadataStore, artifact: Path) -> None:
+def mark_deleted(store: MetadataStore, artifact: Path) -> None:
+    """Makes TFX's cache pass over the artifact in a directory."""
     found = store.get_artifacts_by_uri(str(artifact))
     for row in found:
         row.state = metadata_store_pb2.Artifact.DELETED
@@ -241,6 +243,7 @@ def _remove_spans(
             config.data.interactions,
             target.span_store,
             source_digest(*entries.SPAN_READER),
+            read_forgotten(target.forgotten).digest,
         )
     }
     newest = parse(inputs.window.newest)

@@ -14,6 +14,7 @@ from typing import Any
 from ml_metadata.proto import metadata_store_pb2
 from tfx import v1 as tfx
 
+from components.example_gen.forgotten import read_forgotten
 from components.example_gen.inputs import find_inputs, fingerprint
 from contract import manifest
 from contract.config_types import strict_json, to_dict
@@ -41,6 +42,7 @@ class RunTarget:
         keys, equal models.
       baseline_version: Pushed version to compare with; empty is the newest at
         run time.
+      forgotten: List of who is not to be read; empty if there is none.
       span: Replaces ``{SPAN}`` in the configured files.
       enable_cache: Whether unchanged steps are reused.
       trainer_gpus: GPUs that the Trainer is given; it stops if TensorFlow sees none.
@@ -56,6 +58,7 @@ class RunTarget:
     input_fingerprint: str
     run_key: str
     baseline_version: str = ""
+    forgotten: str = ""
     span: str = ""
     enable_cache: bool = True
     trainer_gpus: int = 0
@@ -64,7 +67,7 @@ class RunTarget:
 
     def manifest(self, config: RunConfig) -> str:
         """Run facts for the bundle's manifest, as JSON."""
-        facts = {
+        facts: dict[str, Any] = {
             manifest.NAME: config.name,
             manifest.RUN_KEY: self.run_key,
             manifest.DATA_DIGEST: self.input_fingerprint,
@@ -72,6 +75,8 @@ class RunTarget:
             manifest.CONFIG: comparable(config),
             manifest.VERSIONS: {name: metadata.version(name) for name in _MANIFEST_PACKAGES},
         }
+        if self.forgotten:  # a refresh of the items must not bring one back
+            facts[manifest.CONFIG]["data"]["forgotten"] = self.forgotten
         return strict_json(facts)
 
 
@@ -81,7 +86,10 @@ def local_target(
     """The target of ``local_runner.py``: everything under ``output_dir``."""
     layout = OutputLayout(Path(config.output_dir).resolve(), config.name)
     inputs = find_inputs(config.data, span)
-    input_fingerprint = fingerprint(inputs)
+    forgotten = config.data.forgotten
+    if not forgotten and layout.forgotten.exists():
+        forgotten = str(layout.forgotten)
+    input_fingerprint = fingerprint(inputs, read_forgotten(forgotten).digest)
     run_key = digest(comparable(config), input_fingerprint, model_digest())
     push_destination = config.push.destination or str(layout.serving_models)
     return RunTarget(
@@ -96,6 +104,7 @@ def local_target(
         # rerun of an unchanged pipeline then compares with the same baseline
         # and is served from cache whole.
         baseline_version=newest_version(push_destination, other_than_run_key=run_key),
+        forgotten=forgotten,
         span=inputs.span,
         enable_cache=enable_cache,
         beam_args=tuple(beam_args),
@@ -111,7 +120,7 @@ def training_key(config: RunConfig, input_fingerprint: str) -> str:
     The checkpoint directory is a parameter of the Trainer: if it depended on more
     code, an edit of that code would train anew.
     """
-    values = to_dict(config)
+    values = comparable(config)
     return digest(
         [values[section] for section in ("data", "model", "training")],
         input_fingerprint,
@@ -128,6 +137,7 @@ def comparable(config: RunConfig) -> dict[str, Any]:
     """The configuration without what does not change a model: places, and how long they last."""
     values = to_dict(config)
     del values["output_dir"], values["push"], values["retention"], values["kubeflow"]
+    del values["data"]["forgotten"]  # its content is part of the input's fingerprint
     return values
 
 

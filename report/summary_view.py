@@ -139,6 +139,7 @@ def dropped_events(data: Mapping[str, Any]) -> dict[str, int]:
     events = data["events"]
     reasons = {
         **{_spaced(k): v for k, v in data["tables"]["interactions"]["bad"].items()},
+        "person or item forgotten": data["tables"]["interactions"].get("forgotten", 0),
         "duplicate": events["dropped_duplicates"],
         "item too rare": events["dropped_rare_items"],
         "person with too few events": events["dropped_inactive_users"],

@@ -192,6 +192,9 @@ class DataConfig:
       max_bad_row_fraction: A larger share of bad rows fails the run.
       max_sequence_length: Longest sequence in one row. Longer train sequences
         are cut into overlapping chunks; longer histories keep their newest part.
+      forgotten: List of people and items that are never read, as
+        ``python -m pipeline.forget`` writes it. Empty: local runs take the list of their
+        output directory, if it has one; on Kubeflow there is none.
       num_shards: Files per split, and hash buckets that people fall into: one
         bucket is sorted in memory at a time. 0 is one per 16 MiB of input.
     """
@@ -206,6 +209,7 @@ class DataConfig:
     split: SplitConfig = SplitConfig()
     max_bad_row_fraction: float = Field(default=0.01, ge=0.0, le=1.0)
     max_sequence_length: int = Field(default=1_000, ge=2)
+    forgotten: str = ""
     num_shards: int = Field(default=0, ge=0, le=10_000)
 
     def __post_init__(self) -> None:

@@ -16,6 +16,7 @@ from tfx.types import artifact_utils
 from components.example_gen import report as reports
 from components.example_gen.config import DataConfig, ItemsConfig, UsersConfig
 from components.example_gen.errors import DataError
+from components.example_gen.forgotten import Forgotten, read_forgotten
 from components.example_gen.ingestion import Ingestion
 from components.example_gen.inputs import Inputs, find_inputs, tables
 from components.example_gen.readers import check_columns
@@ -63,13 +64,15 @@ class Executor(BaseBeamExecutor):
         examples.split_names = artifact_utils.encode_split_names(list(features.SPLITS))
         config = from_json(DataConfig, exec_properties[DATA_CONFIG_KEY])
         inputs = find_inputs(config, exec_properties.get(SPAN_KEY, ""))
+        forgotten = read_forgotten(config.forgotten)
         stored = stored_files(
             inputs,
             config.interactions,
             exec_properties.get(SPAN_STORE_KEY, ""),
             exec_properties.get(READING_DIGEST_KEY, ""),
+            forgotten.digest,
         )
-        job = _plan(examples, config, inputs, stored, exec_properties)
+        job = _plan(examples, config, inputs, forgotten, stored, exec_properties)
         report_path = os.path.join(examples.uri, reports.FILE_NAME)
         bad_rows = f"{job.bad_rows_prefix}-00000-of-00001.jsonl"
         if fileio.exists(bad_rows):  # of an earlier run
@@ -80,7 +83,7 @@ class Executor(BaseBeamExecutor):
             logging.info("Reading %d new files of spans", len(new))
             unreadable = os.path.join(job.temp_uri, reports.FILE_NAME)
             with self._make_beam_pipeline() as pipeline:
-                keep_spans(pipeline, new, config.interactions, unreadable)
+                keep_spans(pipeline, new, config.interactions, forgotten, unreadable)
             with fileio.open(unreadable) as file:
                 reports.check_readable(reports.from_json(file.read()))
         with self._make_beam_pipeline() as pipeline:
@@ -109,6 +112,7 @@ def _plan(
     examples: types.Artifact,
     config: DataConfig,
     inputs: Inputs,
+    forgotten: Forgotten,
     stored: tuple[StoredFile, ...],
     exec_properties: dict[str, Any],
 ) -> Ingestion:
@@ -133,6 +137,7 @@ def _plan(
         data_config=config,
         history_length=history_length,
         files={name: [file.path for file in files] for name, files in inputs.files.items()},
+        forgotten=forgotten,
         stored=stored,
         num_shards=num_shards,
         now=int(time.time()),

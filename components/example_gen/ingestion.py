@@ -5,6 +5,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 
 from components.example_gen.config import DataConfig
+from components.example_gen.forgotten import Forgotten
 from components.example_gen.shards import shard_name, write_tfrecord
 from components.example_gen.span_store import StoredFile
 
@@ -22,6 +23,7 @@ class Ingestion:
       data_config: Columns, filters and split.
       history_length: The model's; chunks of long sequences overlap by it.
       files: Resolved paths of each table.
+      forgotten: Who and what is left out.
       stored: What is kept of each interaction file, in the order of ``files``; empty
         if the run reads no window of spans.
       num_shards: Hash buckets of people, and of items; files per split.
@@ -34,6 +36,7 @@ class Ingestion:
     data_config: DataConfig
     history_length: int
     files: dict[str, list[str]]
+    forgotten: Forgotten
     stored: tuple[StoredFile, ...]
     num_shards: int
     now: int

@@ -68,15 +68,19 @@ def tables(data_config: DataConfig) -> dict[str, TableConfig]:
     return {name: table for name, table in found.items() if table is not None}
 
 
-def fingerprint(inputs: Inputs) -> str:
-    """Digest of the content of all input files.
+def fingerprint(inputs: Inputs, forgotten_digest: str = "") -> str:
+    """Digest of the content of all input files, and of who is left out.
 
     TFX caches by parameters; this one makes changed files miss the cache.
+
+    Args:
+      inputs: The files.
+      forgotten_digest: ``Forgotten.digest`` of the list that is in force.
 
     Raises:
       DataError: if a file cannot be read.
     """
-    found = hashlib.blake2b(digest_size=16)
+    found = hashlib.blake2b(forgotten_digest.encode(), digest_size=16)
     for name, files in inputs.files.items():
         for file in files:
             found.update(f"\0{name}\0{posixpath.basename(file.path)}\0{digest(file)}".encode())

@@ -13,9 +13,10 @@ from components.example_gen import rows
 from components.example_gen.arrow_bytes import pack
 from components.example_gen.config import InteractionsConfig
 from components.example_gen.errors import DataError
+from components.example_gen.forgotten import Forgotten
 from components.example_gen.ingestion import BAD, REPORT, Ingestion, Part
 from components.example_gen.readers import read_blocks
-from components.example_gen.report import Report, merge, to_json
+from components.example_gen.report import FORGOTTEN, Report, merge, to_json
 from components.example_gen.rows import ID, ITEM, TIME, USER, CheckedRows
 from components.example_gen.shards import write_text
 from components.example_gen.span_store import StoredFile
@@ -25,7 +26,11 @@ _NAMESPACE = "InteractionExampleGen"
 
 
 def keep_spans(
-    pipeline: beam.Pipeline, files: list[StoredFile], config: InteractionsConfig, report_path: str
+    pipeline: beam.Pipeline,
+    files: list[StoredFile],
+    config: InteractionsConfig,
+    forgotten: Forgotten,
+    report_path: str,
 ) -> None:
     """Reads files of spans, and keeps their events for later runs.
 
@@ -33,13 +38,14 @@ def keep_spans(
       pipeline: An empty pipeline.
       files: Those that are not kept yet.
       config: How they are to be read.
+      forgotten: Who and what is left out.
       report_path: Where the files that cannot be read are reported (JSON).
     """
     _ = (
         pipeline
         | "NewFiles" >> beam.Create(files)
         | "Distribute" >> beam.Reshuffle()
-        | "Keep" >> beam.ParDo(_Keep(config))
+        | "Keep" >> beam.ParDo(_Keep(config, forgotten))
         | "MergeReports" >> beam.CombineGlobally(merge)
         | "WriteReport" >> beam.Map(lambda report: write_text(report_path, to_json(report)))
     )
@@ -119,6 +125,7 @@ class _Read(beam.DoFn):
         self._table = table
         self._num_buckets = job.num_shards
         self._now = job.now
+        self._forgotten = job.forgotten
         if table == "interactions":
             self._columns = rows.interaction_columns(self._config)
         else:
@@ -133,7 +140,7 @@ class _Read(beam.DoFn):
         }[self._table]
         try:
             for block in read_blocks(path, self._config, self._columns):
-                checked = check(block, self._config, path)
+                checked = check(block, self._config, path, self._forgotten)
                 yield from self._describe(checked, path)
                 yield from self._part(checked, number)
         except DataError as error:
@@ -146,6 +153,8 @@ class _Read(beam.DoFn):
             "bad": {reason: len(bad) for reason, bad in checked.bad.items()},
             "bad_examples": {reason: bad[:1] for reason, bad in checked.bad.items()},
         }
+        if checked.num_forgotten:
+            counts[FORGOTTEN] = checked.num_forgotten
         yield TaggedOutput(REPORT, {"tables": {self._table: counts}})
         if self._table == "interactions":
             yield from _future_events(checked.good, self._now, path)
@@ -168,14 +177,15 @@ class _Read(beam.DoFn):
 class _Keep(beam.DoFn):
     """Reads one file of a span, checks its rows and keeps them."""
 
-    def __init__(self, config: InteractionsConfig):
+    def __init__(self, config: InteractionsConfig, forgotten: Forgotten):
         self._config = config
+        self._forgotten = forgotten
         self._columns = rows.interaction_columns(config)
 
     def process(self, file: StoredFile) -> Iterator[Any]:
         try:
             file.write(
-                rows.check_interactions(block, self._config, file.path)
+                rows.check_interactions(block, self._config, file.path, self._forgotten)
                 for block in read_blocks(file.path, self._config, self._columns)
             )
         except DataError as error:

@@ -10,6 +10,8 @@ from components.example_gen.spans import Window
 from contract import features
 
 FILE_NAME = "ingest_report.json"
+# Key of the number of rows of a table that were left out; only where there are any.
+FORGOTTEN = "forgotten"
 _HINTS = {
     "not_utf8": "set the table's `encoding`, for example latin-1",
     "wrong_number_of_columns": "check `delimiter` and `quoting`",

@@ -9,6 +9,7 @@ import numpy as np
 import pyarrow as pa
 
 from components.example_gen.config import InteractionsConfig, ItemsConfig, UsersConfig
+from components.example_gen.forgotten import NOBODY, Forgotten, Kind
 from components.example_gen.readers import Block
 from components.example_gen.text import Text, is_blank, to_text
 from components.example_gen.timestamps import parse_timestamps
@@ -20,6 +21,8 @@ TIME = "time"
 ID = "id"
 TITLE = "title"
 FEATURE_PREFIX = "feature:"
+# What stands for a row that could not be read while somebody is to be forgotten.
+_NOT_SHOWN = "not shown, because ids of people or items that were forgotten may stand in it"
 # Joins the elements of a list cell until the cell is split again.
 LIST_SEPARATOR = "\x1f"
 
@@ -33,19 +36,23 @@ class CheckedRows:
       first_row: Number of the block's first row; orders blocks of a file.
       bad: By reason, one JSON line for each unusable row: ``reason``, ``table``,
         ``file``, ``row`` and the raw content.
+      num_forgotten: Rows that were left out because of who or what they are about.
     """
 
     good: pa.Table
     first_row: int
     bad: dict[str, list[str]]
+    num_forgotten: int = 0
 
     @property
     def num_read(self) -> int:
-        """Rows of the block, good and bad."""
-        return self.good.num_rows + sum(map(len, self.bad.values()))
+        """Rows of the block: good, bad and left out."""
+        return self.good.num_rows + sum(map(len, self.bad.values())) + self.num_forgotten
 
 
-def check_interactions(block: Block, config: InteractionsConfig, file: str) -> CheckedRows:
+def check_interactions(
+    block: Block, config: InteractionsConfig, file: str, forgotten: Forgotten = NOBODY
+) -> CheckedRows:
     """Checks events. Good rows have the columns ``USER``, ``ITEM`` and ``TIME``."""
     user = to_text(block.columns[config.user_column])
     item = to_text(block.columns[config.item_column])
@@ -59,21 +66,27 @@ def check_interactions(block: Block, config: InteractionsConfig, file: str) -> C
         **{str(reason): rows for reason, rows in problems.items()},
     }
     table = pa.table({USER: user.values, ITEM: item.values, TIME: seconds})
-    return _set_apart(block, table, reasons, "interactions", file)
+    left_out = forgotten.is_listed("users", user.values)
+    left_out |= forgotten.is_listed("items", item.values)
+    return _set_apart(block, table, reasons, "interactions", file, forgotten, left_out)
 
 
-def check_items(block: Block, config: ItemsConfig, file: str) -> CheckedRows:
+def check_items(
+    block: Block, config: ItemsConfig, file: str, forgotten: Forgotten = NOBODY
+) -> CheckedRows:
     """Checks items. Good rows have ``ID``, ``TITLE`` if any, and the features' text."""
     columns = {FEATURE_PREFIX + name: f.column for name, f in config.features.items()}
     if config.title_column:
         columns[TITLE] = config.title_column
-    return _check_entities(block, config.id_column, columns, "items", file)
+    return _check_entities(block, config.id_column, columns, "items", file, forgotten)
 
 
-def check_users(block: Block, config: UsersConfig, file: str) -> CheckedRows:
+def check_users(
+    block: Block, config: UsersConfig, file: str, forgotten: Forgotten = NOBODY
+) -> CheckedRows:
     """Checks people. Good rows have ``ID`` and the features' text."""
     columns = {FEATURE_PREFIX + name: f.column for name, f in config.features.items()}
-    return _check_entities(block, config.id_column, columns, "users", file)
+    return _check_entities(block, config.id_column, columns, "users", file, forgotten)
 
 
 def interaction_columns(config: InteractionsConfig) -> dict[str, str]:
@@ -95,7 +108,12 @@ def entity_columns(config: ItemsConfig | UsersConfig) -> dict[str, str]:
 
 
 def _check_entities(
-    block: Block, id_column: str, columns: dict[str, str], table_name: str, file: str
+    block: Block,
+    id_column: str,
+    columns: dict[str, str],
+    table_name: Kind,
+    file: str,
+    forgotten: Forgotten,
 ) -> CheckedRows:
     ids = to_text(block.columns[id_column])
     others: dict[str, Text] = {
@@ -110,16 +128,25 @@ def _check_entities(
         "id_not_whole": ids.not_whole,
     }
     table = pa.table({ID: ids.values, **{name: text.values for name, text in others.items()}})
-    return _set_apart(block, table, reasons, table_name, file)
+    left_out = forgotten.is_listed(table_name, ids.values)
+    return _set_apart(block, table, reasons, table_name, file, forgotten, left_out)
 
 
 def _set_apart(
-    block: Block, table: pa.Table, reasons: dict[str, np.ndarray], table_name: str, file: str
+    block: Block,
+    table: pa.Table,
+    reasons: dict[str, np.ndarray],
+    table_name: str,
+    file: str,
+    forgotten: Forgotten,
+    left_out: np.ndarray,
 ) -> CheckedRows:
     names = list(reasons)
     # The first reason that applies is the one named.
     first = np.select(list(reasons.values()), range(len(names)), default=-1)
-    rows = np.flatnonzero(first >= 0)
+    if forgotten:
+        left_out |= (first >= 0) & _names_anybody(block.columns, first >= 0, forgotten)
+    rows = np.flatnonzero((first >= 0) & ~left_out)
     bad: dict[str, list[str]] = defaultdict(list)
 
     def reject(reason: str, row: int, raw: Any) -> None:
@@ -130,11 +157,25 @@ def _set_apart(
         raw = _as_bytes(block.columns.take(pa.array(rows))).to_pylist()
         for index, cells in zip(rows, raw, strict=True):
             reject(names[first[index]], block.row_numbers[index], cells)
-        table = table.filter(pa.array(first < 0))
+    if len(rows) or left_out.any():
+        table = table.filter(pa.array((first < 0) & ~left_out))
     for rejected in block.rejected:
-        reject(rejected.reason, rejected.row, rejected.raw)
+        # Nobody knows which of its bytes are ids.
+        reject(rejected.reason, rejected.row, _NOT_SHOWN if forgotten else rejected.raw)
     first_row = int(block.row_numbers[0]) if len(block.row_numbers) else 0
-    return CheckedRows(table, first_row, dict(bad))
+    return CheckedRows(table, first_row, dict(bad), int(left_out.sum()))
+
+
+def _names_anybody(columns: pa.Table, rows: np.ndarray, forgotten: Forgotten) -> np.ndarray:
+    """Which of ``rows`` hold, in any cell, an id that is left out."""
+    found = np.zeros(len(rows), bool)
+    places = np.flatnonzero(rows)
+    for column in columns.columns:
+        cells = to_text(column.take(pa.array(places)), LIST_SEPARATOR).values.to_pylist()
+        for place, cell in zip(places, cells, strict=True):
+            parts = {cell, cell.strip(), *cell.split(LIST_SEPARATOR)} if cell else set()
+            found[place] |= forgotten.is_in_any(parts)
+    return found
 
 
 def _as_bytes(table: pa.Table) -> pa.Table:

@@ -2,7 +2,8 @@
 
 A window of 90 days then costs the reading of the newest day only. What is kept of a
 file stands in a directory of its own, whose name is a digest of all that it depends on:
-the file's path and content, how it is to be read, and the code that reads it. A file
+the file's path and content, how it is to be read, the code that reads it, and the list of who
+is left out. A file
 that was corrected or came late thus has another directory and is read again; no other
 file is.
 """
@@ -25,7 +26,7 @@ from components.example_gen.arrow_bytes import IPC_OPTIONS
 from components.example_gen.config import InteractionsConfig
 from components.example_gen.files import digest
 from components.example_gen.inputs import Inputs
-from components.example_gen.report import Report, from_json, to_json
+from components.example_gen.report import FORGOTTEN, Report, from_json, to_json
 from components.example_gen.rows import ITEM, TIME, USER, CheckedRows
 from components.example_gen.shards import write_text
 from contract.config_types import to_json as config_to_json
@@ -86,13 +87,14 @@ class StoredFile:
         """
         counts: dict[str, int] = {}
         examples: dict[str, list[str]] = {}
-        num_read = 0
+        num_read = num_forgotten = 0
         fileio.makedirs(self.entry)
         unfinished = f"{os.path.join(self.entry, _EVENTS)}-{uuid.uuid4().hex}"
         with tempfile.NamedTemporaryFile() as local, tempfile.NamedTemporaryFile("w") as bad_rows:
             with pa.ipc.new_stream(local, _SCHEMA, options=IPC_OPTIONS) as writer:
                 for checked in blocks:
                     num_read += checked.num_read
+                    num_forgotten += checked.num_forgotten
                     for reason, rows in checked.bad.items():
                         counts[reason] = counts.get(reason, 0) + len(rows)
                         examples.setdefault(reason, rows[:1])
@@ -103,7 +105,9 @@ class StoredFile:
             fileio.copy(local.name, unfinished)
             fileio.copy(bad_rows.name, os.path.join(self.entry, _BAD_ROWS), overwrite=True)
         fileio.rename(unfinished, os.path.join(self.entry, _EVENTS), overwrite=True)
-        report = {"read": num_read, "bad": counts, "bad_examples": examples}
+        report: Report = {"read": num_read, "bad": counts, "bad_examples": examples}
+        if num_forgotten:
+            report[FORGOTTEN] = num_forgotten
         write_text(os.path.join(self.entry, _REPORT), to_json(report))
 
 
@@ -120,7 +124,11 @@ def _encoded(events: pa.Table) -> pa.RecordBatch:
 
 
 def stored_files(
-    inputs: Inputs, config: InteractionsConfig, store: str, reading_digest: str
+    inputs: Inputs,
+    config: InteractionsConfig,
+    store: str,
+    reading_digest: str,
+    forgotten_digest: str = "",
 ) -> tuple[StoredFile, ...]:
     """What is, or will be, kept of each interaction file of the window.
 
@@ -129,6 +137,7 @@ def stored_files(
       config: How the files are to be read.
       store: Root of everything that is kept.
       reading_digest: Digest of the code that reads.
+      forgotten_digest: Digest of the list of who is left out; empty if there is none.
 
     Raises:
       DataError: if a file cannot be read.
@@ -136,14 +145,19 @@ def stored_files(
     if inputs.window is None:
         return ()
     return tuple(
-        stored_file(store, span.name, file, config, reading_digest)
+        stored_file(store, span.name, file, config, reading_digest, forgotten_digest)
         for span in inputs.window.spans
         for file in span.files
     )
 
 
 def stored_file(
-    store: str, span: str, file: FileMetadata, config: InteractionsConfig, reading_digest: str
+    store: str,
+    span: str,
+    file: FileMetadata,
+    config: InteractionsConfig,
+    reading_digest: str,
+    forgotten_digest: str = "",
 ) -> StoredFile:
     """Where ``file`` is kept.
 
@@ -153,6 +167,7 @@ def stored_file(
       file: One of its files; read in full to know its content.
       config: How it is to be read.
       reading_digest: Digest of the code that reads.
+      forgotten_digest: Digest of the list of who is left out; empty if there is none.
 
     Raises:
       DataError: if the file cannot be read.
@@ -160,7 +175,9 @@ def stored_file(
     how = {
         key: value for key, value in json.loads(config_to_json(config)).items() if key != "files"
     }
-    facts = json.dumps([file.path, how, reading_digest, digest(file)], sort_keys=True)
+    facts = json.dumps(
+        [file.path, how, reading_digest, digest(file), forgotten_digest], sort_keys=True
+    )
     key = hashlib.blake2b(facts.encode(), digest_size=16).hexdigest()
     name = f"{posixpath.basename(file.path)}-{key}"
     return StoredFile(span, file.path, os.path.join(store, span, name))

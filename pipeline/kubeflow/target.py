@@ -30,6 +30,7 @@ def kfp_target(
         input_fingerprint=input_fingerprint,
         run_key=digest(comparable(config), input_fingerprint, span, model_digest()),
         baseline_version=baseline_version,
+        forgotten=config.data.forgotten,
         span=span,
         trainer_gpus=config.kubeflow.trainer_gpus,
         beam_args=config.kubeflow.beam_args,

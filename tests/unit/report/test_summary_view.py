@@ -62,6 +62,8 @@ def test_events_read_are_kept_or_dropped():
     dropped = summary_view.dropped_events(data)
     assert dropped == {"negative timestamp": 1, "unparsable timestamp": 2, "item too rare": 710}
     assert data["events"]["kept"] + sum(dropped.values()) == 100_000
+    data["tables"]["interactions"]["forgotten"] = 5
+    assert summary_view.dropped_events(data)["person or item forgotten"] == 5
 
 
 def test_gates_pass_in_a_pushed_run():

@@ -7,22 +7,20 @@ python local_runner.py --interactions my.csv --user_column u \
 """
 
 import argparse
-import contextlib
 import dataclasses
 import datetime
 import itertools
-import logging
 import os
 import subprocess
 import sys
 import tempfile
 import time
-import warnings
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 from pipeline.flags import DEFAULT_CONFIG, add_config_flags
+from pipeline.quiet_imports import quiet_imports
 
 EXIT_FAILED = 1
 EXIT_USAGE = 2
@@ -181,23 +179,11 @@ def _try_to_write(directory: Path) -> None:
         file.write(bytes(_PROBE_BYTES))
 
 
-@contextlib.contextmanager
-def _quiet_imports() -> Iterator[None]:
-    """Keeps from the terminal what libraries say while they are imported."""
-    logging.disable(logging.WARNING)
-    try:
-        with warnings.catch_warnings():  # its argument `action` is new in Python 3.11
-            warnings.simplefilter("ignore")
-            yield
-    finally:
-        logging.disable(logging.NOTSET)
-
-
 def _backfill(
     flags: argparse.Namespace, config: Any, output: Path, arguments: Sequence[str]
 ) -> int:
     """Runs the spans that are missing, each in a process of its own."""
-    with _quiet_imports():
+    with quiet_imports():
         from components.example_gen.errors import DataError
         from components.example_gen.spans import between, newer_than
         from pipeline.output_layout import OutputLayout

@@ -5,6 +5,7 @@ and the one that is killed have processes of their own; all others share one pro
 that TensorFlow and TFX are loaded once for them.
 """
 
+import gzip
 import json
 import multiprocessing
 import os
@@ -23,6 +24,7 @@ import tensorflow as tf
 
 import local_runner
 from contract.manifest import MANIFEST_PATH
+from pipeline import forget
 from serving import release
 from tests.e2e import planted
 
@@ -206,6 +208,50 @@ def test_a_model_that_misses_the_floor_is_not_pushed(project):
     assert not summary["push"]["pushed"]
     assert {s["id"]: s["state"] for s in summary["steps"]}["trainer"] == "cached"
     assert project.versions() == before
+
+
+def _holding(folder, text):
+    """Files below ``folder`` with these bytes, also inside gzip."""
+    found = set()
+    for path in folder.rglob("*"):
+        if path.is_file():
+            content = path.read_bytes()
+            if text in (gzip.decompress(content) if content[:2] == b"\x1f\x8b" else content):
+                found.add(path.relative_to(folder))
+    return found
+
+
+def test_people_and_items_are_erased_down_to_the_byte(project, tmp_path, capsys):
+    (tmp_path / "config.yaml").write_text(
+        json.dumps({"data": {"interactions": {"files": [str(project.log)]}}})
+    )
+    config = (f"--config={tmp_path}/config.yaml", f"--output_dir={project.output}")
+    item = planted.item_id(3, 4)
+    before = _holding(project.output, item.encode())
+    assert {path.parts[0] for path in before} == {"pipeline", "runs", "serving_models"}
+    assert {path.parts[2] for path in before if path.parts[0] == "pipeline"} > {
+        "example-gen",
+        "statistics-gen",
+        "transform",
+        "trainer",
+        "index-builder",
+    }
+    served = project.output / "serving_models" / "mind"
+    version = project.versions()[-1]
+    assert forget.main([*config, f"--item={item}", "--user=00417", "--check"]) == 1
+    found = capsys.readouterr().out
+    assert all(
+        str(project.output / path) in found for path in before if path.parts[0] != "serving_models"
+    )
+    assert str(served / version) in found
+
+    assert forget.main([*config, "--user=00417"]) == 0
+    assert forget.main([*config, "--user=00417", "--check"]) == 0
+    assert forget.main([*config, f"--item={item}"]) == forget.EXIT_FOUND
+    # What is served cannot be changed; it is named.
+    assert str(served / version) in capsys.readouterr().out
+    left = _holding(project.output, item.encode())
+    assert {path.parts[:3] for path in left} == {("serving_models", "mind", version)}
 
 
 def test_a_killed_training_leaves_the_served_model_and_is_resumed(project):

@@ -1,0 +1,144 @@
+"""Erases people and items from an output directory, and keeps them out of it.
+
+python -m pipeline.forget --config shop.yaml --user 4711            erase and keep out
+python -m pipeline.forget --config shop.yaml --user 4711 --check    only look for the id
+python -m pipeline.forget --config shop.yaml --list                 what is on the list
+
+The list holds keyed hashes and no ids. From then on ExampleGen leaves out what is on it,
+whatever files it reads. What earlier runs made out of the data is deleted, because nearly
+all of it holds the person or item in some form; the next run makes it anew. A pushed version
+that is in use cannot be changed: it is named, and the run that follows pushes one without.
+"""
+
+import argparse
+import itertools
+import sys
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from contract.errors import UserError
+from pipeline.flags import DEFAULT_CONFIG, add_config_flags
+from pipeline.quiet_imports import quiet_imports
+
+if TYPE_CHECKING:
+    from components.example_gen.forgotten import Kind
+    from pipeline.erasure import Erasure, Finding
+
+EXIT_FOUND = 1
+EXIT_USAGE = 2
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(
+        prog="python -m pipeline.forget",
+        description=__doc__,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    add_config_flags(parser)
+    parser.add_argument("--output_dir", help="root of everything that local runs write")
+    for kind in ("user", "item"):
+        parser.add_argument(
+            f"--{kind}", action="append", default=[], metavar="ID", help="may be repeated"
+        )
+        parser.add_argument(
+            f"--{kind}_file",
+            action="append",
+            default=[],
+            metavar="FILE",
+            help="ids, one a line; unlike the command line, nobody else can see them",
+        )
+    what = parser.add_mutually_exclusive_group()
+    what.add_argument("--check", action="store_true", help="change nothing, only look for the ids")
+    what.add_argument("--list", action="store_true", help="show what is on the list, and stop")
+    return parser
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Erases, checks or lists.
+
+    Returns:
+      0 if the ids are nowhere any more, 1 if they are in a file or the erasure failed,
+      2 on bad usage.
+    """
+    flags = _parser().parse_args(argv)
+    with quiet_imports():
+        from pipeline import config as config_lib
+        from pipeline import run_lock
+        from pipeline.erasure import Erasure
+
+    try:
+        config = config_lib.load(
+            flags.config or DEFAULT_CONFIG, flags.overrides, {"output_dir": flags.output_dir}
+        )
+        ids: dict[Kind, list[str]] = {
+            "users": _given(flags.user, flags.user_file),
+            "items": _given(flags.item, flags.item_file),
+        }
+    except UserError as error:
+        print(error, file=sys.stderr)
+        return EXIT_USAGE
+    if not any(ids.values()) and not flags.list:
+        print("No id was given: expected --user, --item or a file of ids", file=sys.stderr)
+        return EXIT_USAGE
+    try:
+        erasure = Erasure(config)
+        if flags.list:
+            _show_list(erasure, ids)
+            return 0
+        with run_lock.exclusive(erasure.layout.output):
+            if flags.check:
+                return _report(erasure.check(ids), erasure.searches_versions)
+            erased = erasure.erase(ids)
+    except UserError as error:
+        print(error, file=sys.stderr)
+        return EXIT_FOUND
+    removed = erased.removed
+    number = sum(map(len, ids.values()))
+    print(f"On the list   {number:,} ids, {erased.num_new:,} of them new: {erasure.list}")
+    print(
+        f"Removed       {removed.bytes:,} bytes, {removed.versions} versions; sample people and "
+        f"report of {erased.num_runs} runs"
+    )
+    for failure in removed.failed:
+        print(f"Not removed   {failure}")
+    code = _report(erased.left, erasure.searches_versions)
+    return EXIT_FOUND if removed.failed else code
+
+
+def _given(ids: Sequence[str], files: Sequence[str]) -> list[str]:
+    found = list(ids)
+    for file in files:
+        try:
+            lines = Path(file).read_text(encoding="utf-8").split("\n")
+        except (OSError, UnicodeDecodeError) as error:
+            raise UserError(
+                f"{file}: expected ids, one a line; it cannot be read: {error}"
+            ) from None
+        found += [line.removesuffix("\r") for line in lines]
+    return list(dict.fromkeys(text for text in found if text.strip()))
+
+
+def _show_list(erasure: "Erasure", ids: "Mapping[Kind, Sequence[str]]") -> None:
+    print(erasure.describe_list())
+    for kind, texts in ids.items():
+        for text in texts:
+            day = erasure.added_on(kind, text)
+            print(f"  {text}: " + (f"on the list of {kind} since {day}" if day else "not on it"))
+
+
+def _report(left: "Sequence[Finding]", searched_versions: bool) -> int:
+    if not searched_versions:
+        print("Not searched  the push destination, which is in an object store")
+    by_advice = sorted(left, key=lambda finding: (finding.advice, finding.path))
+    for advice, findings in itertools.groupby(by_advice, key=lambda finding: finding.advice):
+        print(f"Found in {advice}:")
+        for finding in findings:
+            print(f"  {finding.path}")
+    if not left:
+        print("Searched      every file: none of the ids is found")
+    return EXIT_FOUND if left else 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

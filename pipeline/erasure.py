@@ -26,7 +26,7 @@ Ids = Mapping[Kind, Collection[str]]
 _SAMPLES = "sample_people"
 _IN_USE = (
     "versions that may be in use. Run the pipeline, which pushes one without; run this command "
-    "again when the servers have changed to it and it is an hour old"
+    "again when neither a server nor a roll-back takes them and they are an hour old"
 )
 _OURS = "files that this command removes without --check"
 _NOT_OURS = (

@@ -5,8 +5,8 @@ A file is read according to how it begins, not by its name:
 - gzip is decompressed; Parquet, Arrow streams and TensorFlow checkpoints are read, and an id is
   found in them if a cell or an element is equal to it.
 - Everything else is searched as it is. In text an id counts if it is not a part of a longer
-  word; in binary files also where a protocol buffer holds it as a whole field, whatever
-  stands before and after it.
+  word; in binary files also where a protocol buffer holds it as a whole field, or where its
+  length stands before it, whatever stands before and after.
 - Ids of fewer than ``SHORT`` bytes, such as ``7``, occur by chance in numbers and between
   other bytes. They count only as a whole value: a line, a quoted text, the text of an HTML
   element, a cell, a field.
@@ -19,8 +19,9 @@ import gzip
 import html
 import json
 import re
+import struct
 import zlib
-from collections.abc import Collection, Iterable
+from collections.abc import Collection, Iterable, Iterator
 from pathlib import Path
 from typing import IO, Any
 
@@ -30,6 +31,7 @@ import pyarrow.parquet
 SHORT = 4
 
 _BLOCK = 1 << 24
+_COUNT = struct.Struct("<Q")
 _PROBE = 1 << 16
 _GZIP = b"\x1f\x8b"
 _PARQUET = b"PAR1"
@@ -77,11 +79,12 @@ class IdScan:
             else []
         )
         self._text = _pattern([*words, *values])
-        self._binary = _pattern([*words, self._fields(_TEXT_FIELD)])
+        self._binary = _pattern([*words, self._fields(_TEXT_FIELD), *self._counted()])
         self._graph = _pattern([*words, self._fields(_CONSTANT_FIELD)])
         self._anywhere = _pattern([_any(long)] if long else [])
         longest = max((len(form) for text in self._ids for form in _forms(text)), default=0)
-        self._overlap = longest + 4
+        # What a pattern looks at before and after an id.
+        self._overlap = longest + 2 * _COUNT.size + 8
 
     def finds_in(self, path: Path) -> bool:
         """Whether any of the ids is in a file.
@@ -123,6 +126,20 @@ class IdScan:
         """Matches an id that is the whole of a protocol buffer's field."""
         fields = [_varint(len(encoded)) + encoded for encoded in sorted(self._encoded)]
         return first_byte + rb"(?:" + rb"|".join(map(re.escape, fields)) + rb")"
+
+    def _counted(self) -> Iterator[bytes]:
+        """Matches an id whose length stands before it, with at most one more number between.
+
+        So Transform's cache of its analyses has ids: two lengths, the id, its count.
+        """
+        for length in sorted({len(encoded) for encoded in self._encoded}):
+            ids = sorted(encoded for encoded in self._encoded if len(encoded) == length)
+            yield (
+                re.escape(_COUNT.pack(length))
+                + rb".{0,%d}(?:" % _COUNT.size
+                + rb"|".join(map(re.escape, ids))
+                + rb")"
+            )
 
     def _in_gzip(self, file: IO[bytes]) -> bool:
         try:

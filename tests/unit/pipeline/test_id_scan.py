@@ -3,6 +3,7 @@
 import gzip
 import json
 import sqlite3
+import struct
 
 import pyarrow as pa
 import pyarrow.parquet
@@ -92,6 +93,16 @@ def test_an_id_in_compressed_records_is_found(found):
 def test_a_short_id_in_a_record_is_found_whatever_stands_beside_it(found):
     assert found(_example("17", "7", "8"), "7")
     assert not found(_example("17", "77"), "7")
+
+
+@pytest.mark.parametrize("text", ["user-1", "7"])
+def test_an_id_with_its_length_before_it_is_found(found, text):
+    def entry(text, count):
+        return struct.pack("<QQ", len(text), len(count)) + text.encode() + count.encode()
+
+    assert found(gzip.compress(entry("a", "12.0") + entry(text, "72.0")), text)
+    assert not found(gzip.compress(entry("a", "12.0") + entry(f"{text}8", "72.0")), text)
+    assert not found(gzip.compress(entry(f"8{text}", "72.0")), text)
 
 
 def test_a_cut_archive_cannot_be_vouched_for(found):

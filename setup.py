@@ -100,6 +100,7 @@ setuptools.setup(
             "mind-kubeflow = kubeflow_runner:main",
             "mind-serve = serving.server:main",
             "mind-query = serving.client:main",
+            "mind-release = serving.release:main",
             "mind-refresh-items = item_refresh.__main__:main",
         ]
     },

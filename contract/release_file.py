@@ -3,6 +3,7 @@
 import contextlib
 import fcntl
 import os
+import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
@@ -11,6 +12,9 @@ from contract.release import ReleaseError, ReleaseState, parse, to_json
 FILE_NAME = "release.json"
 _LOCK_FILE = ".release.lock"
 _NEW_FILE = ".release.json.new"
+# A change takes milliseconds; a server must not wait for ever for one that hangs.
+_LOCK_SECONDS = 10.0
+_LOCK_POLL_SECONDS = 0.02
 
 
 def read(base_path: Path) -> ReleaseState:
@@ -42,7 +46,8 @@ def change(base_path: Path, make: Callable[[ReleaseState], ReleaseState]) -> Rel
       The state after.
 
     Raises:
-      ReleaseError: the state before cannot be used, or what ``make`` raises.
+      ReleaseError: the state before cannot be used, another process does not end its change,
+        or what ``make`` raises.
       OSError: the file cannot be written.
     """
     with _exclusive_lock(base_path):
@@ -71,6 +76,17 @@ def _write(base_path: Path, text: str) -> None:
 @contextlib.contextmanager
 def _exclusive_lock(base_path: Path) -> Iterator[None]:
     """Waits until no other process changes the state; ends with the process that has it."""
+    deadline = time.monotonic() + _LOCK_SECONDS
     with open(base_path / _LOCK_FILE, "w") as lock:
-        fcntl.flock(lock, fcntl.LOCK_EX)
+        while True:
+            try:
+                fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+                break
+            except BlockingIOError:
+                if time.monotonic() >= deadline:
+                    raise ReleaseError(
+                        f"Another process has been changing the release state in {base_path} for "
+                        f"{_LOCK_SECONDS:g} seconds; end it, and try again"
+                    ) from None
+            time.sleep(_LOCK_POLL_SECONDS)
         yield

@@ -12,6 +12,7 @@ DEFAULT_MODEL_NAME = "mind"
 # TF Serving's ports.
 DEFAULT_REST_PORT = 8501
 DEFAULT_GRPC_PORT = 8500
+DEFAULT_CALLER_KEY_HEADER = "x-caller-key"
 
 
 @config_dataclass
@@ -82,7 +83,7 @@ class ServerConfig:
         default=DEFAULT_GRPC_PORT, ge=0, le=65535, description="Port of gRPC; 0 picks a free one."
     )
     caller_key_header: str = Field(
-        default="x-caller-key",
+        default=DEFAULT_CALLER_KEY_HEADER,
         min_length=1,
         description="HTTP header, or gRPC metadata key in lower case, by whose value requests are"
         " split between the stable version and a canary. It is neither logged nor kept.",

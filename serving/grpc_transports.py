@@ -42,7 +42,11 @@ class GrpcTransport:
         """See ``Transport``."""
         request = _predict_request(self._target, signature, inputs)
         try:
-            return _outputs(self._stub.Predict(request, self._target.timeout_seconds))
+            return _outputs(
+                self._stub.Predict(
+                    request, self._target.timeout_seconds, metadata=_metadata(self._target)
+                )
+            )
         except grpc.RpcError as e:
             raise _error(e) from e
 
@@ -77,7 +81,13 @@ class AsyncGrpcTransport:
         """See ``AsyncTransport``."""
         request = _predict_request(self._target, signature, inputs)
         try:
-            return _outputs(await self._stub.Predict(request, timeout=self._target.timeout_seconds))
+            return _outputs(
+                await self._stub.Predict(
+                    request,
+                    timeout=self._target.timeout_seconds,
+                    metadata=_metadata(self._target),
+                )
+            )
         except grpc.RpcError as e:
             raise _error(e) from e
 
@@ -103,6 +113,10 @@ def _address(target: Target) -> tuple[str, grpc.ChannelCredentials | None]:
         return address, None
     ca = Path(target.ca_certificate).read_bytes() if target.ca_certificate else None
     return address, grpc.ssl_channel_credentials(ca)
+
+
+def _metadata(target: Target) -> tuple[tuple[str, str], ...]:
+    return tuple(target.headers().items())
 
 
 def _fill_spec(spec: Any, target: Target) -> None:

@@ -12,6 +12,8 @@ from typing import Any, Protocol
 import httpx
 import numpy as np
 
+from serving.config import DEFAULT_CALLER_KEY_HEADER
+
 Inputs = Mapping[str, Any]
 Outputs = dict[str, np.ndarray]
 
@@ -57,6 +59,8 @@ class Target:
       timeout_seconds: Longest a request may take.
       ca_certificate: PEM file that the server's certificate is checked
         against; empty uses the system's.
+      caller_key: By which the server splits callers between the stable version and a
+        canary, so that all requests are answered by the same one. Empty sends none.
     """
 
     url: str
@@ -65,6 +69,11 @@ class Target:
     label: str = ""
     timeout_seconds: float = 10.0
     ca_certificate: str = ""
+    caller_key: str = ""
+
+    def headers(self) -> dict[str, str]:
+        """What goes with every request, as HTTP headers or gRPC metadata."""
+        return {DEFAULT_CALLER_KEY_HEADER: self.caller_key} if self.caller_key else {}
 
 
 @dataclasses.dataclass(frozen=True)
@@ -168,6 +177,7 @@ def _http_options(target: Target) -> dict[str, Any]:
     return {
         "base_url": target.url,
         "timeout": target.timeout_seconds,
+        "headers": target.headers(),
         "verify": target.ca_certificate or True,
     }
 

@@ -12,6 +12,7 @@ from tensorflow_serving.apis import predict_pb2, prediction_service_pb2_grpc
 from contract import release_file
 from serving import release
 from serving.canary import is_routed_to_canary
+from serving.client import Client
 from tests import serving_models
 from tests.running_server import LONG_SECONDS, RunningServer, wait_until
 
@@ -76,6 +77,11 @@ def test_a_key_decides_over_rest_and_grpc_alike(base, saved):
             answer = stub.Predict(request, metadata=[("x-caller-key", key)])
             assert answer.outputs["item_ids"].string_val == [expected[key].encode()]
             assert answer.model_spec.version.value == (2 if expected[key] == "two" else 1)
+        for url in (server.url, f"grpc://{server.grpc_address}"):
+            for key in keys[:6]:
+                with Client(url, "m", caller_key=key, timeout_seconds=LONG_SECONDS) as client:
+                    found = client.predict("serving_default", {"history": [["x"]]})["item_ids"]
+                assert found.tolist() == [[expected[key]]]
         # A label or a version that is named is what answers, whatever the key.
         for label, answer in (("stable", "one"), ("canary", "two")):
             path = f"/v1/models/m/labels/{label}:predict"
@@ -83,9 +89,10 @@ def test_a_key_decides_over_rest_and_grpc_alike(base, saved):
             request.model_spec.version_label = label
             outputs = stub.Predict(request, metadata=[("x-caller-key", keys[0])]).outputs
             assert outputs["item_ids"].string_val == [answer.encode()]
-        canaries = sum(answer == "two" for answer in expected.values())
+        asked = [*keys, *keys, *keys, *keys[:6], *keys[:6]]
+        canaries = sum(expected[key] == "two" for key in asked)
         labels = {"model": "m", "label": "canary", "code": "OK"}
-        assert server.metric("serving_release_requests_total", **labels) == 3 * canaries + 6
+        assert server.metric("serving_release_requests_total", **labels) == canaries + 6
         # The whole traffic once it is promoted.
         _command(base, "promote", "2")
         wait_until(lambda: not _has_canary(server))

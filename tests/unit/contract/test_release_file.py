@@ -64,6 +64,17 @@ def test_changes_of_several_processes_are_all_there(tmp_path):
     assert sorted(noted) == sorted(f"pinned {v}" for lot in lots for v in lot)
 
 
+def test_a_change_that_does_not_end_is_not_waited_for_without_end(tmp_path, monkeypatch):
+    monkeypatch.setattr(release_file, "_LOCK_SECONDS", 0.0)
+
+    def change_meanwhile(state):
+        with pytest.raises(ReleaseError, match="Another process has been changing the release"):
+            release_file.change(tmp_path, pinned(5))
+        return pinned(7)(state)
+
+    assert release_file.change(tmp_path, change_meanwhile).stable == 7
+
+
 _WRITE_HALF = """
 import os, sys, time
 from pathlib import Path

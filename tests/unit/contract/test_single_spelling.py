@@ -7,6 +7,7 @@ from pathlib import Path
 import pytest
 
 from contract import evaluation_outputs, features, manifest, signatures, versions
+from serving.config import DEFAULT_CALLER_KEY_HEADER
 
 _ROOT = Path(__file__).resolve().parents[3]
 _MODULES = (evaluation_outputs, features, manifest, versions, signatures)
@@ -98,6 +99,7 @@ def test_the_demo_page_uses_names_of_the_contract():
     tf_serving = {"signature_name", "model_spec", "signature_def"}
     assert set(re.findall(r"\b[a-z]+(?:_[a-z]+)+\b", text)) - tf_serving <= set(_contract_names())
     assert re.findall(r'"(user_)"', text)[0] == features.USER_PREFIX
+    assert re.findall(r'"(x-[a-z-]+)"', text) == [DEFAULT_CALLER_KEY_HEADER]
     # People see interests counted from 1.
     assert "`Interest ${interest + 1}`" in text
     assert signatures.interest_number(0) == 1

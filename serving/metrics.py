@@ -126,6 +126,11 @@ class Metrics:
             registry=self.registry,
         )
 
+    def forget_release(self, model: str) -> None:
+        """Drops what is said of the release of a model that is no longer configured."""
+        for gauge in (self.release_version, self.release_problem):
+            gauge.remove_by_labels({"model": model})
+
     def forget_version(self, model: str, version: str) -> None:
         """Drops the gauge of a version that no longer serves."""
         self.version_available.remove(model, version)

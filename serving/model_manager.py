@@ -97,6 +97,8 @@ class ModelManager:
                 )
         before, self._models = self._models, models
         for name, old in before.items():
+            if name not in models:
+                self._metrics.forget_release(name)
             if name not in models or models[name].servables is not old.servables:
                 self._withdraw(old)
 

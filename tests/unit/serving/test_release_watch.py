@@ -10,7 +10,7 @@ from contract.release import CanaryLimits, ReleaseState
 from serving.errors import ServingError
 from serving.model_config import model_server_config
 from tests.unit.serving.release_world import World, scenario
-from tests.unit.serving.test_model_manager import BROKEN, _Loaded, _parsed, _push, _spec
+from tests.unit.serving.test_model_manager import BROKEN, _config, _Loaded, _parsed, _push, _spec
 
 
 def test_a_roll_back_is_served_and_survives_a_restart(tmp_path):
@@ -298,6 +298,11 @@ def test_the_state_stays_in_force_when_the_configuration_is_reloaded(tmp_path):
         await world.starts()
         (tmp_path / "release.json").write_text("{")
         assert await world.starts() == 7
+        assert world.metric("serving_release_version", label="stable") == 7
+        # A model that is configured no longer leaves nothing in the metrics.
+        await world.manager.configure(_config(other=tmp_path))
+        assert world.metric("serving_release_version", label="stable") is None
+        assert world.metric("serving_release_problem") is None
 
     assert release_file.read(tmp_path) != ReleaseState()
     scenario(world, steps)

@@ -128,7 +128,10 @@ def clean_up(config: RunConfig, target: RunTarget, layout: OutputLayout) -> Remo
         _remove_bad_rows(layout, removed)
     _remove_checkpoints(layout, removed)
     if keep.spans == "window" and config.data.window is not None:
-        _remove_spans(config, target, layout, removed)
+        try:
+            _remove_spans(config, target, layout, removed)
+        except DataError as error:  # a file of the log went meanwhile
+            removed.failed.append(f"{layout.spans}: {error}")
     return removed
 
 

@@ -214,6 +214,14 @@ def test_what_cannot_be_removed_is_reported_and_the_rest_goes(pipeline, monkeypa
     assert _names(layout.runs) == ["20261126-000035"]
 
 
+def test_a_log_that_went_meanwhile_does_not_fail_the_run(pipeline, tmp_path):
+    data = {"interactions": {"files": [f"{tmp_path}/{{SPAN}}.csv"]}, "window": {"spans": 2}}
+    config = from_dict(RunConfig, {"name": "two-steps", "data": data})
+    target = dataclasses.replace(pipeline.target(), span="1")
+    (failure,) = clean_up(config, target, pipeline.layout).failed
+    assert failure.startswith(f"{pipeline.layout.spans}: No input file matches")
+
+
 def test_what_is_kept_of_spans_goes_when_they_leave_the_window_or_are_corrected(pipeline, tmp_path):
     for span in (1, 2, 3, 4):
         _write(tmp_path / "logs" / f"{span}.csv", f"user_id,item_id,timestamp\nu,i,{span}\n")

@@ -34,6 +34,20 @@ HEAD_SHARE = 0.5
 MIDDLE_SHARE = 0.9
 
 
+# People are dealt to so many groups by their ids, the same ones in every evaluation.
+NUM_GROUPS = 1000
+
+
+def group_sums_to_bytes(sums: np.ndarray) -> bytes:
+    """Packs the sums and the numbers of people of all groups, [2, ``NUM_GROUPS``]."""
+    return np.ascontiguousarray(sums, "<f8").tobytes()
+
+
+def group_sums_from_bytes(packed: bytes) -> np.ndarray:
+    """Reads what ``group_sums_to_bytes`` wrote."""
+    return np.frombuffer(packed, "<f8").reshape(2, NUM_GROUPS)
+
+
 def popularity_buckets(train_counts: np.ndarray) -> np.ndarray:
     """Popularity bucket of each item.
 

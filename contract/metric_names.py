@@ -9,8 +9,10 @@ HIT_RATE = "hit_rate"
 CUTOFF_QUANTITIES = (RECALL, NDCG, HIT_RATE)
 MRR = "mrr"
 COVERAGE = "coverage"
-
-_AT = "_at_"
+CONCENTRATION = "concentration"
+DISTINCT_LISTS = "distinct_lists"
+# Qualifier of sums within groups of people.
+BY_GROUP = "by_group"
 
 # Qualifiers. Without the first one, the history is excluded from the candidates.
 HISTORY_INCLUDED = "history_included"

@@ -14,7 +14,9 @@ import pydantic
 import yaml
 from pydantic import Field
 
+from components.data_gate.config import DataRailsConfig
 from components.example_gen.config import DataConfig
+from components.model_gate.config import ModelRailsConfig
 from contract.config_types import config_dataclass, from_dict
 from contract.errors import UserError
 from model.config import ModelConfig, TrainingConfig
@@ -64,6 +66,19 @@ class EvaluationConfig:
 
 
 @config_dataclass
+class GuardRailsConfig:
+    """What stops a run, or warns, because data or model are not as usual.
+
+    Attributes:
+      data: Limits for the data, looked at before anything is trained.
+      model: Limits for the trained model, besides those of ``evaluation``.
+    """
+
+    data: DataRailsConfig = DataRailsConfig()
+    model: ModelRailsConfig = ModelRailsConfig()
+
+
+@config_dataclass
 class PushConfig:
     """Where a blessed model goes.
 
@@ -90,6 +105,7 @@ class RunConfig:
       model: The network.
       training: Loss, optimiser, schedule.
       evaluation: Thresholds of the blessing.
+      guard_rails: What stops a run, or warns.
       index: How the catalogue is searched.
       push: Where a blessed model goes.
       retention: How long local runs keep what earlier ones left.
@@ -104,6 +120,7 @@ class RunConfig:
     model: ModelConfig = ModelConfig()
     training: TrainingConfig = TrainingConfig()
     evaluation: EvaluationConfig = EvaluationConfig()
+    guard_rails: GuardRailsConfig = GuardRailsConfig()
     index: IndexConfig = IndexConfig()
     push: PushConfig = PushConfig()
     retention: RetentionConfig = RetentionConfig()

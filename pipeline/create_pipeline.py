@@ -8,11 +8,13 @@ from tfx.dsl.components.base.base_node import BaseNode
 
 from components.anomaly_gate.component import AnomalyGate
 from components.baseline.component import BaselineBuilder
+from components.data_gate.component import DataGate
 from components.evaluator.component import RetrievalEvaluator
 from components.example_gen.component import InteractionExampleGen
 from components.index_builder.component import IndexBuilder
 from components.index_validator.component import IndexValidator
 from components.last_pushed.component import LastPushedModel
+from components.model_gate.component import ModelGate
 from components.pusher.component import AtomicPusher
 from components.schema_gen.component import SequenceSchemaGen
 from contract import features
@@ -86,6 +88,13 @@ def create_pipeline(config: RunConfig, target: RunTarget) -> tfx.dsl.Pipeline:
         anomalies=example_validator.outputs["anomalies"],
         source_digest=source_digest(entries.ANOMALY_GATE),
     ).with_id("anomaly-gate")
+    data_gate = DataGate(
+        examples=examples,
+        statistics=statistics_gen.outputs["statistics"],
+        config=to_json(config.guard_rails.data),
+        accepted_dir=target.accepted_data_dir,
+        source_digest=source_digest(entries.DATA_GATE),
+    ).with_id("data-gate")
 
     preprocessing = preprocessing_config(config)
     transform = tfx.components.Transform(
@@ -102,6 +111,7 @@ def create_pipeline(config: RunConfig, target: RunTarget) -> tfx.dsl.Pipeline:
         disable_statistics=True,
     ).with_id("transform")
     transform.add_upstream_node(anomaly_gate)
+    transform.add_upstream_node(data_gate)
     transformed = transform.outputs["transformed_examples"]
     transform_graph = transform.outputs["transform_graph"]
 
@@ -155,6 +165,29 @@ def create_pipeline(config: RunConfig, target: RunTarget) -> tfx.dsl.Pipeline:
         source_digest=source_digest(entries.EVALUATION_METRICS),
     ).with_id("evaluator")
 
+    item_knn_evaluator = None
+    if config.evaluation.item_knn:
+        item_knn_evaluator = RetrievalEvaluator(
+            examples=examples,
+            model=baselines.outputs["item_knn_model"],
+            eval_config=eval_config.baseline_eval_config(config.evaluation),
+            split=features.TEST,
+            source_digest=source_digest(entries.EVALUATION_METRICS),
+        ).with_id("item-knn-evaluator")
+    model_gate = ModelGate(
+        evaluation=evaluator.outputs["evaluation"],
+        evaluator_blessing=evaluator.outputs["blessing"],
+        baseline_model=last_pushed.outputs["model"],
+        model_run=trainer.outputs["model_run"],
+        item_knn_evaluation=item_knn_evaluator.outputs["evaluation"]
+        if item_knn_evaluator
+        else None,
+        config=to_json(config.guard_rails.model),
+        quantity=config.evaluation.primary_metric,
+        cutoff=config.evaluation.primary_cutoff,
+        source_digest=source_digest(entries.MODEL_GATE),
+    ).with_id("model-gate")
+
     index_builder = IndexBuilder(
         model=trainer.outputs["model"],
         examples=examples,
@@ -172,7 +205,7 @@ def create_pipeline(config: RunConfig, target: RunTarget) -> tfx.dsl.Pipeline:
     ).with_id("index-validator")
     pusher = AtomicPusher(
         model=bundle,
-        model_blessing=evaluator.outputs["blessing"],
+        model_blessing=model_gate.outputs["blessing"],
         infra_blessing=index_validator.outputs["blessing"],
         push_destination=tfx.proto.PushDestination(
             filesystem=tfx.proto.PushDestination.Filesystem(base_directory=target.push_destination)
@@ -186,25 +219,19 @@ def create_pipeline(config: RunConfig, target: RunTarget) -> tfx.dsl.Pipeline:
         schema_gen,
         example_validator,
         anomaly_gate,
+        data_gate,
         transform,
         baselines,
         trainer,
         last_pushed,
         evaluator,
+        model_gate,
         index_builder,
         index_validator,
         pusher,
     ]
-    if config.evaluation.item_knn:
-        nodes.append(
-            RetrievalEvaluator(
-                examples=examples,
-                model=baselines.outputs["item_knn_model"],
-                eval_config=eval_config.baseline_eval_config(config.evaluation),
-                split=features.TEST,
-                source_digest=source_digest(entries.EVALUATION_METRICS),
-            ).with_id("item-knn-evaluator")
-        )
+    if item_knn_evaluator:
+        nodes.append(item_knn_evaluator)
     return _pipeline(config, target, nodes)
 
 

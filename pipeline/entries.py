@@ -13,10 +13,12 @@ SPAN_READER = (
 )
 SCHEMA_GEN = "components.schema_gen.executor"
 ANOMALY_GATE = "components.anomaly_gate.component"
+DATA_GATE = "components.data_gate.component"
 PREPROCESSING_FN = "model.tfx_functions.preprocessing.preprocessing_fn"
 RUN_FN = "model.tfx_functions.trainer.run_fn"
 BASELINE_BUILDER = "components.baseline.executor"
 EVALUATION_METRICS = "components.evaluator.metrics"
+MODEL_GATE = "components.model_gate.component"
 LAST_PUSHED = "components.last_pushed.component"
 INDEX_BUILDER = "components.index_builder.executor"
 INDEX_VALIDATOR = "components.index_validator.executor"

@@ -9,8 +9,11 @@ from contract import evaluation_outputs as outputs
 from contract import features
 from contract.evaluation_outputs import BASELINE, CANDIDATE
 from contract.metric_names import (
+    BY_GROUP,
+    CONCENTRATION,
     COVERAGE,
     CUTOFF_QUANTITIES,
+    DISTINCT_LISTS,
     HISTORY_INCLUDED,
     LIFT_OVER_POPULARITY,
     MRR,
@@ -54,7 +57,9 @@ def model_eval_config(config: EvaluationConfig) -> tfma.EvalConfig:
             )
         )
     for cutoff in config.cutoffs:
-        metrics.append(_metric("CoverageMetric", metric_name(COVERAGE, cutoff), cutoff=cutoff))
+        metrics.append(_recommended(COVERAGE, cutoff))
+    metrics += [_recommended(q, config.primary_cutoff) for q in (CONCENTRATION, DISTINCT_LISTS)]
+    metrics.append(_group_sums(config, _primary_ranks(config)))
     lift = _metric(
         "RetrievalMetric",
         lift_metric(config),
@@ -80,12 +85,17 @@ def baseline_eval_config(config: EvaluationConfig) -> tfma.EvalConfig:
     """Metrics of item-kNN and of recent popularity; no thresholds, so no blessing."""
     metrics = _rank_metrics(config, outputs.RANKS)
     metrics += _rank_metrics(config, outputs.RANKS_HISTORY_INCLUDED, HISTORY_INCLUDED)
+    recent_ranks = (
+        outputs.RECENT_RANKS if config.exclude_history else outputs.RECENT_RANKS_HISTORY_INCLUDED
+    )
     for days in outputs.RECENT_DAYS:
         recent = recent_popularity(days)
         metrics += _rank_metrics(config, outputs.RECENT_RANKS[days], recent)
         metrics += _rank_metrics(
             config, outputs.RECENT_RANKS_HISTORY_INCLUDED[days], recent, HISTORY_INCLUDED
         )
+        metrics.append(_group_sums(config, recent_ranks[days], recent))
+    metrics.append(_group_sums(config, _primary_ranks(config)))
     return _eval_config(config, metrics, with_baseline=False)
 
 
@@ -124,6 +134,27 @@ def _rank_metrics(
         *metrics,
         _metric("RetrievalMetric", name, quantity=MRR, cutoffs=cutoffs, ranks_key=ranks_key),
     ]
+
+
+def _recommended(quantity: str, cutoff: int) -> tfma.MetricConfig:
+    return _metric(
+        "RecommendedMetric", metric_name(quantity, cutoff), quantity=quantity, cutoff=cutoff
+    )
+
+
+def group_sums_metric(config: EvaluationConfig, *qualifiers: str) -> str:
+    """Name of the primary quantity's sums within groups of people."""
+    return metric_name(config.primary_metric, config.primary_cutoff, *qualifiers, BY_GROUP)
+
+
+def _group_sums(config: EvaluationConfig, ranks_key: str, *qualifiers: str) -> tfma.MetricConfig:
+    return _metric(
+        "GroupSumsMetric",
+        group_sums_metric(config, *qualifiers),
+        quantity=config.primary_metric,
+        cutoff=config.primary_cutoff,
+        ranks_key=ranks_key,
+    )
 
 
 def _metric(class_name: str, name: str, **config: Any) -> tfma.MetricConfig:

@@ -53,6 +53,11 @@ class OutputLayout:
         return self.output / "forgotten" / f"{self.name}.json"
 
     @property
+    def accepted_data(self) -> Path:
+        """What the gate on data last accepted."""
+        return self.output / "accepted_data" / self.name
+
+    @property
     def serving_models(self) -> Path:
         """Pushed versions, unless the configuration names another place."""
         return self.output / "serving_models" / self.name

@@ -37,6 +37,7 @@ class RunTarget:
       checkpoint_dir: Where an interrupted training is resumed from.
       bad_rows_dir: Where rejected input rows are kept.
       span_store: Where the spans of a window are kept as they were read.
+      accepted_data_dir: Where the data that the gate last accepted is remembered.
       input_fingerprint: Digest of the input files.
       run_key: Digest of configuration, data and the code that makes a model: equal
         keys, equal models.
@@ -55,6 +56,7 @@ class RunTarget:
     checkpoint_dir: str
     bad_rows_dir: str
     span_store: str
+    accepted_data_dir: str
     input_fingerprint: str
     run_key: str
     baseline_version: str = ""
@@ -98,6 +100,7 @@ def local_target(
         checkpoint_dir=str(layout.checkpoints / training_key(config, input_fingerprint)),
         bad_rows_dir=str(layout.bad_rows),
         span_store=str(layout.spans),
+        accepted_data_dir=str(layout.accepted_data),
         input_fingerprint=input_fingerprint,
         run_key=run_key,
         # Not the version that this very configuration has pushed before: the

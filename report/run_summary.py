@@ -17,9 +17,10 @@ from components.index_validator.executor import VALIDATION_FILE
 from contract import features
 from contract.config_types import strict_json
 from contract.evaluation_outputs import BASELINE, CANDIDATE, RECENT_DAYS
+from contract.guard_rails import FINDINGS_FILE
 from contract.metric_names import POPULARITY, parse_metric_name, recent_popularity
 from contract.release import NOT_PUSHED_BECAUSE, WITHDRAWN_VERSION
-from model.tfx_functions.trainer import TRAINING_REPORT
+from contract.training_report import TRAINING_REPORT
 from pipeline import eval_config
 from pipeline.config import RunConfig
 from pipeline.output_layout import SUMMARY_FILE
@@ -61,6 +62,10 @@ def summarise(
         "primary_metric": eval_config.primary_metric(config.evaluation),
         "metrics": metrics,
         "blessing": _blessing(config, steps),
+        "guard_rails": {
+            "data": _json_output(steps, "data-gate", "findings", FINDINGS_FILE),
+            "model": _json_output(steps, "model-gate", "blessing", FINDINGS_FILE),
+        },
         "index": _json_output(steps, "index-validator", "blessing", VALIDATION_FILE),
         "manifest": _manifest(steps),
         "push": _push(steps, target),

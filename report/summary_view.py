@@ -8,6 +8,7 @@ import dataclasses
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+from contract import guard_rails
 from contract.evaluation_outputs import OVERALL, RECENT_DAYS
 from contract.features import EVAL, HISTORY_LENGTH_BUCKET, TEST, TRAIN
 from contract.manifest import CONFIG, EXACT, SCANN_HASHED, SCANN_TREE
@@ -143,6 +144,7 @@ def dropped_events(data: Mapping[str, Any]) -> dict[str, int]:
         "duplicate": events["dropped_duplicates"],
         "item too rare": events["dropped_rare_items"],
         "person with too few events": events["dropped_inactive_users"],
+        "person with too many events": events.get("dropped_beyond_limit", 0),
     }
     return {reason: count for reason, count in reasons.items() if count}
 
@@ -195,25 +197,9 @@ def data_notes(data: Mapping[str, Any]) -> list[str]:
     return notes
 
 
-def stronger_baselines(summary: Mapping[str, Any]) -> str:
-    """A sentence on the simple baselines that beat the model; empty if none does."""
-    metrics, name = summary["metrics"], summary["primary_metric"]
-    ours = estimate(metrics, "mind", name)
-    better = [
-        f"{RANKERS[key]} {found.value:.4f}"
-        for key in RANKERS
-        if key not in ("mind", "pushed")
-        and ours is not None
-        and (found := estimate(metrics, key, name)) is not None
-        and found.value > ours.value
-    ]
-    if ours is None or not better:
-        return ""
-    return (
-        f"A simple baseline is better than this model on {metric_label(name)}: "
-        f"{', '.join(better)}, against {ours.value:.4f}. Train longer, or look at docs/model.md "
-        "for settings that suit the data."
-    )
+def warnings(summary: Mapping[str, Any]) -> list[str]:
+    """What the guard rails warn of, in sentences."""
+    return [f"{f.message} ({f.rail})." for f in guard_rails.warnings(_findings(summary))]
 
 
 def not_counted(summary: Mapping[str, Any]) -> str:
@@ -279,6 +265,8 @@ def verdict(summary: Mapping[str, Any]) -> str:
         return "Not evaluated, not pushed"
     if not blessing["blessed"]:
         return "Not blessed, not pushed"
+    if guard_rails.stopping(_findings(summary)):
+        return "Held back by a guard rail, not pushed"
     if index is not None and not index["blessed"]:
         return "Blessed, but the index was refused: not pushed"
     if version := push.get(WITHDRAWN_VERSION):
@@ -296,9 +284,24 @@ def why_not_pushed(summary: Mapping[str, Any]) -> list[str]:
         if not gate.passed
     ]
     reasons = failed or list((summary["blessing"] or {}).get("reasons", []))
+    reasons += [f"{f.message} ({f.rail})" for f in guard_rails.stopping(_findings(summary))]
     reasons = reasons + list((summary["index"] or {}).get("reasons", []))
     withdrawn = summary["push"].get(NOT_PUSHED_BECAUSE)
     return [*reasons, withdrawn] if withdrawn else reasons
+
+
+def guard_rail_findings(summary: Mapping[str, Any]) -> list[guard_rails.Finding]:
+    """Every guard rail that was looked at, those that were hit first."""
+    return sorted(_findings(summary), key=lambda f: (not f.tripped, not f.stops))
+
+
+def _findings(summary: Mapping[str, Any]) -> list[guard_rails.Finding]:
+    found = summary.get("guard_rails") or {}
+    return [
+        guard_rails.Finding(**values)
+        for gate in ("data", "model")
+        for values in found.get(gate) or []
+    ]
 
 
 def stopped_by(reason: str) -> str:

@@ -84,7 +84,7 @@ def _metrics(
     lines: list[RenderableType] = [table]
     if bounded:
         lines.append(Text("value and its 95 % interval", style="dim"))
-    if warning := summary_view.stronger_baselines(summary):
+    for warning in summary_view.warnings(summary):
         lines.append(_labelled(("Warning", Text(warning, style="bold red"))))
     if note := summary_view.not_counted(summary):
         lines.append(_labelled(("Note", note)))

@@ -5,7 +5,9 @@ metric needs only those few ranks: no [B, N] tensor ever leaves the graph, and
 TFMA adds slices, confidence intervals, baselines and thresholds.
 """
 
-from collections.abc import Iterable
+import zlib
+from collections import Counter
+from collections.abc import Iterable, Mapping
 from typing import Any
 
 import apache_beam as beam
@@ -18,9 +20,18 @@ from scann.scann_ops.py import scann_ops  # noqa: F401
 from tensorflow_model_analysis.metrics import metric_types
 
 from contract import evaluation_outputs as outputs
-from contract.metric_names import CUTOFF_QUANTITIES, MRR, metric_name
+from contract.features import USER_ID
+from contract.metric_names import (
+    CONCENTRATION,
+    COVERAGE,
+    CUTOFF_QUANTITIES,
+    DISTINCT_LISTS,
+    MRR,
+    metric_name,
+)
 from model.metrics import per_person, quantity_names
 
+_TOP_SHARE = 0.01  # of the catalogue, for the concentration
 _PRIVATE = "_"  # TFMA leaves metrics whose names start like this out of its results
 
 
@@ -67,37 +78,85 @@ class _RankMeans(beam.CombineFn):
         return {self._key: sums / count if count else np.full(self._size, np.nan)}
 
 
-class _Recommended(beam.CombineFn):
-    """Share of the catalogue that somebody was recommended."""
+class _GroupSums(beam.CombineFn):
+    """One person's quantity summed in the person's group, for paired comparisons."""
 
-    def __init__(self, key: metric_types.MetricKey, cutoff: int):
+    def __init__(
+        self,
+        key: metric_types.MetricKey,
+        cutoffs: tuple[int, ...],
+        position: int,
+        ranks_key: str,
+    ):
         self._key = key
-        self._cutoff = cutoff
+        self._cutoffs = cutoffs
+        self._position = position
+        self._ranks_key = ranks_key
 
-    def create_accumulator(self) -> tuple[set[int], int]:
-        return set(), 0
+    def create_accumulator(self) -> np.ndarray:
+        return np.zeros([2, outputs.NUM_GROUPS])
 
     def add_input(
-        self, accumulator: tuple[set[int], int], element: metric_types.StandardMetricInputs
-    ) -> tuple[set[int], int]:
+        self, accumulator: np.ndarray, element: metric_types.StandardMetricInputs
+    ) -> np.ndarray:
         prediction = _prediction(element, self._key.model_name)
+        ranks = np.asarray(prediction[self._ranks_key]).reshape(1, -1)
+        values = per_person(ranks, self._cutoffs)  # no row without a target
+        if len(values):
+            person = np.asarray(element.features[USER_ID]).reshape(-1)[0]
+            group = zlib.crc32(person) % outputs.NUM_GROUPS
+            accumulator[:, group] += values[0, self._position], 1.0
+        return accumulator
+
+    def merge_accumulators(self, accumulators: Iterable[np.ndarray]) -> np.ndarray:
+        return np.sum(list(accumulators), axis=0)
+
+    def extract_output(self, accumulator: np.ndarray) -> dict[metric_types.MetricKey, bytes]:
+        # As bytes, since TFMA would give numbers an interval of their own.
+        return {self._key: outputs.group_sums_to_bytes(accumulator)}
+
+
+class _Recommended(beam.CombineFn):
+    """How often each item was recommended: coverage, concentration and distinct lists."""
+
+    def __init__(self, keys: Mapping[str, metric_types.MetricKey], cutoff: int):
+        self._keys = keys
+        self._model_name = next(iter(keys.values())).model_name
+        self._cutoff = cutoff
+
+    def create_accumulator(self) -> tuple[Counter[int], int]:
+        return Counter(), 0
+
+    def add_input(
+        self, accumulator: tuple[Counter[int], int], element: metric_types.StandardMetricInputs
+    ) -> tuple[Counter[int], int]:
+        prediction = _prediction(element, self._model_name)
         items = np.asarray(prediction[outputs.RECOMMENDED]).reshape(-1)[: self._cutoff]
         size = int(np.asarray(prediction[outputs.CATALOGUE_SIZE]).reshape(-1)[0])
-        # In place: a copy of the set for every person would make this quadratic.
+        # In place: a copy of the counts for every person would make this quadratic.
         accumulator[0].update(items[items > 0].tolist())
         return accumulator[0], max(accumulator[1], size)
 
     def merge_accumulators(
-        self, accumulators: Iterable[tuple[set[int], int]]
-    ) -> tuple[set[int], int]:
-        items, sizes = zip(*accumulators, strict=True)
-        return set().union(*items), max(sizes)
+        self, accumulators: Iterable[tuple[Counter[int], int]]
+    ) -> tuple[Counter[int], int]:
+        total, largest = Counter[int](), 0
+        for items, size in accumulators:
+            total.update(items)
+            largest = max(largest, size)
+        return total, largest
 
     def extract_output(
-        self, accumulator: tuple[set[int], int]
+        self, accumulator: tuple[Counter[int], int]
     ) -> dict[metric_types.MetricKey, float]:
         items, size = accumulator
-        return {self._key: len(items) / size if size else float("nan")}
+        top = sorted(items.values(), reverse=True)[: max(1, round(size * _TOP_SHARE))]
+        found = {
+            COVERAGE: len(items) / size if size else float("nan"),
+            CONCENTRATION: sum(top) / items.total() if items else float("nan"),
+            DISTINCT_LISTS: len(items) / self._cutoff if size else float("nan"),
+        }
+        return {key: found[name] for name, key in self._keys.items()}
 
 
 class RetrievalMetric(tfma.metrics.Metric):
@@ -150,11 +209,36 @@ class RetrievalMetric(tfma.metrics.Metric):
         return config
 
 
-class CoverageMetric(tfma.metrics.Metric):
-    """Share of the catalogue in at least one person's first ``cutoff`` items."""
+class GroupSumsMetric(tfma.metrics.Metric):
+    """A quantity summed within groups of people, for a paired test; see `paired_test`.
 
-    def __init__(self, cutoff: int, name: str):
-        super().__init__(_coverage_computations, cutoff=cutoff, name=name)
+    Args:
+      quantity: As in ``RetrievalMetric``.
+      cutoff: N.
+      ranks_key: Output of the signature that holds the ranks.
+      name: Metric name.
+    """
+
+    def __init__(self, quantity: str, cutoff: int, ranks_key: str, name: str):
+        super().__init__(
+            _group_computations, quantity=quantity, cutoff=cutoff, ranks_key=ranks_key, name=name
+        )
+
+
+class RecommendedMetric(tfma.metrics.Metric):
+    """What people's first ``cutoff`` items are, over all people together.
+
+    Args:
+      quantity: ``coverage``, the share of the catalogue that somebody was recommended;
+        ``concentration``, the share of all recommendations that goes to the most
+        recommended hundredth of the catalogue; or ``distinct_lists``, the number of
+        different items recommended over ``cutoff``, which is 1 if everybody gets the same.
+      cutoff: N.
+      name: Metric name.
+    """
+
+    def __init__(self, quantity: str, cutoff: int, name: str):
+        super().__init__(_recommended_computations, quantity=quantity, cutoff=cutoff, name=name)
 
 
 def _rank_computations(
@@ -194,19 +278,59 @@ def _rank_computations(
     return computations
 
 
-def _coverage_computations(
-    cutoff: int, name: str, model_names: list[str] | None = None, **_: Any
+def _group_computations(
+    quantity: str,
+    cutoff: int,
+    ranks_key: str,
+    name: str,
+    model_names: list[str] | None = None,
+    **_: Any,
 ) -> metric_types.MetricComputations:
+    position = quantity_names([cutoff]).index(metric_name(quantity, cutoff))
     keys = [
         metric_types.MetricKey(name=name, model_name=model_name)
         for model_name in model_names or [""]
     ]
     return [
         metric_types.MetricComputation(
-            keys=[key], preprocessors=None, combiner=_Recommended(key, cutoff)
+            keys=[key],
+            preprocessors=[metric_types.FeaturePreprocessor([USER_ID])],
+            combiner=_GroupSums(key, (cutoff,), position, ranks_key),
         )
         for key in keys
     ]
+
+
+def _recommended_computations(
+    quantity: str, cutoff: int, name: str, model_names: list[str] | None = None, **_: Any
+) -> metric_types.MetricComputations:
+    computations: list[Any] = []
+    for model_name in model_names or [""]:
+        # One pass over the data for all three quantities.
+        sources = {
+            source: metric_types.MetricKey(
+                name=f"{_PRIVATE}{source}_{cutoff}", model_name=model_name
+            )
+            for source in (COVERAGE, CONCENTRATION, DISTINCT_LISTS)
+        }
+        computations.append(
+            metric_types.MetricComputation(
+                keys=list(sources.values()),
+                preprocessors=None,
+                combiner=_Recommended(sources, cutoff),
+            )
+        )
+        key = metric_types.MetricKey(name=name, model_name=model_name)
+
+        def result(
+            metrics: dict[metric_types.MetricKey, Any],
+            source: metric_types.MetricKey = sources[quantity],
+            key: metric_types.MetricKey = key,
+        ) -> dict[metric_types.MetricKey, float]:
+            return {key: metrics[source]}
+
+        computations.append(metric_types.DerivedMetricComputation(keys=[key], result=result))
+    return computations
 
 
 def _prediction(element: metric_types.StandardMetricInputs, model_name: str) -> dict[str, Any]:

@@ -1,12 +1,16 @@
 """Reads the metrics that an Evaluator wrote."""
 
+import base64
 import math
 from collections.abc import Mapping
 from typing import Any
 
+import numpy as np
 import tensorflow_model_analysis as tfma
 
-from contract.evaluation_outputs import OVERALL
+from contract.evaluation_outputs import OVERALL, group_sums_from_bytes
+
+_BYTES = "bytesValue"  # as in the JSON of TFMA's MetricValue
 
 Metrics = dict[str, dict[str, dict[str, float]]]
 
@@ -21,9 +25,30 @@ def read_metrics(evaluation_uri: str, model_name: str) -> Metrics:
     """
     loaded = tfma.load_eval_result(evaluation_uri, model_name=model_name)
     return {
-        _slice_name(key): {name: _bounded(value) for name, value in metrics[""][""].items()}
+        _slice_name(key): {
+            name: _bounded(value) for name, value in metrics[""][""].items() if _BYTES not in value
+        }
         for key, metrics in loaded.slicing_metrics
     }
+
+
+def read_group_sums(evaluation_uri: str, model_name: str, metric: str) -> np.ndarray | None:
+    """Reads a metric's sums within groups of people, over all people.
+
+    Args:
+      evaluation_uri: A ModelEvaluation artifact.
+      model_name: As in ``read_metrics``.
+      metric: Name of the metric.
+
+    Returns:
+      Sums and numbers of people, [2, ``NUM_GROUPS``]; None if it was not measured.
+    """
+    loaded = tfma.load_eval_result(evaluation_uri, model_name=model_name)
+    for key, metrics in loaded.slicing_metrics:
+        if _slice_name(key) == OVERALL and _BYTES in metrics[""][""].get(metric, {}):
+            packed = base64.b64decode(metrics[""][""][metric][_BYTES])
+            return group_sums_from_bytes(packed)
+    return None
 
 
 def _slice_name(key: Any) -> str:

@@ -187,6 +187,8 @@ class DataConfig:
         read of a span is kept; only new and changed files are read again.
       min_item_interactions: Items with fewer events are dropped (first).
       min_user_interactions: People with fewer remaining events are dropped.
+      max_user_interactions: Of people with more events the newest so many are kept. One
+        program that calls itself a person would otherwise weigh as much as thousands.
       drop_duplicates: Drop repeated (user, item, timestamp) rows.
       split: The split protocol.
       max_bad_row_fraction: A larger share of bad rows fails the run.
@@ -205,6 +207,7 @@ class DataConfig:
     window: WindowConfig | None = None
     min_item_interactions: int = Field(default=1, ge=1)
     min_user_interactions: int = Field(default=3, ge=2)
+    max_user_interactions: int = Field(default=10_000, ge=2)
     drop_duplicates: bool = True
     split: SplitConfig = SplitConfig()
     max_bad_row_fraction: float = Field(default=0.01, ge=0.0, le=1.0)
@@ -213,6 +216,11 @@ class DataConfig:
     num_shards: int = Field(default=0, ge=0, le=10_000)
 
     def __post_init__(self) -> None:
+        if self.max_user_interactions < self.min_user_interactions:
+            raise ValueError(
+                f"max_user_interactions ({self.max_user_interactions}) is below "
+                f"min_user_interactions ({self.min_user_interactions}): nobody would be left"
+            )
         without = [path for path in self.interactions.files if not names_span(path)]
         if self.window is not None and without:
             raise ValueError(

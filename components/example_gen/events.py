@@ -106,6 +106,13 @@ def keep_active_users(events: Events, min_events: int) -> Events:
     return events if active.all() else events.take(active[events.user])
 
 
+def keep_newest(events: Events, max_events: int) -> Events:
+    """Of each person only the newest ``max_events``."""
+    from_end = events.offsets[1:][events.user] - np.arange(len(events))
+    kept = from_end <= max_events
+    return events if kept.all() else events.take(kept)
+
+
 def item_counts(events: Events) -> np.ndarray:
     """Events [I] of each item."""
     return np.bincount(events.item, minlength=len(events.item_ids))

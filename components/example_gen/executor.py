@@ -23,6 +23,7 @@ from components.example_gen.readers import check_columns
 from components.example_gen.reading import keep_spans
 from components.example_gen.rows import entity_columns, interaction_columns
 from components.example_gen.shards import write_text
+from components.example_gen.span_measures import measure
 from components.example_gen.span_store import StoredFile, stored_files
 from components.example_gen.transforms import ingest
 from contract import features
@@ -97,6 +98,7 @@ class Executor(BaseBeamExecutor):
             report["window"] = reports.describe_window(
                 inputs.window, report.pop("spans"), {file.span for file in new}
             )
+            report["window"]["measures"] = measure(stored, job.now)
         write_text(report_path, reports.to_json(report))
         if fileio.exists(job.temp_uri):  # a directory of an object store is gone once empty
             fileio.rmtree(job.temp_uri)

@@ -158,11 +158,12 @@ class _FrequentItems(beam.DoFn):
 @beam.typehints.with_input_types(Bucket, list[bytes])
 @beam.typehints.with_output_types(Bucket)
 class _Filter(beam.DoFn):
-    """Drops rare items, then people with few events."""
+    """Drops rare items, then people with few events, then what is too much of one person."""
 
     def __init__(self, config: DataConfig):
         self._min_items = config.min_item_interactions
         self._min_users = config.min_user_interactions
+        self._max_users = config.max_user_interactions
         self._count_times = config.split.protocol == "time"
 
     def process(self, bucket: Bucket, frequent: list[bytes]) -> Iterator[Any]:
@@ -174,10 +175,13 @@ class _Filter(beam.DoFn):
             events = event_ops.keep_items(events, kept[ID].combine_chunks())
         common = len(events)
         events = event_ops.keep_active_users(events, self._min_users)
+        active = len(events)
+        events = event_ops.keep_newest(events, self._max_users)
         report: Report = {
             "events": {
                 "dropped_rare_items": before - common,
-                "dropped_inactive_users": common - len(events),
+                "dropped_inactive_users": common - active,
+                "dropped_beyond_limit": active - len(events),
                 "kept": len(events),
             },
             "users": {"kept": len(events.user_ids)},

@@ -12,6 +12,7 @@ import tensorflow_transform as tft
 
 from contract import features, manifest
 from contract.config_types import config_dataclass, from_dict
+from contract.training_report import TRAINING_REPORT
 from model.config import ModelConfig, TrainingConfig
 from model.network.item_encoder import ITEM_TABLE
 from model.network.mind import MindModel
@@ -27,8 +28,6 @@ from model.training.distribution import (
 from model.training.loop import Progress, WarmStart, fit
 from model.training.validation import ValidationData
 from model.training.warm_start import generation_of
-
-TRAINING_REPORT = "training_report.json"
 
 _progress_log = logging.getLogger("mind.progress")
 

@@ -27,6 +27,7 @@ def kfp_target(
         checkpoint_dir=f"{storage}/checkpoints/{config.name}/{key}",
         bad_rows_dir=f"{storage}/bad_rows/{config.name}",
         span_store=f"{storage}/spans/{config.name}",
+        accepted_data_dir=f"{storage}/accepted_data/{config.name}",
         input_fingerprint=input_fingerprint,
         run_key=digest(comparable(config), input_fingerprint, span, model_digest()),
         baseline_version=baseline_version,

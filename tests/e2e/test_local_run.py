@@ -31,7 +31,7 @@ from tests.e2e import planted
 
 _ROOT = Path(__file__).resolve().parents[2]
 _PEOPLE = 600
-_STEPS = 14
+_STEPS = 16
 
 
 class Project:

@@ -186,20 +186,6 @@ def test_a_window_is_told_in_one_line():
     assert summary_view.window({}) == ""
 
 
-def test_a_simple_baseline_that_beats_the_model_is_named():
-    summary = summaries.pushed()
-    assert summary_view.stronger_baselines(summary) == ""
-    name = summary["primary_metric"]
-    overall = summary["metrics"]["item_knn"]["overall"]
-    ours = summary["metrics"]["mind"]["overall"][name]["value"]
-    overall[name]["value"] = ours + 0.01
-    assert summary_view.stronger_baselines(summary).startswith(
-        f"A simple baseline is better than this model on Recall@50: Item-kNN {ours + 0.01:.4f}, "
-        f"against {ours:.4f}."
-    )
-    assert summary_view.stronger_baselines(summaries.empty()) == ""
-
-
 @pytest.mark.parametrize(
     ("removed", "expected"),
     [
@@ -222,3 +208,31 @@ def test_what_was_removed_is_one_line(removed, expected):
     nothing = {"runs": 0, "artifacts": 0, "versions": 0, "spans": 0, "bytes": 0, "failed": []}
     summary = {} if removed is None else {"removed": {**nothing, **removed}}
     assert summary_view.removed(summary) == expected
+
+
+def _finding(rail, tripped, stops):
+    return {"rail": rail, "message": f"About {rail}", "tripped": tripped, "stops": stops}
+
+
+def test_guard_rails_warn_and_hold_back():
+    summary = summaries.pushed()
+    assert summary_view.warnings(summary) == []
+    summary["guard_rails"] = {
+        "data": [_finding("item_drift", False, True), _finding("gap_drift", True, False)],
+        "model": [_finding("worse_than_item_knn", True, False)],
+    }
+    assert summary_view.warnings(summary) == [
+        "About gap_drift (gap_drift).",
+        "About worse_than_item_knn (worse_than_item_knn).",
+    ]
+    assert summary_view.verdict(summary).startswith("Blessed and pushed")
+    summary["guard_rails"]["model"].append(_finding("distinct_lists", True, True))
+    summary["push"] |= {"pushed": False, "version": "", "path": ""}
+    assert summary_view.verdict(summary) == "Held back by a guard rail, not pushed"
+    assert summary_view.why_not_pushed(summary) == ["About distinct_lists (distinct_lists)"]
+    assert [f.rail for f in summary_view.guard_rail_findings(summary)] == [
+        "distinct_lists",
+        "gap_drift",
+        "worse_than_item_knn",
+        "item_drift",
+    ]

@@ -1,11 +1,14 @@
 """Retrieval metrics against hand-computed values."""
 
+import zlib
+
 import numpy as np
 import pytest
 import tensorflow_model_analysis as tfma
 from tensorflow_model_analysis.metrics import metric_types
 
 from components.evaluator import metrics
+from contract import evaluation_outputs as outputs
 
 
 def _element(**prediction):
@@ -70,21 +73,54 @@ def test_popularity_bucket_counts_only_its_targets_and_their_people():
     assert _compute(tail, _ELEMENTS) == pytest.approx((1.0 + 0.0) / 2)
 
 
+def _recommended(quantity, cutoff=2):
+    return metrics.RecommendedMetric(quantity, cutoff, f"{quantity}_at_{cutoff}")
+
+
 def test_coverage_counts_distinct_items_within_the_cutoff():
-    metric = metrics.CoverageMetric(2, "coverage_at_2")
-    assert _compute(metric, _ELEMENTS) == pytest.approx(4 / 8)  # 1, 2 and 3, 4
+    assert _compute(_recommended("coverage"), _ELEMENTS) == pytest.approx(4 / 8)  # 1, 2 and 3, 4
 
 
-def test_coverage_does_not_copy_what_it_has_counted_for_every_person():
-    (computation,) = metrics.CoverageMetric(2, "coverage_at_2").computations(
-        eval_config=tfma.EvalConfig(), model_names=[""]
-    )
+def test_distinct_lists_are_1_if_everybody_gets_the_same():
+    assert _compute(_recommended("distinct_lists"), _ELEMENTS) == pytest.approx(4 / 2)
+    same = [_element(recommended=[5, 6, 7], catalogue_size=8)] * 3
+    assert _compute(_recommended("distinct_lists", 3), same) == 1.0
+
+
+def test_concentration_is_the_share_of_a_hundredth_of_the_catalogue():
+    # Two items of 200: 3 is in all three lists, 1 in two, of nine places.
+    lists = [[1, 3, 2], [3, 1, 4], [5, 3, 6]]
+    people = [_element(recommended=items, catalogue_size=200) for items in lists]
+    assert _compute(_recommended("concentration", 3), people) == pytest.approx(5 / 9)
+    # At least one item counts, however small the catalogue is.
+    assert _compute(_recommended("concentration"), _ELEMENTS) == pytest.approx(1 / 4)
+
+
+def test_recommended_items_are_counted_in_place():
+    computation = next(iter(_recommended("coverage").computations(model_names=[""])))
     accumulator = computation.combiner.create_accumulator()
     items = accumulator[0]
     for element in _ELEMENTS:
         accumulator = computation.combiner.add_input(accumulator, element)
     assert accumulator[0] is items
-    assert items == {1, 2, 3, 4}
+    assert items == {1: 1, 2: 1, 3: 1, 4: 1}
+
+
+def _person(user, ranks):
+    features = {"user_id": np.asarray([user.encode()])}
+    return metric_types.StandardMetricInputs(
+        predictions={"ranks": np.asarray(ranks)}, features=features
+    )
+
+
+def test_group_sums_put_a_person_into_the_same_group_for_every_model():
+    metric = metrics.GroupSumsMetric("recall", 50, "ranks", "recall_at_50_by_group")
+    people = [_person("ann", [1, 60]), _person("bob", [2, 3]), _person("no targets", [0])]
+    sums = outputs.group_sums_from_bytes(_compute(metric, people))
+    assert sums.shape == (2, outputs.NUM_GROUPS)
+    assert sums.sum(axis=1).tolist() == [1.5, 2.0]
+    assert sums[:, zlib.crc32(b"ann") % outputs.NUM_GROUPS].tolist() == [0.5, 1.0]
+    assert sums[:, zlib.crc32(b"bob") % outputs.NUM_GROUPS].tolist() == [1.0, 1.0]
 
 
 def test_unknown_quantity_is_refused():

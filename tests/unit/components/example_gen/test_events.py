@@ -105,6 +105,18 @@ def test_counts_offsets_and_first_occurrence(rows):
     assert event_ops.first_occurrence(events).tolist() == [pairs.index(pair) for pair in pairs]
 
 
+@given(ROWS, st.integers(1, 4))
+def test_of_a_person_with_too_many_events_the_newest_stay(rows, most):
+    events = event_ops.sort_events([_table(rows)])
+    kept = event_ops.keep_newest(events, most)
+    _check(kept)
+    ordered = _rows(events)
+    people = list(dict.fromkeys(row[0] for row in ordered))
+    assert _rows(kept) == [
+        row for person in people for row in [r for r in ordered if r[0] == person][-most:]
+    ]
+
+
 def test_nobody():
     events = event_ops.no_events()
     assert len(events) == 0

@@ -9,6 +9,7 @@ import pytest
 import tensorflow as tf
 import tensorflow_transform as tft
 
+from contract.training_report import TRAINING_REPORT
 from model.tfx_functions import trainer
 from tests import trained_export, worker_processes
 from tests.unit.model.tfx_functions.trainer_worker import fn_args
@@ -42,7 +43,7 @@ def test_of_two_workers_the_chief_alone_exports(trained, tmp_path):
     assert not list((tmp_path / "checkpoints").iterdir())
     exported = tf.saved_model.load(str(tmp_path / "export"))
     assert set(exported.signatures) == {"evaluate", "serving_default", "user_interests"}
-    report = json.loads((tmp_path / "model_run" / trainer.TRAINING_REPORT).read_text())
+    report = json.loads((tmp_path / "model_run" / TRAINING_REPORT).read_text())
     assert report["steps"] == 4
     assert len(list((tmp_path / "model_run").glob("events.*"))) == 1
 

@@ -1,0 +1,63 @@
+"""How far side and profile features are from earlier statistics, by TFDV's comparators."""
+
+from collections.abc import Mapping
+
+import tensorflow_data_validation as tfdv
+from tensorflow_metadata.proto.v0 import anomalies_pb2, statistics_pb2
+
+from contract import features
+
+# Splits whose features are compared, and what their names begin with: one row of the
+# catalogue per item, one row of train per person.
+_PREFIXES = {features.CATALOG: features.ITEM_PREFIX, features.TRAIN: features.USER_PREFIX}
+_IDS = (features.ITEM_ID, features.USER_ID)
+_JENSEN_SHANNON = anomalies_pb2.DriftSkewInfo.Measurement.JENSEN_SHANNON_DIVERGENCE
+
+Statistics = Mapping[str, statistics_pb2.DatasetFeatureStatisticsList]
+
+
+def divergences(now: Statistics, before: Statistics) -> dict[tuple[str, str], float]:
+    """Jensen-Shannon divergence of each feature that both have.
+
+    Args:
+      now: TFX's statistics by split.
+      before: The same of earlier data.
+
+    Returns:
+      By split and feature.
+    """
+    found = {}
+    for split, prefix in _PREFIXES.items():
+        if split not in now or split not in before:
+            continue
+        names = [
+            name
+            for name in _names(now[split]) & _names(before[split])
+            if name.startswith(prefix) and name not in _IDS
+        ]
+        for name, value in _of_split(now[split], before[split], names).items():
+            found[split, name] = value
+    return found
+
+
+def _of_split(
+    now: statistics_pb2.DatasetFeatureStatisticsList,
+    before: statistics_pb2.DatasetFeatureStatisticsList,
+    names: list[str],
+) -> dict[str, float]:
+    schema = tfdv.infer_schema(now, infer_feature_shape=False)
+    for feature in schema.feature:
+        if feature.name in names:
+            # Any limit makes TFDV measure; the gate has limits of its own.
+            feature.drift_comparator.jensen_shannon_divergence.threshold = 1.0
+    anomalies = tfdv.validate_statistics(now, schema, previous_statistics=before)
+    return {
+        info.path.step[0]: measurement.value
+        for info in anomalies.drift_skew_info
+        for measurement in info.drift_measurements
+        if measurement.type == _JENSEN_SHANNON
+    }
+
+
+def _names(statistics: statistics_pb2.DatasetFeatureStatisticsList) -> set[str]:
+    return {feature.path.step[0] for feature in statistics.datasets[0].features}

@@ -1,0 +1,200 @@
+"""Judges the measures of a window's spans, and of a log that is read whole."""
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from components.data_gate.config import DataRailsConfig
+from contract.guard_rails import Finding
+
+Measures = Mapping[str, Any]
+
+
+def judge_spans(measures: Sequence[Measures], config: DataRailsConfig) -> list[Finding]:
+    """Compares the newest span with those before it.
+
+    Args:
+      measures: ``SpanMeasures`` as JSON types, the oldest span first.
+      config: The limits.
+
+    Returns:
+      A finding for each rail that could be looked at.
+    """
+    *earlier, newest = measures
+    name = newest["name"]
+    judge = _Judge(config)
+    enough = newest["events"] >= config.min_events
+    if enough:
+        judge.at_most(
+            "future_events",
+            newest["future_share"],
+            f"{_percent(newest['future_share'])} of the events of span {name} lie in the future",
+        )
+    if not earlier:
+        return judge.findings
+    if enough:
+        judge.at_most(
+            "repeated_events",
+            newest["repeated_share"],
+            f"{_percent(newest['repeated_share'])} of the events of span {name} stand in the "
+            "spans before it as well",
+        )
+        judge.at_most(
+            "early_events",
+            newest["early_share"],
+            f"{_percent(newest['early_share'])} of the events of span {name} are older than the "
+            "newest event before it",
+        )
+    if len(earlier) < config.min_earlier_spans:
+        return judge.findings
+
+    fewest = min(span["events"] for span in earlier)
+    most = max(span["events"] for span in earlier)
+    judge.volume(newest["events"], f"Span {name}", fewest, most, "the spans before it")
+    usual = max(span["bad_share"] for span in earlier)
+    judge.at_most(
+        "bad_rows",
+        newest["bad_share"] - usual,
+        f"{_percent(newest['bad_share'])} of the rows of span {name} could not be used, "
+        f"{_percent(usual)} at most in the spans before it",
+        more=True,
+    )
+    busiest, before = newest["busiest_person"], max(span["busiest_person"] for span in earlier)
+    if busiest >= config.min_events and before:
+        judge.at_most(
+            "busiest_person",
+            busiest / before,
+            f"One person has {busiest:,} events in span {name}; {before:,} was the most in the "
+            "spans before it",
+        )
+    if not enough:
+        return judge.findings
+    for rail, key, words in (
+        ("new_items", "new_item_share", "of the events of span {} are on items"),
+        ("new_people", "new_people_share", "of the people of span {} are people"),
+    ):
+        known = [span[key] for span in earlier if span[key] is not None]
+        if known:
+            judge.at_most(
+                rail,
+                newest[key] - max(known),
+                f"{_percent(newest[key])} {words.format(name)} that the window did not hold "
+                f"before; {_percent(max(known))} at most in the spans before it",
+                more=True,
+            )
+    for rail, what in (
+        ("item_drift", "items by popularity"),
+        ("activity_drift", "people by their number of events"),
+        ("gap_drift", "times between two events of a person"),
+    ):
+        known = [span[rail] for span in earlier if span[rail] is not None]
+        if known:
+            judge.at_most(
+                rail,
+                newest[rail] - max(known),
+                f"The Jensen-Shannon divergence of span {name} from the spans before it, over "
+                f"{what}, is {newest[rail]:.3f}; {max(known):.3f} was the largest before",
+                more=True,
+            )
+    return judge.findings
+
+
+def judge_log(
+    report: Measures, accepted: Measures | None, config: DataRailsConfig
+) -> list[Finding]:
+    """Compares a log that is read whole with the one that was last accepted.
+
+    Args:
+      report: What ``log_measures`` gives.
+      accepted: The same of the data last accepted; None if there is none.
+      config: The limits.
+    """
+    judge = _Judge(config)
+    judge.at_most(
+        "future_events",
+        report["future_share"],
+        f"{_percent(report['future_share'])} of the events lie in the future",
+    )
+    if accepted is None:
+        return judge.findings
+    events, before = report["events"], accepted["events"]
+    judge.volume(events, "The log", before, before, "the log last accepted")
+    judge.at_most(
+        "bad_rows",
+        report["bad_share"] - accepted["bad_share"],
+        f"{_percent(report['bad_share'])} of the rows could not be used, "
+        f"{_percent(accepted['bad_share'])} in the log last accepted",
+        more=True,
+    )
+    return judge.findings
+
+
+def judge_features(
+    divergences: Mapping[tuple[str, str], float], config: DataRailsConfig
+) -> list[Finding]:
+    """Judges how far features are from the statistics last accepted.
+
+    Args:
+      divergences: Jensen-Shannon divergence by split and feature.
+      config: The limits.
+    """
+    judge = _Judge(config)
+    for (split, feature), divergence in sorted(divergences.items()):
+        judge.at_most(
+            "feature_drift",
+            divergence,
+            f"The Jensen-Shannon divergence of the feature {feature} of split {split} from the "
+            f"data last accepted is {divergence:.3f}",
+        )
+    return judge.findings
+
+
+def log_measures(report: Measures) -> dict[str, float]:
+    """What is remembered of accepted data, from the ingest report."""
+    counts = report["tables"]["interactions"]
+    future = sum(report.get("future_events", {}).values())
+    valid = report["events"]["valid"]
+    return {
+        "events": valid,
+        "bad_share": sum(counts["bad"].values()) / counts["read"],
+        "future_share": future / valid,
+    }
+
+
+class _Judge:
+    """Collects findings."""
+
+    def __init__(self, config: DataRailsConfig):
+        self._config = config
+        self._actions = config.actions()
+        self.findings: list[Finding] = []
+
+    def at_most(self, rail: str, value: float, message: str, *, more: bool = False) -> None:
+        """The value may not be above the rail's limit; ``more`` if it is a difference."""
+        limit = getattr(self._config, rail)
+        allowed = f"{limit:g}{' more' if more else ''}"
+        self._add(rail, value > limit, f"{message}; allowed is at most {allowed}")
+
+    def volume(self, events: int, what: str, fewest: int, most: int, others: str) -> None:
+        """The number of events may be neither far below the fewest nor far above the most."""
+        config = self._config
+        counted = f"{what} has {events:,} events"
+        self._add(
+            "least_events",
+            events < config.least_events * fewest,
+            f"{counted}; expected are at least {config.least_events:g} times the {fewest:,} of "
+            f"{others}",
+        )
+        self._add(
+            "most_events",
+            events > config.most_events * most,
+            f"{counted}; expected are at most {config.most_events:g} times the {most:,} of "
+            f"{others}",
+        )
+
+    def _add(self, rail: str, tripped: bool, message: str) -> None:
+        if self._actions[rail] != "off":
+            self.findings.append(Finding(rail, message, tripped, self._actions[rail] == "stop"))
+
+
+def _percent(share: float) -> str:
+    return f"{share:.1%}"

@@ -1,0 +1,226 @@
+"""Measures each span of a window against the spans before it.
+
+A gate compares the newest span's figures with those of the spans before it: a log that
+was cut in half, delivered twice or written with other ids shows in them before a model is
+trained on it. Everything here is counted, nothing is judged.
+"""
+
+from collections.abc import Iterable, Iterator
+from dataclasses import asdict, dataclass
+
+import numpy as np
+import pyarrow as pa
+
+from components.example_gen.rows import ITEM, TIME, USER
+from components.example_gen.span_store import StoredFile
+from components.example_gen.text import hash_text
+
+# The newest span and so many before it are measured; older ones only count as seen.
+COMPARED_SPANS = 7
+_POPULARITY_BUCKETS = 10
+# Buckets double: 1, 2-3, 4-7 … events of a person; seconds between two of them.
+_LOG_BUCKETS = 40
+
+
+@dataclass(frozen=True)
+class SpanMeasures:
+    """One span, and how it compares with the spans before it in the window.
+
+    Shares and drifts are None for the first span of the window, and where the span has
+    no event.
+
+    Attributes:
+      name: Name of the span.
+      events: Good rows.
+      bad_share: Share of its rows that could not be used.
+      people: People with an event.
+      busiest_person: Events of the person with the most.
+      repeated_share: Share of its events (person, item and time) that one of the spans
+        before it has as well.
+      early_share: Share of its events that are older than the newest event of the spans
+        before it.
+      future_share: Share of its events that lie in the future.
+      new_item_share: Share of its events whose item no span before it has.
+      new_people_share: Share of its people whom no span before it has.
+      item_drift: Jensen-Shannon divergence, in [0, 1], of its events over ten buckets of
+        items that hold equal parts of the events before it, and an eleventh of items
+        that are new.
+      activity_drift: The same of people over their number of events, in powers of two.
+      gap_drift: The same of the seconds between two events of a person, in powers of
+        two.
+    """
+
+    name: str
+    events: int
+    bad_share: float
+    people: int
+    busiest_person: int
+    repeated_share: float | None
+    early_share: float | None
+    future_share: float
+    new_item_share: float | None
+    new_people_share: float | None
+    item_drift: float | None
+    activity_drift: float | None
+    gap_drift: float | None
+
+
+def measure(files: Iterable[StoredFile], now: int) -> list[dict[str, object]]:
+    """Measures the newest spans, the oldest of them first, as JSON types.
+
+    Args:
+      files: What is kept of each file of the window, from the oldest span to the newest.
+      now: Seconds since 1970.
+    """
+    spans: dict[str, list[StoredFile]] = {}
+    for file in files:
+        spans.setdefault(file.span, []).append(file)
+    past = _Past()
+    measured = []
+    for number, (name, parts) in enumerate(spans.items()):
+        span = _Span.load(parts)
+        if number >= len(spans) - COMPARED_SPANS - 1:
+            measured.append(asdict(past.compare(name, span, now)))
+        past.add(span)
+    return measured
+
+
+@dataclass(frozen=True)
+class _Span:
+    """The E events of a span, by person and time; ids as hashes."""
+
+    user: np.ndarray
+    item: np.ndarray
+    time: np.ndarray
+    num_read: int
+    num_bad: int
+
+    @classmethod
+    def load(cls, files: Iterable[StoredFile]) -> "_Span":
+        """Reads what is kept of the span's files."""
+        blocks, num_read, num_bad = [], 0, 0
+        for file in files:
+            report = file.report()
+            num_read += report["read"]
+            num_bad += sum(report["bad"].values())
+            blocks += [_hashed(table) for table in file.events()]
+        user, item, time = (
+            np.concatenate([np.zeros(0, kind), *(block[n] for block in blocks)])
+            for n, kind in enumerate((np.uint64, np.uint64, np.int64))
+        )
+        order = np.lexsort((time, user))
+        return cls(user[order], item[order], time[order], num_read, num_bad)
+
+    def keys(self) -> np.ndarray:
+        """A hash [E] of person, item and time."""
+        mixed = self.user * np.uint64(0x9E3779B97F4A7C15) + self.item
+        return mixed * np.uint64(0xC2B2AE3D27D4EB4F) + self.time.astype(np.uint64)
+
+    def activity(self) -> np.ndarray:
+        """People by the number of their events, in powers of two."""
+        _, counts = np.unique(self.user, return_counts=True)
+        return _log_histogram(counts)
+
+    def gaps(self) -> np.ndarray:
+        """Pairs of events of one person, by the seconds between them."""
+        same = self.user[1:] == self.user[:-1]
+        return _log_histogram(1 + np.diff(self.time)[same])
+
+
+class _Past:
+    """What the spans so far have shown."""
+
+    def __init__(self) -> None:
+        self._items = np.zeros(0, np.uint64)
+        self._item_counts = np.zeros(0, np.int64)
+        self._people = np.zeros(0, np.uint64)
+        self._recent: list[np.ndarray] = []
+        self._newest: int | None = None
+        self._activity = np.zeros(_LOG_BUCKETS, np.int64)
+        self._gaps = np.zeros(_LOG_BUCKETS, np.int64)
+
+    def add(self, span: _Span) -> None:
+        """Counts a span as seen."""
+        items, counts = np.unique(span.item, return_counts=True)
+        self._items, inverse = np.unique(np.concatenate([self._items, items]), return_inverse=True)
+        self._item_counts = np.bincount(
+            inverse, np.concatenate([self._item_counts, counts]), len(self._items)
+        ).astype(np.int64)
+        self._people = np.union1d(self._people, span.user)
+        self._recent = [*self._recent[1 - COMPARED_SPANS :], span.keys()]
+        if len(span.time):
+            newest = int(span.time.max())
+            self._newest = newest if self._newest is None else max(self._newest, newest)
+        self._activity += span.activity()
+        self._gaps += span.gaps()
+
+    def compare(self, name: str, span: _Span, now: int) -> SpanMeasures:
+        """Measures a span that has not been added yet."""
+        people, activity = np.unique(span.user, return_counts=True)
+        comparable = bool(len(span.user)) and self._newest is not None
+        return SpanMeasures(
+            name=name,
+            events=len(span.user),
+            bad_share=span.num_bad / span.num_read if span.num_read else 0.0,
+            people=len(people),
+            busiest_person=int(activity.max(initial=0)),
+            repeated_share=self._repeated(span) if comparable else None,
+            early_share=float((span.time < self._newest).mean()) if comparable else None,
+            future_share=float((span.time > now).mean()) if len(span.time) else 0.0,
+            new_item_share=float((~np.isin(span.item, self._items)).mean()) if comparable else None,
+            new_people_share=float((~np.isin(people, self._people)).mean()) if comparable else None,
+            item_drift=self._item_drift(span) if comparable else None,
+            activity_drift=jensen_shannon(self._activity, span.activity()) if comparable else None,
+            gap_drift=jensen_shannon(self._gaps, span.gaps()) if comparable else None,
+        )
+
+    def _repeated(self, span: _Span) -> float:
+        return float(np.isin(span.keys(), np.concatenate(self._recent)).mean())
+
+    def _item_drift(self, span: _Span) -> float:
+        order = np.argsort(-self._item_counts, kind="stable")
+        counts = self._item_counts[order]
+        before = np.cumsum(counts) - counts
+        buckets = np.empty(len(order), np.int64)
+        buckets[order] = before * _POPULARITY_BUCKETS // counts.sum()
+        place = np.minimum(np.searchsorted(self._items, span.item), len(self._items) - 1)
+        known = self._items[place] == span.item
+        found = np.where(known, buckets[place], _POPULARITY_BUCKETS)
+        size = _POPULARITY_BUCKETS + 1
+        past = np.bincount(buckets, self._item_counts, size)
+        return jensen_shannon(past, np.bincount(found, minlength=size))
+
+
+def jensen_shannon(one: np.ndarray, other: np.ndarray) -> float:
+    """Jensen-Shannon divergence to the base 2 of two histograms [B]: 0 equal, 1 disjoint.
+
+    Returns:
+      0 if either is empty: there is nothing to compare.
+    """
+    if not one.sum() or not other.sum():
+        return 0.0
+    p, q = one / one.sum(), other / other.sum()
+    middle = (p + q) / 2
+
+    def to_middle(share: np.ndarray) -> float:
+        some = share > 0
+        return float((share[some] * np.log2(share[some] / middle[some])).sum())
+
+    return (to_middle(p) + to_middle(q)) / 2
+
+
+def _log_histogram(values: np.ndarray) -> np.ndarray:
+    """How many of the whole numbers from 1 on lie between two powers of two."""
+    exponents = np.frexp(values.astype(np.float64))[1] - 1
+    return np.bincount(np.minimum(exponents, _LOG_BUCKETS - 1), minlength=_LOG_BUCKETS)
+
+
+def _hashed(table: pa.Table) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    user, item = (np.concatenate([*_hashes(table[name])]) for name in (USER, ITEM))
+    return user, item, table[TIME].to_numpy()
+
+
+def _hashes(column: pa.ChunkedArray) -> Iterator[np.ndarray]:
+    yield np.zeros(0, np.uint64)
+    for chunk in column.chunks:
+        yield hash_text(chunk.dictionary)[chunk.indices.to_numpy()]

@@ -1,0 +1,1 @@
+"""ModelGate: compares the trained model with others on the same people."""

@@ -1,0 +1,125 @@
+"""ModelGate: blesses a model only if no guard rail holds it back."""
+
+import json
+import os
+
+import numpy as np
+from absl import logging
+from tfx.components.evaluator import constants
+from tfx.dsl.component.experimental.annotations import InputArtifact, OutputArtifact, Parameter
+from tfx.dsl.component.experimental.decorators import component
+from tfx.dsl.io import fileio
+from tfx.types.standard_artifacts import Model, ModelBlessing, ModelEvaluation, ModelRun
+from tfx.utils import io_utils
+
+from components.evaluator.results import read_group_sums, read_metrics
+from components.model_gate.config import ModelRailsConfig
+from components.model_gate.rails import judge_model
+from contract.config_types import from_json
+from contract.evaluation_outputs import BASELINE, CANDIDATE, OVERALL, RECENT_DAYS
+from contract.guard_rails import FINDINGS_FILE, stopping, to_json, warnings
+from contract.metric_names import (
+    BY_GROUP,
+    CONCENTRATION,
+    DISTINCT_LISTS,
+    metric_name,
+    recent_popularity,
+)
+from contract.training_report import TRAINING_REPORT
+
+_INTEREST_COSINE = "interest_cosine"
+
+
+@component
+def ModelGate(
+    evaluation: InputArtifact[ModelEvaluation],
+    evaluator_blessing: InputArtifact[ModelBlessing],
+    baseline_model: InputArtifact[Model],
+    model_run: InputArtifact[ModelRun],
+    blessing: OutputArtifact[ModelBlessing],
+    config: Parameter[str],
+    quantity: Parameter[str],
+    cutoff: Parameter[int],
+    source_digest: Parameter[str],
+    item_knn_evaluation: InputArtifact[ModelEvaluation] = None,
+) -> None:
+    """Compares the model with others on the same people, and looks for a collapse.
+
+    Args:
+      evaluation: ModelEvaluation of the model and of the one in service.
+      evaluator_blessing: ModelBlessing of the Evaluator; a model that it refuses stays
+        refused.
+      baseline_model: Model of LastPushedModel; it is the one in service if it has a
+        ``version``.
+      model_run: ModelRun of the Trainer, with its report.
+      blessing: The output, a ModelBlessing with ``findings.json``.
+      config: A ``ModelRailsConfig`` as JSON.
+      quantity: The primary metric, such as ``recall``.
+      cutoff: Its N.
+      source_digest: Digest of the code behind this component, so that edited code
+        misses the cache.
+      item_knn_evaluation: ModelEvaluation of item-kNN and of recent popularity, if the
+        configuration asks for them.
+    """
+    limits = from_json(ModelRailsConfig, config)
+
+    def group_sums(uri: str, model_name: str, *qualifiers: str) -> np.ndarray | None:
+        return read_group_sums(
+            uri, model_name, metric_name(quantity, cutoff, *qualifiers, BY_GROUP)
+        )
+
+    ours = group_sums(evaluation.uri, CANDIDATE)
+    if ours is None:
+        raise ValueError(
+            f"{evaluation.uri} has no sums within groups of people for {quantity} at {cutoff}; "
+            "expected those that the pipeline's Evaluator writes"
+        )
+    others: dict[str, np.ndarray | None] = {}
+    if baseline_model.get_string_custom_property("version"):
+        others["worse_than_pushed"] = group_sums(evaluation.uri, BASELINE)
+    if item_knn_evaluation is not None:
+        uri = item_knn_evaluation.uri  # TFMA drops the name of a single model
+        others["worse_than_item_knn"] = group_sums(uri, "")
+        for days in RECENT_DAYS:
+            name = recent_popularity(days)
+            others[f"worse_than_{name}"] = group_sums(uri, "", name)
+    measured = read_metrics(evaluation.uri, CANDIDATE)[OVERALL]
+    figures = {
+        name: measured.get(metric_name(name, cutoff), {}).get("value")
+        for name in (DISTINCT_LISTS, CONCENTRATION)
+    }
+    found = judge_model(
+        metric_name(quantity, cutoff),
+        ours,
+        others,
+        {**figures, _INTEREST_COSINE: _interest_cosine(model_run.uri)},
+        limits,
+    )
+    io_utils.write_string_file(os.path.join(blessing.uri, FINDINGS_FILE), to_json(found))
+    for finding in warnings(found):
+        logging.warning("Guard rail %s: %s", finding.rail, finding.message)
+    by_evaluator = evaluator_blessing.get_int_custom_property(
+        constants.ARTIFACT_PROPERTY_BLESSED_KEY
+    )
+    blessed = by_evaluator == constants.BLESSED_VALUE and not stopping(found)
+    io_utils.write_string_file(
+        os.path.join(
+            blessing.uri,
+            constants.BLESSED_FILE_NAME if blessed else constants.NOT_BLESSED_FILE_NAME,
+        ),
+        "",
+    )
+    blessing.set_int_custom_property(
+        constants.ARTIFACT_PROPERTY_BLESSED_KEY,
+        constants.BLESSED_VALUE if blessed else constants.NOT_BLESSED_VALUE,
+    )
+
+
+def _interest_cosine(model_run_uri: str) -> float | None:
+    """Mean cosine between two interests of a person, at the step whose weights were kept."""
+    with fileio.open(os.path.join(model_run_uri, TRAINING_REPORT)) as file:
+        report = json.loads(file.read())
+    for entry in report["history"]:
+        if entry["step"] == report["best_step"]:
+            return entry.get(_INTEREST_COSINE)
+    return None

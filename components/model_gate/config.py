@@ -1,0 +1,66 @@
+"""Limits of the guard rails on models."""
+
+import dataclasses
+
+from pydantic import Field
+
+from contract.config_types import config_dataclass
+from contract.guard_rails import Action, actions
+
+_WARN_BY_DEFAULT = (
+    "worse_than_item_knn",
+    "worse_than_recent_1d",
+    "worse_than_recent_7d",
+    "concentration",
+    "interest_cosine",
+)
+
+
+@config_dataclass
+class ModelRailsConfig:
+    """How far a trained model may fall behind others, and how alike its answers may be.
+
+    The first four compare the primary metric of the evaluation with another model's on
+    the same people: the rail is hit if the 95 % interval of the paired difference lies
+    wholly below minus the limit.
+
+    Attributes:
+      worse_than_pushed: Against the model in service. ``evaluation.max_drop_from_pushed``
+        limits the difference itself, however uncertain it is.
+      worse_than_item_knn: Against item-kNN.
+      worse_than_recent_1d: Against the popularity of the last day of train.
+      worse_than_recent_7d: Against that of the last seven days.
+      distinct_lists: Number of different items recommended to anybody, at least, as a
+        multiple of the length of one list. It is 1 if everybody gets the same list.
+      concentration: Share of all recommendations that goes to the most recommended
+        hundredth of the catalogue.
+      interest_cosine: Mean cosine between the interests of one person in the weights that
+        the training chose; models of one interest have none.
+      stop: Rails that keep the model from being pushed; by default ``worse_than_pushed``
+        and ``distinct_lists``.
+      warn: Rails that only warn; by default all others.
+      off: Rails that are not looked at.
+    """
+
+    worse_than_pushed: float = Field(default=0.005, ge=0.0)
+    worse_than_item_knn: float = Field(default=0.0, ge=0.0)
+    worse_than_recent_1d: float = Field(default=0.0, ge=0.0)
+    worse_than_recent_7d: float = Field(default=0.0, ge=0.0)
+    distinct_lists: float = Field(default=1.5, ge=0.0)
+    concentration: float = Field(default=0.5, ge=0.0, le=1.0)
+    interest_cosine: float = Field(default=0.99, ge=-1.0, le=1.0)
+    stop: tuple[str, ...] = ()
+    warn: tuple[str, ...] = ()
+    off: tuple[str, ...] = ()
+
+    def __post_init__(self) -> None:
+        self.actions()
+
+    def actions(self) -> dict[str, Action]:
+        """What each rail does when it is hit."""
+        return actions(MODEL_RAILS, _WARN_BY_DEFAULT, stop=self.stop, warn=self.warn, off=self.off)
+
+
+MODEL_RAILS = tuple(
+    field.name for field in dataclasses.fields(ModelRailsConfig) if field.type is float
+)

@@ -1,0 +1,97 @@
+"""What the gates found: the words that gates, summary and report share."""
+
+import dataclasses
+import difflib
+import json
+from collections.abc import Iterable, Sequence
+from typing import Literal
+
+from contract.errors import UserError
+
+# File in the output of a gate.
+FINDINGS_FILE = "findings.json"
+
+
+Action = Literal["stop", "warn", "off"]
+
+
+class GuardRailError(UserError):
+    """Data that a guard rail refuses."""
+
+
+@dataclasses.dataclass(frozen=True)
+class Finding:
+    """One guard rail, and what was measured for it.
+
+    Attributes:
+      rail: Name of the guard rail, as in the configuration.
+      message: What was measured and what is allowed, in words.
+      tripped: Whether the measured value is beyond the limit.
+      stops: Whether the rail stops the model, rather than warn.
+    """
+
+    rail: str
+    message: str
+    tripped: bool
+    stops: bool
+
+
+def actions(
+    rails: Sequence[str],
+    warn_by_default: Sequence[str],
+    *,
+    stop: Sequence[str],
+    warn: Sequence[str],
+    off: Sequence[str],
+) -> dict[str, Action]:
+    """What each rail does when it is hit.
+
+    Args:
+      rails: All rails.
+      warn_by_default: Those that warn unless told otherwise; the others stop.
+      stop: Rails told to stop.
+      warn: Rails told to warn.
+      off: Rails that are not looked at.
+
+    Raises:
+      ValueError: if there is no such rail, with the nearest name, or if one is told
+        two things.
+    """
+    found: dict[str, Action] = {
+        rail: "warn" if rail in warn_by_default else "stop" for rail in rails
+    }
+    told: dict[str, Action] = {}
+    given: dict[Action, Sequence[str]] = {"stop": stop, "warn": warn, "off": off}
+    for action, names in given.items():
+        for name in names:
+            if name not in rails:
+                close = difflib.get_close_matches(name, rails, n=1, cutoff=0.4)
+                hint = f"Did you mean {close[0]!r}? " if close else ""
+                raise ValueError(
+                    f"unknown guard rail {name!r} in {action!r}. {hint}There are {', '.join(rails)}"
+                )
+            if told.setdefault(name, action) != action:
+                raise ValueError(
+                    f"guard rail {name!r} is in {told[name]!r} and in {action!r}; name it once"
+                )
+    return {**found, **told}
+
+
+def stopping(findings: Iterable[Finding]) -> list[Finding]:
+    """Those that stop the model."""
+    return [finding for finding in findings if finding.tripped and finding.stops]
+
+
+def warnings(findings: Iterable[Finding]) -> list[Finding]:
+    """Those that only warn."""
+    return [finding for finding in findings if finding.tripped and not finding.stops]
+
+
+def to_json(findings: Iterable[Finding]) -> str:
+    """The findings as a JSON list."""
+    return json.dumps([dataclasses.asdict(finding) for finding in findings], indent=1)
+
+
+def from_json(text: str) -> list[Finding]:
+    """Reads what ``to_json`` wrote."""
+    return [Finding(**values) for values in json.loads(text)]

@@ -48,6 +48,7 @@ class TwoSteps:
             checkpoint_dir="",
             bad_rows_dir="",
             span_store="",
+            accepted_data_dir="",
             input_fingerprint="",
             run_key="",
             metadata_connection_config=(

@@ -163,7 +163,7 @@ def _main(argv: Sequence[str] | None) -> int:
     with terminal_lib.quiet_run(log_file) as terminal:
         try:
             with run_lock.exclusive(output):
-                return _run(flags, config, layout, terminal)
+                return _recorded_run(flags, config, layout, terminal)
         except KeyboardInterrupt:
             terminal.interrupted(log_file)
             return EXIT_INTERRUPTED
@@ -217,6 +217,22 @@ def _backfill(
     return 0
 
 
+def _recorded_run(flags: argparse.Namespace, config: Any, layout: Any, terminal: Any) -> int:
+    """Runs; a run that fails is in the history as well."""
+    started = time.monotonic()
+    try:
+        return _run(flags, config, layout, terminal)
+    except Exception as error:
+        from report import failure, run_history
+
+        why = failure.explain(error, layout.output)
+        run_history.remember(
+            layout.history,
+            run_history.of_failure(flags.span, why, time.monotonic() - started),
+        )
+        raise
+
+
 def _run(flags: argparse.Namespace, config: Any, layout: Any, terminal: Any) -> int:
     started = time.monotonic()
     terminal.print("Loading TensorFlow and TFX …")
@@ -226,7 +242,7 @@ def _run(flags: argparse.Namespace, config: Any, layout: Any, terminal: Any) -> 
     from pipeline.output_layout import TIME_FORMAT
     from pipeline.target import local_target
     from report import html_report as run_report
-    from report import run_artifacts, run_summary, terminal_summary
+    from report import run_artifacts, run_history, run_summary, terminal_summary
 
     target = local_target(
         config, span=flags.span, enable_cache=flags.cache, beam_args=flags.beam_args
@@ -261,6 +277,7 @@ def _run(flags: argparse.Namespace, config: Any, layout: Any, terminal: Any) -> 
         )
     )
     terminal.print(f"Report    {report_path}\nSummary   {summary_path}")
+    run_history.remember(layout.history, run_history.of_summary(summary))
     if flags.require_push and not summary["push"]["pushed"]:
         return EXIT_NOT_PUSHED
     return 0

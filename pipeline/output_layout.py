@@ -68,6 +68,11 @@ class OutputLayout:
         return self.output / "runs" / self.name
 
     @property
+    def history(self) -> Path:
+        """A line for each run, which stays when the run's own files are removed."""
+        return self.output / "history" / f"{self.name}.jsonl"
+
+    @property
     def logs(self) -> Path:
         """The logs of all pipelines."""
         return self.output / "logs"

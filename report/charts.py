@@ -222,6 +222,45 @@ def recall_latency(
         return _svg(figure, f"{recall_label} by latency: {described}")
 
 
+def lines_over_runs(
+    lines: Mapping[str, tuple[str, Sequence[float | None]]], runs: Sequence[str], axis: str
+) -> Markup:
+    """One line per ranker over the runs, oldest first.
+
+    Args:
+      lines: By ranker key, its name and one value per run; None leaves a gap.
+      runs: Names of the runs.
+      axis: What the values are.
+    """
+    shown = {key: line for key, line in lines.items() if any(v is not None for v in line[1])}
+    with style.context(_STYLE):
+        figure, axes = _figure(_FULL_WIDTH, 2.8)
+        positions = range(len(runs))
+        for key, (label, values) in shown.items():
+            axes.plot(
+                positions,
+                [float("nan") if value is None else value for value in values],
+                color=_RANKER_COLORS[key],
+                label=label,
+                linewidth=1.8 if key == "mind" else 1.1,
+                marker="o",
+                markersize=3,
+            )
+        step = -(-len(runs) // 8)
+        axes.set_xticks(list(positions)[::step], list(runs)[::step])
+        axes.set_ylim(bottom=0)
+        axes.set_ylabel(axis)
+        axes.tick_params(axis="y", labelcolor=_MUTED)
+        if len(shown) > 1:
+            axes.legend(loc="upper left", bbox_to_anchor=(1.0, 1.0))
+        last = ", ".join(
+            f"{label} {values[-1]:.4g}"
+            for label, values in shown.values()
+            if values[-1] is not None
+        )
+        return _svg(figure, f"{axis} of {len(runs)} runs, from {runs[0]} to {runs[-1]}: {last}")
+
+
 def _figure(width: float, height: float) -> tuple[Figure, Axes]:
     figure = Figure(figsize=(width, height), layout="constrained")
     return figure, figure.subplots()

@@ -36,6 +36,8 @@ _BASE = [
     "rich",
     "jinja2",
     "matplotlib",
+    # The model card as a page.
+    "markdown-it-py",
 ]
 _EXTRAS = {
     "tfx": ["tfx==1.16.0"],

@@ -23,6 +23,11 @@ SOURCE_DIGEST = "source_digest"
 CONFIG = "config"
 VERSIONS = "versions"
 METRICS = "metrics"
+PRIMARY_METRIC = "primary_metric"  # its name in METRICS
+SLICES = "slices"  # the primary metric by slice
+DATA = "data"  # how much of what, and of when
+LOCK_DIGEST = "lock_digest"  # of the file of pinned packages
+GENERATION = "generation"  # warm starts since a training from nothing
 EXAMPLES = "examples"  # directory of the people with whom the index was tuned
 # Keys of what the bundle holds.
 CATALOGUE = "catalogue"

@@ -18,7 +18,7 @@ from components.example_gen.forgotten import read_forgotten
 from components.example_gen.inputs import find_inputs, fingerprint
 from contract import manifest
 from contract.config_types import strict_json, to_dict
-from pipeline import entries
+from pipeline import entries, eval_config
 from pipeline.config import RunConfig
 from pipeline.output_layout import OutputLayout
 from pipeline.source_digest import source_digest
@@ -74,6 +74,8 @@ class RunTarget:
             manifest.RUN_KEY: self.run_key,
             manifest.DATA_DIGEST: self.input_fingerprint,
             manifest.SOURCE_DIGEST: model_digest(),
+            manifest.LOCK_DIGEST: _lock_digest(),
+            manifest.PRIMARY_METRIC: eval_config.primary_metric(config.evaluation),
             manifest.CONFIG: comparable(config),
             manifest.VERSIONS: {name: metadata.version(name) for name in _MANIFEST_PACKAGES},
         }
@@ -134,6 +136,12 @@ def training_key(config: RunConfig, input_fingerprint: str) -> str:
 def model_digest() -> str:
     """Digest of the code that the pushed model depends on."""
     return source_digest(*entries.PUSHED_MODEL, alone=[entries.WIRING])
+
+
+def _lock_digest() -> str:
+    """Digest of the pinned packages; empty where the project was installed without them."""
+    lock = Path(__file__).resolve().parents[1] / "requirements.lock"
+    return hashlib.sha256(lock.read_bytes()).hexdigest()[:16] if lock.is_file() else ""
 
 
 def comparable(config: RunConfig) -> dict[str, Any]:

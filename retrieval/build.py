@@ -11,9 +11,11 @@ import tensorflow as tf
 from absl import logging
 
 from contract import manifest
+from model.training.warm_start import generation_of
 from retrieval.bundle import RetrievalBundle
 from retrieval.config import IndexConfig
 from retrieval.manifest import write_manifest
+from retrieval.model_card import write_model_card
 from retrieval.people import read_people
 from retrieval.search import ScannSearch
 from retrieval.signatures import bundle_signatures
@@ -42,6 +44,9 @@ def build_bundle(
       ValueError: if no item can be found or nobody has a history.
     """
     keep_training_state(model_dir, output_dir)
+    state = os.path.join(model_dir, manifest.TRAINING_STATE_DIR)
+    if (generation := generation_of(state)) is not None:
+        facts = {**facts, manifest.GENERATION: generation}
     build_bundle_of(tf.saved_model.load(model_dir), example_files, output_dir, config, facts)
 
 
@@ -79,17 +84,16 @@ def build_bundle_of(
     most_frequent = tower.item_ids.numpy()[np.argmax(tower.train_counts.numpy())]
     write_warmup(output_dir, [most_frequent], config.default_k)
     index |= {**search.describe(), manifest.RECALL_K: config.recall_k}
-    write_manifest(
-        output_dir,
-        {
-            **facts,
-            manifest.CATALOGUE: {
-                manifest.NUM_ITEMS: int(tf.size(tower.item_ids)),
-                manifest.NUM_RETRIEVABLE: len(rows),
-                manifest.DIMENSIONS: int(vectors.shape[1]),
-            },
-            manifest.INDEX: index,
-            manifest.BUILD_SECONDS: round(time.monotonic() - start, 1),
+    facts = {
+        **facts,
+        manifest.CATALOGUE: {
+            manifest.NUM_ITEMS: int(tf.size(tower.item_ids)),
+            manifest.NUM_RETRIEVABLE: len(rows),
+            manifest.DIMENSIONS: int(vectors.shape[1]),
         },
-    )
+        manifest.INDEX: index,
+        manifest.BUILD_SECONDS: round(time.monotonic() - start, 1),
+    }
+    write_model_card(output_dir, facts)
+    write_manifest(output_dir, facts)
     logging.info("Indexed %d items: %s", len(rows), search.describe())

@@ -185,6 +185,7 @@ class DataConfig:
       users: People's profiles.
       window: Reads a window of spans of the log instead of all its files. What was
         read of a span is kept; only new and changed files are read again.
+      license: License of the data, for the model card; it changes nothing.
       min_item_interactions: Items with fewer events are dropped (first).
       min_user_interactions: People with fewer remaining events are dropped.
       max_user_interactions: Of people with more events the newest so many are kept. One
@@ -205,6 +206,7 @@ class DataConfig:
     items: ItemsConfig | None = None
     users: UsersConfig | None = None
     window: WindowConfig | None = None
+    license: str = ""
     min_item_interactions: int = Field(default=1, ge=1)
     min_user_interactions: int = Field(default=3, ge=2)
     max_user_interactions: int = Field(default=10_000, ge=2)

@@ -1,6 +1,7 @@
 """Finds the files of ``IndexBuilder`` and has the bundle built."""
 
 import json
+import os
 from typing import Any
 
 from tfx import types
@@ -10,10 +11,11 @@ from tfx.types import artifact_utils
 from tfx.utils import io_utils, path_utils
 
 from components.evaluator import results
+from components.example_gen.report import FILE_NAME as INGEST_REPORT
 from contract.config_types import from_json
 from contract.evaluation_outputs import CANDIDATE, OVERALL
 from contract.features import EVAL
-from contract.manifest import EXAMPLES, METRICS
+from contract.manifest import DATA, EXAMPLES, METRICS, PRIMARY_METRIC, SLICES
 from retrieval.build import build_bundle
 from retrieval.config import IndexConfig
 
@@ -22,6 +24,25 @@ def split_files(examples: list[types.Artifact], split: str) -> list[str]:
     """Returns the files of one split of a single Examples artifact."""
     pattern = io_utils.all_files_pattern(artifact_utils.get_split_uri(examples, split))
     return [str(path) for path in fileio.glob(pattern)]
+
+
+def _data(examples_uri: str) -> dict[str, Any]:
+    """What the manifest says of the data, from ExampleGen's report."""
+    path = os.path.join(examples_uri, INGEST_REPORT)
+    if not fileio.exists(path):  # examples that another component made
+        return {}
+    with fileio.open(path) as file:
+        report = json.loads(file.read())
+    spans = report.get("window", {}).get("spans", [])
+    window = {"first": spans[0]["name"], "last": spans[-1]["name"], "spans": len(spans)}
+    return {
+        **({"window": window} if spans else {}),
+        "time": report["time"],
+        "events": report["events"]["kept"],
+        "people": report["users"]["kept"],
+        "items": report["catalogue"]["items"],
+        "sequences": {split: counts["sequences"] for split, counts in report["splits"].items()},
+    }
 
 
 class Executor(base_executor.BaseExecutor):
@@ -37,7 +58,12 @@ class Executor(base_executor.BaseExecutor):
         facts = json.loads(exec_properties["manifest"])
         if evaluation := input_dict.get("evaluation"):
             uri = artifact_utils.get_single_uri(evaluation)
-            facts[METRICS] = results.read_metrics(uri, CANDIDATE)[OVERALL]
+            metrics = results.read_metrics(uri, CANDIDATE)
+            facts[METRICS] = metrics[OVERALL]
+            facts[SLICES] = {
+                name: values.get(facts.get(PRIMARY_METRIC), {}) for name, values in metrics.items()
+            }
+        facts[DATA] = _data(artifact_utils.get_single_uri(input_dict["examples"]))
         # Whose histories tuned the index: a refresh of the items needs them again.
         facts[EXAMPLES] = artifact_utils.get_split_uri(input_dict["examples"], EVAL)
         trained = artifact_utils.get_single_instance(input_dict["trained_model"])

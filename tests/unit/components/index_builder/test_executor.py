@@ -1,6 +1,7 @@
 """IndexBuilder through its executor: artifacts in, a described bundle out."""
 
 import json
+from pathlib import Path
 
 import pytest
 from tfx.types import Channel, standard_artifacts
@@ -22,6 +23,15 @@ def inputs(tmp_path_factory):
 @pytest.mark.parametrize("kind", ["exact", "scann"])
 def test_the_manifest_describes_run_catalogue_and_index(kind, inputs, tmp_path):
     trained, examples = inputs
+    report = {
+        "window": {"spans": [{"name": "1"}, {"name": "2"}]},
+        "time": {"first": 10, "last": 20},
+        "events": {"kept": 300, "valid": 400},
+        "users": {"kept": 30, "read": 40},
+        "catalogue": {"items": 2000},
+        "splits": {"train": {"sequences": 20, "rows": 25}},
+    }
+    (Path(examples.uri) / "ingest_report.json").write_text(json.dumps(report))
     config = IndexConfig(kind=kind, recall_k=50, recall_target=0.95, num_queries=60)
     Executor().Do(
         {"trained_model": [trained], "examples": [examples]},
@@ -35,6 +45,15 @@ def test_the_manifest_describes_run_catalogue_and_index(kind, inputs, tmp_path):
     model_dir = tmp_path / "Format-Serving"
     manifest = json.loads((model_dir / MANIFEST_PATH).read_text())
     assert (manifest["run_key"], manifest["data_digest"]) == ("abc", "d")
+    assert manifest["data"] == {
+        "window": {"first": "1", "last": "2", "spans": 2},
+        "time": {"first": 10, "last": 20},
+        "events": 300,
+        "people": 30,
+        "items": 2000,
+        "sequences": {"train": 20},
+    }
+    assert "| Events | 300 |" in (model_dir / "assets.extra" / "model_card.md").read_text()
     assert manifest["catalogue"] == {"items": 2000, "retrievable": 1995, "dimensions": DIM}
     assert "saved_model.pb" in manifest["files"]
     assert missing_files(str(model_dir)) == []

@@ -24,7 +24,7 @@ _TEMPLATE = "history.html.jinja"
 
 
 # Left out at the terminal, where a line has little room.
-_ONLY_ON_THE_PAGE = ("training", "size")
+_ONLY_ON_THE_PAGE = ("training", "time", "size")
 
 
 def columns(entries: Sequence[Entry]) -> dict[str, list[str]]:
@@ -32,7 +32,7 @@ def columns(entries: Sequence[Entry]) -> dict[str, list[str]]:
     metric = next((entry.metric for entry in entries if entry.metric), "")
     label = summary_view.metric_label(metric) if metric else "metric"
     return {
-        "run": [entry.finished[:16].replace("T", " ") for entry in entries],
+        "run": [entry.finished[5:16].replace("T", " ") for entry in entries],
         "span": [entry.span for entry in entries],
         label: [_number(entry.values.get("mind")) for entry in entries],
         "pushed": [_number(entry.values.get("pushed")) for entry in entries],
@@ -53,7 +53,9 @@ def table(entries: Sequence[Entry]) -> Table:
     shown = {
         name: cells for name, cells in columns(entries).items() if name not in _ONLY_ON_THE_PAGE
     }
-    found = Table(*shown, box=None, padding=(0, 2, 0, 0), pad_edge=False)
+    found = Table(box=None, padding=(0, 2, 0, 0), pad_edge=False)
+    for name in shown:  # one line per run; the page has the whole reason
+        found.add_column(name, no_wrap=True, overflow="ellipsis")
     for row in zip(*shown.values(), strict=True):
         found.add_row(*row)
     return found

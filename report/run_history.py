@@ -101,10 +101,12 @@ def of_summary(summary: Mapping[str, Any]) -> Entry:
 def of_failure(span: str, message: str, seconds: float) -> Entry:
     """What the history keeps of a run that failed.
 
-    Only the first two lines of the message, which name no row of the data.
+    Of the message only the first line, or the second where the first announces a list:
+    others may name rows of the data.
     """
     now = datetime.datetime.now(datetime.timezone.utc).isoformat(timespec="seconds")
-    why = " ".join(line.strip() for line in message.splitlines()[:2])
+    first, *others = message.splitlines()
+    why = others[0].strip() if first.endswith(":") and others else first
     return Entry(now, span, "failed", why, round(seconds, 1))
 
 

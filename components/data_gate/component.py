@@ -14,14 +14,12 @@ from tfx.utils import io_utils
 
 from components.data_gate import accepted, rails
 from components.data_gate.config import DataRailsConfig
-from components.data_gate.feature_drift import divergences
+from components.data_gate.feature_drift import compared, divergences
 from components.example_gen.report import FILE_NAME as INGEST_REPORT
-from contract import features
 from contract.config_types import from_json
 from contract.guard_rails import FINDINGS_FILE, GuardRailError, stopping, to_json, warnings
 
 _STATISTICS_FILE = "FeatureStats.pb"
-_COMPARED_SPLITS = (features.TRAIN, features.CATALOG)
 
 
 @component
@@ -56,12 +54,16 @@ def DataGate(
         report = json.loads(file.read())
     data = accepted.Accepted(
         rails.log_measures(report),
-        {
-            split: tfdv.load_stats_binary(
-                os.path.join(artifact_utils.get_split_uri([statistics], split), _STATISTICS_FILE)
-            )
-            for split in _COMPARED_SPLITS
-        },
+        compared(
+            {
+                split: tfdv.load_stats_binary(
+                    os.path.join(
+                        artifact_utils.get_split_uri([statistics], split), _STATISTICS_FILE
+                    )
+                )
+                for split in artifact_utils.decode_split_names(statistics.split_names)
+            }
+        ),
     )
     before = accepted.newest(accepted_dir)
     if window := report.get("window"):

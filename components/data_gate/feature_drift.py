@@ -16,25 +16,38 @@ _JENSEN_SHANNON = anomalies_pb2.DriftSkewInfo.Measurement.JENSEN_SHANNON_DIVERGE
 Statistics = Mapping[str, statistics_pb2.DatasetFeatureStatisticsList]
 
 
+def compared(statistics: Statistics) -> dict[str, statistics_pb2.DatasetFeatureStatisticsList]:
+    """Only the features that are compared; those of ids name people and items.
+
+    Args:
+      statistics: TFX's statistics by split.
+    """
+    found = {}
+    for split, prefix in _PREFIXES.items():
+        if split in statistics:
+            kept = found[split] = statistics_pb2.DatasetFeatureStatisticsList()
+            kept.CopyFrom(statistics[split])
+            features_of = kept.datasets[0].features
+            for position in reversed(range(len(features_of))):
+                name = features_of[position].path.step[0]
+                if not name.startswith(prefix) or name in _IDS:
+                    del features_of[position]
+    return found
+
+
 def divergences(now: Statistics, before: Statistics) -> dict[tuple[str, str], float]:
     """Jensen-Shannon divergence of each feature that both have.
 
     Args:
-      now: TFX's statistics by split.
+      now: What ``compared`` gives.
       before: The same of earlier data.
 
     Returns:
       By split and feature.
     """
     found = {}
-    for split, prefix in _PREFIXES.items():
-        if split not in now or split not in before:
-            continue
-        names = [
-            name
-            for name in _names(now[split]) & _names(before[split])
-            if name.startswith(prefix) and name not in _IDS
-        ]
+    for split in now.keys() & before.keys():
+        names = _names(now[split]) & _names(before[split])
         for name, value in _of_split(now[split], before[split], names).items():
             found[split, name] = value
     return found
@@ -43,8 +56,10 @@ def divergences(now: Statistics, before: Statistics) -> dict[tuple[str, str], fl
 def _of_split(
     now: statistics_pb2.DatasetFeatureStatisticsList,
     before: statistics_pb2.DatasetFeatureStatisticsList,
-    names: list[str],
+    names: set[str],
 ) -> dict[str, float]:
+    if not names:
+        return {}
     schema = tfdv.infer_schema(now, infer_feature_shape=False)
     for feature in schema.feature:
         if feature.name in names:

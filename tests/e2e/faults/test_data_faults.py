@@ -6,6 +6,7 @@ same clean log, and twenty clean days pass all rails.
 """
 
 import dataclasses
+import re
 from pathlib import Path
 
 import apache_beam as beam
@@ -94,8 +95,11 @@ class Log:
             source_digest="",
         )
 
+    def remembered(self) -> list[Path]:
+        return [path for path in (self._folder / "accepted").rglob("*") if path.is_file()]
+
     def accepted(self) -> int:
-        return len(list((self._folder / "accepted").glob("*/measures.json")))
+        return len([path for path in self.remembered() if path.name == "measures.json"])
 
 
 def _half_missing(events):
@@ -248,6 +252,10 @@ def test_a_renamed_category_is_drift_from_the_data_last_accepted(tmp_path):
     with pytest.raises(GuardRailError, match=r"feature_drift: .* item_category of split catalog"):
         log.gate(examples, statistics)
     assert log.accepted() == 1
+    # What is remembered names neither people nor items.
+    remembered = b"".join(path.read_bytes() for path in log.remembered())
+    assert b"fruit" in remembered
+    assert not re.search(rb"[ui]\d+", remembered)
     log.gate(examples, statistics, off=("feature_drift",))
     # Accepted, so that the new name is now what is expected.
     log.gate(examples, statistics)

@@ -1,0 +1,157 @@
+"""A day killed in any of its steps: the run after it ends like a day that nothing disturbed."""
+
+import hashlib
+import shutil
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import tensorflow as tf
+
+from contract.manifest import TRAINING_STATE_DIR
+from pipeline.output_layout import OutputLayout
+from retrieval.manifest import read_manifest
+from retrieval.versions import complete_versions
+from tests.e2e import planted
+
+pytestmark = pytest.mark.slow
+
+_ROOT = Path(__file__).resolve().parents[2]
+_DAYS = ("2026-11-24", "2026-11-25", "2026-11-26")
+_STEPS = (
+    "example-gen",
+    "statistics-gen",
+    "data-gate",
+    "schema",
+    "example-validator",
+    "anomaly-gate",
+    "transform",
+    "baseline-builder",
+    "last-pushed",
+    "trainer",
+    "evaluator",
+    "item-knn-evaluator",
+    "model-gate",
+    "index-builder",
+    "index-validator",
+    "pusher",
+)
+
+
+class Days:
+    """A log of three days; the output directory after two of them is kept."""
+
+    def __init__(self, folder: Path):
+        self._folder = folder
+        self.layout = OutputLayout(folder / "output", "mind")
+        planted.write_log(folder / "whole.csv", 300)
+        header, *rows = (folder / "whole.csv").read_text().splitlines()
+        rows.sort(key=lambda row: int(row.split(",")[-1]))
+        for number, day in enumerate(_DAYS):
+            part = rows[len(rows) * number // 3 : len(rows) * (number + 1) // 3]
+            (folder / "logs" / day).mkdir(parents=True)
+            (folder / "logs" / day / "log.csv").write_text("\n".join([header, *part]) + "\n")
+        for day in _DAYS[:2]:
+            assert self.start(day).wait() == 0
+        shutil.copytree(folder / "output", folder / "kept")
+        self.undisturbed = self.finish()
+
+    def start(self, day: str) -> subprocess.Popen[bytes]:
+        settings = {
+            "data.window": "{spans: 2}",
+            "data.split": "{protocol: newest_span, eval_fraction: 0.4}",
+            "training.max_steps": 60,
+            "training.eval_every_steps": 20,
+            "training.checkpoint_every_steps": 20,
+            "training.batch_size": 128,
+            "training.num_negatives": 64,
+            "training.warm_start": "{steps: 40}",
+            "model.embedding_dim": 16,
+            "evaluation.exclude_history": "false",
+            "evaluation.max_drop_from_pushed": 1.0,
+            "evaluation.min_lift_over_popularity": -1.0,
+            "index.num_queries": 50,
+            # A planted log in which people are new every day.
+            "guard_rails.data.min_earlier_spans": 5,
+            "guard_rails.model.warn": "[worse_than_pushed, distinct_lists]",
+        }
+        return subprocess.Popen(
+            [
+                sys.executable,
+                str(_ROOT / "local_runner.py"),
+                f"--interactions={self._folder}/logs/{{SPAN}}/log.csv",
+                "--user_column=who",
+                "--item_column=what",
+                "--timestamp_column=when",
+                f"--output_dir={self._folder / 'output'}",
+                f"--span={day}",
+                "--require_push",
+                *(f"--set={key}={value}" for key, value in settings.items()),
+            ],
+            cwd=_ROOT,
+        )
+
+    def restore(self) -> None:
+        """Goes back to the end of the second day."""
+        shutil.rmtree(self._folder / "output")
+        shutil.copytree(self._folder / "kept", self._folder / "output")
+
+    def finish(self) -> dict[str, Any]:
+        """Runs the third day to its end; returns what it made."""
+        assert self.start(_DAYS[-1]).wait() == 0
+        base = self.layout.serving_models
+        version = base / complete_versions(str(base))[-1]
+        manifest = read_manifest(str(version))
+        assert manifest is not None
+        examples = Path(manifest["examples"]).parent
+        return {
+            "number of versions": len(complete_versions(str(base))),
+            "examples": {
+                path.name: hashlib.sha256(path.read_bytes()).hexdigest()
+                for path in sorted(examples.rglob("*.gz"))
+            },
+            "metrics": {name: found.get("value") for name, found in manifest["metrics"].items()},
+            "generation": manifest["generation"],
+            "bundle": _variables(version / "variables" / "variables"),
+            "training state": _variables(version / TRAINING_STATE_DIR / "state"),
+        }
+
+
+def _variables(prefix: Path) -> dict[str, bytes]:
+    reader = tf.train.load_checkpoint(str(prefix))
+    return {
+        name: np.asarray(reader.get_tensor(name)).tobytes()
+        for name in sorted(reader.get_variable_to_shape_map())
+        if name != "_CHECKPOINTABLE_OBJECT_GRAPH"
+    }
+
+
+@pytest.fixture(scope="module")
+def days(tmp_path_factory):
+    return Days(tmp_path_factory.mktemp("days"))
+
+
+@pytest.mark.parametrize("step", _STEPS)
+def test_a_day_that_was_killed_ends_like_one_that_was_not(days, step):
+    days.restore()
+    before = set((days.layout.pipeline_root / step).rglob("*"))
+    run = days.start(_DAYS[-1])
+    # TFX makes the directories of a step's outputs when the step begins.
+    while not set((days.layout.pipeline_root / step).rglob("*")) - before:
+        assert run.poll() is None, f"the run ended before {step} began"
+        time.sleep(0.02)
+    run.send_signal(signal.SIGKILL)
+    run.wait()
+    versions = complete_versions(str(days.layout.serving_models))
+    assert len(versions) in (2, 3)  # the Pusher may have been faster
+    assert days.finish() == days.undisturbed
+
+
+def test_the_day_after_goes_on_from_it(days):
+    assert days.undisturbed["generation"] == 2
+    assert days.undisturbed["number of versions"] == 3

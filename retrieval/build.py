@@ -11,7 +11,6 @@ import tensorflow as tf
 from absl import logging
 
 from contract import manifest
-from model.training.warm_start import generation_of
 from retrieval.bundle import RetrievalBundle
 from retrieval.config import IndexConfig
 from retrieval.manifest import write_manifest
@@ -44,9 +43,6 @@ def build_bundle(
       ValueError: if no item can be found or nobody has a history.
     """
     keep_training_state(model_dir, output_dir)
-    state = os.path.join(model_dir, manifest.TRAINING_STATE_DIR)
-    if (generation := generation_of(state)) is not None:
-        facts = {**facts, manifest.GENERATION: generation}
     build_bundle_of(tf.saved_model.load(model_dir), example_files, output_dir, config, facts)
 
 

@@ -8,22 +8,26 @@ from tfx import types
 from tfx.dsl.components.base import base_executor
 from tfx.dsl.io import fileio
 from tfx.types import artifact_utils
-from tfx.utils import io_utils, path_utils
+from tfx.utils import path_utils
 
 from components.evaluator import results
+from components.example_files import split_files
 from components.example_gen.report import FILE_NAME as INGEST_REPORT
 from contract.config_types import from_json
 from contract.evaluation_outputs import CANDIDATE, OVERALL
 from contract.features import EVAL
-from contract.manifest import DATA, EXAMPLES, METRICS, PRIMARY_METRIC, SLICES
+from contract.manifest import (
+    DATA,
+    EXAMPLES,
+    GENERATION,
+    METRICS,
+    PRIMARY_METRIC,
+    SLICES,
+    TRAINING_STATE_DIR,
+)
+from model.training.warm_start import generation_of
 from retrieval.build import build_bundle
 from retrieval.config import IndexConfig
-
-
-def split_files(examples: list[types.Artifact], split: str) -> list[str]:
-    """Returns the files of one split of a single Examples artifact."""
-    pattern = io_utils.all_files_pattern(artifact_utils.get_split_uri(examples, split))
-    return [str(path) for path in fileio.glob(pattern)]
 
 
 def _data(examples_uri: str) -> dict[str, Any]:
@@ -34,9 +38,12 @@ def _data(examples_uri: str) -> dict[str, Any]:
     with fileio.open(path) as file:
         report = json.loads(file.read())
     spans = report.get("window", {}).get("spans", [])
-    window = {"first": spans[0]["name"], "last": spans[-1]["name"], "spans": len(spans)}
+    found: dict[str, Any] = {}
+    if spans:
+        first, last = spans[0]["name"], spans[-1]["name"]
+        found["window"] = {"first": first, "last": last, "spans": len(spans)}
     return {
-        **({"window": window} if spans else {}),
+        **found,
         "time": report["time"],
         "events": report["events"]["kept"],
         "people": report["users"]["kept"],
@@ -67,8 +74,12 @@ class Executor(base_executor.BaseExecutor):
         # Whose histories tuned the index: a refresh of the items needs them again.
         facts[EXAMPLES] = artifact_utils.get_split_uri(input_dict["examples"], EVAL)
         trained = artifact_utils.get_single_instance(input_dict["trained_model"])
+        model_dir = path_utils.serving_model_path(trained.uri)
+        generation = generation_of(os.path.join(model_dir, TRAINING_STATE_DIR))
+        if generation is not None:
+            facts[GENERATION] = generation
         build_bundle(
-            model_dir=path_utils.serving_model_path(trained.uri),
+            model_dir=model_dir,
             example_files=split_files(input_dict["examples"], EVAL),
             output_dir=path_utils.serving_model_dir(
                 artifact_utils.get_single_uri(output_dict["model"])

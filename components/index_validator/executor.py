@@ -9,7 +9,7 @@ from tfx.dsl.components.base import base_executor
 from tfx.types import artifact_utils
 from tfx.utils import io_utils, path_utils
 
-from components.index_builder.executor import split_files
+from components.example_files import split_files
 from contract.config_types import from_json
 from contract.features import EVAL
 from retrieval.config import IndexConfig

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 import tensorflow as tf
 
-from components.index_builder.executor import split_files
+from components.example_files import split_files
 from retrieval.build import build_bundle
 from retrieval.config import IndexConfig
 from tests.synthetic_inputs import write_inputs

@@ -21,12 +21,14 @@ _NODES = {
     "schema",
     "example-validator",
     "anomaly-gate",
+    "data-gate",
     "transform",
     "baseline-builder",
     "trainer",
     "last-pushed",
     "evaluator",
     "item-knn-evaluator",
+    "model-gate",
     "index-builder",
     "index-validator",
     "pusher",
@@ -71,12 +73,13 @@ def test_the_trainer_insists_on_gpus_on_kubeflow_only(config):
 
 def test_nothing_is_computed_from_data_that_the_gate_has_not_passed(config):
     nodes = _nodes(config)
-    assert nodes["anomaly-gate"] in nodes["transform"].upstream_nodes
+    gates = {nodes["anomaly-gate"], nodes["data-gate"]}
+    assert gates <= set(nodes["transform"].upstream_nodes)
 
 
 def test_only_what_is_blessed_and_validated_is_pushed(config):
     upstream = {node.id for node in _nodes(config)["pusher"].upstream_nodes}
-    assert upstream == {"evaluator", "index-builder", "index-validator"}
+    assert upstream == {"model-gate", "index-builder", "index-validator"}
 
 
 def test_item_knn_can_be_left_out(config):
@@ -145,6 +148,9 @@ def _parameters(config):
         ("components/example_gen/text.py", {"example-gen", "trainer"} | _OF_THE_RUN),
         ("components/schema_gen/infer.py", {"schema"} | _OF_THE_RUN),
         ("components/anomaly_gate/anomalies.py", {"anomaly-gate"}),
+        ("components/data_gate/rails.py", {"data-gate"}),
+        ("components/model_gate/paired_test.py", {"model-gate"}),
+        ("components/evaluator/results.py", {"model-gate"} | _OF_THE_RUN),
         (
             "model/tfx_functions/preprocessing.py",
             {"transform", "baseline-builder", "trainer"} | _OF_THE_RUN,
@@ -154,7 +160,7 @@ def _parameters(config):
         ("model/catalogue.py", {"trainer", "baseline-builder"} | _OF_THE_RUN),
         ("components/baseline/item_knn.py", {"baseline-builder"}),
         ("components/evaluator/metrics.py", {"evaluator", "item-knn-evaluator"}),
-        ("retrieval/search.py", {"index-validator"} | _OF_THE_RUN),
+        ("retrieval/search.py", _OF_THE_RUN),
         ("retrieval/validation.py", {"index-validator"}),
         ("retrieval/versions.py", {"last-pushed", "pusher"}),
         ("components/last_pushed/component.py", {"last-pushed"}),
@@ -163,6 +169,7 @@ def _parameters(config):
         (
             "contract/config_types.py",
             {"example-gen", "transform", "baseline-builder", "trainer", "index-validator"}
+            | {"data-gate", "model-gate"}
             | _OF_THE_RUN,
         ),
         ("pipeline/create_pipeline.py", _OF_THE_RUN),

@@ -7,7 +7,7 @@ import pytest
 import tensorflow as tf
 from tfx.types import standard_artifacts
 
-from components.index_builder.executor import split_files
+from components.example_files import split_files
 from components.index_validator.executor import VALIDATION_FILE, Executor
 from contract.config_types import to_json
 from contract.manifest import MANIFEST_PATH

@@ -21,11 +21,13 @@ _OTHER_MEANINGS = {
     "serving/grpc_service.py": {"config"},  # a field of TF Serving's request
     "serving/demo.py": {"title"},  # the demo page's own search
     "serving/release.py": {"versions", "history"},  # keys of the status as JSON
-    "item_refresh/refresh.py": {"items", "index"},  # sections of the configuration
+    "item_refresh/refresh.py": {"items", "index", "data"},  # sections of the configuration
+    # Sections of the configuration, a heading, and a count of the data.
+    "retrieval/model_card.py": {"data", "index", "limit", "items"},
 }
 # Keys of summary.json, which the report writes and reads itself, beside all words of
 # one part.
-_SUMMARY_KEYS = {"item_id", "user_id", "run_key", "recall_k"}
+_SUMMARY_KEYS = {"item_id", "user_id", "run_key", "recall_k", "primary_metric"}
 
 
 def _contract_names():

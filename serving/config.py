@@ -86,7 +86,8 @@ class ServerConfig:
         default=DEFAULT_CALLER_KEY_HEADER,
         min_length=1,
         description="HTTP header, or gRPC metadata key in lower case, by whose value requests are"
-        " split between the stable version and a canary. It is neither logged nor kept.",
+        " split between the stable version and a canary. It is neither logged nor kept; sampled"
+        " requests have a keyed hash of it.",
     )
     file_system_poll_wait_seconds: float = Field(
         default=1.0, gt=0.0, description="Time between two looks at the base paths."
@@ -139,6 +140,23 @@ class ServerConfig:
         default=False,
         description="Let the log repeat values of a request, such as items of a history, in the"
         " reason why it was refused.",
+    )
+    request_log_sample: float = Field(
+        default=0.0,
+        ge=0.0,
+        le=1.0,
+        description="Share of the rows of answered requests that are written, with the values of"
+        " their inputs, to request_log_dir; 0 is none.",
+    )
+    request_log_dir: str = Field(
+        default="",
+        description="Directory of the sampled requests, of this server alone; its owner is to"
+        " delete them.",
+    )
+    request_log_max_bytes: int = Field(
+        default=100 * 2**20,
+        ge=2**20,
+        description="Size of all sampled requests, at most; the oldest are removed.",
     )
     tls_certificate: str = Field(default="", description="PEM chain; TLS on both ports when set.")
     tls_key: str = Field(default="", description="PEM key of tls_certificate.")

@@ -94,6 +94,7 @@ class PredictionService(prediction_service_pb2_grpc.PredictionServiceServicer):
         """Runs a signature."""
         if not request.HasField("model_spec"):
             raise invalid_argument("Missing ModelSpec")
+        key = _metadata_value(context, self._key_header)
 
         # Signature and answer are of the same version.
         async def attempt(servable: Servable) -> tuple[Outputs, Servable]:
@@ -111,12 +112,11 @@ class PredictionService(prediction_service_pb2_grpc.PredictionServiceServicer):
                 self._timeout_seconds
                 if remaining is None
                 else min(remaining, self._timeout_seconds),
+                caller_key=key,
             )
             return outputs, servable
 
-        outputs, servable = await self._traffic.answer(
-            request.model_spec, _metadata_value(context, self._key_header), attempt
-        )
+        outputs, servable = await self._traffic.answer(request.model_spec, key, attempt)
         model_spec = model_pb2.ModelSpec(
             name=servable.name,
             signature_name=request.model_spec.signature_name or SERVE,

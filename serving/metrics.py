@@ -107,6 +107,12 @@ class Metrics:
             ["model"],
             registry=self.registry,
         )
+        self.request_samples = Counter(
+            "serving_request_samples",
+            "Rows of requests taken for the request samples: written, or why not.",
+            ["model", "outcome"],
+            registry=self.registry,
+        )
         self.histories = Counter(
             "serving_histories", "Histories recommended for.", ["model"], registry=self.registry
         )

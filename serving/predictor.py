@@ -11,6 +11,7 @@ from contract.signatures import INTEREST_INDEX, NO_INTEREST, NUM_KNOWN, PADDING,
 from serving.batching import Runner
 from serving.limits import Limits
 from serving.metrics import Metrics
+from serving.request_sampler import RequestSampler
 from serving.servable import Servable
 
 
@@ -22,11 +23,13 @@ class Predictor:
       runner: Threads that run models.
       metrics: Records the latency, and how much of the histories is known.
       limits: Largest request that is run.
+      sampler: Writes some of the requests to files; None if that is off.
     """
 
     runner: Runner
     metrics: Metrics
     limits: Limits
+    sampler: RequestSampler | None = None
 
     async def predict(
         self,
@@ -35,6 +38,7 @@ class Predictor:
         inputs: Mapping[str, np.ndarray],
         output_filter: Sequence[str],
         timeout_seconds: float,
+        caller_key: str = "",
     ) -> dict[str, np.ndarray]:
         """Runs a signature on ``servable``, which the caller holds.
 
@@ -44,6 +48,7 @@ class Predictor:
           inputs: Arrays by input name; those with a default may be missing.
           output_filter: Outputs to return; all if empty.
           timeout_seconds: Time left for the request.
+          caller_key: Of whoever asks; empty if there is none.
 
         Raises:
           ServingError: see ``SavedModel``, ``Limits`` and ``Runner``.
@@ -61,6 +66,8 @@ class Predictor:
         )
         if signature_name == SERVE and HISTORY in complete:
             self._observe_histories(servable.name, complete[HISTORY], outputs)
+            if self.sampler is not None:
+                self.sampler.offer(servable.name, servable.version, complete, caller_key)
         return outputs
 
     def _observe_histories(

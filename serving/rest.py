@@ -174,6 +174,7 @@ class RestApi:
 
     async def _predict(self, request: web.Request, spec: model_pb2.ModelSpec) -> bytes:
         body = await request.read()
+        key = request.headers.get(self._key_header, "")
 
         # Signature and answer are of the same version.
         async def attempt(servable: Servable) -> tuple[Outputs, bool]:
@@ -190,10 +191,10 @@ class RestApi:
                 decoded.inputs,
                 output_filter=(),
                 timeout_seconds=self._timeout_seconds,
+                caller_key=key,
             )
             return outputs, decoded.row_format
 
-        key = request.headers.get(self._key_header, "")
         outputs, row_format = await self._traffic.answer(spec, key, attempt)
         if sum(value.size for value in outputs.values()) * 8 > _LARGE_BODY:
             return await asyncio.to_thread(codec.format_predict_response, outputs, row_format)

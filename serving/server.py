@@ -38,6 +38,7 @@ from serving.metrics import Metrics
 from serving.model_manager import ModelManager
 from serving.predictor import Predictor
 from serving.request_log import RequestLog
+from serving.request_sampler import RequestSampler
 from serving.rest import RestApi
 from serving.saved_model import SavedModel
 from serving.traffic import Traffic
@@ -72,7 +73,17 @@ class ModelServer:
         self._watcher: asyncio.Task[None] | None = None
         self._traffic = Traffic(self.manager, self.metrics)
         limits = Limits.from_config(config)
-        predictor = Predictor(self._runner, self.metrics, limits)
+        self._sampler = (
+            RequestSampler(
+                Path(config.request_log_dir),
+                config.request_log_sample,
+                config.request_log_max_bytes,
+                self.metrics,
+            )
+            if config.request_log_sample
+            else None
+        )
+        predictor = Predictor(self._runner, self.metrics, limits, self._sampler)
         self._request_log = RequestLog(
             self.metrics,
             self.manager.model_names,
@@ -131,10 +142,12 @@ class ModelServer:
         """Opens both ports, then loads what there is and watches for more.
 
         Raises:
-          OSError: a port or a TLS file cannot be used.
+          OSError: a port, a TLS file or the directory of samples cannot be used.
           ServingError: the model configuration cannot be used.
         """
         config = self._config
+        if self._sampler is not None:
+            self._sampler.start()
         address = f"{config.host}:{config.grpc_port}"
         # gRPC raises RuntimeError where a port cannot be bound.
         try:
@@ -178,6 +191,8 @@ class ModelServer:
         await asyncio.gather(self._grpc.stop(self._config.drain_seconds), self._stop_http())
         await self.manager.close()
         self._runner.close()
+        if self._sampler is not None:
+            await asyncio.to_thread(self._sampler.close)
         _log.info("stopped")
 
     async def _stop_http(self) -> None:
@@ -253,6 +268,8 @@ def parse_args(argv: Sequence[str]) -> ServerConfig:
         parser.error("--tls_certificate and --tls_key go together")
     if config.tls_client_ca and not config.tls_certificate:
         parser.error("--tls_client_ca needs --tls_certificate")
+    if config.request_log_sample and not config.request_log_dir:
+        parser.error("--request_log_sample needs --request_log_dir")
     return config
 
 

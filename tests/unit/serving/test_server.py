@@ -36,6 +36,10 @@ def test_flags_become_the_configuration():
         (["--model_base_path", "m", "--batching_num_threads", "0"], "--batching_num_threads:"),
         (["--model_base_path", "m", "--tls_key", "k"], "--tls_certificate and --tls_key"),
         (["--model_base_path", "m", "--tls_client_ca", "c"], "needs --tls_certificate"),
+        (
+            ["--model_base_path", "m", "--request_log_sample", "0.1"],
+            "--request_log_sample needs --request_log_dir",
+        ),
         (["--nope"], "unrecognized arguments"),
     ],
 )

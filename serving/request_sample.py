@@ -1,0 +1,219 @@
+"""A sampled request: what is kept of it in a file, and how it is asked again.
+
+This is not the request log (``request_log``), which records what became of every request
+and nothing of its values. Samples hold the values, of a few requests, for those who want
+to ask another version the same; ``request_sampler`` writes them.
+"""
+
+import dataclasses
+import json
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from contract.features import HISTORY, HISTORY_TIME, USER_PREFIX
+from contract.signatures import (
+    DIVERSITY,
+    EXCLUDE_HISTORY,
+    PADDED_INPUTS,
+    PADDING,
+    UNKNOWN_TIME,
+    K,
+)
+from serving.signature import Signature
+
+_FILE_PREFIX = "request-sample-"
+_FILE_SUFFIX = ".jsonl"
+_DIGITS = 8
+
+_SINGLE_VALUES = (K, EXCLUDE_HISTORY, DIVERSITY)
+# Ids are bytes, which need not be UTF-8; this keeps any of them exactly.
+_ERRORS = "surrogateescape"
+
+
+class SampleError(Exception):
+    """Samples that cannot be used."""
+
+
+@dataclasses.dataclass(frozen=True)
+class RequestSample:
+    """One row of a request.
+
+    Attributes:
+      time: When it was answered, in UTC to the second: ``2026-11-26T15:16:28Z``.
+      model: The model's name.
+      version: The version that answered.
+      caller: Keyed hash of the caller's key, hexadecimal; empty if the request had none.
+      inputs: What the row asked, by input name: lists without the padding at their end,
+        texts, numbers. An input that asks for nothing is left out; the history is not.
+    """
+
+    time: str
+    model: str
+    version: int
+    caller: str
+    inputs: dict[str, Any]
+
+    def to_line(self) -> bytes:
+        """Returns a line of JSON, with its end."""
+        return json.dumps(dataclasses.asdict(self)).encode() + b"\n"
+
+    @classmethod
+    def from_line(cls, line: bytes) -> "RequestSample":
+        """Reads what ``to_line`` returned.
+
+        Raises:
+          ValueError: it is something else, such as a part of a line.
+        """
+        try:
+            sample = cls(**json.loads(line))
+        except TypeError as e:
+            raise ValueError(f"expected a sampled request, got {line[:100]!r} ({e})") from e
+        if not isinstance(sample.inputs, dict) or HISTORY not in sample.inputs:
+            raise ValueError(f"expected inputs with a {HISTORY!r}, got {line[:100]!r}")
+        return sample
+
+    @property
+    def history(self) -> list[str]:
+        """The items of the history."""
+        return [item for item in self.inputs[HISTORY] if item != PADDING]
+
+    def model_inputs(self, signature: Signature) -> dict[str, np.ndarray]:
+        """Returns the request of one row that asks the same of a version.
+
+        Args:
+          signature: The version's; what it does not have is left out.
+        """
+        given = {name: value for name, value in self.inputs.items() if name in signature.inputs}
+        if HISTORY_TIME in given:
+            length = max(len(given[HISTORY]), len(given[HISTORY_TIME]))
+            given[HISTORY] = _padded(given[HISTORY], length, PADDING)
+            given[HISTORY_TIME] = _padded(given[HISTORY_TIME], length, UNKNOWN_TIME)
+        return {
+            name: _array(
+                value if name in _SINGLE_VALUES else [value],
+                signature.inputs[name].dtype.as_numpy_dtype,
+            )
+            for name, value in given.items()
+        }
+
+
+def sample_files(directory: Path) -> list[Path]:
+    """Returns the files of samples in a directory, oldest first."""
+    return sorted(directory.glob(f"{_FILE_PREFIX}{'[0-9]' * _DIGITS}{_FILE_SUFFIX}"))
+
+
+def next_file(directory: Path) -> Path:
+    """Returns the path of a file that would be the newest."""
+    number = 1
+    for last in sample_files(directory)[-1:]:
+        number += int(last.name.removeprefix(_FILE_PREFIX).removesuffix(_FILE_SUFFIX))
+    return directory / f"{_FILE_PREFIX}{number:0{_DIGITS}d}{_FILE_SUFFIX}"
+
+
+def inputs_of_row(inputs: Mapping[str, np.ndarray], row: int) -> dict[str, Any]:
+    """Returns what one row of a request asks, see ``RequestSample``.
+
+    Only inputs that the contract knows are kept.
+
+    Args:
+      inputs: A request that was answered, with a history [B, T].
+      row: From 0 to B - 1.
+    """
+    rows = len(inputs[HISTORY])
+    found: dict[str, Any] = {}
+    for name, array in inputs.items():
+        if name in _SINGLE_VALUES:
+            value = _row_of(array.reshape(-1), row, rows)
+        elif name in PADDED_INPUTS or name.startswith(USER_PREFIX):
+            value = _row_of(array, row, rows)
+        else:
+            continue
+        plain = _plain(value)
+        if isinstance(plain, list):
+            while plain and plain[-1] in (PADDING, UNKNOWN_TIME):
+                plain.pop()
+        # k and exclude_history have defaults that another version may not share.
+        if plain or name in (HISTORY, K, EXCLUDE_HISTORY):
+            found[name] = plain
+    return found
+
+
+def read_samples(directory: Path, limit: int, model: str = "") -> tuple[list[RequestSample], int]:
+    """Reads the newest samples.
+
+    Args:
+      directory: Where a server wrote them.
+      limit: How many at most.
+      model: Whose requests; empty if the samples are of one model.
+
+    Returns:
+      The samples, oldest first, and the number of lines that could not be read: the end of
+      a file is such a line if the server was killed.
+
+    Raises:
+      SampleError: there are none, or they are of several models.
+    """
+    newest: list[RequestSample] = []
+    num_damaged = 0
+    names: set[str] = set()
+    files = sample_files(directory)
+    for file in reversed(files):
+        for line in reversed(file.read_bytes().splitlines()):
+            try:
+                sample = RequestSample.from_line(line)
+            except ValueError:
+                num_damaged += 1
+                continue
+            names.add(sample.model)
+            if model in ("", sample.model):
+                newest.append(sample)
+            if len(newest) == limit:
+                break
+        if len(newest) == limit:
+            break
+    if not newest:
+        raise SampleError(
+            f"There is no sampled request{f' of the model {model}' if model else ''} in the "
+            f"{len(files)} files {directory}/{_FILE_PREFIX}*{_FILE_SUFFIX}"
+            f"{f'; there are some of {sorted(names)}' if names else ''}. A server writes them "
+            "with --request_log_sample and --request_log_dir"
+        )
+    if not model and len(names) > 1:
+        raise SampleError(
+            f"The samples in {directory} are of several models: {', '.join(sorted(names))}. "
+            "Choose one with --model"
+        )
+    return newest[::-1], num_damaged
+
+
+def _row_of(array: np.ndarray, row: int, rows: int) -> Any:
+    """A row, or the first of an input that has another number of rows: one for all."""
+    if len(array) == rows:
+        return array[row]
+    return array[0] if len(array) else array
+
+
+def _plain(value: Any) -> Any:
+    """Bytes and NumPy's types as those of JSON."""
+    if isinstance(value, np.ndarray):
+        return [_plain(element) for element in value.tolist()]
+    if isinstance(value, bytes):
+        return value.decode(errors=_ERRORS)
+    return value.item() if isinstance(value, np.generic) else value
+
+
+def _array(value: Any, dtype: Any) -> np.ndarray:
+    return np.asarray(_encoded(value) if np.dtype(dtype) == object else value, dtype)
+
+
+def _encoded(value: Any) -> Any:
+    if isinstance(value, list):
+        return [_encoded(element) for element in value]
+    return value.encode(errors=_ERRORS)
+
+
+def _padded(values: list[Any], length: int, padding: Any) -> list[Any]:
+    return [*values, *[padding] * (length - len(values))]

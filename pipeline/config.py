@@ -154,7 +154,8 @@ def load(
                 f"--set {override!r}: expected KEY=VALUE, like --set model.dropout=0.1"
             )
         try:
-            value = yaml_values.load(text)
+            # Nothing after the sign is an empty text; null is written as such.
+            value = yaml_values.load(text) if text else ""
         except yaml.YAMLError as error:
             raise ConfigError(f"--set {key}: {text!r} is not a YAML value: {error}") from error
         _set(values, key, value, f"--set {key}")

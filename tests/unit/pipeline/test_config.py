@@ -47,6 +47,22 @@ def test_flags_alone_make_a_configuration():
     assert loaded.data.interactions.files == ("my.csv",)
 
 
+def test_nothing_after_the_sign_is_an_empty_text(load):
+    text = _MINIMAL + "push: {destination: /models}\n"
+    assert load(text).push.destination == "/models"
+    assert load(text, ["push.destination="]).push.destination == ""
+    assert load(text, ["data.users=null"]).data.users is None
+
+
+def test_a_misspelt_guard_rail_is_refused_with_its_section(load):
+    with pytest.raises(config_lib.ConfigError) as error:
+        load(_MINIMAL, ["guard_rails.data.warn=[least_event]"])
+    assert (
+        "with --set guard_rails.data.warn: 'guard_rails.data': unknown guard rail 'least_event' in "
+        "'warn'. Did you mean 'least_events'? There are least_events, most_events, "
+    ) in str(error.value)
+
+
 def test_json_round_trip_keeps_everything(load):
     loaded = load(
         _MINIMAL + "training: {attention_power: .inf}\n",

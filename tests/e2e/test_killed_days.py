@@ -22,7 +22,7 @@ from tests.e2e import planted
 pytestmark = pytest.mark.slow
 
 _ROOT = Path(__file__).resolve().parents[2]
-_DAYS = ("2026-11-24", "2026-11-25", "2026-11-26")
+_DAYS = ("2026-11-23", "2026-11-24", "2026-11-25", "2026-11-26")
 _STEPS = (
     "example-gen",
     "statistics-gen",
@@ -44,7 +44,7 @@ _STEPS = (
 
 
 class Days:
-    """A log of three days; the output directory after two of them is kept."""
+    """A log of four days; the output directory after the run of the third is kept."""
 
     def __init__(self, folder: Path):
         self._folder = folder
@@ -53,10 +53,10 @@ class Days:
         header, *rows = (folder / "whole.csv").read_text().splitlines()
         rows.sort(key=lambda row: int(row.split(",")[-1]))
         for number, day in enumerate(_DAYS):
-            part = rows[len(rows) * number // 3 : len(rows) * (number + 1) // 3]
+            part = rows[len(rows) * number // 4 : len(rows) * (number + 1) // 4]
             (folder / "logs" / day).mkdir(parents=True)
             (folder / "logs" / day / "log.csv").write_text("\n".join([header, *part]) + "\n")
-        for day in _DAYS[:2]:
+        for day in _DAYS[1:3]:  # before the first day there is nothing to train on
             assert self.start(day).wait() == 0
         shutil.copytree(folder / "output", folder / "kept")
         self.undisturbed = self.finish()
@@ -97,12 +97,12 @@ class Days:
         )
 
     def restore(self) -> None:
-        """Goes back to the end of the second day."""
+        """Goes back to the end of the third day."""
         shutil.rmtree(self._folder / "output")
         shutil.copytree(self._folder / "kept", self._folder / "output")
 
     def finish(self) -> dict[str, Any]:
-        """Runs the third day to its end; returns what it made."""
+        """Runs the last day to its end; returns what it made."""
         assert self.start(_DAYS[-1]).wait() == 0
         base = self.layout.serving_models
         version = base / complete_versions(str(base))[-1]

@@ -14,6 +14,7 @@ import pyarrow as pa
 from components.example_gen.rows import ITEM, TIME, USER
 from components.example_gen.span_store import StoredFile
 from components.example_gen.text import hash_text
+from contract.divergence import jensen_shannon
 
 # The newest span and so many before it are measured; older ones only count as seen.
 COMPARED_SPANS = 7
@@ -189,24 +190,6 @@ class _Past:
         size = _POPULARITY_BUCKETS + 1
         past = np.bincount(buckets, self._item_counts, size)
         return jensen_shannon(past, np.bincount(found, minlength=size))
-
-
-def jensen_shannon(one: np.ndarray, other: np.ndarray) -> float:
-    """Jensen-Shannon divergence to the base 2 of two histograms [B]: 0 equal, 1 disjoint.
-
-    Returns:
-      0 if either is empty: there is nothing to compare.
-    """
-    if not one.sum() or not other.sum():
-        return 0.0
-    p, q = one / one.sum(), other / other.sum()
-    middle = (p + q) / 2
-
-    def to_middle(share: np.ndarray) -> float:
-        some = share > 0
-        return float((share[some] * np.log2(share[some] / middle[some])).sum())
-
-    return (to_middle(p) + to_middle(q)) / 2
 
 
 def _log_histogram(values: np.ndarray) -> np.ndarray:

@@ -1,12 +1,8 @@
 """Measures of spans by hand, through the real executor."""
 
-import math
-
-import numpy as np
 import pytest
 from scipy.spatial import distance
 
-from components.example_gen.span_measures import jensen_shannon
 from tests.unit.components.example_gen.ingestion import ingest
 
 _DAY = 86_400
@@ -82,15 +78,3 @@ def test_only_the_spans_of_the_window_that_are_compared_are_measured(tmp_path):
     assert [span["name"] for span in measures] == [str(n) for n in range(5, 13)]
     # Of the first spans only the counts are kept, but their items and people are known.
     assert {span["new_item_share"] for span in measures} == {0.0}
-
-
-def test_jensen_shannon_against_scipy():
-    rng = np.random.default_rng(3)
-    for _ in range(20):
-        one, other = rng.integers(0, 5, [2, 8])
-        one[0] += 1
-        other[1] += 1
-        expected = distance.jensenshannon(one, other, 2) ** 2
-        assert math.isclose(jensen_shannon(one, other), expected, abs_tol=1e-12)
-    assert jensen_shannon(np.array([1, 0]), np.array([0, 5])) == 1.0
-    assert jensen_shannon(np.array([0, 0]), np.array([0, 5])) == 0.0

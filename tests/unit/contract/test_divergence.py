@@ -2,6 +2,7 @@ import math
 
 import numpy as np
 import pytest
+from scipy.spatial import distance
 
 from contract.divergence import jensen_shannon
 
@@ -24,3 +25,10 @@ def test_by_hand():
 
 def test_nothing_to_compare_is_zero():
     assert jensen_shannon(np.zeros(2), np.array([1, 2])) == 0.0
+
+
+def test_random_histograms_against_scipy():
+    rng = np.random.default_rng(3)
+    for one, other in rng.integers(0, 5, [20, 2, 8]) + np.eye(8, dtype=int)[:2]:
+        expected = distance.jensenshannon(one, other, 2) ** 2
+        assert jensen_shannon(one, other) == pytest.approx(expected, abs=1e-12)

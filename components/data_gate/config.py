@@ -20,7 +20,8 @@ class DataRailsConfig:
     Attributes:
       least_events: Events of the newest span, at least, as a multiple of the earlier span
         with the fewest; of the whole log, as a multiple of the log last accepted.
-      most_events: Events, at most, as a multiple of the earlier span with the most.
+      most_events: Events of the newest span, at most, as a multiple of the earlier span
+        with the most.
       bad_rows: How much larger the share of rows that could not be used may be than in
         any earlier span.
       repeated_events: Share of the newest span's events that the earlier spans hold as

@@ -49,7 +49,8 @@ def judge_spans(measures: Sequence[Measures], config: DataRailsConfig) -> list[F
 
     fewest = min(span["events"] for span in earlier)
     most = max(span["events"] for span in earlier)
-    judge.volume(newest["events"], f"Span {name}", fewest, most, "the spans before it")
+    judge.at_least_events(newest["events"], f"Span {name}", fewest, "the spans before it")
+    judge.at_most_events(newest["events"], f"Span {name}", most, "the spans before it")
     usual = max(span["bad_share"] for span in earlier)
     judge.at_most(
         "bad_rows",
@@ -117,7 +118,8 @@ def judge_log(
     if accepted is None:
         return judge.findings
     events, before = report["events"], accepted["events"]
-    judge.volume(events, "The log", before, before, "the log last accepted")
+    # It may have grown by any number: people try a part of their log first.
+    judge.at_least_events(events, "The log", before, "the log last accepted")
     judge.at_most(
         "bad_rows",
         report["bad_share"] - accepted["bad_share"],
@@ -174,20 +176,23 @@ class _Judge:
         allowed = f"{limit:g}{' more' if more else ''}"
         self._add(rail, value > limit, f"{message}; allowed is at most {allowed}")
 
-    def volume(self, events: int, what: str, fewest: int, most: int, others: str) -> None:
-        """The number of events may be neither far below the fewest nor far above the most."""
-        config = self._config
-        counted = f"{what} has {events:,} events"
+    def at_least_events(self, events: int, what: str, fewest: int, others: str) -> None:
+        """The number of events may not be far below the fewest."""
+        factor = self._config.least_events
         self._add(
             "least_events",
-            events < config.least_events * fewest,
-            f"{counted}; expected are at least {config.least_events:g} times the {fewest:,} of "
-            f"{others}",
+            events < factor * fewest,
+            f"{what} has {events:,} events; expected are at least {factor:g} times the {fewest:,} "
+            f"of {others}",
         )
+
+    def at_most_events(self, events: int, what: str, most: int, others: str) -> None:
+        """The number of events may not be far above the most."""
+        factor = self._config.most_events
         self._add(
             "most_events",
-            events > config.most_events * most,
-            f"{counted}; expected are at most {config.most_events:g} times the {most:,} of "
+            events > factor * most,
+            f"{what} has {events:,} events; expected are at most {factor:g} times the {most:,} of "
             f"{others}",
         )
 

@@ -110,7 +110,8 @@ def test_a_log_read_whole_is_compared_with_the_one_accepted_before():
         "least_events",
         "bad_rows",
     ]
-    assert hit({"events": 329, "bad_share": 0.01}) == ["future_events", "most_events"]
+    # It may have grown by any number.
+    assert hit({"events": 3, "bad_share": 0.01}) == ["future_events"]
 
 
 def test_features_are_judged_one_by_one():

@@ -23,6 +23,7 @@ from benchmarks.replay import events_of
 from components.data_gate.config import DATA_RAILS, DataRailsConfig
 from components.data_gate.rails import judge_spans
 from components.example_gen.config import InteractionsConfig, WindowConfig
+from components.example_gen.forgotten import NOBODY
 from components.example_gen.reading import keep_spans
 from components.example_gen.span_measures import COMPARED_SPANS, SpanMeasures, measure
 from components.example_gen.span_store import stored_file
@@ -61,7 +62,7 @@ def judged_spans(config_file: str, days: float) -> tuple[list[list[Finding]], li
             for file in span.files
         ]
         with beam.Pipeline(argv=["--runner=DirectRunner"]) as pipeline:
-            keep_spans(pipeline, kept, config, f"{work}/unreadable.json")
+            keep_spans(pipeline, kept, config, NOBODY, f"{work}/unreadable.json")
         judged, measures = [], []
         for newest in range(_WINDOW - 1, len(kept)):
             found = measure(kept[newest - _WINDOW + 1 : newest + 1], now=2**40)

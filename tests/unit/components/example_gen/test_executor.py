@@ -115,6 +115,7 @@ def test_leave_last_by_hand(folder):
             "dropped_duplicates": 0,
             "dropped_rare_items": 0,
             "dropped_inactive_users": 0,
+            "dropped_beyond_limit": 0,
             "kept": 11,
             "history_only": 0,
         },

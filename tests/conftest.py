@@ -24,6 +24,7 @@ _LONGEST_FILES = (
     "tests/unit/item_refresh/test_refresh.py",
     "tests/unit/model/tfx_functions/test_trainer.py",
     "tests/integration/serving/test_history_times.py",
+    "tests/e2e/faults/test_data_faults.py",
     "tests/unit/components/example_gen/test_bad_input.py",
     "tests/integration/serving/test_hot_swap.py",
 )

@@ -142,7 +142,7 @@ def _variables(prefix: Path) -> dict[str, Any]:
     }
 
 
-def _is_unused(name: str, reader: tf.train.CheckpointReader) -> bool:
+def _is_unused(name: str, reader: Any) -> bool:
     """Whether ScaNN has no use for this part of its state with this kind of index.
 
     It then keeps a scalar there that nobody has initialized: two indexes built of the same

@@ -62,7 +62,7 @@ def evaluate(
     shown, targets = protocols.pad(people.histories), protocols.pad(people.targets, fill=-1)
     num_scores = scorer(people.histories[:1]).shape[1]
     block = int(ranking.users_per_block(num_scores, targets.shape[1]))
-    result = {}
+    result: dict[str, float] = {}
     for name, exclude in (("excluded", True), ("included", False)):
         ranks = []
         for start in range(0, len(shown), block):

@@ -124,9 +124,9 @@ def requests_step() -> None:
     import tensorflow as tf
 
     import model  # noqa: F401
-    from retrieval.people import read_people
+    from retrieval.people import Group, read_people
 
-    def histories(group: str, limit: int) -> np.ndarray:
+    def histories(group: Group, limit: int) -> np.ndarray:
         people = read_people([str(work_dir / "examples.gz")], group, limit, ())
         return people.history.astype(str)
 
@@ -205,10 +205,17 @@ def serve_step() -> None:
 
 
 def _config(kind: str, recall_target: float):
+    from contract.config_types import from_dict
     from retrieval.config import IndexConfig
 
-    return IndexConfig(
-        kind=kind, recall_k=RECALL_K, recall_target=recall_target, num_queries=_NUM_QUERIES
+    return from_dict(
+        IndexConfig,
+        {
+            "kind": kind,
+            "recall_k": RECALL_K,
+            "recall_target": recall_target,
+            "num_queries": _NUM_QUERIES,
+        },
     )
 
 

@@ -102,7 +102,7 @@ def train_and_evaluate(
         "examples_per_second": result.examples_per_second,
         # CPU time of the whole process so far: training, input, validation.
         "curve": [
-            {"step": h["step"], "cpu_seconds": cpu_seconds[h["step"]], "recall": h["recall"]}
+            {"step": h["step"], "cpu_seconds": cpu_seconds[int(h["step"])], "recall": h["recall"]}
             for h in result.history
         ],
     }

@@ -93,7 +93,9 @@ def _measure_size(folder: Path, items: int, arguments: argparse.Namespace) -> li
     if not (folder / "requests.json").exists():
         run_step("trained", folder, items, arguments.dimensions)
         run_step("requests", folder, _RECALL_PEOPLE)
-    servers = [(kind, ("grpc", "rest")) for kind in arguments.kinds]
+    servers: list[tuple[str, tuple[str, ...]]] = [
+        (kind, ("grpc", "rest")) for kind in arguments.kinds
+    ]
     servers += [(f"faiss-{kind}", ("rest",)) for kind in arguments.baselines]
     for name, apis in servers:
         if name.startswith("faiss-"):

@@ -1,4 +1,4 @@
-"""How far two histograms are apart."""
+"""How far two histograms are apart, and buckets to count items in."""
 
 import numpy as np
 
@@ -19,3 +19,22 @@ def jensen_shannon(one: np.ndarray, other: np.ndarray) -> float:
     shares = np.stack([one / one.sum(), other / other.sum()])
     ratios = np.divide(shares, shares.mean(axis=0), out=np.ones_like(shares), where=shares > 0)
     return float((shares * np.log2(ratios)).sum() / 2)
+
+
+def equal_mass_buckets(counts: np.ndarray, num_buckets: int) -> np.ndarray:
+    """Puts items into buckets that hold about equal parts of all events.
+
+    Args:
+      counts: Events of each item [N], in any order; not all 0.
+      num_buckets: B.
+
+    Returns:
+      Bucket of each item, int64 [N]: 0 has the most frequent items. Items without an
+      event are in the last.
+    """
+    order = np.argsort(-counts, kind="stable")
+    ordered = counts[order]
+    before = np.cumsum(ordered) - ordered  # events of more frequent items
+    buckets = np.empty(len(counts), np.int64)
+    buckets[order] = np.minimum(before * num_buckets // ordered.sum(), num_buckets - 1)
+    return buckets

@@ -4,13 +4,13 @@ import dataclasses
 import difflib
 import json
 from collections.abc import Iterable, Sequence
-from typing import Literal
+from typing import ClassVar, Literal
 
+from contract.config_types import config_dataclass
 from contract.errors import UserError
 
 # File in the output of a gate.
 FINDINGS_FILE = "findings.json"
-
 
 Action = Literal["stop", "warn", "off"]
 
@@ -36,45 +36,56 @@ class Finding:
     stops: bool
 
 
-def actions(
-    rails: Sequence[str],
-    warn_by_default: Sequence[str],
-    *,
-    stop: Sequence[str],
-    warn: Sequence[str],
-    off: Sequence[str],
-) -> dict[str, Action]:
-    """What each rail does when it is hit.
+@config_dataclass
+class GuardRailsBase:
+    """What the guard rails of a gate do; a subclass has a limit, a float, for each rail.
 
-    Args:
-      rails: All rails.
-      warn_by_default: Those that warn unless told otherwise; the others stop.
-      stop: Rails told to stop.
-      warn: Rails told to warn.
+    Attributes:
+      stop: Rails told to stop; by default all but those that warn.
+      warn: Rails told to warn only.
       off: Rails that are not looked at.
-
-    Raises:
-      ValueError: if there is no such rail, with the nearest name, or if one is told
-        two things.
     """
-    found: dict[str, Action] = {
-        rail: "warn" if rail in warn_by_default else "stop" for rail in rails
-    }
-    told: dict[str, Action] = {}
-    given: dict[Action, Sequence[str]] = {"stop": stop, "warn": warn, "off": off}
-    for action, names in given.items():
-        for name in names:
-            if name not in rails:
-                close = difflib.get_close_matches(name, rails, n=1, cutoff=0.4)
-                hint = f"Did you mean {close[0]!r}? " if close else ""
-                raise ValueError(
-                    f"unknown guard rail {name!r} in {action!r}. {hint}There are {', '.join(rails)}"
-                )
-            if told.setdefault(name, action) != action:
-                raise ValueError(
-                    f"guard rail {name!r} is in {told[name]!r} and in {action!r}; name it once"
-                )
-    return {**found, **told}
+
+    warn_by_default: ClassVar[tuple[str, ...]] = ()
+
+    stop: tuple[str, ...] = ()
+    warn: tuple[str, ...] = ()
+    off: tuple[str, ...] = ()
+
+    def __post_init__(self) -> None:
+        self.actions()
+
+    def actions(self) -> dict[str, Action]:
+        """What each rail does when it is hit.
+
+        Raises:
+          ValueError: if there is no such rail, with the nearest name, or if one is told two
+            things.
+        """
+        rails = [field.name for field in dataclasses.fields(self) if field.type is float]
+        found: dict[str, Action] = {
+            rail: "warn" if rail in self.warn_by_default else "stop" for rail in rails
+        }
+        told: dict[str, Action] = {}
+        given: dict[Action, Sequence[str]] = {
+            "stop": self.stop,
+            "warn": self.warn,
+            "off": self.off,
+        }
+        for action, names in given.items():
+            for name in names:
+                if name not in rails:
+                    close = difflib.get_close_matches(name, rails, n=1, cutoff=0.4)
+                    hint = f"Did you mean {close[0]!r}? " if close else ""
+                    raise ValueError(
+                        f"unknown guard rail {name!r} in {action!r}. {hint}There are "
+                        f"{', '.join(rails)}"
+                    )
+                if told.setdefault(name, action) != action:
+                    raise ValueError(
+                        f"guard rail {name!r} is in {told[name]!r} and in {action!r}; name it once"
+                    )
+        return {**found, **told}
 
 
 def stopping(findings: Iterable[Finding]) -> list[Finding]:

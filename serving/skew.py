@@ -8,7 +8,7 @@ from collections.abc import Mapping, Sequence
 import numpy as np
 import tensorflow as tf
 
-from contract.divergence import jensen_shannon
+from contract.divergence import equal_mass_buckets, jensen_shannon
 from contract.features import HISTORY_TIME, ITEM_ID, NUM_TARGETS, TIMESTAMP, USER_PREFIX
 from contract.signatures import (
     ITEM_IDS,
@@ -257,12 +257,9 @@ def _by_popularity(
     counts: Mapping[str, int], items: Sequence[str]
 ) -> tuple[np.ndarray, np.ndarray]:
     """Returns how much of train, and how many of ``items``, are in each bucket of items."""
-    ordered = sorted(counts, key=lambda item: -counts[item])
-    numbers = np.array([counts[item] for item in ordered])
-    buckets = (np.cumsum(numbers) - numbers) * POPULARITY_BUCKETS // numbers.sum()
-    # Items that never stood in train come after all of it.
-    buckets = np.minimum(buckets, POPULARITY_BUCKETS - 1)
-    bucket_of = dict(zip(ordered, buckets.tolist(), strict=True))
+    numbers = np.array(list(counts.values()))
+    buckets = equal_mass_buckets(numbers, POPULARITY_BUCKETS)
+    bucket_of = dict(zip(counts, buckets.tolist(), strict=True))
     known = np.array([bucket_of[item] for item in items if item in bucket_of], np.int64)
     return (
         np.bincount(buckets, numbers, POPULARITY_BUCKETS),

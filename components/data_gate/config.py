@@ -1,17 +1,13 @@
 """Limits of the guard rails on data."""
 
-import dataclasses
-
 from pydantic import Field
 
 from contract.config_types import config_dataclass
-from contract.guard_rails import Action, actions
-
-_WARN_BY_DEFAULT = ("activity_drift", "gap_drift")
+from contract.guard_rails import GuardRailsBase
 
 
 @config_dataclass
-class DataRailsConfig:
+class DataRailsConfig(GuardRailsBase):
     """How far the newest data may differ from the data before it.
 
     "Earlier spans" are the seven spans before the newest one in the window; a log that is
@@ -30,13 +26,14 @@ class DataRailsConfig:
         of all spans before it.
       future_events: Share of the newest span's events that lie in the future.
       new_items: How much larger the share of events on items that no span of the window
-        held before may be than in any earlier span.
+        held before may be than in the three spans before; so for all that follow but
+        ``busiest_person`` and ``feature_drift``.
       new_people: The same of people whom no span of the window held before.
       busiest_person: Events of the person with the most, as a multiple of the same
         figure in any earlier span.
       item_drift: How much larger the Jensen-Shannon divergence (0 to 1) between the
         newest span's events and those before it, over items by their popularity, may be
-        than that of any earlier span from those before it.
+        than that of the three spans before.
       activity_drift: The same over people by the number of their events.
       gap_drift: The same over the time between two events of a person.
       feature_drift: Jensen-Shannon divergence of any side or profile feature between this
@@ -50,6 +47,8 @@ class DataRailsConfig:
       off: Rails that are not looked at.
     """
 
+    warn_by_default = ("activity_drift", "gap_drift")
+
     least_events: float = Field(default=0.7, ge=0.0)
     most_events: float = Field(default=3.0, gt=0.0)
     bad_rows: float = Field(default=0.005, ge=0.0, le=1.0)
@@ -59,24 +58,9 @@ class DataRailsConfig:
     new_items: float = Field(default=0.3, ge=0.0, le=1.0)
     new_people: float = Field(default=0.3, ge=0.0, le=1.0)
     busiest_person: float = Field(default=10.0, ge=1.0)
-    item_drift: float = Field(default=0.1, ge=0.0, le=1.0)
+    item_drift: float = Field(default=0.05, ge=0.0, le=1.0)
     activity_drift: float = Field(default=0.1, ge=0.0, le=1.0)
     gap_drift: float = Field(default=0.1, ge=0.0, le=1.0)
     feature_drift: float = Field(default=0.1, ge=0.0, le=1.0)
     min_earlier_spans: int = Field(default=2, ge=1)
     min_events: int = Field(default=500, ge=1)
-    stop: tuple[str, ...] = ()
-    warn: tuple[str, ...] = ()
-    off: tuple[str, ...] = ()
-
-    def __post_init__(self) -> None:
-        self.actions()
-
-    def actions(self) -> dict[str, Action]:
-        """What each rail does when it is hit."""
-        return actions(DATA_RAILS, _WARN_BY_DEFAULT, stop=self.stop, warn=self.warn, off=self.off)
-
-
-DATA_RAILS = tuple(
-    field.name for field in dataclasses.fields(DataRailsConfig) if field.type is float
-)

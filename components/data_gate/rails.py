@@ -8,6 +8,9 @@ from contract.guard_rails import Finding
 
 Measures = Mapping[str, Any]
 
+# The first spans of a window have little before them: nearly everything in them is new.
+_WITH_A_PAST = 3
+
 
 def judge_spans(measures: Sequence[Measures], config: DataRailsConfig) -> list[Finding]:
     """Compares the newest span with those before it.
@@ -73,7 +76,7 @@ def judge_spans(measures: Sequence[Measures], config: DataRailsConfig) -> list[F
         ("new_items", "new_item_share", "of the events of span {} are on items"),
         ("new_people", "new_people_share", "of the people of span {} are people"),
     ):
-        known = [span[key] for span in earlier if span[key] is not None]
+        known = _known(earlier, key)
         if known:
             judge.at_most(
                 rail,
@@ -87,7 +90,7 @@ def judge_spans(measures: Sequence[Measures], config: DataRailsConfig) -> list[F
         ("activity_drift", "people by their number of events"),
         ("gap_drift", "times between two events of a person"),
     ):
-        known = [span[rail] for span in earlier if span[rail] is not None]
+        known = _known(earlier, rail)
         if known:
             judge.at_most(
                 rail,
@@ -97,6 +100,11 @@ def judge_spans(measures: Sequence[Measures], config: DataRailsConfig) -> list[F
                 more=True,
             )
     return judge.findings
+
+
+def _known(earlier: Sequence[Measures], key: str) -> list[float]:
+    """A measure of the spans just before the newest; those that are older know less of the past."""
+    return [span[key] for span in earlier[-_WITH_A_PAST:] if span[key] is not None]
 
 
 def judge_log(

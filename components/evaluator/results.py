@@ -32,23 +32,24 @@ def read_metrics(evaluation_uri: str, model_name: str) -> Metrics:
     }
 
 
-def read_group_sums(evaluation_uri: str, model_name: str, metric: str) -> np.ndarray | None:
-    """Reads a metric's sums within groups of people, over all people.
+def read_group_sums(evaluation_uri: str, model_name: str) -> dict[str, np.ndarray]:
+    """Reads the sums within groups of people, over all people.
 
     Args:
       evaluation_uri: A ModelEvaluation artifact.
       model_name: As in ``read_metrics``.
-      metric: Name of the metric.
 
     Returns:
-      Sums and numbers of people, [2, ``NUM_GROUPS``]; None if it was not measured.
+      By metric, sums and numbers of people, [2, ``NUM_GROUPS``].
     """
     loaded = tfma.load_eval_result(evaluation_uri, model_name=model_name)
-    for key, metrics in loaded.slicing_metrics:
-        if _slice_name(key) == OVERALL and _BYTES in metrics[""][""].get(metric, {}):
-            packed = base64.b64decode(metrics[""][""][metric][_BYTES])
-            return group_sums_from_bytes(packed)
-    return None
+    return {
+        name: group_sums_from_bytes(base64.b64decode(value[_BYTES]))
+        for key, metrics in loaded.slicing_metrics
+        if _slice_name(key) == OVERALL
+        for name, value in metrics[""][""].items()
+        if _BYTES in value
+    }
 
 
 def _slice_name(key: Any) -> str:

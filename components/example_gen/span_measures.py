@@ -7,6 +7,7 @@ trained on it. Everything here is counted, nothing is judged.
 
 from collections.abc import Iterable, Iterator
 from dataclasses import asdict, dataclass
+from typing import Any
 
 import numpy as np
 import pyarrow as pa
@@ -14,7 +15,7 @@ import pyarrow as pa
 from components.example_gen.rows import ITEM, TIME, USER
 from components.example_gen.span_store import StoredFile
 from components.example_gen.text import hash_text
-from contract.divergence import jensen_shannon
+from contract.divergence import equal_mass_buckets, jensen_shannon
 
 # The newest span and so many before it are measured; older ones only count as seen.
 COMPARED_SPANS = 7
@@ -66,7 +67,7 @@ class SpanMeasures:
     gap_drift: float | None
 
 
-def measure(files: Iterable[StoredFile], now: int) -> list[dict[str, object]]:
+def measure(files: Iterable[StoredFile], now: int) -> list[dict[str, Any]]:
     """Measures the newest spans, the oldest of them first, as JSON types.
 
     Args:
@@ -179,11 +180,7 @@ class _Past:
         return float(np.isin(span.keys(), np.concatenate(self._recent)).mean())
 
     def _item_drift(self, span: _Span) -> float:
-        order = np.argsort(-self._item_counts, kind="stable")
-        counts = self._item_counts[order]
-        before = np.cumsum(counts) - counts
-        buckets = np.empty(len(order), np.int64)
-        buckets[order] = before * _POPULARITY_BUCKETS // counts.sum()
+        buckets = equal_mass_buckets(self._item_counts, _POPULARITY_BUCKETS)
         place = np.minimum(np.searchsorted(self._items, span.item), len(self._items) - 1)
         known = self._items[place] == span.item
         found = np.where(known, buckets[place], _POPULARITY_BUCKETS)

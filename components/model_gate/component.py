@@ -63,12 +63,10 @@ def ModelGate(
     """
     limits = from_json(ModelRailsConfig, config)
 
-    def group_sums(uri: str, model_name: str, *qualifiers: str) -> np.ndarray | None:
-        return read_group_sums(
-            uri, model_name, metric_name(quantity, cutoff, *qualifiers, BY_GROUP)
-        )
+    def name_of(*qualifiers: str) -> str:
+        return metric_name(quantity, cutoff, *qualifiers, BY_GROUP)
 
-    ours = group_sums(evaluation.uri, CANDIDATE)
+    ours = read_group_sums(evaluation.uri, CANDIDATE).get(name_of())
     if ours is None:
         raise ValueError(
             f"{evaluation.uri} has no sums within groups of people for {quantity} at {cutoff}; "
@@ -76,13 +74,14 @@ def ModelGate(
         )
     others: dict[str, np.ndarray | None] = {}
     if baseline_model.get_string_custom_property("version"):
-        others["worse_than_pushed"] = group_sums(evaluation.uri, BASELINE)
+        others["worse_than_pushed"] = read_group_sums(evaluation.uri, BASELINE).get(name_of())
     if item_knn_evaluation is not None:
-        uri = item_knn_evaluation.uri  # TFMA drops the name of a single model
-        others["worse_than_item_knn"] = group_sums(uri, "")
+        # TFMA drops the name of a single model.
+        baselines = read_group_sums(item_knn_evaluation.uri, "")
+        others["worse_than_item_knn"] = baselines.get(name_of())
         for days in RECENT_DAYS:
             name = recent_popularity(days)
-            others[f"worse_than_{name}"] = group_sums(uri, "", name)
+            others[f"worse_than_{name}"] = baselines.get(name_of(name))
     measured = read_metrics(evaluation.uri, CANDIDATE)[OVERALL]
     figures = {
         name: measured.get(metric_name(name, cutoff), {}).get("value")

@@ -1,23 +1,13 @@
 """Limits of the guard rails on models."""
 
-import dataclasses
-
 from pydantic import Field
 
 from contract.config_types import config_dataclass
-from contract.guard_rails import Action, actions
-
-_WARN_BY_DEFAULT = (
-    "worse_than_item_knn",
-    "worse_than_recent_1d",
-    "worse_than_recent_7d",
-    "concentration",
-    "interest_cosine",
-)
+from contract.guard_rails import GuardRailsBase
 
 
 @config_dataclass
-class ModelRailsConfig:
+class ModelRailsConfig(GuardRailsBase):
     """How far a trained model may fall behind others, and how alike its answers may be.
 
     The first four compare the primary metric of the evaluation with another model's on
@@ -42,6 +32,14 @@ class ModelRailsConfig:
       off: Rails that are not looked at.
     """
 
+    warn_by_default = (
+        "worse_than_item_knn",
+        "worse_than_recent_1d",
+        "worse_than_recent_7d",
+        "concentration",
+        "interest_cosine",
+    )
+
     worse_than_pushed: float = Field(default=0.005, ge=0.0)
     worse_than_item_knn: float = Field(default=0.0, ge=0.0)
     worse_than_recent_1d: float = Field(default=0.0, ge=0.0)
@@ -49,18 +47,3 @@ class ModelRailsConfig:
     distinct_lists: float = Field(default=1.5, ge=0.0)
     concentration: float = Field(default=0.5, ge=0.0, le=1.0)
     interest_cosine: float = Field(default=0.99, ge=-1.0, le=1.0)
-    stop: tuple[str, ...] = ()
-    warn: tuple[str, ...] = ()
-    off: tuple[str, ...] = ()
-
-    def __post_init__(self) -> None:
-        self.actions()
-
-    def actions(self) -> dict[str, Action]:
-        """What each rail does when it is hit."""
-        return actions(MODEL_RAILS, _WARN_BY_DEFAULT, stop=self.stop, warn=self.warn, off=self.off)
-
-
-MODEL_RAILS = tuple(
-    field.name for field in dataclasses.fields(ModelRailsConfig) if field.type is float
-)

@@ -2,15 +2,31 @@
 
 import pytest
 
-from contract.guard_rails import Finding, actions, from_json, stopping, to_json, warnings
+from contract.config_types import config_dataclass
+from contract.guard_rails import (
+    Finding,
+    GuardRailsBase,
+    from_json,
+    stopping,
+    to_json,
+    warnings,
+)
 
-_RAILS = ("volume", "drift", "gaps")
+
+@config_dataclass
+class _Rails(GuardRailsBase):
+    warn_by_default = ("gaps",)
+
+    volume: float = 1.0
+    drift: float = 1.0
+    gaps: float = 1.0
+    min_events: int = 5  # no rail
 
 
 def test_a_rail_does_what_it_is_told_or_else_its_default():
-    told = actions(_RAILS, ["gaps"], stop=["gaps"], warn=["volume"], off=[])
+    told = _Rails(stop=("gaps",), warn=("volume",)).actions()
     assert told == {"volume": "warn", "drift": "stop", "gaps": "stop"}
-    assert actions(_RAILS, ["gaps"], stop=[], warn=[], off=["drift"]) == {
+    assert _Rails(off=("drift",)).actions() == {
         "volume": "stop",
         "drift": "off",
         "gaps": "warn",
@@ -19,12 +35,12 @@ def test_a_rail_does_what_it_is_told_or_else_its_default():
 
 def test_a_misspelt_rail_gets_the_nearest_name():
     with pytest.raises(ValueError, match=r"unknown guard rail 'volum' in 'warn'. Did you mean"):
-        actions(_RAILS, [], stop=[], warn=["volum"], off=[])
+        _Rails(warn=("volum",))
 
 
 def test_a_rail_cannot_be_told_two_things():
     with pytest.raises(ValueError, match="'drift' is in 'stop' and in 'off'"):
-        actions(_RAILS, [], stop=["drift"], warn=[], off=["drift"])
+        _Rails(stop=("drift",), off=("drift",))
 
 
 def test_findings_by_what_they_do():

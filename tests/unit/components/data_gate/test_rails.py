@@ -56,14 +56,23 @@ def _newest(**changed):
         ({"new_item_share": 0.34}, ""),
         ({"new_item_share": 0.36}, "new_items"),
         ({"new_people_share": 0.51}, "new_people"),
-        ({"item_drift": 0.1}, ""),  # 0.01 in the span before
-        ({"item_drift": 0.12}, "item_drift"),
+        ({"item_drift": 0.05}, ""),  # 0.01 in the span before
+        ({"item_drift": 0.07}, "item_drift"),
         ({"activity_drift": 0.12}, "activity_drift"),
         ({"gap_drift": 0.12}, "gap_drift"),
     ],
 )
 def test_each_limit(changed, rail):
     assert _newest(**changed) == ([rail] if rail else [])
+
+
+def test_what_is_new_is_compared_with_spans_that_know_a_past():
+    # In the second span of a window nearly everybody is new.
+    young = {**_USUAL, "new_people_share": 0.9, "item_drift": 0.5}
+    usual = [_USUAL] * 3
+    newest = {**_USUAL, "new_people_share": 0.6, "item_drift": 0.2}
+    assert _hit(_FIRST, young, *usual, newest) == ["new_people", "item_drift"]
+    assert _hit(_FIRST, _USUAL, young, _USUAL, newest) == []
 
 
 def test_a_window_that_is_too_short_is_not_compared():

@@ -10,7 +10,6 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-import jinja2
 from rich.console import Console
 from rich.table import Table
 
@@ -19,6 +18,7 @@ from pipeline.flags import DEFAULT_CONFIG, add_config_flags
 from pipeline.output_layout import OutputLayout
 from report import charts, summary_view
 from report.run_history import Entry, read
+from report.templating import environment
 
 _TEMPLATE = "history.html.jinja"
 
@@ -69,20 +69,17 @@ def _training(entry: Entry) -> str:
 
 def page(name: str, entries: Sequence[Entry]) -> str:
     """The history as one HTML file that needs nothing else."""
-    environment = jinja2.Environment(
-        loader=jinja2.PackageLoader("report"),
-        autoescape=True,
-        undefined=jinja2.StrictUndefined,
-        trim_blocks=True,
-        lstrip_blocks=True,
-    )
     found = columns(entries)
-    return environment.get_template(_TEMPLATE).render(
-        name=name,
-        entries=entries,
-        columns=list(found),
-        rows=list(zip(*found.values(), strict=True)),
-        charts=_charts(entries),
+    return (
+        environment()
+        .get_template(_TEMPLATE)
+        .render(
+            name=name,
+            entries=entries,
+            columns=list(found),
+            rows=list(zip(*found.values(), strict=True)),
+            charts=_charts(entries),
+        )
     )
 
 

@@ -5,7 +5,6 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-import jinja2
 import yaml
 from markupsafe import Markup
 
@@ -16,6 +15,7 @@ from report import charts as report_charts
 from report import summary_view
 from report.charts import Series
 from report.summary_view import OVERALL, RANKERS, Estimate
+from report.templating import environment
 
 FILE_NAME = "report.html"
 
@@ -41,18 +41,10 @@ def write(summary: Mapping[str, Any], directory: Path) -> Path:
 
 def render(summary: Mapping[str, Any]) -> str:
     """The report as HTML."""
-    environment = jinja2.Environment(
-        loader=jinja2.PackageLoader("report"),
-        autoescape=True,
-        undefined=jinja2.StrictUndefined,
-        trim_blocks=True,
-        lstrip_blocks=True,
-    )
-    environment.globals["view"] = summary_view
-    environment.globals["manifest"] = manifest
-    environment.filters["yaml"] = _as_yaml
-    environment.filters["date"] = _as_date
-    return environment.get_template(_TEMPLATE).render(
+    templates = environment(yaml=_as_yaml, date=_as_date)
+    return templates.get_template(_TEMPLATE).render(
+        view=summary_view,
+        manifest=manifest,
         summary=summary,
         primary_label=summary_view.metric_label(summary["primary_metric"]),
         headline=_headline(summary),

@@ -1,4 +1,4 @@
-"""Baselines without training: popularity and item-to-item cosine neighbours."""
+"""Baselines without training: popularity, personal frequency, item-to-item neighbours."""
 
 from collections.abc import Callable, Sequence
 
@@ -19,6 +19,22 @@ def popularity(split: protocols.Split) -> Scorer:
     """Every person gets the most frequent items of train."""
     counts = split.train_counts().astype(np.float32)
     return lambda histories: np.tile(counts, (len(histories), 1))
+
+
+def personal_frequency(split: protocols.Split) -> Scorer:
+    """What a person has had most often, then most lately, then the most frequent of train."""
+    share = split.train_counts() / max(1, split.train_counts().max()) / 2  # [N + 1], below 1
+
+    def scores(histories: Sequence[Sequence[int]]) -> np.ndarray:
+        found = np.tile(share, (len(histories), 1))
+        for row, history in zip(found, histories, strict=True):
+            items, count = np.unique(history, return_counts=True)
+            last = np.zeros(len(row))
+            last[np.asarray(history, np.int64)] = np.arange(1, len(history) + 1)
+            row[items] = count + last[items] / (1 + len(history))
+        return found.astype(np.float32)
+
+    return scores
 
 
 def item_knn(split: protocols.Split, neighbours: int = NUM_NEIGHBOURS) -> Scorer:

@@ -185,7 +185,9 @@ def main() -> None:
         metavar="KEY=VALUE",
         help="change the preset, e.g. model.dropout=0.1 or training.temperature=0.1",
     )
-    parser.add_argument("--baselines", action="store_true", help="add popularity and item-kNN")
+    parser.add_argument(
+        "--baselines", action="store_true", help="add popularity, personal frequency and item-kNN"
+    )
     parser.add_argument("--peer", choices=sorted(peers.TRAINERS), help="add a public port")
     parser.add_argument(
         "--peer-args", default="", help="for the peer's script, e.g. '--power 1'; see its --help"
@@ -223,7 +225,7 @@ def main() -> None:
     }
     table = {args.preset: report}
     if args.baselines:
-        for scorer in (baselines.popularity, baselines.item_knn):
+        for scorer in (baselines.popularity, baselines.personal_frequency, baselines.item_knn):
             table[scorer.__name__] = baselines.evaluate(scorer(split), split.test, CUTOFFS)
     if args.peer:
         table[args.peer] = peers.evaluate(args.peer, split, length, CUTOFFS, args.peer_args.split())

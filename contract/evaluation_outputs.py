@@ -16,6 +16,9 @@ RECENT_RANKS = {days: f"recent_{days}d_ranks" for days in RECENT_DAYS}
 RECENT_RANKS_HISTORY_INCLUDED = {
     days: f"recent_{days}d_ranks_history_included" for days in RECENT_DAYS
 }
+# The person's own most frequent items; an output of the item-kNN model, too.
+PERSONAL_RANKS = "personal_frequency_ranks"
+PERSONAL_RANKS_HISTORY_INCLUDED = "personal_frequency_ranks_history_included"
 TARGET_POPULARITY = "target_popularity"
 RECOMMENDED = "recommended"
 CATALOGUE_SIZE = "catalogue_size"

@@ -18,6 +18,7 @@ BY_GROUP = "by_group"
 HISTORY_INCLUDED = "history_included"
 POPULARITY = "popularity"
 LIFT_OVER_POPULARITY = "lift_over_popularity"
+PERSONAL_FREQUENCY = "personal_frequency"
 
 
 def recent_popularity(days: int) -> str:

@@ -17,6 +17,7 @@ from contract.metric_names import (
     HISTORY_INCLUDED,
     LIFT_OVER_POPULARITY,
     MRR,
+    PERSONAL_FREQUENCY,
     POPULARITY,
     metric_name,
     recent_popularity,
@@ -82,7 +83,7 @@ def model_eval_config(config: EvaluationConfig) -> tfma.EvalConfig:
 
 
 def baseline_eval_config(config: EvaluationConfig) -> tfma.EvalConfig:
-    """Metrics of item-kNN and of recent popularity; no thresholds, so no blessing."""
+    """Metrics of item-kNN and of simpler baselines; no thresholds, so no blessing."""
     metrics = _rank_metrics(config, outputs.RANKS)
     metrics += _rank_metrics(config, outputs.RANKS_HISTORY_INCLUDED, HISTORY_INCLUDED)
     recent_ranks = (
@@ -95,6 +96,10 @@ def baseline_eval_config(config: EvaluationConfig) -> tfma.EvalConfig:
             config, outputs.RECENT_RANKS_HISTORY_INCLUDED[days], recent, HISTORY_INCLUDED
         )
         metrics.append(_group_sums(config, recent_ranks[days], recent))
+    if not config.exclude_history:  # else it ranks as popularity does
+        ranks = outputs.PERSONAL_RANKS_HISTORY_INCLUDED
+        metrics += _rank_metrics(config, ranks, PERSONAL_FREQUENCY, HISTORY_INCLUDED)
+        metrics.append(_group_sums(config, ranks, PERSONAL_FREQUENCY))
     metrics.append(_group_sums(config, _primary_ranks(config)))
     return _eval_config(config, metrics, with_baseline=False)
 

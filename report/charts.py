@@ -20,7 +20,7 @@ from matplotlib.figure import Figure
 from matplotlib.layout_engine import ConstrainedLayoutEngine
 from matplotlib.ticker import MaxNLocator, StrMethodFormatter
 
-from contract.metric_names import recent_popularity
+from contract.metric_names import PERSONAL_FREQUENCY, recent_popularity
 from report.summary_view import Estimate
 
 # Placeholder colours, also in the style file, and the page's variables for them.
@@ -32,6 +32,7 @@ _RANKER_COLORS = {
     "popularity": "#00001c",
     recent_popularity(1): "#00001d",
     recent_popularity(7): "#00001e",
+    PERSONAL_FREQUENCY: "#00001f",
 }
 _VARIABLES = {
     _INK: "--ink",
@@ -43,6 +44,7 @@ _VARIABLES = {
     _RANKER_COLORS["popularity"]: "--popularity",
     _RANKER_COLORS[recent_popularity(1)]: "--recent-1d",
     _RANKER_COLORS[recent_popularity(7)]: "--recent-7d",
+    _RANKER_COLORS[PERSONAL_FREQUENCY]: "--personal",
 }
 _FONT = "DejaVu Sans"  # measures the text; the page's own font shows it
 _STYLE = Path(__file__).with_name("templates") / "report.mplstyle"

@@ -18,7 +18,12 @@ from contract import features
 from contract.config_types import strict_json
 from contract.evaluation_outputs import BASELINE, CANDIDATE, RECENT_DAYS
 from contract.guard_rails import FINDINGS_FILE
-from contract.metric_names import POPULARITY, parse_metric_name, recent_popularity
+from contract.metric_names import (
+    PERSONAL_FREQUENCY,
+    POPULARITY,
+    parse_metric_name,
+    recent_popularity,
+)
 from contract.release import NOT_PUSHED_BECAUSE, WITHDRAWN_VERSION
 from contract.training_report import TRAINING_REPORT
 from pipeline import eval_config
@@ -109,9 +114,10 @@ def _metrics(steps: Mapping[str, Step]) -> dict[str, Any]:
     if "mind" in result:
         result[POPULARITY] = _part(result["mind"], POPULARITY)
     if "item_knn" in result:
-        for days in RECENT_DAYS:
-            name = recent_popularity(days)
-            result[name] = _part(result["item_knn"], name)
+        for name in (*map(recent_popularity, RECENT_DAYS), PERSONAL_FREQUENCY):
+            part = _part(result["item_knn"], name)
+            if any(part.values()):  # not every baseline is asked for
+                result[name] = part
     return result
 
 

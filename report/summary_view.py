@@ -18,6 +18,7 @@ from contract.metric_names import (
     HIT_RATE,
     MRR,
     NDCG,
+    PERSONAL_FREQUENCY,
     POPULARITY,
     RECALL,
     parse_metric_name,
@@ -34,6 +35,7 @@ RANKERS = {
     "item_knn": "Item-kNN",
     POPULARITY: "Popularity",
     **{recent_popularity(days): f"Popularity, {days} d" for days in RECENT_DAYS},
+    PERSONAL_FREQUENCY: "Personal frequency",
 }
 SPLITS = (TRAIN, EVAL, TEST)
 QUANTITIES = {RECALL: "Recall", NDCG: "NDCG", HIT_RATE: "Hit rate"}

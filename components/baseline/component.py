@@ -28,7 +28,7 @@ class BaselineBuilder(base_component.BaseComponent):
     ``transform_graph`` (TransformGraph). Outputs: ``popularity_model`` and ``item_knn_model`` (both
     Model). An Evaluator ranks both for the same people and with the same metrics as
     the trained model; neither is ever served. The item-kNN model also ranks by the
-    popularity of the last days.
+    popularity of the last days and by what each person has had most often.
     """
 
     SPEC_CLASS = BaselineBuilderSpec

@@ -7,6 +7,7 @@ import tensorflow as tf
 import tensorflow_transform as tft
 
 from components.baseline.item_knn import Neighbours
+from components.baseline.personal_frequency import personal_frequency_ranks
 from contract import evaluation_outputs as outputs
 from model.tfx_functions import evaluation
 
@@ -61,7 +62,8 @@ class PopularityBaseline(tf.Module):
 class ItemKnnBaseline(PopularityBaseline):
     """Scores an item by the summed similarity to every item of the history.
 
-    Its ``evaluate`` also ranks by the popularity of the last days.
+    Its ``evaluate`` also ranks by the popularity of the last days and by how often the
+    person has had each item.
 
     Args:
       transform_output: Output of the Transform step.
@@ -83,7 +85,12 @@ class ItemKnnBaseline(PopularityBaseline):
         self._similarities = tf.Variable(neighbours.similarities, trainable=False)
 
     def _more_ranks(self, rows: evaluation.EvaluationRows) -> dict[str, tf.Tensor]:
-        found: dict[str, tf.Tensor] = {}
+        found = evaluation.ranks_with_and_without_history(
+            rows,
+            personal_frequency_ranks,
+            outputs.PERSONAL_RANKS,
+            outputs.PERSONAL_RANKS_HISTORY_INCLUDED,
+        )
         for days, table in self._recent_ranks.items():
 
             def ranks(

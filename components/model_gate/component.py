@@ -22,6 +22,7 @@ from contract.metric_names import (
     BY_GROUP,
     CONCENTRATION,
     DISTINCT_LISTS,
+    PERSONAL_FREQUENCY,
     metric_name,
     recent_popularity,
 )
@@ -58,7 +59,7 @@ def ModelGate(
       cutoff: Its N.
       source_digest: Digest of the code behind this component, so that edited code
         misses the cache.
-      item_knn_evaluation: ModelEvaluation of item-kNN and of recent popularity, if the
+      item_knn_evaluation: ModelEvaluation of item-kNN and of simpler baselines, if the
         configuration asks for them.
     """
     limits = from_json(ModelRailsConfig, config)
@@ -79,8 +80,7 @@ def ModelGate(
         # TFMA drops the name of a single model.
         baselines = read_group_sums(item_knn_evaluation.uri, "")
         others["worse_than_item_knn"] = baselines.get(name_of())
-        for days in RECENT_DAYS:
-            name = recent_popularity(days)
+        for name in (*map(recent_popularity, RECENT_DAYS), PERSONAL_FREQUENCY):
             others[f"worse_than_{name}"] = baselines.get(name_of(name))
     measured = read_metrics(evaluation.uri, CANDIDATE)[OVERALL]
     figures = {

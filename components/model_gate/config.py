@@ -10,7 +10,7 @@ from contract.guard_rails import GuardRailsBase
 class ModelRailsConfig(GuardRailsBase):
     """How far a trained model may fall behind others, and how alike its answers may be.
 
-    The first four compare the primary metric of the evaluation with another model's on
+    The first five compare the primary metric of the evaluation with another model's on
     the same people: the rail is hit if the 95 % interval of the paired difference lies
     wholly below minus the limit.
 
@@ -20,6 +20,8 @@ class ModelRailsConfig(GuardRailsBase):
       worse_than_item_knn: Against item-kNN.
       worse_than_recent_1d: Against the popularity of the last day of train.
       worse_than_recent_7d: Against that of the last seven days.
+      worse_than_personal_frequency: Against what each person has had most often; only if
+        the history is among the candidates.
       distinct_lists: Number of different items recommended to anybody, at least, as a
         multiple of the length of one list. It is 1 if everybody gets the same list.
       concentration: Share of all recommendations that goes to the most recommended
@@ -36,6 +38,7 @@ class ModelRailsConfig(GuardRailsBase):
         "worse_than_item_knn",
         "worse_than_recent_1d",
         "worse_than_recent_7d",
+        "worse_than_personal_frequency",
         "concentration",
         "interest_cosine",
     )
@@ -44,6 +47,7 @@ class ModelRailsConfig(GuardRailsBase):
     worse_than_item_knn: float = Field(default=0.0, ge=0.0)
     worse_than_recent_1d: float = Field(default=0.0, ge=0.0)
     worse_than_recent_7d: float = Field(default=0.0, ge=0.0)
+    worse_than_personal_frequency: float = Field(default=0.0, ge=0.0)
     distinct_lists: float = Field(default=1.5, ge=0.0)
     concentration: float = Field(default=0.5, ge=0.0, le=1.0)
     interest_cosine: float = Field(default=0.99, ge=-1.0, le=1.0)

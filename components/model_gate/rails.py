@@ -65,6 +65,7 @@ _OTHERS = {
     "worse_than_item_knn": "item-kNN",
     "worse_than_recent_1d": "the popularity of the last day",
     "worse_than_recent_7d": "the popularity of the last seven days",
+    "worse_than_personal_frequency": "what each person has had most often",
 }
 _FIGURES = {
     "distinct_lists": "The number of different items recommended, over the length of a list, is",

@@ -28,3 +28,9 @@ def test_metrics():
     result = baselines.evaluate(baselines.item_knn(SPLIT), PEOPLE, (1,))
     assert result["excluded.recall@1"] == 1
     assert result["included.recall@1"] == pytest.approx(1)
+
+
+def test_personal_frequency_goes_by_number_then_time_then_popularity():
+    scores = baselines.personal_frequency(SPLIT)([[3, 1, 3], [3, 1]])
+    orders = np.argsort(-scores[:, 1:], axis=1) + 1
+    np.testing.assert_array_equal(orders, [[3, 1, 2], [1, 3, 2]])

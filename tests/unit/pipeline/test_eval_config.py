@@ -54,3 +54,15 @@ def test_a_baseline_is_measured_but_never_blessed():
     config = eval_config.baseline_eval_config(EvaluationConfig())
     assert not any(m.per_slice_thresholds for m in _metrics(config).values())
     assert "recall_at_50" in _metrics(config)
+
+
+@pytest.mark.parametrize("exclude", [True, False])
+def test_personal_frequency_is_measured_where_the_history_is_a_candidate(exclude):
+    config = eval_config.baseline_eval_config(EvaluationConfig(exclude_history=exclude))
+    found = {name for name in _metrics(config) if "personal_frequency" in name}
+    expected = {
+        f"{q}_at_{n}_personal_frequency_history_included"
+        for q in ("recall", "hit_rate", "ndcg")
+        for n in (10, 20, 50)
+    } | {"mrr_personal_frequency_history_included", "recall_at_50_personal_frequency_by_group"}
+    assert found == (set() if exclude else expected)

@@ -247,6 +247,8 @@ def test_the_popularity_of_the_last_days_is_shown_in_its_own_colours():
     summary = summaries.pushed()
     metrics = summary["metrics"]
     metrics |= {"recent_1d": metrics["popularity"], "recent_7d": metrics["popularity"]}
+    metrics |= {"personal_frequency": metrics["popularity"]}
     text = run_report.render(summary)
-    assert {"var(--recent-1d)", "var(--recent-7d)"} <= set(re.findall(r"var\(--[\w-]+\)", text))
+    colors = {"var(--recent-1d)", "var(--recent-7d)", "var(--personal)"}
+    assert colors <= set(re.findall(r"var\(--[\w-]+\)", text))
     assert "Popularity, 1 d" in _Page(text).text("quality")

@@ -32,9 +32,16 @@ EVAL = "eval"
 TEST = "test"
 CATALOG = "catalog"
 SPLITS = (TRAIN, EVAL, TEST, CATALOG)
+# Written on request: all events that are no position of train, in the form of train.
+REST = "rest"
 
 # Vocabulary name inside the transform graph.
 ITEM_VOCABULARY = "items"
+
+
+def splits(with_rest: bool) -> list[str]:
+    """Names of the splits that a run writes."""
+    return [*SPLITS, *([REST] if with_rest else [])]
 
 
 def side_feature(name: str) -> str:

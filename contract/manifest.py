@@ -28,6 +28,9 @@ SLICES = "slices"  # the primary metric by slice
 DATA = "data"  # how much of what, and of when
 LOCK_DIGEST = "lock_digest"  # of the file of pinned packages
 GENERATION = "generation"  # warm starts since a training from nothing
+# Steps of the training on all events; absent unless it took place.
+STEPS_ON_ALL = "steps_on_all"
+JUDGED_MODEL = "judged_model"  # of which METRICS are, if there was such a training
 EXAMPLES = "examples"  # directory of the people with whom the index was tuned
 # Keys of what the bundle holds.
 CATALOGUE = "catalogue"

@@ -120,6 +120,8 @@ class TrainingConfig:
       seed: Seeds initial weights, sampling and routing.
       warm_start: Go on from the last pushed model instead of from nothing; None always
         starts from nothing.
+      train_on_all: Once the gates have blessed the model, repeat its training with the events
+        that were kept back to judge it as well, and push what comes out.
     """
 
     attention_power: float = Field(default=float("inf"), ge=0.0)
@@ -146,3 +148,4 @@ class TrainingConfig:
     distribution: Literal["none", "mirrored", "multi_worker_mirrored"] = "none"
     seed: int = 1
     warm_start: WarmStartConfig | None = None
+    train_on_all: bool = False

@@ -5,12 +5,14 @@ from typing import NamedTuple
 
 from tfx import v1 as tfx
 from tfx.dsl.components.base.base_node import BaseNode
+from tfx.types import BaseChannel
 
 from components.anomaly_gate.component import AnomalyGate
 from components.baseline.component import BaselineBuilder
 from components.data_gate.component import DataGate
 from components.evaluator.component import RetrievalEvaluator
 from components.example_gen.component import InteractionExampleGen
+from components.final_trainer.component import FinalTrainer
 from components.index_builder.component import IndexBuilder
 from components.index_validator.component import IndexValidator
 from components.last_pushed.component import LastPushedModel
@@ -20,12 +22,15 @@ from components.schema_gen.component import SequenceSchemaGen
 from contract import features
 from contract.config_types import to_dict, to_json
 from model.tfx_functions.preprocessing import FeaturePreprocessing, PreprocessingConfig
-from model.tfx_functions.trainer import TrainerConfig
+from model.tfx_functions.training_setup import TrainerConfig
 from pipeline import entries, eval_config
 from pipeline.config import RunConfig
 from pipeline.source_digest import source_digest
 from pipeline.target import RunTarget
 
+# Ids of the steps that train.
+TRAINER = "trainer"
+FINAL_TRAINER = "final-trainer"
 # Ids of the two steps that look at the push destination, which changes outside the pipeline.
 LAST_PUSHED = "last-pushed"
 PUSHER = "pusher"
@@ -47,6 +52,7 @@ def _data_steps(config: RunConfig, target: RunTarget) -> _DataSteps:
         span_store=target.span_store,
         reading_digest=source_digest(*entries.SPAN_READER),
         source_digest=source_digest(entries.EXAMPLE_GEN),
+        with_rest=config.training.train_on_all,
     ).with_id("example-gen")
     statistics_gen = tfx.components.StatisticsGen(examples=example_gen.outputs["examples"]).with_id(
         "statistics-gen"
@@ -102,7 +108,8 @@ def create_pipeline(config: RunConfig, target: RunTarget) -> tfx.dsl.Pipeline:
         schema=schema,
         preprocessing_fn=entries.PREPROCESSING_FN,
         splits_config=tfx.proto.SplitsConfig(
-            analyze=[features.TRAIN, features.CATALOG], transform=list(features.SPLITS)
+            analyze=[features.TRAIN, features.CATALOG],
+            transform=features.splits(with_rest=config.training.train_on_all),
         ),
         custom_config={
             "preprocessing": to_dict(preprocessing),
@@ -128,33 +135,33 @@ def create_pipeline(config: RunConfig, target: RunTarget) -> tfx.dsl.Pipeline:
         run_key=target.run_key,
         source_digest=source_digest(entries.LAST_PUSHED),
     ).with_id(LAST_PUSHED)
+    trainer_config = TrainerConfig(
+        model=config.model,
+        # The weights are selected by what the Evaluator will ask.
+        training=dataclasses.replace(
+            config.training,
+            eval_cutoff=config.evaluation.primary_cutoff,
+            eval_exclude_history=config.evaluation.exclude_history,
+        ),
+        preprocessing=preprocessing,
+        checkpoint_dir=target.checkpoint_dir,
+        num_recommended=max(config.evaluation.cutoffs),
+        exclude_history=config.evaluation.exclude_history,
+        num_accelerators=target.trainer_gpus,
+        source_digest=source_digest(entries.RUN_FN),
+    )
+    # Its training state, if there is any, is what a warm start goes on from.
+    base_model = last_pushed.outputs["model"] if config.training.warm_start else None
     trainer = tfx.components.Trainer(
-        # Its training state, if there is any, is what a warm start goes on from.
-        base_model=last_pushed.outputs["model"] if config.training.warm_start else None,
+        base_model=base_model,
         examples=transformed,
         transform_graph=transform_graph,
         schema=schema,
         run_fn=entries.RUN_FN,
         train_args=tfx.proto.TrainArgs(splits=[features.TRAIN, features.CATALOG]),
         eval_args=tfx.proto.EvalArgs(splits=[features.EVAL]),
-        custom_config=to_dict(
-            TrainerConfig(
-                model=config.model,
-                # The weights are selected by what the Evaluator will ask.
-                training=dataclasses.replace(
-                    config.training,
-                    eval_cutoff=config.evaluation.primary_cutoff,
-                    eval_exclude_history=config.evaluation.exclude_history,
-                ),
-                preprocessing=preprocessing,
-                checkpoint_dir=target.checkpoint_dir,
-                num_recommended=max(config.evaluation.cutoffs),
-                exclude_history=config.evaluation.exclude_history,
-                num_accelerators=target.trainer_gpus,
-                source_digest=source_digest(entries.RUN_FN),
-            )
-        ),
-    ).with_id("trainer")
+        custom_config=to_dict(trainer_config),
+    ).with_id(TRAINER)
 
     evaluator = RetrievalEvaluator(
         examples=examples,
@@ -188,8 +195,17 @@ def create_pipeline(config: RunConfig, target: RunTarget) -> tfx.dsl.Pipeline:
         source_digest=source_digest(entries.MODEL_GATE),
     ).with_id("model-gate")
 
+    final: list[BaseNode] = []
+    to_push, blessing = trainer.outputs["model"], model_gate.outputs["blessing"]
+    if config.training.train_on_all:
+        final = _final_training(
+            config, trainer_config, examples, transform, base_model, trainer, model_gate
+        )
+        final_trainer, _, final_gate = final
+        to_push, blessing = final_trainer.outputs["model"], final_gate.outputs["blessing"]
+
     index_builder = IndexBuilder(
-        model=trainer.outputs["model"],
+        model=to_push,
         examples=examples,
         index_config=to_json(config.index),
         manifest=target.manifest(config),
@@ -205,7 +221,7 @@ def create_pipeline(config: RunConfig, target: RunTarget) -> tfx.dsl.Pipeline:
     ).with_id("index-validator")
     pusher = AtomicPusher(
         model=bundle,
-        model_blessing=model_gate.outputs["blessing"],
+        model_blessing=blessing,
         infra_blessing=index_validator.outputs["blessing"],
         push_destination=tfx.proto.PushDestination(
             filesystem=tfx.proto.PushDestination.Filesystem(base_directory=target.push_destination)
@@ -226,6 +242,7 @@ def create_pipeline(config: RunConfig, target: RunTarget) -> tfx.dsl.Pipeline:
         last_pushed,
         evaluator,
         model_gate,
+        *final,
         index_builder,
         index_validator,
         pusher,
@@ -233,6 +250,57 @@ def create_pipeline(config: RunConfig, target: RunTarget) -> tfx.dsl.Pipeline:
     if item_knn_evaluator:
         nodes.append(item_knn_evaluator)
     return _pipeline(config, target, nodes)
+
+
+def _final_training(
+    config: RunConfig,
+    trainer_config: TrainerConfig,
+    examples: BaseChannel,
+    transform: BaseNode,
+    base_model: BaseChannel | None,
+    trainer: BaseNode,
+    model_gate: BaseNode,
+) -> list[BaseNode]:
+    """The blessed model learns what it was judged by as well; the result is looked at again.
+
+    It has seen the people of the test split by then, so that its metrics say nothing of its
+    quality: they only have to be as good as those of the judged model, and its answers as
+    diverse as the guard rails ask.
+    """
+    final_trainer = FinalTrainer(
+        examples=transform.outputs["transformed_examples"],
+        transform_graph=transform.outputs["transform_graph"],
+        model=trainer.outputs["model"],
+        model_run=trainer.outputs["model_run"],
+        model_blessing=model_gate.outputs["blessing"],
+        base_model=base_model,
+        config=dataclasses.replace(
+            trainer_config, source_digest=source_digest(entries.FINAL_TRAINER)
+        ),
+    ).with_id(FINAL_TRAINER)
+    evaluator = RetrievalEvaluator(
+        examples=examples,
+        model=final_trainer.outputs["model"],
+        baseline_model=trainer.outputs["model"],
+        eval_config=eval_config.model_eval_config(
+            dataclasses.replace(config.evaluation, confidence_intervals=False)
+        ),
+        split=features.TEST,
+        source_digest=source_digest(entries.EVALUATION_METRICS),
+    ).with_id("final-evaluator")
+    gate = ModelGate(
+        evaluation=evaluator.outputs["evaluation"],
+        evaluator_blessing=evaluator.outputs["blessing"],
+        earlier_blessing=model_gate.outputs["blessing"],
+        # It was never pushed, so the rails on models in service rest.
+        baseline_model=trainer.outputs["model"],
+        model_run=final_trainer.outputs["model_run"],
+        config=to_json(config.guard_rails.model),
+        quantity=config.evaluation.primary_metric,
+        cutoff=config.evaluation.primary_cutoff,
+        source_digest=source_digest(entries.MODEL_GATE),
+    ).with_id("final-gate")
+    return [final_trainer, evaluator, gate]
 
 
 def _pipeline(config: RunConfig, target: RunTarget, nodes: list[BaseNode]) -> tfx.dsl.Pipeline:

@@ -18,6 +18,7 @@ PREPROCESSING_FN = "model.tfx_functions.preprocessing.preprocessing_fn"
 RUN_FN = "model.tfx_functions.trainer.run_fn"
 BASELINE_BUILDER = "components.baseline.executor"
 EVALUATION_METRICS = "components.evaluator.metrics"
+FINAL_TRAINER = "components.final_trainer.executor"
 MODEL_GATE = "components.model_gate.component"
 LAST_PUSHED = "components.last_pushed.component"
 INDEX_BUILDER = "components.index_builder.executor"
@@ -27,6 +28,13 @@ PUSHER = "components.pusher.executor"
 # What a training depends on.
 TRAINING = (EXAMPLE_GEN, RUN_FN)
 # What the pushed model depends on; the other steps only decide whether it is pushed.
-PUSHED_MODEL = (EXAMPLE_GEN, SCHEMA_GEN, PREPROCESSING_FN, RUN_FN, INDEX_BUILDER)
+PUSHED_MODEL = (
+    EXAMPLE_GEN,
+    SCHEMA_GEN,
+    PREPROCESSING_FN,
+    RUN_FN,
+    FINAL_TRAINER,
+    INDEX_BUILDER,
+)
 # Its parameters are wired here.
 WIRING = "pipeline.create_pipeline"

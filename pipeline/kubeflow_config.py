@@ -72,6 +72,8 @@ DEFAULT_STEPS = {
     "example-gen": StepConfig(cpu=4.0, memory_gb=8.0, retries=1, cache=False),
     "transform": StepConfig(cpu=4.0, memory_gb=8.0, retries=1),
     "trainer": StepConfig(cpu=8.0, memory_gb=32.0, retries=2),
+    "final-trainer": StepConfig(cpu=8.0, memory_gb=32.0, retries=2),
+    "final-evaluator": StepConfig(cpu=4.0, memory_gb=16.0, retries=1),
     "last-pushed": StepConfig(cpu=1.0, memory_gb=4.0, retries=1, cache=False),
     "evaluator": StepConfig(cpu=4.0, memory_gb=16.0, retries=1),
     "index-builder": StepConfig(cpu=4.0, memory_gb=16.0, retries=1),
@@ -96,7 +98,7 @@ class KubeflowConfig:
       remote_artifacts: Steps open artifacts in the store rather than the copy
         that Kubeflow makes in the pod. Needed when Beam's workers are elsewhere
         (Flink, Spark, Dataflow); Vertex AI always does.
-      trainer_gpus: Accelerators of the trainer; no other step gets any.
+      trainer_gpus: Accelerators of the steps that train; no other step gets any.
       gpu_type: ``nvidia.com/gpu`` on Kubernetes, ``NVIDIA_TESLA_T4`` and the
         like on Vertex AI.
       env: Environment variables of every step.

@@ -18,6 +18,7 @@ from contract import features
 from contract.config_types import strict_json
 from contract.evaluation_outputs import BASELINE, CANDIDATE, RECENT_DAYS
 from contract.guard_rails import FINDINGS_FILE
+from contract.manifest import STEPS_ON_ALL
 from contract.metric_names import (
     PERSONAL_FREQUENCY,
     POPULARITY,
@@ -70,7 +71,9 @@ def summarise(
         "guard_rails": {
             "data": _json_output(steps, "data-gate", "findings", FINDINGS_FILE),
             "model": _json_output(steps, "model-gate", "blessing", FINDINGS_FILE),
+            "final": _json_output(steps, "final-gate", "blessing", FINDINGS_FILE),
         },
+        "final_training": _final_training(steps),
         "index": _json_output(steps, "index-validator", "blessing", VALIDATION_FILE),
         "manifest": _manifest(steps),
         "push": _push(steps, target),
@@ -138,12 +141,25 @@ def _has_pushed_baseline(steps: Mapping[str, Step]) -> bool:
     return bool(step and step.outputs["model"].properties.get("version"))
 
 
+def _final_training(steps: Mapping[str, Step]) -> dict[str, Any] | None:
+    """How the blessed model was trained on all events; None if it was not."""
+    trained, evaluated = steps.get("final-trainer"), steps.get("final-evaluator")
+    if not trained or not evaluated or "failed" in (trained.state, evaluated.state):
+        return None
+    done = trained.outputs["model"].properties.get(STEPS_ON_ALL)
+    if done is None:
+        return None
+    return {
+        "steps": done,
+        "reasons": _missed(evaluated.outputs["evaluation"].uri, "the judged model"),
+    }
+
+
 def _blessing(config: RunConfig, steps: Mapping[str, Step]) -> dict[str, Any] | None:
     """Whether the model was blessed, the thresholds, and those that were missed."""
     step = steps.get("evaluator")
     if step is None or step.state == "failed":
         return None
-    validation = tfma.load_validation_result(step.outputs["evaluation"].uri)
     return {
         "blessed": bool(step.outputs["blessing"].properties.get("blessed")),
         "thresholds": {
@@ -154,17 +170,22 @@ def _blessing(config: RunConfig, steps: Mapping[str, Step]) -> dict[str, Any] | 
                 "at_least_pushed_minus": config.evaluation.max_drop_from_pushed
             },
         },
-        "reasons": [
-            _failure(failure)
-            for sliced in validation.metric_validations_per_slice
-            for failure in sliced.failures
-        ],
+        "reasons": _missed(step.outputs["evaluation"].uri, "the last pushed model"),
     }
 
 
-def _failure(failure: Any) -> str:
-    """Reads a failed threshold; a difference is that to the baseline model."""
-    what = "differs from the last pushed model's by" if failure.metric_key.is_diff else "is"
+def _missed(evaluation_uri: str, baseline: str) -> list[str]:
+    """The thresholds that were missed, in words; ``baseline`` names what was compared with."""
+    validation = tfma.load_validation_result(evaluation_uri)
+    return [
+        _failure(failure, baseline)
+        for sliced in validation.metric_validations_per_slice
+        for failure in sliced.failures
+    ]
+
+
+def _failure(failure: Any, baseline: str) -> str:
+    what = f"differs from that of {baseline} by" if failure.metric_key.is_diff else "is"
     return f"{failure.metric_key.name} {what} {_number(failure.metric_value):+.4f}"
 
 

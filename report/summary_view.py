@@ -199,6 +199,15 @@ def data_notes(data: Mapping[str, Any]) -> list[str]:
     return notes
 
 
+def final_training(summary: Mapping[str, Any]) -> str:
+    """A sentence on the training after the judgement; empty if there was none."""
+    steps = (summary.get("final_training") or {}).get("steps")
+    text = (
+        "The model to push was trained anew for the same {:,} steps, with the test events as well."
+    )
+    return text.format(steps) if steps else ""
+
+
 def warnings(summary: Mapping[str, Any]) -> list[str]:
     """What the guard rails warn of, in sentences."""
     return [f"{f.message} ({f.rail})." for f in guard_rails.warnings(_findings(summary))]
@@ -287,6 +296,7 @@ def why_not_pushed(summary: Mapping[str, Any]) -> list[str]:
     ]
     reasons = failed or list((summary["blessing"] or {}).get("reasons", []))
     reasons += [f"{f.message} ({f.rail})" for f in guard_rails.stopping(_findings(summary))]
+    reasons += (summary.get("final_training") or {}).get("reasons", [])
     reasons = reasons + list((summary["index"] or {}).get("reasons", []))
     withdrawn = summary["push"].get(NOT_PUSHED_BECAUSE)
     return [*reasons, withdrawn] if withdrawn else reasons
@@ -301,7 +311,7 @@ def _findings(summary: Mapping[str, Any]) -> list[guard_rails.Finding]:
     found = summary.get("guard_rails") or {}
     return [
         guard_rails.Finding(**values)
-        for gate in ("data", "model")
+        for gate in ("data", "model", "final")
         for values in found.get(gate) or []
     ]
 

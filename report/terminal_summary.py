@@ -86,8 +86,9 @@ def _metrics(
         lines.append(Text("value and its 95 % interval", style="dim"))
     for warning in summary_view.warnings(summary):
         lines.append(_labelled(("Warning", Text(warning, style="bold red"))))
-    if note := summary_view.not_counted(summary):
-        lines.append(_labelled(("Note", note)))
+    for note in (summary_view.not_counted(summary), summary_view.final_training(summary)):
+        if note:
+            lines.append(_labelled(("Note", note)))
     return Group(*lines)
 
 

@@ -114,6 +114,14 @@ def _model(facts: Mapping[str, Any]) -> list[tuple[str, str]]:
         rows.append(
             ("Training", f"warm start number {generation}" if generation else "from nothing")
         )
+    if steps := facts.get(manifest.STEPS_ON_ALL):
+        rows.append(
+            (
+                "Trained on everything",
+                f"{steps:,} steps. The metrics below are those of {facts[manifest.JUDGED_MODEL]}, "
+                "which was trained in the same way without the events that they were measured on",
+            )
+        )
     if index := facts.get(manifest.INDEX):
         rows.append(
             (

@@ -19,6 +19,7 @@ class InteractionExampleGenSpec(ComponentSpec):
     PARAMETERS: ClassVar = {
         executor.DATA_CONFIG_KEY: ExecutionParameter(type=str),
         executor.HISTORY_LENGTH_KEY: ExecutionParameter(type=int),
+        executor.WITH_REST_KEY: ExecutionParameter(type=int),
         executor.SPAN_KEY: ExecutionParameter(type=str),
         executor.BAD_ROWS_DIR_KEY: ExecutionParameter(type=str),
         executor.SPAN_STORE_KEY: ExecutionParameter(type=str),
@@ -34,8 +35,8 @@ class InteractionExampleGen(BaseBeamComponent):
     """Reads interaction logs, items and profiles, and writes examples.
 
     It has no inputs. Output: ``examples`` (Examples) with the splits train, eval,
-    test and catalog, and with ``ingest_report.json`` in its root. ``docs/data.md``
-    describes both.
+    test and catalog, on request also rest, and with ``ingest_report.json`` in its root.
+    ``docs/data.md`` describes both.
     """
 
     SPEC_CLASS = InteractionExampleGenSpec
@@ -51,6 +52,7 @@ class InteractionExampleGen(BaseBeamComponent):
         input_fingerprint: str = "",
         reading_digest: str = "",
         source_digest: str = "",
+        with_rest: bool = False,
     ):
         """Wires the component.
 
@@ -68,11 +70,13 @@ class InteractionExampleGen(BaseBeamComponent):
             other code has read is read again.
           source_digest: Digest of the code behind this component, so that
             edited code misses the cache.
+          with_rest: Also write the split rest: all that train leaves out, to train on.
         """
         super().__init__(
             spec=InteractionExampleGenSpec(
                 data_config=to_json(data_config),
                 history_length=history_length,
+                with_rest=int(with_rest),
                 span=span,
                 bad_rows_dir=bad_rows_dir,
                 span_store=span_store,

@@ -32,6 +32,7 @@ from contract.config_types import from_json
 EXAMPLES_KEY = "examples"
 DATA_CONFIG_KEY = "data_config"
 HISTORY_LENGTH_KEY = "history_length"
+WITH_REST_KEY = "with_rest"
 SPAN_KEY = "span"
 BAD_ROWS_DIR_KEY = "bad_rows_dir"
 SPAN_STORE_KEY = "span_store"
@@ -62,7 +63,7 @@ class Executor(BaseBeamExecutor):
         """
         self._log_startup(input_dict, output_dict, exec_properties)
         examples = artifact_utils.get_single_instance(output_dict[EXAMPLES_KEY])
-        examples.split_names = artifact_utils.encode_split_names(list(features.SPLITS))
+        examples.split_names = artifact_utils.encode_split_names(_splits(exec_properties))
         config = from_json(DataConfig, exec_properties[DATA_CONFIG_KEY])
         inputs = find_inputs(config, exec_properties.get(SPAN_KEY, ""))
         forgotten = read_forgotten(config.forgotten)
@@ -110,6 +111,10 @@ class Executor(BaseBeamExecutor):
         logging.info("Ingested %s", reports.to_json(report))
 
 
+def _splits(exec_properties: dict[str, Any]) -> list[str]:
+    return features.splits(with_rest=bool(exec_properties.get(WITH_REST_KEY)))
+
+
 def _plan(
     examples: types.Artifact,
     config: DataConfig,
@@ -144,7 +149,8 @@ def _plan(
         num_shards=num_shards,
         now=int(time.time()),
         split_uris={
-            split: artifact_utils.get_split_uri([examples], split) for split in features.SPLITS
+            split: artifact_utils.get_split_uri([examples], split)
+            for split in _splits(exec_properties)
         },
         temp_uri=os.path.join(examples.uri, ".temp"),
         bad_rows_prefix=os.path.join(exec_properties[BAD_ROWS_DIR_KEY], _BAD_ROWS_PREFIX),

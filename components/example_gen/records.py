@@ -30,7 +30,7 @@ def sequence_examples(
       events: Where ``sequences`` point to.
       sequences: Sequences of one split.
       profiles: The person's entity row [U], see ``lookup``; None without profiles.
-      split: ``features.TRAIN``, ``EVAL`` or ``TEST``.
+      split: ``features.TRAIN``, ``EVAL``, ``TEST`` or ``REST``.
     """
     for begin in range(0, len(sequences), _EXAMPLES_AT_ONCE):
         some = sequences.take(slice(begin, begin + _EXAMPLES_AT_ONCE))
@@ -45,7 +45,7 @@ def sequence_examples(
             features.TIMESTAMP: _lists(offsets, pa.array(events.time[position])),
             features.NUM_TARGETS: _one_each(pa.array(some.num_targets)),
         }
-        if split == features.TRAIN:
+        if split in (features.TRAIN, features.REST):
             columns[features.NUM_CONTEXT] = _one_each(pa.array(some.num_context))
         else:
             bucket = history_length_bucket(some.history_length)

@@ -23,7 +23,7 @@ class Rows:
       start: First event [R].
       stop: Event after the last [R].
       num_targets: The last n events are targets [R]; 0 in train.
-      num_context: The first n events are never targets [R]; train only.
+      num_context: The first n events are never targets [R]; train and rest only.
       history_length: Events before the targets [R], also when ``start`` has since
         been moved to a later one.
     """
@@ -105,11 +105,30 @@ def draw_users(user_ids: pa.StringArray, seed: int) -> np.ndarray:
     return hash_text(user_ids, key) / 2.0**64
 
 
+def untrained(events: Events, train: Rows, history_length: int) -> Rows:
+    """What train leaves out, in the form of its chunks: the split ``rest``.
+
+    Each event that is no position of train is one of these rows, with the train events
+    before it as context. With these rows train covers all events, each of them once.
+
+    Args:
+      events: Where ``train`` points to.
+      train: Rows that hold the oldest events of a person, or none of them.
+      history_length: The model's; so many events of context are enough.
+    """
+    first, stop = events.offsets[:-1], events.offsets[1:]
+    trained = first.copy()
+    trained[events.user[train.start]] = train.stop
+    start = np.maximum(first, trained - history_length)
+    rows = Rows(start, stop, np.zeros_like(start), trained - start, stop - start)
+    return rows.take(stop > trained)
+
+
 def bound_length(found: Splits, max_length: int, history_length: int) -> Splits:
     """Cuts long train rows into chunks, and long histories to their newest part."""
     return {
         split: chunk(rows, max_length, history_length)
-        if split == features.TRAIN
+        if split in (features.TRAIN, features.REST)
         else keep_newest_history(rows, max_length)
         for split, rows in found.items()
     }
@@ -118,17 +137,17 @@ def bound_length(found: Splits, max_length: int, history_length: int) -> Splits:
 def describe(events: Events, found: Splits) -> dict[str, dict[str, int]]:
     """Counts of each split, before chunking.
 
-    ``events`` counts the positions of train and the histories and targets of the
-    others; ``repeated_targets`` the targets whose item is in the full history.
+    ``events`` counts the positions of train and of rest, and the histories and targets of
+    the others; ``repeated_targets`` the targets whose item is in the full history.
     """
     first = first_occurrence(events)
     counts: dict[str, dict[str, int]] = {}
     for split, rows in found.items():
         counts[split] = {
             "sequences": len(rows),
-            "events": int((rows.stop - rows.start).sum()),
+            "events": int((rows.stop - rows.start - rows.num_context).sum()),
         }
-        if split != features.TRAIN:
+        if split not in (features.TRAIN, features.REST):
             targets = rows.targets()
             met_before = first[targets.positions()] < np.repeat(targets.start, rows.num_targets)
             counts[split]["targets"] = int(rows.num_targets.sum())
@@ -297,14 +316,14 @@ def cut_times(
 
 
 def chunk(rows: Rows, max_length: int, overlap: int) -> Rows:
-    """Cuts train rows longer than ``max_length`` into overlapping chunks.
+    """Cuts rows of train or rest longer than ``max_length`` into overlapping chunks.
 
     Every chunk but the first begins with ``overlap`` events of context. So each
     event is a target in exactly one chunk, and has its ``overlap`` predecessors
     (or all, if there are fewer) before it there.
 
     Args:
-      rows: Train rows.
+      rows: Rows with at most ``overlap`` events of context.
       max_length: Longest chunk; more than ``overlap``.
       overlap: The model's history length.
     """
@@ -315,8 +334,8 @@ def chunk(rows: Rows, max_length: int, overlap: int) -> Rows:
     index = np.arange(len(row)) - np.repeat(np.cumsum(chunks) - chunks, chunks)
     start = rows.start[row] + index * step
     stop = np.minimum(start + max_length, rows.stop[row])
-    zero = np.zeros_like(start)
-    return Rows(start, stop, zero, np.where(index > 0, overlap, 0), stop - start)
+    context = np.where(index > 0, overlap, rows.num_context[row])
+    return Rows(start, stop, np.zeros_like(start), context, stop - start)
 
 
 def keep_newest_history(rows: Rows, max_length: int) -> Rows:

@@ -219,7 +219,7 @@ def _cut_times(grouped: tuple[int, Iterable[bytes]], config: SplitConfig) -> tup
 
 
 class _WriteSequences(beam.DoFn):
-    """Splits a bucket of people and writes its shard of train, eval and test."""
+    """Splits a bucket of people and writes its shard of every split of sequences."""
 
     def __init__(self, job: Ingestion):
         self._job = job
@@ -236,6 +236,10 @@ class _WriteSequences(beam.DoFn):
             profiles = records.lookup(events.user_ids, profiles)
 
         found = splits.split_events(events, config.split, cuts[0] if cuts else (0, 0))
+        if features.REST in self._job.split_uris:
+            found[features.REST] = splits.untrained(
+                events, found[features.TRAIN], self._job.history_length
+            )
         report["splits"] = splits.describe(events, found)
         trained = np.unique(events.item[found[features.TRAIN].positions()])
         found = splits.bound_length(found, config.max_sequence_length, self._job.history_length)

@@ -15,14 +15,16 @@ from components.example_files import split_files
 from components.example_gen.report import FILE_NAME as INGEST_REPORT
 from contract.config_types import from_json
 from contract.evaluation_outputs import CANDIDATE, OVERALL
-from contract.features import EVAL
+from contract.features import EVAL, REST
 from contract.manifest import (
     DATA,
     EXAMPLES,
     GENERATION,
+    JUDGED_MODEL,
     METRICS,
     PRIMARY_METRIC,
     SLICES,
+    STEPS_ON_ALL,
     TRAINING_STATE_DIR,
 )
 from model.training.warm_start import generation_of
@@ -48,7 +50,11 @@ def _data(examples_uri: str) -> dict[str, Any]:
         "events": report["events"]["kept"],
         "people": report["users"]["kept"],
         "items": report["catalogue"]["items"],
-        "sequences": {split: counts["sequences"] for split, counts in report["splits"].items()},
+        "sequences": {
+            split: counts["sequences"]
+            for split, counts in report["splits"].items()
+            if split != REST  # the events of all of them, to train on
+        },
     }
 
 
@@ -78,6 +84,9 @@ class Executor(base_executor.BaseExecutor):
         generation = generation_of(os.path.join(model_dir, TRAINING_STATE_DIR))
         if generation is not None:
             facts[GENERATION] = generation
+        if trained.has_custom_property(STEPS_ON_ALL):
+            facts[STEPS_ON_ALL] = trained.get_int_custom_property(STEPS_ON_ALL)
+            facts[JUDGED_MODEL] = trained.get_string_custom_property(JUDGED_MODEL)
         build_bundle(
             model_dir=model_dir,
             example_files=split_files(input_dict["examples"], EVAL),

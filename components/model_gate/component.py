@@ -6,6 +6,7 @@ import os
 import numpy as np
 from absl import logging
 from tfx.components.evaluator import constants
+from tfx.components.util.model_utils import is_model_blessed
 from tfx.dsl.component.experimental.annotations import InputArtifact, OutputArtifact, Parameter
 from tfx.dsl.component.experimental.decorators import component
 from tfx.dsl.io import fileio
@@ -43,6 +44,7 @@ def ModelGate(
     cutoff: Parameter[int],
     source_digest: Parameter[str],
     item_knn_evaluation: InputArtifact[ModelEvaluation] = None,
+    earlier_blessing: InputArtifact[ModelBlessing] = None,
 ) -> None:
     """Compares the model with others on the same people, and looks for a collapse.
 
@@ -61,6 +63,8 @@ def ModelGate(
         misses the cache.
       item_knn_evaluation: ModelEvaluation of item-kNN and of simpler baselines, if the
         configuration asks for them.
+      earlier_blessing: ModelBlessing of the judged model, if this one was trained in the same
+        way with more events; a model that it refuses stays refused.
     """
     limits = from_json(ModelRailsConfig, config)
 
@@ -97,10 +101,8 @@ def ModelGate(
     io_utils.write_string_file(os.path.join(blessing.uri, FINDINGS_FILE), to_json(found))
     for finding in warnings(found):
         logging.warning("Guard rail %s: %s", finding.rail, finding.message)
-    by_evaluator = evaluator_blessing.get_int_custom_property(
-        constants.ARTIFACT_PROPERTY_BLESSED_KEY
-    )
-    blessed = by_evaluator == constants.BLESSED_VALUE and not stopping(found)
+    blessings = [evaluator_blessing, *([earlier_blessing] if earlier_blessing else [])]
+    blessed = all(map(is_model_blessed, blessings)) and not stopping(found)
     io_utils.write_string_file(
         os.path.join(
             blessing.uri,

@@ -32,7 +32,10 @@ class Executor(base_executor.BaseExecutor):
             directory = artifact_utils.get_split_uri(input_dict["statistics"], split)
             return tfdv.load_stats_binary(os.path.join(directory, _STATISTICS_FILE))
 
-        sequences = [load(split) for split in (features.TRAIN, features.EVAL, features.TEST)]
+        written = artifact_utils.decode_split_names(
+            artifact_utils.get_single_instance(input_dict["statistics"]).split_names
+        )
+        sequences = [load(split) for split in written if split != features.CATALOG]
         schema = infer_schema(sequences, load(features.CATALOG))
         io_utils.write_pbtxt_file(
             os.path.join(artifact_utils.get_single_uri(output_dict["schema"]), _FILE_NAME), schema

@@ -1,5 +1,6 @@
 """Reads Transform's output: sequences, held-out people and the catalogue."""
 
+import os
 from collections.abc import Sequence
 from typing import Any, NamedTuple
 
@@ -49,7 +50,9 @@ def read_rows(
         else spec[name]
         for name in names
     }
-    files = sorted(path for pattern in patterns for path in tf.io.gfile.glob(pattern))
+    found = (path for pattern in patterns for path in tf.io.gfile.glob(pattern))
+    # By shard: those of several splits are then read in turn.
+    files = sorted(found, key=lambda path: (os.path.basename(path), path))
     if not files:
         raise FileNotFoundError(f"expected transformed examples at {list(patterns)}, found none")
     return (

@@ -6,7 +6,7 @@ import logging
 import math
 import os
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import tensorflow as tf
@@ -21,9 +21,8 @@ from model.training.step import make_run_steps
 from model.training.validation import ValidationData, evaluate
 from model.training.warm_start import Tokens, WarmStarted, restore_state, save_state
 
-# Steps that run inside one call of a graph: one host round trip for all of them.
 _log = logging.getLogger("mind.training")
-
+# Steps that run inside one call of a graph: one host round trip for all of them.
 _STEPS_PER_CALL = 50
 _CHECKPOINTS_KEPT = 2
 
@@ -122,6 +121,7 @@ def fit(
     log_dir: str | None = None,
     on_progress: Callable[[Progress], None] | None = None,
     warm_start: WarmStart | None = None,
+    repeats: Sequence[Mapping[str, float]] = (),
 ) -> TrainingResult:
     """Trains until Recall@N on ``validation`` stops rising; keeps the best weights.
 
@@ -139,15 +139,17 @@ def fit(
       log_dir: Where the chief writes TensorBoard events, if given.
       on_progress: Called after every block of steps.
       warm_start: Go on from an earlier model; its weights count as step 0.
+      repeats: ``history`` of a training that is repeated with other data, for ``max_steps``
+        and at its learning rates; the last weights are kept, and only they are validated.
 
     Raises:
       ValueError: if ``checkpoint_dir`` holds the training of another
         configuration, or the earlier model does not fit.
       FloatingPointError: if the loss is not finite.
     """
-    return _Trainer(model, validation, training_config, checkpoint_dir, log_dir, warm_start).run(
-        train_sequences, on_progress
-    )
+    return _Trainer(
+        model, validation, training_config, checkpoint_dir, log_dir, warm_start, repeats
+    ).run(train_sequences, on_progress)
 
 
 def _claim_directory(path: str, configuration: str) -> None:
@@ -178,8 +180,10 @@ class _Trainer:
         checkpoint_dir: str,
         log_dir: str | None,
         warm_start: WarmStart | None,
+        repeats: Sequence[Mapping[str, float]],
     ):
         self._model = model
+        self._repeats = repeats
         self._warm_start = warm_start
         self._config = config
         self._validation = validation.sample(config.eval_max_users)
@@ -232,11 +236,14 @@ class _Trainer:
         )
         iterator = iter(self._strategy.experimental_distribute_dataset(batches))
         run_steps = make_run_steps(self._model, self._optimizer, config.jit_compile)
-        if self._state.warm_start and not self._state.history:
+        if self._state.warm_start and not self._state.history and not self._repeats:
             self._validate()  # training may have nothing to add
         while (stopped_by := self._stop_reason()) is None:
             started = time.monotonic()
             count = self._steps_to_boundary()
+            if self._repeats:  # a pass notes the rate of the steps before it
+                rates = (p["learning_rate"] for p in self._repeats if p["step"] > self._step)
+                self._optimizer.learning_rate.assign(next(rates))
             loss = float(run_steps(iterator, tf.constant(count)))
             seconds = self._agreed(time.monotonic() - started)
             self._after_steps(count, loss, seconds)
@@ -323,7 +330,7 @@ class _Trainer:
         state.loss_steps += count
         self._write_summary({"loss": loss, "examples_per_second": self._rate(count, seconds)})
         is_last = self._step >= self._config.max_steps or self._out_of_time(seconds)
-        if self._step % self._config.eval_every_steps == 0 or is_last:
+        if is_last or (not self._repeats and self._step % self._config.eval_every_steps == 0):
             self._validate()
 
     def _validate(self) -> None:

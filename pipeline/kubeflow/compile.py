@@ -20,7 +20,7 @@ from tfx.orchestration.kubeflow.v2 import kubeflow_v2_dag_runner
 
 from contract.config_types import from_dict, to_dict
 from pipeline.config import ConfigError, RunConfig
-from pipeline.create_pipeline import LAST_PUSHED, PUSHER, create_pipeline
+from pipeline.create_pipeline import FINAL_TRAINER, LAST_PUSHED, PUSHER, TRAINER, create_pipeline
 from pipeline.kubeflow import object_store
 from pipeline.kubeflow import parameters as parameters_lib
 from pipeline.kubeflow.launcher_paths import readable_uri
@@ -32,7 +32,6 @@ from pipeline.target import RunTarget
 TargetName = Literal["kfp", "vertex"]
 
 _COMMAND = ("python", "-m", "pipeline.kubeflow.entrypoint")
-_TRAINER = "trainer"
 _VERTEX_MAX_BACKOFF_SECONDS = 3600
 
 
@@ -277,7 +276,7 @@ def _set_needs(
         resources.memory_limit = resources.memory_request = needs.memory_gb
         resources.resource_memory_limit = f"{needs.memory_gb:g}G"
         resources.resource_memory_request = f"{needs.memory_gb:g}G"
-    if node_id == _TRAINER and config.kubeflow.trainer_gpus:
+    if node_id in (TRAINER, FINAL_TRAINER) and config.kubeflow.trainer_gpus:
         accelerator = resources.accelerator
         accelerator.type = accelerator.resource_type = config.kubeflow.gpu_type
         accelerator.count = config.kubeflow.trainer_gpus

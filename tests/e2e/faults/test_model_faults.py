@@ -77,7 +77,7 @@ def examples(tmp_path_factory):
     return artifact
 
 
-def _gated(tmp_path, examples, candidate, baseline):
+def _gated(tmp_path, examples, candidate, baseline, **further):
     """The blessing of the gate after the Evaluator, and the rails that were hit."""
     evaluation = _artifact(standard_artifacts.ModelEvaluation, tmp_path / "evaluation")
     blessing = _artifact(standard_artifacts.ModelBlessing, tmp_path / "blessing")
@@ -107,6 +107,7 @@ def _gated(tmp_path, examples, candidate, baseline):
         quantity="recall",
         cutoff=5,
         source_digest="",
+        **further,
     )
     findings = from_json((Path(gated.uri) / "findings.json").read_text())
     return gated.get_int_custom_property("blessed"), findings
@@ -124,3 +125,17 @@ def test_a_model_that_gives_everybody_the_same_is_held_back(tmp_path, trained, e
     # Cosine of the step whose weights were kept; the model in service was measured as well.
     assert "is 0.600" in by_rail["interest_cosine"].message
     assert "on the same 80 people" in by_rail["worse_than_pushed"].message
+
+
+@pytest.mark.parametrize("earlier", [1, 0])
+def test_a_model_that_was_refused_before_further_training_stays_refused(
+    tmp_path, trained, examples, earlier
+):
+    model = _model(tmp_path / "candidate", trained / "export")
+    judged = _model(tmp_path / "judged", trained / "export")
+    blessing = standard_artifacts.ModelBlessing()
+    blessing.set_int_custom_property("blessed", earlier)
+    blessed, findings = _gated(tmp_path, examples, model, judged, earlier_blessing=blessing)
+    assert blessed == earlier
+    # The judged model is not in service.
+    assert "worse_than_pushed" not in {finding.rail for finding in findings}

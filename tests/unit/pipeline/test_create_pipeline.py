@@ -82,6 +82,61 @@ def test_only_what_is_blessed_and_validated_is_pushed(config):
     assert upstream == {"model-gate", "index-builder", "index-validator"}
 
 
+@pytest.fixture
+def config_on_all(config):
+    training = dataclasses.replace(config.training, train_on_all=True)
+    return dataclasses.replace(config, training=training)
+
+
+def test_what_is_trained_on_all_is_judged_before_and_looked_at_after(config_on_all):
+    nodes = _nodes(config_on_all)
+    assert set(nodes) == _NODES | {"final-trainer", "final-evaluator", "final-gate"}
+    sources = {
+        name: {key: channel.producer_component_id for key, channel in nodes[name].inputs.items()}
+        for name in nodes
+    }
+    assert sources["evaluator"]["model"] == "trainer"
+    final = sources["final-trainer"]
+    assert (final["judged_model"], final["judged_run"]) == ("trainer", "trainer")
+    assert final["model_blessing"] == "model-gate"
+    assert sources["final-evaluator"]["model"] == "final-trainer"
+    assert sources["final-evaluator"]["baseline_model"] == "trainer"
+    assert sources["final-gate"]["earlier_blessing"] == "model-gate"
+    assert sources["final-gate"]["evaluator_blessing"] == "final-evaluator"
+    assert sources["final-gate"]["model_run"] == "final-trainer"
+    # What is served is the final model; the metrics beside it are those of the judged one.
+    assert sources["index-builder"]["trained_model"] == "final-trainer"
+    assert sources["index-builder"]["evaluation"] == "evaluator"
+    upstream = {node.id for node in nodes["pusher"].upstream_nodes}
+    assert upstream == {"final-gate", "index-builder", "index-validator"}
+
+
+def test_the_split_to_train_on_is_written_only_if_it_is_asked_for(config, config_on_all):
+    def splits(chosen):
+        nodes = _nodes(chosen)
+        transformed = json.loads(nodes["transform"].exec_properties["splits_config"])["transform"]
+        return nodes["example-gen"].exec_properties["with_rest"], "rest" in transformed
+
+    assert splits(config) == (0, False)
+    assert splits(config_on_all) == (1, True)
+
+
+@pytest.mark.parametrize(
+    ("file", "runs"),
+    [
+        ("model/tfx_functions/final_training.py", {"final-trainer"}),
+        ("model/training/loop.py", {"final-trainer", "trainer"}),
+        ("components/model_gate/rails.py", {"final-gate", "model-gate"}),
+    ],
+)
+def test_an_edited_file_misses_the_cache_of_the_steps_on_all(file, runs, config_on_all, edit):
+    before = _parameters(config_on_all)
+    edit(file)
+    after = _parameters(config_on_all)
+    changed = {name for name in after if after[name] != before[name]}
+    assert changed - _OF_THE_RUN == runs
+
+
 def test_item_knn_can_be_left_out(config):
     evaluation = dataclasses.replace(config.evaluation, item_knn=False)
     assert set(_nodes(dataclasses.replace(config, evaluation=evaluation))) == _NODES - {

@@ -236,3 +236,19 @@ def test_guard_rails_warn_and_hold_back():
         "worse_than_item_knn",
         "item_drift",
     ]
+
+
+def test_a_training_after_the_judgement_is_said_and_its_refusal_gives_the_reason():
+    summary = summaries.pushed()
+    assert summary_view.final_training(summary) == ""
+    summary["final_training"] = {"steps": 1200, "reasons": ["recall_at_50 is -0.1000"]}
+    assert summary_view.final_training(summary) == (
+        "The model to push was trained anew for the same 1,200 steps, the test events included."
+    )
+    summary["push"] |= {"pushed": False, "version": ""}
+    rail = {"rail": "concentration", "message": "too much", "tripped": True, "stops": True}
+    summary["guard_rails"] = {"data": [], "model": [], "final": [rail]}
+    assert summary_view.why_not_pushed(summary) == [
+        "too much (concentration)",
+        "recall_at_50 is -0.1000",
+    ]

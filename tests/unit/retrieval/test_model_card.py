@@ -8,6 +8,8 @@ _FACTS = {
     manifest.RUN_KEY: "abc",
     manifest.DATA_DIGEST: "d1",
     manifest.GENERATION: 3,
+    manifest.STEPS_ON_ALL: 1200,
+    manifest.JUDGED_MODEL: "/judged/7",
     manifest.PRIMARY_METRIC: "recall_at_50",
     manifest.CONFIG: {
         "data": {"license": "CC BY 4.0 | with <b>care</b>"},
@@ -49,6 +51,8 @@ def test_the_card_by_hand():
         "| People in test | 78 |",
         "| License of the data | CC BY 4.0 \\| with <b>care</b> |",
         "| Training | warm start number 3 |",
+        "| Trained on everything | 1,200 steps. The metrics below are those of /judged/7, which "
+        "was trained in the same way without the events that they were measured on |",
         "| Index | exact, recall 1.0000 when built |",
         "| tensorflow | 2.16.2 |",
         "| recall_at_50 | 0.4123 | 0.4000 to 0.4200 |",

@@ -41,6 +41,7 @@ def ingest(
     history_length: int = 5,
     span: str = "",
     reading_digest: str = "",
+    with_rest: bool = False,
     output: str = "examples",
     beam_args: list[str] = BEAM_ARGS,
     **data: Any,
@@ -54,6 +55,7 @@ def ingest(
         history_length=history_length,
         span=span,
         reading_digest=reading_digest,
+        with_rest=with_rest,
         beam_args=beam_args,
         **data,
     )
@@ -68,6 +70,7 @@ def run_example_gen(
     history_length: int = 5,
     span: str = "",
     reading_digest: str = "",
+    with_rest: bool = False,
     beam_args: list[str] = BEAM_ARGS,
     **data: Any,
 ) -> None:
@@ -86,6 +89,7 @@ def run_example_gen(
             "bad_rows_dir": str(bad_rows_dir),
             "span_store": os.path.join(os.path.dirname(bad_rows_dir), "spans"),
             "reading_digest": reading_digest,
+            "with_rest": int(with_rest),
             "input_fingerprint": "",
             "source_digest": "",
         },

@@ -144,6 +144,22 @@ def test_leave_last_by_hand(folder):
     }
 
 
+def test_rest_holds_what_train_leaves_out_in_the_form_of_train(folder):
+    done = ingest(folder, with_rest=True, **_config(folder))
+    assert artifact_utils.decode_split_names(done.examples.split_names)[-1] == "rest"
+    assert _items(done.splits["rest"]) == {
+        "u1": ["a", "b", "c", "d", "rare"],
+        "u2": ["b", "c", "a"],
+        "u3": ["a", "b", "e"],
+    }
+    [u1] = [row for row in done.splits["rest"] if row["user_id"] == ["u1"]]
+    assert (u1["num_context"], u1["num_targets"]) == ([3], [0])
+    assert u1.keys() == done.splits["train"][0].keys() | {"user_age"}
+    assert done.report["splits"]["rest"] == {"sequences": 3, "events": 6, "rows": 3}
+    # The judged model must not know what it is asked for.
+    assert "d" not in {row["item_id"][0] for row in done.splits["catalog"]}
+
+
 def test_filters_items_first_then_people(folder):
     done = ingest(folder, **_config(folder, min_item_interactions=2, min_user_interactions=3))
     # d, e and rare occur once; without e, u3 has two events.

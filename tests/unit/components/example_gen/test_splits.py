@@ -1,5 +1,7 @@
 """Splits against a plain, slow statement of the same rules."""
 
+import itertools
+
 import numpy as np
 import pyarrow as pa
 import pytest
@@ -198,6 +200,40 @@ def test_bound_length_keeps_the_newest_history_and_all_targets():
     train = found["train"]  # 6 events in chunks of 4 that overlap by 2
     assert (train.start.tolist(), train.stop.tolist()) == ([0, 2], [4, 6])
     assert train.num_context.tolist() == [0, 2]
+
+
+@pytest.mark.parametrize("protocol", ["leave_last", "user", "time", "newest_span"])
+@given(LOG, st.integers(1, 4), st.integers(1, 4))
+def test_train_and_rest_hold_every_history_and_target_once(protocol, log, overlap, more):
+    events = _events(log)
+    config = SplitConfig(protocol=protocol)
+    cuts = (7, 7) if protocol == "newest_span" else _cuts(events, config)
+    train = split_events(events, config, cuts)["train"]
+    rest = splits.untrained(events, train, overlap)
+    bounded = bound_length({"train": train, "rest": rest}, overlap + more, overlap)
+    counted, pairs = [], []
+    for rows in bounded.values():
+        for begin, end, context in zip(rows.start, rows.stop, rows.num_context, strict=True):
+            counted += range(begin + context, end)
+            for target in range(begin + max(1, context), end):
+                pairs.append((target, tuple(range(max(begin, target - overlap), target))))
+    assert sorted(counted) == list(range(len(events)))
+    assert sorted(pairs) == [
+        (target, tuple(range(max(begin, target - overlap), target)))
+        for begin, end in itertools.pairwise(events.offsets)
+        for target in range(begin + 1, end)
+    ]
+
+
+def test_describe_counts_what_only_rest_holds():
+    # Two people: a is in train but for the last two events, b has too few for a target.
+    table = pa.table({USER: list("aaab"), ITEM: list("wxyz"), TIME: pa.array(range(4))})
+    events = sort_events([table])
+    found = split_events(events, SplitConfig(protocol="leave_last", num_targets=1))
+    rest = splits.untrained(events, found["train"], history_length=1)
+    assert (rest.start.tolist(), rest.stop.tolist()) == ([0], [3])
+    assert rest.num_context.tolist() == [1]
+    assert splits.describe(events, {"rest": rest})["rest"] == {"sequences": 1, "events": 2}
 
 
 def test_describe_counts_repeated_targets_against_the_full_history():

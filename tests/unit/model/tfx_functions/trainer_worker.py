@@ -15,12 +15,14 @@ import model  # noqa: F401  (selects Keras 2)
 from contract.config_types import from_dict, to_dict
 from model.config import ModelConfig, TrainingConfig
 from model.tfx_functions import trainer
+from model.tfx_functions.export import ExportedMind
 from model.tfx_functions.preprocessing import PreprocessingConfig
+from model.tfx_functions.training_setup import TrainerConfig
 
 
 def fn_args(folder: Path, preprocessing: dict[str, Any], **training: object) -> SimpleNamespace:
     """What TFX hands to ``run_fn`` for the transformed examples in ``folder``."""
-    config = trainer.TrainerConfig(
+    config = TrainerConfig(
         model=ModelConfig(
             embedding_dim=8, num_interests=2, history_length=6, hidden_units=(8,)
         ),
@@ -48,8 +50,8 @@ def fn_args(folder: Path, preprocessing: dict[str, Any], **training: object) -> 
 
 def main(folder: str, preprocessing: str, distribution: str) -> None:
     exported, removed = [], []
-    save, rmtree = trainer.ExportedMind.save, tf.io.gfile.rmtree
-    trainer.ExportedMind.save = lambda self, path: exported.append(path) or save(self, path)
+    save, rmtree = ExportedMind.save, tf.io.gfile.rmtree
+    ExportedMind.save = lambda self, path: exported.append(path) or save(self, path)
     tf.io.gfile.rmtree = lambda path: removed.append(path) or rmtree(path)
     trainer.run_fn(fn_args(Path(folder), json.loads(preprocessing), distribution=distribution))
     print(json.dumps({"exported": exported, "removed": removed}))

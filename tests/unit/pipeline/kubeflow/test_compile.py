@@ -176,6 +176,18 @@ def test_needs_of_steps_come_from_the_configuration():
     assert with_gpu == ["trainer"]
 
 
+def test_both_steps_that_train_get_the_accelerators_and_the_keys_of_the_run():
+    config = _config(training={"train_on_all": True}, kubeflow={"trainer_gpus": 1})
+    pipeline = spec.parse(compile_pipeline(config, _IMAGE).to_yaml())
+    containers = _containers(pipeline)
+    with_gpu = {name for name, c in containers.items() if c.resources.HasField("accelerator")}
+    assert with_gpu == {"trainer", "final-trainer"}
+    for name in with_gpu:
+        arguments = list(containers[name].args)
+        text = arguments[arguments.index("--runtime_parameters") + 1]
+        assert "training_max_steps" in parameters.StepBindings.from_json(text).parameters, name
+
+
 def test_unknown_step_names_the_nearest():
     with pytest.raises(ConfigError, match=r"no step 'trainr'. Did you mean 'trainer'"):
         compile_pipeline(_kubeflow(steps={"trainr": {}}), _IMAGE)

@@ -1,0 +1,1 @@
+"""FinalTrainer: a judged model learns what it was judged by as well."""

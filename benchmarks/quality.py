@@ -32,7 +32,8 @@ from model.catalogue import Catalogue
 from model.config import ModelConfig, TrainingConfig
 from model.network.mind import MindModel
 from model.presets import PRESETS
-from model.training.loop import Progress, fit
+from model.training.loop import fit
+from model.training.results import Progress
 from model.training.validation import evaluate
 
 CUTOFFS = (10, 20, 50)

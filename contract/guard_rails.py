@@ -12,7 +12,7 @@ from contract.errors import UserError
 # File in the output of a gate.
 FINDINGS_FILE = "findings.json"
 
-Action = Literal["stop", "warn", "off"]
+Action = Literal["stop", "warn", "off", "full"]
 
 
 class GuardRailError(UserError):
@@ -28,12 +28,14 @@ class Finding:
       message: What was measured and what is allowed, in words.
       tripped: Whether the measured value is beyond the limit.
       stops: Whether the rail stops the model, rather than warn.
+      asks_full: Whether the rail asks for a training from nothing, and warns besides.
     """
 
     rail: str
     message: str
     tripped: bool
     stops: bool
+    asks_full: bool = False
 
 
 @config_dataclass
@@ -71,6 +73,7 @@ class GuardRailsBase:
             "stop": self.stop,
             "warn": self.warn,
             "off": self.off,
+            "full": self.asking_full(),
         }
         for action, names in given.items():
             for name in names:
@@ -87,6 +90,17 @@ class GuardRailsBase:
                     )
         return {**found, **told}
 
+    def asking_full(self) -> tuple[str, ...]:
+        """Rails told to ask for a training from nothing; a gate before the training may."""
+        return ()
+
+    def finding(self, rail: str, message: str, tripped: bool) -> list[Finding]:
+        """What was found for a rail; nothing if the rail is off."""
+        action = self.actions()[rail]
+        if action == "off":
+            return []
+        return [Finding(rail, message, tripped, action == "stop", action == "full")]
+
 
 def stopping(findings: Iterable[Finding]) -> list[Finding]:
     """Those that stop the model."""
@@ -96,6 +110,11 @@ def stopping(findings: Iterable[Finding]) -> list[Finding]:
 def warnings(findings: Iterable[Finding]) -> list[Finding]:
     """Those that only warn."""
     return [finding for finding in findings if finding.tripped and not finding.stops]
+
+
+def full_training_because(findings: Iterable[Finding]) -> str:
+    """Why there is to be a training from nothing; empty if no rail that was hit asks for it."""
+    return "; ".join(f"{f.message} ({f.rail})" for f in findings if f.tripped and f.asks_full)
 
 
 def to_json(findings: Iterable[Finding]) -> str:

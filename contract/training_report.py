@@ -2,3 +2,7 @@
 
 # File in the Trainer's output directory of the run: a ``TrainingResult`` as JSON.
 TRAINING_REPORT = "training_report.json"
+
+# In the report, in the manifest and among the Trainer's hyperparameters: why a training that
+# might have gone on from an earlier model starts from nothing.
+FROM_NOTHING_BECAUSE = "from_nothing_because"

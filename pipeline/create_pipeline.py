@@ -19,6 +19,7 @@ from components.last_pushed.component import LastPushedModel
 from components.model_gate.component import ModelGate
 from components.pusher.component import AtomicPusher
 from components.schema_gen.component import SequenceSchemaGen
+from components.training_plan.component import TrainingPlan
 from contract import features
 from contract.config_types import to_dict, to_json
 from model.tfx_functions.preprocessing import FeaturePreprocessing, PreprocessingConfig
@@ -152,8 +153,15 @@ def create_pipeline(config: RunConfig, target: RunTarget) -> tfx.dsl.Pipeline:
     )
     # Its training state, if there is any, is what a warm start goes on from.
     base_model = last_pushed.outputs["model"] if config.training.warm_start else None
+    training_plan = None
+    if base_model and config.guard_rails.data.full:
+        training_plan = TrainingPlan(
+            findings=data_gate.outputs["findings"],
+            source_digest=source_digest(entries.TRAINING_PLAN),
+        ).with_id("training-plan")
     trainer = tfx.components.Trainer(
         base_model=base_model,
+        hyperparameters=training_plan.outputs["plan"] if training_plan else None,
         examples=transformed,
         transform_graph=transform_graph,
         schema=schema,
@@ -247,8 +255,7 @@ def create_pipeline(config: RunConfig, target: RunTarget) -> tfx.dsl.Pipeline:
         index_validator,
         pusher,
     ]
-    if item_knn_evaluator:
-        nodes.append(item_knn_evaluator)
+    nodes += [node for node in (item_knn_evaluator, training_plan) if node]
     return _pipeline(config, target, nodes)
 
 

@@ -14,6 +14,7 @@ SPAN_READER = (
 SCHEMA_GEN = "components.schema_gen.executor"
 ANOMALY_GATE = "components.anomaly_gate.component"
 DATA_GATE = "components.data_gate.component"
+TRAINING_PLAN = "components.training_plan.component"
 PREPROCESSING_FN = "model.tfx_functions.preprocessing.preprocessing_fn"
 RUN_FN = "model.tfx_functions.trainer.run_fn"
 BASELINE_BUILDER = "components.baseline.executor"

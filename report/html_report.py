@@ -12,7 +12,7 @@ from contract import manifest
 from contract.evaluation_outputs import POPULARITY_BUCKETS
 from contract.metric_names import COVERAGE, MRR
 from report import charts as report_charts
-from report import summary_view
+from report import summary_view, training_view
 from report.charts import Series
 from report.summary_view import OVERALL, RANKERS, Estimate
 from report.templating import environment
@@ -44,6 +44,7 @@ def render(summary: Mapping[str, Any]) -> str:
     templates = environment(yaml=_as_yaml, date=_as_date)
     return templates.get_template(_TEMPLATE).render(
         view=summary_view,
+        training_view=training_view,
         manifest=manifest,
         summary=summary,
         primary_label=summary_view.metric_label(summary["primary_metric"]),

@@ -199,15 +199,6 @@ def data_notes(data: Mapping[str, Any]) -> list[str]:
     return notes
 
 
-def final_training(summary: Mapping[str, Any]) -> str:
-    """A sentence on the training after the judgement; empty if there was none."""
-    steps = (summary.get("final_training") or {}).get("steps")
-    text = (
-        "The model to push was trained anew for the same {:,} steps, with the test events as well."
-    )
-    return text.format(steps) if steps else ""
-
-
 def warnings(summary: Mapping[str, Any]) -> list[str]:
     """What the guard rails warn of, in sentences."""
     return [f"{f.message} ({f.rail})." for f in guard_rails.warnings(_findings(summary))]

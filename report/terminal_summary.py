@@ -12,7 +12,7 @@ from rich.table import Table
 from rich.text import Text
 
 from contract import manifest
-from report import summary_view
+from report import summary_view, training_view
 from report.summary_view import QUANTITIES, RANKERS, SPLITS, Estimate
 
 _LABEL_WIDTH = 11
@@ -86,7 +86,7 @@ def _metrics(
         lines.append(Text("value and its 95 % interval", style="dim"))
     for warning in summary_view.warnings(summary):
         lines.append(_labelled(("Warning", Text(warning, style="bold red"))))
-    for note in (summary_view.not_counted(summary), summary_view.final_training(summary)):
+    for note in (summary_view.not_counted(summary), *training_view.notes(summary)):
         if note:
             lines.append(_labelled(("Note", note)))
     return Group(*lines)

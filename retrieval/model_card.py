@@ -15,6 +15,7 @@ from markdown_it import MarkdownIt
 from contract import manifest
 from contract.evaluation_outputs import OVERALL
 from contract.metric_names import parse_metric_name
+from contract.training_report import FROM_NOTHING_BECAUSE
 
 _MARKDOWN = "assets.extra/model_card.md"
 _HTML = "assets.extra/model_card.html"
@@ -111,9 +112,9 @@ def _model(facts: Mapping[str, Any]) -> list[tuple[str, str]]:
     ]
     generation = facts.get(manifest.GENERATION)
     if generation is not None:
-        rows.append(
-            ("Training", f"warm start number {generation}" if generation else "from nothing")
-        )
+        because = facts.get(FROM_NOTHING_BECAUSE)
+        from_nothing = f"from nothing: {because}" if because else "from nothing"
+        rows.append(("Training", f"warm start number {generation}" if generation else from_nothing))
     if steps := facts.get(manifest.STEPS_ON_ALL):
         rows.append(
             (

@@ -45,6 +45,8 @@ class DataRailsConfig(GuardRailsBase):
       stop: Rails that stop the run; by default all but those that warn.
       warn: Rails that only warn; by default ``activity_drift`` and ``gap_drift``.
       off: Rails that are not looked at.
+      full: Rails that warn and ask for a training from nothing, where ``training.warm_start``
+        would go on from the model in service.
     """
 
     warn_by_default = ("activity_drift", "gap_drift")
@@ -62,5 +64,10 @@ class DataRailsConfig(GuardRailsBase):
     activity_drift: float = Field(default=0.1, ge=0.0, le=1.0)
     gap_drift: float = Field(default=0.1, ge=0.0, le=1.0)
     feature_drift: float = Field(default=0.1, ge=0.0, le=1.0)
+    full: tuple[str, ...] = ()
     min_earlier_spans: int = Field(default=2, ge=1)
     min_events: int = Field(default=500, ge=1)
+
+    def asking_full(self) -> tuple[str, ...]:
+        """See ``GuardRailsBase``."""
+        return self.full

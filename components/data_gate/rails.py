@@ -175,38 +175,34 @@ class _Judge:
 
     def __init__(self, config: DataRailsConfig):
         self._config = config
-        self._actions = config.actions()
         self.findings: list[Finding] = []
 
     def at_most(self, rail: str, value: float, message: str, *, more: bool = False) -> None:
         """The value may not be above the rail's limit; ``more`` if it is a difference."""
         limit = getattr(self._config, rail)
         allowed = f"{limit:g}{' more' if more else ''}"
-        self._add(rail, value > limit, f"{message}; allowed is at most {allowed}")
+        text = f"{message}; allowed is at most {allowed}"
+        self.findings += self._config.finding(rail, text, value > limit)
 
     def at_least_events(self, events: int, what: str, fewest: int, others: str) -> None:
         """The number of events may not be far below the fewest."""
         factor = self._config.least_events
-        self._add(
+        self.findings += self._config.finding(
             "least_events",
-            events < factor * fewest,
             f"{what} has {events:,} events; expected are at least {factor:g} times the {fewest:,} "
             f"of {others}",
+            events < factor * fewest,
         )
 
     def at_most_events(self, events: int, what: str, most: int, others: str) -> None:
         """The number of events may not be far above the most."""
         factor = self._config.most_events
-        self._add(
+        self.findings += self._config.finding(
             "most_events",
-            events > factor * most,
             f"{what} has {events:,} events; expected are at most {factor:g} times the {most:,} of "
             f"{others}",
+            events > factor * most,
         )
-
-    def _add(self, rail: str, tripped: bool, message: str) -> None:
-        if self._actions[rail] != "off":
-            self.findings.append(Finding(rail, message, tripped, self._actions[rail] == "stop"))
 
 
 def _percent(share: float) -> str:

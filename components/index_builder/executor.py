@@ -27,7 +27,8 @@ from contract.manifest import (
     STEPS_ON_ALL,
     TRAINING_STATE_DIR,
 )
-from model.training.warm_start import generation_of
+from contract.training_report import FROM_NOTHING_BECAUSE
+from model.training.warm_start import generation_of, why_from_nothing
 from retrieval.build import build_bundle
 from retrieval.config import IndexConfig
 
@@ -81,9 +82,12 @@ class Executor(base_executor.BaseExecutor):
         facts[EXAMPLES] = artifact_utils.get_split_uri(input_dict["examples"], EVAL)
         trained = artifact_utils.get_single_instance(input_dict["trained_model"])
         model_dir = path_utils.serving_model_path(trained.uri)
-        generation = generation_of(os.path.join(model_dir, TRAINING_STATE_DIR))
+        state = os.path.join(model_dir, TRAINING_STATE_DIR)
+        generation = generation_of(state)
         if generation is not None:
             facts[GENERATION] = generation
+            if because := why_from_nothing(state):
+                facts[FROM_NOTHING_BECAUSE] = because
         if trained.has_custom_property(STEPS_ON_ALL):
             facts[STEPS_ON_ALL] = trained.get_int_custom_property(STEPS_ON_ALL)
             facts[JUDGED_MODEL] = trained.get_string_custom_property(JUDGED_MODEL)

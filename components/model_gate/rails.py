@@ -26,36 +26,30 @@ def judge_model(
       figures: By rail, what was measured of the model itself; None if nothing was.
       config: The limits.
     """
-    findings = []
-    actions = config.actions()
-
-    def add(rail: str, tripped: bool, message: str) -> None:
-        if actions[rail] != "off":
-            findings.append(Finding(rail, message, tripped, actions[rail] == "stop"))
-
+    findings: list[Finding] = []
     for rail, theirs in others.items():
         if theirs is None:
             continue
         found = paired_difference(ours, theirs)
         limit = getattr(config, rail)
         name = _OTHERS[rail]
-        add(
+        findings += config.finding(
             rail,
-            found.high < -limit,
             f"{metric} is {abs(found.value):.4f} {'below' if found.value < 0 else 'above'} that of "
             f"{name} on the same {found.people:,} people; the 95 % interval of the difference, "
             f"{found.low:+.4f} to {found.high:+.4f}, may not lie wholly below {-limit or 0:g}",
+            found.high < -limit,
         )
     for rail, value in figures.items():
         if value is None or np.isnan(value):
             continue
         limit = getattr(config, rail)
         at_least = rail == "distinct_lists"
-        add(
+        findings += config.finding(
             rail,
-            value < limit if at_least else value > limit,
             f"{_FIGURES[rail]} {value:.3f}; allowed is at {'least' if at_least else 'most'} "
             f"{limit:g}",
+            value < limit if at_least else value > limit,
         )
     return findings
 

@@ -71,6 +71,7 @@ def train_on_all(
             restore_from=state_of(base_model_dir) if judged["warm_start"] else "",
             save_to=state_of(serving_model_dir),
             tokens=setup.tokens,
+            from_nothing_because=judged["from_nothing_because"],
         )
     result = fit(
         setup.mind,

@@ -11,10 +11,12 @@ import tensorflow as tf
 
 from contract import features, manifest
 from contract.config_types import from_dict
+from contract.training_report import FROM_NOTHING_BECAUSE
 from model.config import WarmStartConfig
 from model.tfx_functions.training_setup import TrainerConfig, set_up
 from model.training.distribution import is_chief, worker_directory
-from model.training.loop import Progress, WarmStart, fit
+from model.training.loop import WarmStart, fit
+from model.training.results import Progress
 from model.training.warm_start import Tokens, generation_of
 
 _progress_log = logging.getLogger("mind.progress")
@@ -29,6 +31,7 @@ class FnArgs(Protocol):
     serving_model_dir: str
     model_run_dir: str
     base_model: str | None
+    hyperparameters: dict[str, Any] | None
     custom_config: dict[str, Any]
 
 
@@ -81,14 +84,20 @@ def run_fn(fn_args: FnArgs) -> None:
 
 
 def _warm_start(fn_args: FnArgs, config: WarmStartConfig, tokens: Tokens) -> WarmStart:
-    """From where the training goes on: the base model, unless it is time for a full one."""
+    """From where the training goes on: the base model, unless something speaks against it."""
     state = state_of(fn_args.base_model or "")
     generation = generation_of(state) if fn_args.base_model else None
-    goes_on = generation is not None and generation + 1 < config.full_every
+    if generation is None:
+        because = "no model in service has a training state"
+    elif generation + 1 >= config.full_every:
+        because = f"training.warm_start.full_every is {config.full_every}"
+    else:
+        because = (fn_args.hyperparameters or {}).get(FROM_NOTHING_BECAUSE, "")
     return WarmStart(
-        restore_from=state if goes_on else "",
+        restore_from="" if because else state,
         save_to=state_of(fn_args.serving_model_dir),
         tokens=tokens,
+        from_nothing_because=because,
     )
 
 

@@ -20,7 +20,7 @@ from model.tfx_functions.export import ExportedMind
 from model.tfx_functions.preprocessing import PreprocessingConfig
 from model.tfx_functions.transformed_data import ItemTexts
 from model.training.distribution import make_strategy, require_accelerators
-from model.training.loop import TrainingResult
+from model.training.results import TrainingResult
 from model.training.validation import ValidationData
 from model.training.warm_start import Tokens
 

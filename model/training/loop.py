@@ -17,6 +17,7 @@ from model.network.mind import MindModel
 from model.training.distribution import is_chief, worker_directory
 from model.training.input_pipeline import training_batches
 from model.training.optimizer import LazyAdam
+from model.training.results import Progress, TrainingResult
 from model.training.step import make_run_steps
 from model.training.validation import ValidationData, evaluate
 from model.training.warm_start import Tokens, WarmStarted, restore_state, save_state
@@ -28,60 +29,6 @@ _CHECKPOINTS_KEPT = 2
 
 
 @dataclasses.dataclass(frozen=True)
-class Progress:
-    """State of a running training, for a progress line.
-
-    Attributes:
-      step: Steps done.
-      max_steps: Steps at most.
-      examples_per_second: Over the last call.
-      loss: Mean over the last call.
-      validation_recall: Of the last validation pass; None before the first.
-      best_recall: Of the best pass; None before the first.
-      seconds_left: Until ``max_steps`` or ``max_seconds``; early stopping may
-        end the training sooner.
-    """
-
-    step: int
-    max_steps: int
-    examples_per_second: float
-    loss: float
-    validation_recall: float | None
-    best_recall: float | None
-    seconds_left: float
-
-
-@dataclasses.dataclass(frozen=True)
-class TrainingResult:
-    """What a training did. The model holds the best weights.
-
-    Attributes:
-      steps: Steps done.
-      resumed_from_step: Step of the checkpoint that an interrupted training went
-        on from; 0 for one that was not interrupted.
-      best_step: Step of the best validation pass.
-      best_recall: Its Recall@N.
-      stopped_by: ``patience``, ``max_steps`` or ``max_seconds``.
-      seconds: Training and validation time, including that before a resume.
-      examples_per_second: Training steps only.
-      history: One entry per validation pass: step, loss (not at step 0), seconds, recall,
-        learning_rate, active_interests, interest_cosine.
-      warm_start: What was carried over from an earlier model; None for a training from
-        nothing.
-    """
-
-    steps: int
-    resumed_from_step: int
-    best_step: int
-    best_recall: float
-    stopped_by: str
-    seconds: float
-    examples_per_second: float
-    history: list[dict[str, float]]
-    warm_start: WarmStarted | None
-
-
-@dataclasses.dataclass(frozen=True)
 class WarmStart:
     """Where a training goes on from, and where it leaves its own state for the next.
 
@@ -89,11 +36,13 @@ class WarmStart:
       restore_from: What an earlier training left; empty for one from nothing.
       save_to: Where this one leaves its state.
       tokens: Of the model's embedding tables.
+      from_nothing_because: Why it starts from nothing; empty if it goes on.
     """
 
     restore_from: str
     save_to: str
     tokens: Tokens
+    from_nothing_because: str = ""
 
 
 @dataclasses.dataclass
@@ -268,6 +217,7 @@ class _Trainer:
                 self._optimizer,
                 self._warm_start.tokens,
                 carried.generation if carried else 0,
+                self._warm_start.from_nothing_because,
             )
         return TrainingResult(
             steps=self._step,
@@ -279,6 +229,7 @@ class _Trainer:
             examples_per_second=self._step * config.batch_size / max(state.step_seconds, 1e-9),
             history=state.history,
             warm_start=carried,
+            from_nothing_because=self._warm_start.from_nothing_because if self._warm_start else "",
         )
 
     def _agreed(self, seconds: float) -> float:

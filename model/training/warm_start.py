@@ -14,6 +14,7 @@ import numpy as np
 import tensorflow as tf
 
 from contract.features import SEQUENCE
+from contract.training_report import FROM_NOTHING_BECAUSE
 from model.network.item_encoder import ITEM_TABLE
 from model.network.mind import MindModel
 from model.training.optimizer import LazyAdam
@@ -51,6 +52,7 @@ def save_state(
     optimizer: LazyAdam,
     tokens: Tokens,
     generation: int,
+    from_nothing_because: str = "",
 ) -> None:
     """Writes all that a later training needs to go on from this one.
 
@@ -60,10 +62,15 @@ def save_state(
       optimizer: That trained it.
       tokens: Of the model's embedding tables.
       generation: Trainings since the last one from nothing; 0 for that one.
+      from_nothing_because: Why this one was from nothing; empty if it was not.
     """
     weights = _weights(model)
     moments = {name: optimizer.moments(weight) for name, weight in weights.items()}
-    facts = {"generation": generation, "iterations": int(optimizer.iterations.numpy())}
+    facts = {
+        "generation": generation,
+        "iterations": int(optimizer.iterations.numpy()),
+        FROM_NOTHING_BECAUSE: from_nothing_because,
+    }
     checkpoint = tf.train.Checkpoint(
         facts=tf.Variable(json.dumps(facts)),
         weights=weights,
@@ -83,6 +90,11 @@ def generation_of(directory: str) -> int | None:
     if not tf.io.gfile.exists(os.path.join(directory, f"{_CHECKPOINT}.index")):
         return None
     return _SavedState(directory).generation
+
+
+def why_from_nothing(directory: str) -> str:
+    """Why the training whose state ``directory`` holds was from nothing; empty if it was not."""
+    return _SavedState(directory).from_nothing_because
 
 
 def restore_state(
@@ -165,6 +177,7 @@ class _SavedState:
         facts = json.loads(self._reader.get_tensor(f"facts{_VALUE}"))
         self.generation: int = facts["generation"]
         self.iterations: int = facts["iterations"]
+        self.from_nothing_because: str = facts.get(FROM_NOTHING_BECAUSE, "")
 
     def shape(self, name: str) -> list[int] | None:
         return self._shapes.get(_key("weights", name))

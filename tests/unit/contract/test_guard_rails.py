@@ -7,6 +7,7 @@ from contract.guard_rails import (
     Finding,
     GuardRailsBase,
     from_json,
+    full_training_because,
     stopping,
     to_json,
     warnings,
@@ -52,3 +53,14 @@ def test_findings_by_what_they_do():
     assert stopping(found) == found[:1]
     assert warnings(found) == found[1:2]
     assert from_json(to_json(found)) == found
+
+
+def test_only_rails_that_are_hit_and_told_to_ask_for_a_full_training():
+    found = [
+        Finding("volume", "half", tripped=True, stops=False, asks_full=True),
+        Finding("gaps", "far", tripped=True, stops=False),
+        Finding("drift", "none", tripped=False, stops=False, asks_full=True),
+        Finding("churn", "much", tripped=True, stops=False, asks_full=True),
+    ]
+    assert full_training_because(found) == "half (volume); much (churn)"
+    assert [f.rail for f in warnings(found)] == ["volume", "gaps", "churn"]

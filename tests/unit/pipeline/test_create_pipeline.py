@@ -277,3 +277,18 @@ def test_a_warm_start_goes_on_from_what_is_pushed(config):
     training = dataclasses.replace(config.training, warm_start=WarmStartConfig())
     channel = _nodes(dataclasses.replace(config, training=training))["trainer"].inputs["base_model"]
     assert (channel.producer_component_id, channel.output_key) == ("last-pushed", "model")
+
+
+def test_a_rail_can_ask_for_a_full_training_where_a_warm_start_is_wanted(config):
+    rails = dataclasses.replace(config.guard_rails.data, full=("item_drift",))
+    asked = dataclasses.replace(
+        config, guard_rails=dataclasses.replace(config.guard_rails, data=rails)
+    )
+    assert set(_nodes(asked)) == _NODES
+    training = dataclasses.replace(config.training, warm_start=WarmStartConfig())
+    assert set(_nodes(dataclasses.replace(config, training=training))) == _NODES
+    nodes = _nodes(dataclasses.replace(asked, training=training))
+    assert set(nodes) == _NODES | {"training-plan"}
+    channel = nodes["trainer"].inputs["hyperparameters"]
+    assert (channel.producer_component_id, channel.output_key) == ("training-plan", "plan")
+    assert nodes["training-plan"].inputs["findings"].producer_component_id == "data-gate"

@@ -1,7 +1,7 @@
 import pytest
 
 from contract.metric_names import CUTOFF_QUANTITIES
-from report import summary_view
+from report import summary_view, training_view
 from tests.unit.report import summaries
 
 
@@ -238,13 +238,20 @@ def test_guard_rails_warn_and_hold_back():
     ]
 
 
-def test_a_training_after_the_judgement_is_said_and_its_refusal_gives_the_reason():
+def test_what_is_unusual_about_the_training_is_said():
     summary = summaries.pushed()
-    assert summary_view.final_training(summary) == ""
+    assert training_view.notes(summary) == []
+    summary["training"]["from_nothing_because"] = "the items drifted (item_drift)"
+    summary["final_training"] = {"steps": 1200, "reasons": []}
+    assert training_view.notes(summary) == [
+        "The training started from nothing: the items drifted (item_drift).",
+        "The model to push was trained anew for the same 1,200 steps, the test events included.",
+    ]
+
+
+def test_what_holds_the_final_model_back_is_the_reason():
+    summary = summaries.pushed()
     summary["final_training"] = {"steps": 1200, "reasons": ["recall_at_50 is -0.1000"]}
-    assert summary_view.final_training(summary) == (
-        "The model to push was trained anew for the same 1,200 steps, the test events included."
-    )
     summary["push"] |= {"pushed": False, "version": ""}
     rail = {"rail": "concentration", "message": "too much", "tripped": True, "stops": True}
     summary["guard_rails"] = {"data": [], "model": [], "final": [rail]}

@@ -81,3 +81,10 @@ def test_what_is_unknown_is_left_out():
     assert "Quality" not in text
     assert "passed" not in text
     assert "| License of the data | not stated (`data.license`) |" in text
+
+
+def test_a_training_from_nothing_says_why():
+    facts = {**_FACTS, manifest.GENERATION: 0}
+    assert "| Training | from nothing |" in render(facts)
+    facts["from_nothing_because"] = "the items drifted"
+    assert "| Training | from nothing: the items drifted |" in render(facts)

@@ -1,16 +1,24 @@
 """``run_fn`` on Transform's output: what each worker writes and removes."""
 
+import dataclasses
 import json
 import shutil
 import subprocess
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 import tensorflow as tf
 import tensorflow_transform as tft
 
+from contract.config_types import from_dict, to_dict
+from contract.manifest import TRAINING_STATE_DIR
 from contract.training_report import TRAINING_REPORT
+from model.config import WarmStartConfig
 from model.tfx_functions import trainer
+from model.tfx_functions.training_setup import TrainerConfig
+from model.training.warm_start import generation_of, why_from_nothing
+from retrieval.manifest import write_manifest
 from tests import trained_export, worker_processes
 from tests.unit.model.tfx_functions.trainer_worker import fn_args
 
@@ -61,3 +69,58 @@ def test_accelerators_that_tensorflow_does_not_see_stop_the_training(tmp_path, m
     with pytest.raises(RuntimeError, match=r"given 1 accelerator.*sees only /physical_device:CPU"):
         trainer.run_fn(args)
     assert not list(tmp_path.iterdir())  # it stops before it reads or writes anything
+
+
+@pytest.fixture(scope="module")
+def pushed(trained, tmp_path_factory):
+    """Arguments of a training, and the directory of a model that it can go on from."""
+    folder = tmp_path_factory.mktemp("days")
+    shutil.copytree(trained / "transform", folder / "transform")
+    output = tft.TFTransformOutput(str(folder / "transform"))
+    trained_export.write_transformed_examples(folder / "examples", output)
+    warm_start = WarmStartConfig(steps=2, full_every=3)
+    args = fn_args(folder, trained_export.preprocessing_config(), warm_start=warm_start)
+    args.base_model, args.hyperparameters = None, None
+    trainer.run_fn(args)
+    write_manifest(str(folder / "export"), {"run_key": "first"})
+    return folder, args
+
+
+@pytest.mark.parametrize(
+    ("asked", "full_every", "because", "steps"),
+    [
+        (None, 3, "", 2),
+        ({"from_nothing_because": ""}, 3, "", 2),
+        ({"from_nothing_because": "drift (item_drift)"}, 3, "drift (item_drift)", 4),
+        (None, 1, "training.warm_start.full_every is 1", 4),
+    ],
+)
+def test_a_training_that_starts_from_nothing_says_why(
+    pushed, tmp_path, asked, full_every, because, steps
+):
+    folder, args = pushed
+    config = from_dict(TrainerConfig, args.custom_config)
+    warm_start = dataclasses.replace(config.training.warm_start, full_every=full_every)
+    training = dataclasses.replace(config.training, warm_start=warm_start)
+    args = SimpleNamespace(
+        **{
+            **vars(args),
+            "base_model": str(folder / "export"),
+            "hyperparameters": asked,
+            "serving_model_dir": str(tmp_path / "export"),
+            "model_run_dir": str(tmp_path / "run"),
+            "custom_config": to_dict(dataclasses.replace(config, training=training)),
+        }
+    )
+    trainer.run_fn(args)
+    report = json.loads((tmp_path / "run" / TRAINING_REPORT).read_text())
+    assert report["from_nothing_because"] == because
+    assert report["steps"] == steps
+    assert (report["warm_start"] is None) == bool(because)
+    state = str(tmp_path / "export" / TRAINING_STATE_DIR)
+    assert (generation_of(state), why_from_nothing(state)) == (0 if because else 1, because)
+
+
+def test_the_first_training_says_that_there_is_no_model(pushed):
+    state = str(pushed[0] / "export" / TRAINING_STATE_DIR)
+    assert why_from_nothing(state) == "no model in service has a training state"

@@ -8,8 +8,9 @@ import tensorflow as tf
 
 from model.network.mind import MindModel
 from model.training.input_pipeline import training_batches
-from model.training.loop import TrainingResult, fit
+from model.training.loop import fit
 from model.training.optimizer import LazyAdam
+from model.training.results import TrainingResult
 from model.training.validation import ValidationData, evaluate
 from tests.unit.model.training.toy_training import MODEL, TRAINING
 

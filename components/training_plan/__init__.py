@@ -1,0 +1,1 @@
+"""TrainingPlan: a training from nothing where a guard rail asks for it."""

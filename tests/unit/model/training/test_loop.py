@@ -71,6 +71,34 @@ def test_a_killed_training_ends_with_the_weights_of_an_uninterrupted_one(whole, 
     assert [h["loss"] for h in result.history] == [h["loss"] for h in expected.history]
 
 
+def test_a_repetition_with_the_same_data_ends_with_the_weights_that_were_chosen(toy_data, tmp_path):
+    config = dataclasses.replace(TRAINING, plateau_patience=1, early_stopping_patience=9)
+    first, chosen = _fit(toy_data, tmp_path / "first", dataclasses.replace(config, max_steps=40))
+    history = [*chosen.history, {"step": 60, "learning_rate": 1.0, "recall": 0.0}]
+    again, result = _fit(
+        toy_data,
+        tmp_path / "again",
+        dataclasses.replace(config, max_steps=chosen.best_step),
+        repeats=history,
+    )
+    for name, value in _weights(first).items():
+        np.testing.assert_array_equal(_weights(again)[name], value, err_msg=name)
+    assert [entry["step"] for entry in result.history] == [chosen.best_step]
+    assert result.best_recall == chosen.best_recall
+
+
+def test_a_repetition_keeps_the_rates_and_the_last_weights(toy_data, tmp_path):
+    rates = [0.01, 0.5, 0.01]
+    history = [{"step": 20 * n, "learning_rate": r} for n, r in enumerate(rates, start=1)]
+    _, result = _fit(toy_data, tmp_path / "harmed", repeats=history)
+    (entry,) = result.history
+    assert (entry["step"], result.best_step) == (60, 60)
+    assert entry["learning_rate"] == pytest.approx(0.01)
+    even = [{**pass_, "learning_rate": 0.01} for pass_ in history]
+    _, unharmed = _fit(toy_data, tmp_path / "even", repeats=even)
+    assert result.best_recall != unharmed.best_recall
+
+
 def test_steps_after_the_last_checkpoint_are_done_again(toy_data, tmp_path):
     config = dataclasses.replace(TRAINING, eval_every_steps=15, checkpoint_every_steps=40)
     whole, _ = _fit(toy_data, tmp_path / "whole", config)

@@ -33,9 +33,8 @@ def test_the_manifest_describes_run_catalogue_and_index(kind, inputs, tmp_path):
         "splits": {"train": {"sequences": 20, "rows": 25}, "rest": {"sequences": 9}},
     }
     (Path(examples.uri) / "ingest_report.json").write_text(json.dumps(report))
-    if kind == "exact":
-        trained.set_int_custom_property("steps_on_all", 7)
-        trained.set_string_custom_property("judged_model", "/judged")
+    trained.set_int_custom_property("steps_on_all", 7)
+    trained.set_string_custom_property("judged_model", "/judged")
     config = IndexConfig(kind=kind, recall_k=50, recall_target=0.95, num_queries=60)
     Executor().Do(
         {"trained_model": [trained], "examples": [examples]},
@@ -49,8 +48,7 @@ def test_the_manifest_describes_run_catalogue_and_index(kind, inputs, tmp_path):
     model_dir = tmp_path / "Format-Serving"
     manifest = json.loads((model_dir / MANIFEST_PATH).read_text())
     assert (manifest["run_key"], manifest["data_digest"]) == ("abc", "d")
-    of_further_steps = (manifest.get("steps_on_all"), manifest.get("judged_model"))
-    assert of_further_steps == ((7, "/judged") if kind == "exact" else (None, None))
+    assert (manifest["steps_on_all"], manifest["judged_model"]) == (7, "/judged")
     assert manifest["data"] == {
         **({"window": {"first": "1", "last": "2", "spans": 2}} if kind == "exact" else {}),
         "time": {"first": 10, "last": 20},

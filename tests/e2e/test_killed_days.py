@@ -49,49 +49,21 @@ class Days:
     def __init__(self, folder: Path):
         self._folder = folder
         self.layout = OutputLayout(folder / "output", "mind")
-        planted.write_log(folder / "whole.csv", 300)
-        header, *rows = (folder / "whole.csv").read_text().splitlines()
-        rows.sort(key=lambda row: int(row.split(",")[-1]))
-        for number, day in enumerate(_DAYS):
-            part = rows[len(rows) * number // 4 : len(rows) * (number + 1) // 4]
-            (folder / "logs" / day).mkdir(parents=True)
-            (folder / "logs" / day / "log.csv").write_text("\n".join([header, *part]) + "\n")
+        planted.write_days(folder / "logs", _DAYS, 300)
         for day in _DAYS[1:3]:  # before the first day there is nothing to train on
             assert self.start(day).wait() == 0
         shutil.copytree(folder / "output", folder / "kept")
         self.undisturbed = self.finish()
 
     def start(self, day: str) -> subprocess.Popen[bytes]:
-        settings = {
-            "data.window": "{spans: 2}",
-            "data.split": "{protocol: newest_span, eval_fraction: 0.4}",
-            "training.max_steps": 60,
-            "training.eval_every_steps": 20,
-            "training.checkpoint_every_steps": 20,
-            "training.batch_size": 128,
-            "training.num_negatives": 64,
-            "training.warm_start": "{steps: 40}",
-            "model.embedding_dim": 16,
-            "evaluation.exclude_history": "false",
-            "evaluation.max_drop_from_pushed": 1.0,
-            "evaluation.min_lift_over_popularity": -1.0,
-            "index.num_queries": 50,
-            # A planted log in which people are new every day.
-            "guard_rails.data.min_earlier_spans": 5,
-            "guard_rails.model.warn": "[worse_than_pushed, distinct_lists]",
-        }
         return subprocess.Popen(
             [
                 sys.executable,
                 str(_ROOT / "local_runner.py"),
-                f"--interactions={self._folder}/logs/{{SPAN}}/log.csv",
-                "--user_column=who",
-                "--item_column=what",
-                "--timestamp_column=when",
+                *planted.flags_of_days(self._folder / "logs"),
                 f"--output_dir={self._folder / 'output'}",
                 f"--span={day}",
                 "--require_push",
-                *(f"--set={key}={value}" for key, value in settings.items()),
             ],
             cwd=_ROOT,
         )

@@ -52,7 +52,8 @@ def test_the_better_interest_always_weighs_more(power, scores):
 
 @settings(max_examples=100, deadline=None)
 @given(
-    scores=st.lists(st.floats(-1e4, 1e4, width=32), min_size=3, max_size=3),
+    # TensorFlow takes subnormal numbers for zero.
+    scores=st.lists(st.floats(-1e4, 1e4, width=32, allow_subnormal=False), min_size=3, max_size=3),
     power=st.sampled_from(POWERS),
     active=st.integers(1, 3),
 )

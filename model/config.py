@@ -8,6 +8,23 @@ from contract.config_types import config_dataclass
 
 
 @config_dataclass
+class EncoderConfig:
+    """Causal self-attention before the routing.
+
+    Attributes:
+      layers: Layers of self-attention.
+      heads: Heads of each; must divide ``embedding_dim``.
+      hidden_units: Width inside each layer; 0 takes twice ``embedding_dim``.
+      dropout: Rate on the output of both parts of each layer, in training only.
+    """
+
+    layers: int = Field(default=2, ge=1, le=32)
+    heads: int = Field(default=2, ge=1, le=64)
+    hidden_units: int = Field(default=0, ge=0, le=65_536)
+    dropout: float = Field(default=0.2, ge=0.0, lt=1.0)
+
+
+@config_dataclass
 class ModelConfig:
     """The network. Defaults are the ``strong`` preset.
 
@@ -15,6 +32,9 @@ class ModelConfig:
       embedding_dim: Size of item embeddings and interest vectors.
       num_interests: K, the largest number of interests per person.
       history_length: T, the newest behaviours that the model reads.
+      encoder: Causal self-attention before the capsules, which trains on every position of
+        a sequence in one pass; None routes the item embeddings, one window for each
+        target, as published.
       extractor: ``capsule`` (Behaviour-to-Interest routing, MIND),
         ``self_attentive`` (ComiRec-SA) or ``average`` (one vector, YouTube DNN).
       routing: ``b2i`` (per person, as published) or ``shared_logits`` (the
@@ -45,6 +65,7 @@ class ModelConfig:
     embedding_dim: int = Field(default=64, ge=4, le=1024)
     num_interests: int = Field(default=4, ge=1, le=64)
     history_length: int = Field(default=50, ge=1, le=10_000)
+    encoder: EncoderConfig | None = None
     extractor: Literal["capsule", "self_attentive", "average"] = "capsule"
     routing: Literal["b2i", "shared_logits"] = "b2i"
     mapping_init: Literal["identity", "glorot"] = "identity"
@@ -89,6 +110,8 @@ class TrainingConfig:
 
     Attributes:
       attention_power: p of label-aware attention; ``inf`` is the hard choice.
+      negative_scores: Which interest a negative is scored by: ``chosen``, the one that the
+        target chose, or ``best``, its own best one, as serving ranks.
       temperature: Divides the scores before the softmax.
       negatives: Where negatives come from: ``log_uniform`` (by frequency rank),
         ``uniform``, ``in_batch``, or ``mixed`` (in-batch and log-uniform).
@@ -98,7 +121,8 @@ class TrainingConfig:
       logq_correction: Subtract each candidate's log expected count.
       targets_per_sequence: 0 makes every position of a sequence a target in each
         epoch; n draws n of them, so that all people weigh the same.
-      batch_size: Examples (history, target pairs) per step.
+      batch_size: Examples per step: (history, target) pairs, or with ``model.encoder``
+        whole sequences, of which every position is such a pair.
       learning_rate: Adam's learning rate.
       plateau_factor: Multiplies the learning rate at a plateau; 1 keeps it.
       plateau_patience: Validation passes without a better Recall@N that make a
@@ -125,6 +149,7 @@ class TrainingConfig:
     """
 
     attention_power: float = Field(default=float("inf"), ge=0.0)
+    negative_scores: Literal["chosen", "best"] = "chosen"
     temperature: float = Field(default=0.07, gt=0.0)
     negatives: Literal["log_uniform", "uniform", "in_batch", "mixed"] = "log_uniform"
     num_negatives: int = Field(default=2048, ge=1)
@@ -149,3 +174,41 @@ class TrainingConfig:
     seed: int = 1
     warm_start: WarmStartConfig | None = None
     train_on_all: bool = False
+
+
+def check_fits(model: ModelConfig, training: TrainingConfig) -> None:
+    """Refuses settings of the network and of its training that exclude each other.
+
+    Raises:
+      ValueError: naming both settings, and what to do.
+    """
+    if model.encoder is None:
+        return
+    if model.embedding_dim % model.encoder.heads:
+        raise ValueError(
+            f"model.encoder.heads must divide model.embedding_dim ({model.embedding_dim}), "
+            f"received {model.encoder.heads}."
+        )
+    all_positions = "it learns from every position of a sequence"
+    for key, value, allowed, reason in (
+        ("model.extractor", model.extractor, ("capsule",), "it goes before the capsules"),
+        ("model.routing", model.routing, ("b2i",), "it goes before the capsules"),
+        ("training.targets_per_sequence", training.targets_per_sequence, (0,), all_positions),
+        (
+            "training.negatives",
+            training.negatives,
+            ("log_uniform", "uniform"),
+            f"{all_positions}, so that the targets of a batch are too many to be negatives",
+        ),
+        (
+            "training.jit_compile",
+            training.jit_compile,
+            (False,),
+            "its batches are as long as their longest sequence, and XLA needs one size",
+        ),
+    ):
+        if value not in allowed:
+            raise ValueError(
+                f"model.encoder needs {key} to be {' or '.join(map(str, allowed))}, because "
+                f"{reason}; received {value!r}. Change {key} or remove model.encoder."
+            )

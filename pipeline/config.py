@@ -19,7 +19,7 @@ from components.example_gen.config import DataConfig
 from components.model_gate.config import ModelRailsConfig
 from contract.config_types import config_dataclass, from_dict
 from contract.errors import UserError
-from model.config import ModelConfig, TrainingConfig
+from model.config import ModelConfig, TrainingConfig, check_fits
 from model.presets import PRESETS
 from pipeline import yaml_values
 from pipeline.kubeflow_config import KubeflowConfig
@@ -174,6 +174,10 @@ def load(
         config = from_dict(RunConfig, values)
     except pydantic.ValidationError as error:
         raise ConfigError(_explain(error, origins)) from None
+    try:
+        check_fits(config.model, config.training)
+    except ValueError as error:
+        raise ConfigError(f"{origins.default}: {error}") from None
     if config.schema and not _is_remote(config.schema) and not Path(config.schema).is_file():
         raise ConfigError(
             f"{origins.of('schema')}: 'schema': no such file: {config.schema}. A relative path in "

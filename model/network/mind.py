@@ -2,7 +2,7 @@
 
 import math
 from collections.abc import Mapping
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 import tensorflow as tf
@@ -10,13 +10,15 @@ import tensorflow_recommenders as tfrs
 
 from contract.features import HISTORY_TIME
 from model.catalogue import Catalogue
-from model.config import ModelConfig, TrainingConfig
+from model.config import ModelConfig, TrainingConfig, check_fits
 from model.network.attention import LabelAwareAttention
 from model.network.capsule import interest_mask
 from model.network.dropout import dropout_factors
 from model.network.extractors import make_extractor
 from model.network.item_encoder import EMBEDDING_INIT_STD, ItemEncoder
-from model.network.time_gap import NUM_BUCKETS, time_gap_buckets
+from model.network.prefix_interests import PrefixInterests
+from model.network.time_gap import NUM_BUCKETS, step_buckets, time_gap_buckets
+from model.training.input_pipeline import PAIRS
 from model.training.losses import sampled_softmax_loss
 from model.training.sampling import NegativeSampler
 
@@ -49,6 +51,9 @@ class MindModel(tfrs.Model):
       catalogue: Items, train counts and side features.
       profile_vocab_sizes: Per profile feature, its largest index + 1. Index 0
         (unknown) has an embedding like any other.
+
+    Raises:
+      ValueError: if the two configurations do not go together.
     """
 
     def __init__(
@@ -59,6 +64,7 @@ class MindModel(tfrs.Model):
         profile_vocab_sizes: Mapping[str, int] | None = None,
     ):
         super().__init__(name="mind")
+        check_fits(model_config, training_config)
         self.model_config = model_config
         self.training_config = training_config
         seed = training_config.seed
@@ -80,7 +86,7 @@ class MindModel(tfrs.Model):
             seed=seed,
             dtype=policy,
         )
-        if model_config.recency_position:
+        if model_config.recency_position and not model_config.encoder:
             self._positions = self.add_weight(
                 name="recency_position",
                 shape=[model_config.history_length, dim],
@@ -105,11 +111,15 @@ class MindModel(tfrs.Model):
                     stddev=EMBEDDING_INIT_STD, seed=seed + 101
                 ),
             )
-            # Log of the factor by which each gap counts.
-            self._time_gap_weight = self.add_weight(
-                name="time_gap_weight", shape=[NUM_BUCKETS], initializer="zeros"
-            )
-        self.extractor = make_extractor(model_config, seed, policy)
+            if not model_config.encoder:
+                # Log of the factor by which each gap counts.
+                self._time_gap_weight = self.add_weight(
+                    name="time_gap_weight", shape=[NUM_BUCKETS], initializer="zeros"
+                )
+        if model_config.encoder:
+            self.extractor = PrefixInterests(model_config, seed, policy)
+        else:
+            self.extractor = make_extractor(model_config, seed, policy)
         self._profile_tables = {
             name: self.add_weight(
                 name=f"profile_{name}",
@@ -185,15 +195,21 @@ class MindModel(tfrs.Model):
         """
         length = _length(history)
         capsules = self._capsules(history, length, times, training)
+        if self.model_config.encoder:
+            capsules = tf.gather(capsules, tf.maximum(length - 1, 0), axis=1, batch_dims=1)
         mask = interest_mask(length, self.num_interests, self._adaptive)
         return self._project(capsules, profile), mask
 
     def _capsules(
         self, history: tf.Tensor, length: tf.Tensor, times: tf.Tensor | None, training: bool
     ) -> tf.Tensor:
-        """Interests before the profile and the ReLU layers, [B, K, d]."""
+        """Interests before the profile and the ReLU layers.
+
+        Returns:
+          [B, K, d], or with an encoder [B, T, K, d], those of each prefix.
+        """
         behaviors = self.item_encoder(history, training=training)  # [B, T, d]
-        if self.model_config.recency_position:
+        if self.model_config.recency_position and not self.model_config.encoder:
             # 0 for the newest behaviour.
             distance = length[:, tf.newaxis] - 1 - tf.range(tf.shape(history)[1])[tf.newaxis, :]
             distance = tf.maximum(distance, 0)  # [B, T]
@@ -207,13 +223,19 @@ class MindModel(tfrs.Model):
             if training and self.model_config.time_dropout:
                 draws = self._generator.uniform([tf.shape(times)[0], 1])
                 times = tf.where(draws >= self.model_config.time_dropout, times, 0)
-            bucket = time_gap_buckets(times)  # [B, T]
-            behaviors = _marked(behaviors, bucket, self._time_gaps, self._time_gap_weight)
+            if self.model_config.encoder:
+                marks = tf.gather(self._time_gaps, step_buckets(times))  # [B, T, d]
+                behaviors += tf.cast(marks, behaviors.dtype)
+            else:
+                bucket = time_gap_buckets(times)  # [B, T]
+                behaviors = _marked(behaviors, bucket, self._time_gaps, self._time_gap_weight)
         if training and self.model_config.dropout:
             factors = dropout_factors(
                 tf.shape(behaviors), self.model_config.dropout, self._generator
             )
             behaviors *= tf.cast(factors, behaviors.dtype)
+        if self.model_config.encoder:
+            return self.extractor(behaviors, training=training)
         return self.extractor([behaviors, length[:, tf.newaxis]], training=training)
 
     def _project(self, capsules: tf.Tensor, profile: Mapping[str, tf.Tensor]) -> tf.Tensor:
@@ -256,57 +278,99 @@ class MindModel(tfrs.Model):
         """Mean sampled-softmax loss of a batch.
 
         Args:
-          inputs: ``history`` int32 [B, T], ``target`` int32 [B] (1..N),
-            ``profile``, int32 [B] per feature, and with ``time_gap``
-            ``history_time``, int64 [B, T].
+          inputs: ``history`` int32 [B, T], ``target`` int32 [B] (1..N), with an
+            encoder int32 [B, T], what follows each behaviour (0: nothing to learn),
+            ``profile``, int32 [B] per feature, with ``time_gap``
+            ``history_time``, int64 [B, T], and if the batch is shared by replicas with
+            different numbers of pairs, ``pairs``, float32 [B], the number of all.
           training: See `user_interests`.
 
         Returns:
           float32 scalar.
         """
-        history, targets = inputs["history"], inputs["target"]
         config = self.training_config
-        target_vectors = self.item_vectors(targets, training)  # [B, d]
-        user_vectors = self._attended(
-            history, inputs["profile"], inputs.get(HISTORY_TIME), target_vectors, training
-        )
+        examples = self._examples(inputs, training)
+        targets = examples.targets
+        target_vectors = self.item_vectors(targets, training)  # [P, d]
         negatives = self._sampler.draw(targets, self._generator)
+        negative_vectors = self.item_vectors(negatives.items, training)
+        if config.negative_scores == "best":
+            interests = self._project(examples.capsules, examples.profile)
+            mask = interest_mask(examples.length, self.num_interests, self._adaptive)
+            user_vectors = tf.where(mask[:, :, tf.newaxis], interests, interests[:, :1])
+        else:
+            user_vectors = self._attended(examples, target_vectors)
         losses = sampled_softmax_loss(
             user_vectors,
             target_vectors,
             targets,
-            self.item_vectors(negatives.items, training),
+            negative_vectors,
             negatives,
             config.temperature,
             config.logq_correction,
             config.hard_negatives,
         )
-        return tf.reduce_mean(losses)
+        if examples.counted is None:
+            return tf.reduce_mean(losses)
+        total = tf.reduce_sum(losses * examples.counted)
+        if PAIRS not in inputs:
+            return total / tf.reduce_sum(examples.counted)
+        # Of this replica's share of the pairs, as if all replicas had as many.
+        replicas = tf.distribute.get_strategy().num_replicas_in_sync
+        return total * replicas / inputs[PAIRS][0]
 
-    def _attended(
-        self,
-        history: tf.Tensor,
-        profile: Mapping[str, tf.Tensor],
-        times: tf.Tensor | None,
-        target_vectors: tf.Tensor,
-        training: bool,
-    ) -> tf.Tensor:
-        """User vectors [B, d] by label-aware attention to the targets."""
+    def _examples(self, inputs: Mapping[str, Any], training: bool) -> "_Examples":
+        """The (history, target) pairs of a batch."""
+        history, targets, profile = inputs["history"], inputs["target"], inputs["profile"]
         length = _length(history)
-        capsules = self._capsules(history, length, times, training)
+        capsules = self._capsules(history, length, inputs.get(HISTORY_TIME), training)
+        if not self.model_config.encoder:
+            return _Examples(capsules, length, profile, targets)
+        # Every prefix, those with nothing to learn as well: workers that share a batch must
+        # have gradients of equal shape.
+        rows, steps = tf.shape(history)[0], tf.shape(history)[1]
+        return _Examples(
+            tf.reshape(capsules, [rows * steps, *capsules.shape[2:]]),
+            tf.tile(tf.range(1, steps + 1), [rows]),
+            {name: tf.repeat(values, steps) for name, values in profile.items()},
+            tf.maximum(tf.reshape(targets, [-1]), 1),
+            tf.cast(tf.reshape(targets > 0, [-1]), tf.float32),
+        )
+
+    def _attended(self, examples: "_Examples", target_vectors: tf.Tensor) -> tf.Tensor:
+        """User vectors [P, d] by label-aware attention to the targets."""
+        capsules, profile = examples.capsules, examples.profile
         is_hard = math.isinf(self.training_config.attention_power)
         # The hard choice passes a gradient to the chosen interest only: all interests
         # are computed to choose one, and that one is computed again to learn.
         interests = self._project(tf.stop_gradient(capsules) if is_hard else capsules, profile)
         mixed, weights = self._attention(
-            [interests, target_vectors[:, tf.newaxis, :], length[:, tf.newaxis]],
+            [interests, target_vectors[:, tf.newaxis, :], examples.length[:, tf.newaxis]],
             return_attention_weights=True,
         )
         if not is_hard:
             return mixed
         best = tf.argmax(weights, axis=1)
-        chosen = tf.gather(capsules, best, batch_dims=1)[:, tf.newaxis, :]  # [B, 1, d]
+        chosen = tf.gather(capsules, best, batch_dims=1)[:, tf.newaxis, :]  # [P, 1, d]
         return self._project(chosen, profile)[:, 0, :]
+
+
+class _Examples(NamedTuple):
+    """(history, target) pairs.
+
+    Attributes:
+      capsules: float [P, K, d].
+      length: int32 [P], behaviours of each history.
+      profile: int32 [P] by feature.
+      targets: int32 [P].
+      counted: float [P], 0 where there is nothing to learn, else 1; None if all count.
+    """
+
+    capsules: tf.Tensor
+    length: tf.Tensor
+    profile: Mapping[str, tf.Tensor]
+    targets: tf.Tensor
+    counted: tf.Tensor | None = None
 
 
 def _marked(
@@ -321,27 +385,3 @@ def _marked(
 def _length(history: tf.Tensor) -> tf.Tensor:
     """Behaviours of each person, int32 [B]."""
     return tf.reduce_sum(tf.cast(history > 0, tf.int32), axis=1)
-
-
-def interest_statistics(interests: tf.Tensor, mask: tf.Tensor) -> dict[str, tf.Tensor]:
-    """How many interests are active and how alike they are.
-
-    Args:
-      interests: float [B, K, d].
-      mask: bool [B, K].
-
-    Returns:
-      ``active_interests``, the mean number per person, and ``interest_cosine``,
-      the mean cosine of two active interests of one person (1: collapsed; 0 if
-      nobody has two).
-    """
-    active = tf.cast(mask, interests.dtype)
-    unit = tf.math.l2_normalize(interests, axis=-1) * active[:, :, tf.newaxis]
-    cosine = tf.matmul(unit, unit, transpose_b=True)  # [B, K, K]
-    # Ordered pairs without the diagonal.
-    pairs = tf.square(tf.reduce_sum(active, axis=1)) - tf.reduce_sum(active, axis=1)
-    total = tf.reduce_sum(cosine, axis=[1, 2]) - tf.linalg.trace(cosine)
-    return {
-        "active_interests": tf.reduce_mean(tf.reduce_sum(active, axis=1)),
-        "interest_cosine": tf.math.divide_no_nan(tf.reduce_sum(total), tf.reduce_sum(pairs)),
-    }

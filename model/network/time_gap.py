@@ -1,4 +1,4 @@
-"""How long before the newest behaviour each behaviour was, in buckets."""
+"""How long before the newest behaviour, or after the one before it, a behaviour was."""
 
 import numpy as np
 import tensorflow as tf
@@ -31,6 +31,32 @@ def time_gap_buckets(times: tf.Tensor) -> tf.Tensor:
     """
     is_known = times != 0
     newest = tf.reduce_max(tf.where(is_known, times, times.dtype.min), axis=1, keepdims=True)
-    gaps = tf.where(is_known, newest - times, 0)  # [B, T]
-    passed = tf.searchsorted(_BOUNDARIES, tf.reshape(gaps, [-1]), side="right")
-    return tf.where(is_known, 1 + tf.reshape(passed, tf.shape(times)), 0)
+    return _buckets(newest - times, is_known)
+
+
+def step_buckets(times: tf.Tensor) -> tf.Tensor:
+    """Buckets of the time between each behaviour and the one before it.
+
+    An encoder of prefixes reads these: what comes later does not change them.
+
+    Example:
+      The first behaviour, one a minute later, and one at an unknown time:
+
+      >>> step_buckets(tf.constant([[100, 160, 0]], tf.int64)).numpy().tolist()
+      [[0, 7, 0]]
+
+    Args:
+      times: int64 [B, T], seconds since the epoch; 0 where unknown or padding.
+
+    Returns:
+      int32 [B, T], buckets as above; 0 where either time is unknown, and for the first.
+    """
+    before = tf.pad(times[:, :-1], [[0, 0], [1, 0]])
+    return _buckets(times - before, (times != 0) & (before != 0))
+
+
+def _buckets(gaps: tf.Tensor, is_known: tf.Tensor) -> tf.Tensor:
+    passed = tf.searchsorted(
+        _BOUNDARIES, tf.reshape(tf.where(is_known, gaps, 0), [-1]), side="right"
+    )
+    return tf.where(is_known, 1 + tf.reshape(passed, tf.shape(gaps)), 0)

@@ -9,6 +9,7 @@ from contract.features import HISTORY, HISTORY_TIME, NUM_CONTEXT, SEQUENCE, SEQU
 
 TARGET = "target"
 PROFILE = "profile"
+PAIRS = "pairs"
 
 # Sequences shuffled together, and sequences whose windows are cut at once (a block). The
 # windows of a block are permuted, so that a batch mixes the people of a block.
@@ -93,6 +94,67 @@ def cut_windows(
     return Windows(histories, tf.gather(items, target_index), rows, times)
 
 
+def cut_segments(
+    sequences: tf.RaggedTensor,
+    num_context: tf.Tensor,
+    history_length: int,
+    batch_size: int,
+    seed: tf.Tensor,
+    times: tf.RaggedTensor | None = None,
+) -> Windows:
+    """Cuts sequences into segments whose every position is an example.
+
+    A sequence with at most ``history_length`` targets is one segment. A longer one is cut
+    at random places, ``history_length`` apart, so that each of its targets is in one segment.
+
+    Args:
+      sequences: int [S, None], item indices, oldest first.
+      num_context: int [S], leading items that are history only.
+      history_length: T.
+      batch_size: Segments of similar length stand together in groups of this size, in
+        random order, so that a batch has little padding.
+      seed: int [2], of the cuts and of the order.
+      times: int64 [S, None], seconds of every item; 0 is unknown.
+
+    Returns:
+      Windows with ``targets`` int32 [P, T], the item after each of the history, 0 where
+      there is nothing to learn.
+    """
+    items = tf.cast(sequences.flat_values, tf.int32)
+    starts = tf.cast(sequences.row_starts(), tf.int32)  # [S]
+    number = tf.maximum(tf.cast(sequences.row_lengths(), tf.int32) - 1, 0)  # targets, [S]
+    seeds = tf.random.split(tf.cast(seed, tf.int32), 3)  # [3, 2]
+    share = tf.random.stateless_uniform(tf.shape(number), seed=seeds[0])
+    phase = tf.where(
+        number > history_length, tf.cast(share * float(history_length), tf.int32), 0
+    )  # [S], by how much the first segment is shorter
+    ragged = tf.ragged.range(-(-(number + phase) // history_length))
+    rows = tf.cast(ragged.value_rowids(), tf.int32)  # [P]
+    begin = tf.cast(ragged.flat_values, tf.int32) * history_length - tf.gather(phase, rows)
+    end = tf.minimum(begin + history_length, tf.gather(number, rows))
+    begin = tf.maximum(begin, 0)
+    first = tf.maximum(1, tf.cast(num_context, tf.int32)) - 1  # [S], that is learned from
+    useful = end > tf.gather(first, rows)
+    rows, begin, end = (tf.boolean_mask(values, useful) for values in (rows, begin, end))
+    # Random between equals; then groups of similar length in random order.
+    noise = tf.random.stateless_uniform(tf.shape(rows), seed=seeds[1])
+    order = tf.argsort(tf.cast(end - begin, tf.float32) + noise)
+    group = tf.range(tf.size(order)) // batch_size
+    draws = tf.random.stateless_uniform([-(-tf.size(order) // batch_size)], seed=seeds[2])
+    order = tf.gather(order, tf.argsort(tf.gather(draws, group), stable=True))
+    rows, begin, end = (tf.gather(values, order) for values in (rows, begin, end))
+    column = tf.range(history_length)[tf.newaxis, :]  # [1, T]
+    position = begin[:, tf.newaxis] + column  # [P, T], inside the sequence
+    valid = position < end[:, tf.newaxis]
+    index = tf.where(valid, tf.gather(starts, rows)[:, tf.newaxis] + position, 0)
+    learned = valid & (position >= tf.gather(first, rows)[:, tf.newaxis])
+    histories = tf.where(valid, tf.gather(items, index), 0)
+    targets = tf.where(learned, tf.gather(items, tf.where(valid, index + 1, 0)), 0)
+    if times is not None:
+        times = tf.where(valid, tf.gather(times.flat_values, index), 0)
+    return Windows(histories, targets, rows, times)
+
+
 def training_batches(
     sequences: tf.data.Dataset,
     history_length: int,
@@ -100,6 +162,8 @@ def training_batches(
     seed: int,
     targets_per_sequence: int = 0,
     start_step: int = 0,
+    every_position: bool = False,
+    narrow: bool = True,
 ) -> tf.data.Dataset:
     """An endless data set of training batches, the same for the same seed.
 
@@ -115,6 +179,10 @@ def training_batches(
       seed: Seeds order and windows.
       targets_per_sequence: See `cut_windows`.
       start_step: Batches to leave out, those that a resumed training has seen.
+      every_position: See `cut_segments`; the batch has targets int32 [B, T], and
+        ``"pairs"``, float32 [B], the number of its targets.
+      narrow: Make the T of such a batch the length of its longest history. Replicas need
+        equal shapes from step to step, and so the full width.
 
     Returns:
       ``{"history": int32 [B, T], "target": int32 [B], "profile": {name: int32 [B]}}``,
@@ -122,14 +190,13 @@ def training_batches(
     """
 
     def cut(block: tf.Tensor, rows: Mapping[str, Any]) -> dict[str, Any]:
-        windows = cut_windows(
-            rows[SEQUENCE],
-            rows[NUM_CONTEXT],
-            history_length,
-            tf.stack([tf.constant(seed, tf.int64), block]),
-            targets_per_sequence,
-            rows.get(SEQUENCE_TIME),
-        )
+        draw = tf.stack([tf.constant(seed, tf.int64), block])
+        given = (rows[SEQUENCE], rows[NUM_CONTEXT], history_length)
+        times = rows.get(SEQUENCE_TIME)
+        if every_position:
+            windows = cut_segments(*given, batch_size, draw, times)
+        else:
+            windows = cut_windows(*given, draw, targets_per_sequence, times)
         profile = {
             name: tf.cast(tf.gather(values, windows.rows), tf.int32)
             for name, values in rows[PROFILE].items()
@@ -162,10 +229,17 @@ def training_batches(
             .map(lambda chunk: tf.nest.map_structure(lambda v: v.merge_dims(0, 1), chunk))
         )
 
+    def counted(batch: dict[str, Any]) -> dict[str, Any]:
+        pairs = tf.math.count_nonzero(batch[TARGET], dtype=tf.float32)
+        if narrow:
+            longest = tf.reduce_max(tf.math.count_nonzero(batch[HISTORY], axis=1))
+            batch = {k: v if k == PROFILE else v[:, :longest] for k, v in batch.items()}
+        return batch | {PAIRS: tf.fill([batch_size], pairs)}
+
     # Workers read the same stream, each takes its share of every batch.
     options = tf.data.Options()
     options.experimental_distribute.auto_shard_policy = tf.data.experimental.AutoShardPolicy.DATA
-    return (
+    batches = (
         # The running number of the block makes its draws new in every epoch.
         tf.data.Dataset.counter()
         .flat_map(epoch)
@@ -173,6 +247,7 @@ def training_batches(
         .map(cut, num_parallel_calls=tf.data.AUTOTUNE, deterministic=True)
         .rebatch(batch_size, drop_remainder=True)
         .skip(start_step)
-        .prefetch(tf.data.AUTOTUNE)
-        .with_options(options)
     )
+    if every_position:
+        batches = batches.map(counted)
+    return batches.prefetch(tf.data.AUTOTUNE).with_options(options)

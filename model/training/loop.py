@@ -182,6 +182,8 @@ class _Trainer:
             config.seed,
             config.targets_per_sequence,
             start_step=self._step,
+            every_position=self._model.model_config.encoder is not None,
+            narrow=self._strategy.num_replicas_in_sync == 1,
         )
         iterator = iter(self._strategy.experimental_distribute_dataset(batches))
         run_steps = make_run_steps(self._model, self._optimizer, config.jit_compile)

@@ -34,7 +34,7 @@ def sampled_softmax_loss(
       [0.3133]
 
     Args:
-      user_vectors: float [B, d].
+      user_vectors: float [B, d], or [B, K, d] to score every candidate by its best vector.
       target_vectors: float [B, d].
       targets: int32 [B]; a negative equal to the row's target (an accidental
         hit) is removed.
@@ -51,9 +51,10 @@ def sampled_softmax_loss(
     Returns:
       float [B].
     """
-    positive = tf.einsum("bd,bd->b", user_vectors, target_vectors) / temperature
     # The smaller factor is divided: [B, d], not [B, C].
-    negative = tf.matmul(user_vectors / temperature, negative_vectors, transpose_b=True)  # [B, C]
+    user_vectors /= temperature
+    positive = _best(tf.einsum("b...d,bd->b...", user_vectors, target_vectors))  # [B]
+    negative = _best(tf.einsum("b...d,cd->b...c", user_vectors, negative_vectors), 1)  # [B, C]
     if hard_negatives:
         tilt = hard_negatives * tf.stop_gradient(negative)
     if logq_correction:
@@ -70,3 +71,10 @@ def sampled_softmax_loss(
         negative += tilt - mean_tilt[:, tf.newaxis]
     # -log softmax of the positive, without concatenating [B, 1 + C].
     return tf.nn.softplus(tf.reduce_logsumexp(negative, axis=1) - positive)
+
+
+def _best(scores: tf.Tensor, num_candidate_axes: int = 0) -> tf.Tensor:
+    """The best of several vectors' scores, if there are several."""
+    if scores.shape.rank == 1 + num_candidate_axes:
+        return scores
+    return tf.reduce_max(scores, axis=1)

@@ -7,7 +7,8 @@ import numpy as np
 import tensorflow as tf
 
 from model import metrics, ranking
-from model.network.mind import MindModel, interest_statistics
+from model.network.interest_statistics import interest_statistics
+from model.network.mind import MindModel
 
 _VALIDATION_BATCH = 1024
 
@@ -61,16 +62,32 @@ def evaluate(
       The keys of `metrics.metrics_from_ranks` and of `interest_statistics`.
     """
     interests, mask = predict_interests(model, data.history, data.profile, data.times)
-    ranks = ranking.target_ranks(
+    ranks = _ranks(model, data, interests, mask, exclude_history)
+    statistics = {k: float(v) for k, v in interest_statistics(interests, mask).items()}
+    return {**metrics.metrics_from_ranks(ranks, cutoffs), **statistics}
+
+
+def person_ranks(model: MindModel, data: ValidationData, exclude_history: bool) -> np.ndarray:
+    """Exact ranks of every person's targets, int32 [U, M]; see `ranking.target_ranks`."""
+    interests, mask = predict_interests(model, data.history, data.profile, data.times)
+    return _ranks(model, data, interests, mask, exclude_history)
+
+
+def _ranks(
+    model: MindModel,
+    data: ValidationData,
+    interests: tf.Tensor,
+    mask: tf.Tensor,
+    exclude_history: bool,
+) -> np.ndarray:
+    return ranking.target_ranks(
         interests,
         mask,
         model.item_embeddings(),
         tf.constant(data.history if data.excluded is None else data.excluded, tf.int32),
         tf.constant(data.padded_targets()),
         exclude_history,
-    )
-    statistics = {k: float(v) for k, v in interest_statistics(interests, mask).items()}
-    return {**metrics.metrics_from_ranks(ranks.numpy(), cutoffs), **statistics}
+    ).numpy()
 
 
 def predict_interests(

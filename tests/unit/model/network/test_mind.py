@@ -7,9 +7,10 @@ import pytest
 import tensorflow as tf
 
 from model.catalogue import Catalogue
-from model.config import ModelConfig, TrainingConfig
+from model.config import EncoderConfig, ModelConfig, TrainingConfig
 from model.network.attention import LabelAwareAttention
-from model.network.mind import MindModel, interest_statistics
+from model.network.interest_statistics import interest_statistics
+from model.network.mind import MindModel
 from model.training.loop import fit
 from model.training.validation import predict_interests
 
@@ -23,16 +24,21 @@ CATALOGUE = Catalogue(
 HISTORY = tf.constant([[1, 2, 3, 4, 5, 6], [7, 0, 0, 0, 0, 0], [3, 3, 1, 9, 0, 0], [0] * 6])
 PROFILE = {"age": tf.constant([0, 1, 2, 1])}
 
-EXTRACTORS = ("capsule", "self_attentive", "average")
+EXTRACTORS = ("capsule", "self_attentive", "average", "encoder")
+ENCODER = EncoderConfig(layers=1, heads=2, dropout=0.1)
 
 
-def _model(**changes):
+def _model(extractor="capsule", **changes):
+    if extractor == "encoder":
+        changes["encoder"] = ENCODER
+    else:
+        changes["extractor"] = extractor
     return MindModel(dataclasses.replace(CONFIG, **changes), TRAINING, CATALOGUE, {"age": 3})
 
 
 @pytest.mark.parametrize("extractor", EXTRACTORS)
 def test_shapes_and_masks(extractor):
-    model = _model(extractor=extractor)
+    model = _model(extractor)
     interests, mask = model.user_interests(HISTORY, PROFILE)
     k = 1 if extractor == "average" else 3
     assert interests.shape == (4, k, 8)
@@ -47,7 +53,7 @@ def test_shapes_and_masks(extractor):
 
 @pytest.mark.parametrize("extractor", EXTRACTORS)
 def test_interests_are_the_same_alone_in_any_batch_and_under_any_padding(extractor):
-    model = _model(extractor=extractor)
+    model = _model(extractor)
     expected = model.user_interests(HISTORY, PROFILE)[0].numpy()
     model.user_interests(HISTORY, PROFILE, training=True)
     np.testing.assert_array_equal(model.user_interests(HISTORY, PROFILE)[0], expected)
@@ -110,11 +116,80 @@ def test_the_loss_goes_through_the_attention_layer(monkeypatch):
     assert calls == [(3, TRAINING.attention_power, TRAINING.temperature, 3)]
 
 
-def test_training_reaches_every_trainable_weight():
-    model = _model()
+def _following(history):
+    """A target after each behaviour of [B, T], 0 where there is none."""
+    return np.where(history.numpy() > 0, np.roll(history, -1, axis=1) % 7 + 1, 0)
+
+
+@pytest.mark.parametrize("scores", ["chosen", "best"])
+def test_one_pass_learns_from_every_prefix_as_it_is_served(scores):
+    """The loss of a batch of sequences is the mean over their prefixes, each served alone."""
+    config = dataclasses.replace(CONFIG, encoder=ENCODER, dropout=0.0, item_id_dropout=0.0)
+    training = dataclasses.replace(TRAINING, num_negatives=7, negative_scores=scores)
+    model = MindModel(config, training, CATALOGUE, {"age": 3})
+    (present,) = (w for w in model.trainable_variables if "present_intent" in w.name)
+    present.assign(tf.ones([8]))
+    targets = _following(HISTORY)
+    items = model.item_embeddings().numpy().astype(np.float64)
+    losses = []
+    for row, column in zip(*np.nonzero(targets), strict=True):
+        prefix = HISTORY[row : row + 1, : column + 1]
+        interests, mask = model.user_interests(prefix, {"age": PROFILE["age"][row : row + 1]})
+        by_interest = interests.numpy()[0][mask[0]].astype(np.float64) @ items[1:8].T / 0.07
+        target = targets[row, column] - 1
+        best = by_interest[by_interest[:, target].argmax()]
+        candidates = best if scores == "chosen" else by_interest.max(axis=0)
+        losses.append(np.log(np.exp(candidates).sum()) - best[target])
+    assert len(losses) == 11
+    loss = model.compute_loss(
+        {"history": HISTORY, "target": tf.constant(targets, tf.int32), "profile": PROFILE}
+    )
+    assert float(loss) == pytest.approx(np.mean(losses), rel=1e-3)
+
+
+def test_an_encoder_knows_the_time_before_each_behaviour_only():
+    model = _model("encoder", time_gap=True)
+    times = np.array([[100, 160, 220, 1000, 2000, 0]], np.int64)
+    history, profile = HISTORY[:1], {"age": PROFILE["age"][:1]}
+
+    def of_first_three(times):
+        return model.user_interests(history[:, :3], profile, tf.constant(times[:, :3]))[0].numpy()
+
+    expected = of_first_three(times)
+    later = times.copy()
+    later[:, 2] = 100_000
+    assert np.abs(of_first_three(later) - expected).max() > 1e-4
+    capsules = model._capsules(history, tf.constant([6]), tf.constant(times), training=False)
+    whole = model._project(capsules[:, 2], profile)
+    np.testing.assert_allclose(whole, expected, atol=1e-5)
+
+
+@pytest.mark.parametrize(
+    ("part", "changes", "message"),
+    [
+        ("model", {"embedding_dim": 9}, r"model.encoder.heads must divide .* \(9\), received 2"),
+        ("model", {"extractor": "average"}, "needs model.extractor to be capsule"),
+        ("training", {"targets_per_sequence": 2}, "needs training.targets_per_sequence to be 0"),
+        ("training", {"negatives": "mixed"}, "negatives to be log_uniform or uniform"),
+        ("training", {"jit_compile": True}, "needs training.jit_compile to be False"),
+    ],
+)
+def test_what_an_encoder_excludes_is_refused(part, changes, message):
+    configs = {"model": dataclasses.replace(CONFIG, encoder=ENCODER), "training": TRAINING}
+    configs[part] = dataclasses.replace(configs[part], **changes)
+    with pytest.raises(ValueError, match=message):
+        MindModel(configs["model"], configs["training"], CATALOGUE)
+
+
+@pytest.mark.parametrize("extractor", ["capsule", "encoder"])
+def test_training_reaches_every_trainable_weight(extractor):
+    model = _model(extractor)
+    targets = tf.constant([4, 5, 6])
+    if extractor == "encoder":
+        targets = tf.constant(_following(HISTORY[:3]), tf.int32)
     batch = {
         "history": HISTORY[:3],
-        "target": tf.constant([4, 5, 6]),
+        "target": targets,
         "profile": {"age": PROFILE["age"][:3]},
     }
     with tf.GradientTape() as tape:

@@ -42,15 +42,17 @@ def test_no_accelerator_is_needed_where_none_was_asked_for():
 
 
 @pytest.mark.slow
-def test_two_replicas_equal_one(tmp_path):
+@pytest.mark.parametrize("network", ["self_attentive", "encoder"])
+def test_two_replicas_equal_one(tmp_path, network):
     for distribution in ("none", "mirrored"):
         output = tmp_path / f"{distribution}.npz"
         worker_processes.finish(
-            worker_processes.start(_WORKER, distribution, tmp_path / distribution, output)
+            worker_processes.start(_WORKER, distribution, tmp_path / distribution, output, network)
         )
     workers = [
         worker_processes.start(
             _WORKER, "multi_worker_mirrored", tmp_path / "multi", tmp_path / f"worker_{i}.npz",
+            network,
             tf_config=tf_config,
         )
         for i, tf_config in enumerate(worker_processes.cluster(2))

@@ -7,7 +7,7 @@ import tensorflow as tf
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from model.training.input_pipeline import cut_windows, training_batches
+from model.training.input_pipeline import cut_segments, cut_windows, training_batches
 
 sequences_strategy = st.lists(st.lists(st.integers(1, 99), max_size=9), min_size=1, max_size=6)
 
@@ -41,6 +41,83 @@ def test_every_position_is_a_target_once(sequences, length, data):
     context = [data.draw(st.integers(0, len(s))) for s in sequences]
     windows = _cut(sequences, context, length)
     assert sorted(windows) == sorted(_oracle(sequences, context, length))
+
+
+def _segments(sequences, num_context, length, seed=0, batch_size=2):
+    return cut_segments(
+        tf.ragged.constant(sequences, dtype=tf.int64, ragged_rank=1),
+        tf.constant(num_context, tf.int64),
+        length,
+        batch_size,
+        tf.constant([1, seed], tf.int64),
+    )
+
+
+@settings(max_examples=30, deadline=None)
+@given(sequences=sequences_strategy, length=st.integers(1, 12), data=st.data())
+def test_every_position_of_a_sequence_is_in_one_segment(sequences, length, data):
+    context = [data.draw(st.integers(0, len(s))) for s in sequences]
+    # Items are numbered through, so that each is known by its place.
+    numbers = iter(range(1, 1000))
+    sequences = [[next(numbers) for _ in row] for row in sequences]
+    histories, targets, rows, _ = _segments(
+        sequences, context, length, seed=data.draw(st.integers(0, 9))
+    )
+    learned = []
+    for history, target, row in zip(histories.numpy(), targets.numpy(), rows.numpy(), strict=True):
+        steps = np.count_nonzero(history)
+        assert steps > 0
+        assert not history[steps:].any()
+        assert not target[steps:].any()
+        begin = sequences[row].index(history[0])
+        assert history[:steps].tolist() == sequences[row][begin : begin + steps]
+        for place in np.flatnonzero(target):
+            assert target[place] == sequences[row][begin + place + 1]
+        learned += [(row, t) for t in target[target > 0]]
+    expected = [
+        (row, item)
+        for row, (items, known) in enumerate(zip(sequences, context, strict=True))
+        for item in items[max(1, known) :]
+    ]
+    assert sorted(learned) == expected
+
+
+def test_a_short_sequence_is_one_segment_and_a_long_one_is_cut_anew():
+    sequences = [[1, 2, 3], list(range(10, 30))]
+    cuts = set()
+    for seed in range(20):
+        histories, _, rows, _ = _segments(sequences, [0, 0], 6, seed)
+        by_row = [histories.numpy()[rows.numpy() == row] for row in (0, 1)]
+        np.testing.assert_array_equal(by_row[0], [[1, 2, 0, 0, 0, 0]])
+        cuts.add(tuple(sorted(by_row[1][:, 0])))
+    # The second has 19 targets: 6 apart, from 6 different places.
+    assert len(cuts) == 6
+
+
+def test_segments_of_a_length_stand_together():
+    rng = np.random.default_rng(0)
+    sequences = [[1] * rng.integers(2, 20) for _ in range(100)]
+    lengths = np.count_nonzero(_segments(sequences, [0] * 100, 20, batch_size=10).histories, axis=1)
+    groups = lengths.reshape(10, 10)
+    assert (np.ptp(groups, axis=1) <= 4).all()  # of 18 lengths
+    assert (np.diff(groups[:, 0]) < 0).any()  # and groups are in no order
+
+
+def test_a_batch_of_segments_is_as_wide_as_its_longest():
+    rows = {
+        "sequence": tf.ragged.constant([[1, 2, 3], [4, 5, 6, 7]], dtype=tf.int64),
+        "num_context": np.zeros(2, np.int64),
+        "profile": {"age": np.array([8, 9])},
+    }
+    batches = training_batches(
+        tf.data.Dataset.from_tensors(rows), 10, 2, seed=1, every_position=True
+    )
+    batch = next(iter(batches))
+    order = np.argsort(batch["history"][:, 0])
+    np.testing.assert_array_equal(batch["history"].numpy()[order], [[1, 2, 0], [4, 5, 6]])
+    np.testing.assert_array_equal(batch["target"].numpy()[order], [[2, 3, 0], [5, 6, 7]])
+    np.testing.assert_array_equal(batch["profile"]["age"].numpy()[order], [8, 9])
+    np.testing.assert_array_equal(batch["pairs"], [5, 5])
 
 
 def test_times_go_with_their_items():

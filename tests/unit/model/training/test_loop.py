@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
+from model.config import EncoderConfig
 from model.network.mind import MindModel
 from model.training.input_pipeline import training_batches
 from model.training.loop import fit
@@ -16,9 +17,9 @@ from tests.unit.model.training.toy_training import MODEL, TRAINING
 
 
 def _fit(
-    data, directory, config=TRAINING, on_progress=None, **kwargs
+    data, directory, config=TRAINING, on_progress=None, network=MODEL, **kwargs
 ) -> tuple[MindModel, TrainingResult]:
-    model = MindModel(MODEL, config, data.catalogue)
+    model = MindModel(network, config, data.catalogue)
     validation = data.validation(MODEL.history_length)
     result = fit(
         model, data.dataset(), validation, config, str(directory), on_progress=on_progress, **kwargs
@@ -97,6 +98,25 @@ def test_a_repetition_keeps_the_rates_and_the_last_weights(toy_data, tmp_path):
     even = [{**pass_, "learning_rate": 0.01} for pass_ in history]
     _, unharmed = _fit(toy_data, tmp_path / "even", repeats=even)
     assert result.best_recall != unharmed.best_recall
+
+
+def test_a_killed_training_of_an_encoder_ends_with_the_same_weights(toy_data, tmp_path):
+    network = dataclasses.replace(MODEL, encoder=EncoderConfig(layers=1))
+    config = dataclasses.replace(TRAINING, max_steps=40, batch_size=16)
+    whole, expected = _fit(toy_data, tmp_path / "whole", config, network=network)
+    first, last = expected.history[0]["loss"], expected.history[-1]["loss"]
+    assert last < first - 0.2  # it learns
+
+    def kill(progress):
+        if progress.step == 20:
+            raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        _fit(toy_data, tmp_path / "killed", config, kill, network)
+    resumed, result = _fit(toy_data, tmp_path / "killed", config, network=network)
+    assert result.resumed_from_step == 20
+    for name, value in _weights(whole).items():
+        np.testing.assert_array_equal(_weights(resumed)[name], value, err_msg=name)
 
 
 def test_steps_after_the_last_checkpoint_are_done_again(toy_data, tmp_path):

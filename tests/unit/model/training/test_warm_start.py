@@ -8,7 +8,7 @@ import pytest
 import tensorflow as tf
 
 from model.catalogue import Catalogue
-from model.config import ModelConfig, TrainingConfig, WarmStartConfig
+from model.config import EncoderConfig, ModelConfig, TrainingConfig, WarmStartConfig
 from model.network.mind import MindModel
 from model.training.loop import WarmStart, fit
 from model.training.optimizer import LazyAdam
@@ -184,8 +184,8 @@ def test_a_directory_without_state_has_no_generation(tmp_path, old):
 _TRAINING = dataclasses.replace(TRAINING, max_steps=40, warm_start=WarmStartConfig())
 
 
-def _fit(data, folder, name, source="", config=_TRAINING, on_progress=None):
-    model = MindModel(MODEL, config, data.catalogue)
+def _fit(data, folder, name, source="", config=_TRAINING, on_progress=None, network=MODEL):
+    model = MindModel(network, config, data.catalogue)
     tokens = {"item_id": [str(n).encode() for n in range(data.catalogue.num_items)]}
     warm_start = WarmStart(source, str(folder / f"state-{name}"), tokens)
     validation = data.validation(MODEL.history_length)
@@ -227,6 +227,19 @@ def test_a_training_that_only_harms_leaves_the_earlier_weights(toy_data, tmp_pat
     assert all(math.isfinite(loss) for loss in losses)
     for weight, expected in zip(second.trainable_variables, first.trainable_variables, strict=True):
         np.testing.assert_array_equal(weight, expected, err_msg=weight.name)
+
+
+def test_an_encoder_goes_on_from_its_weights(toy_data, tmp_path):
+    network = dataclasses.replace(MODEL, encoder=EncoderConfig(layers=2))
+    config = dataclasses.replace(_TRAINING, max_steps=20, batch_size=16)
+    first, _, state = _fit(toy_data, tmp_path, "first", config=config, network=network)
+    names = [weight.name for weight in first.trainable_variables]
+    assert len(set(names)) == len(names)  # the state is kept by name
+    still = dataclasses.replace(config, learning_rate=1e-12)
+    second, result, _ = _fit(toy_data, tmp_path, "second", state, still, network=network)
+    assert not result.warm_start.not_fitting
+    for weight, expected in zip(second.trainable_variables, first.trainable_variables, strict=True):
+        np.testing.assert_allclose(weight, expected, atol=1e-6, err_msg=weight.name)
 
 
 def test_a_killed_warm_start_ends_with_the_weights_of_an_uninterrupted_one(toy_data, tmp_path):

@@ -1,0 +1,157 @@
+"""Behaviour-to-Interest routing of all prefixes of a sequence at once."""
+
+from typing import Any
+
+import numpy as np
+import tensorflow as tf
+
+from model.network.capsule import MASKED_LOGIT, interest_count, squash
+from model.network.causal_encoder import causal_distance
+
+_EPSILON = 1e-9
+
+
+@tf.keras.utils.register_keras_serializable("mind")
+class CausalCapsuleLayer(tf.keras.layers.Layer):
+    """Groups the behaviours of every prefix into interest capsules.
+
+    `CapsuleLayer` compares a behaviour with the capsules of the whole history. Here, a
+    behaviour is compared with the capsules of *its own* prefix, so that its weight does
+    not depend on what came later, and the capsules of all prefixes are running sums. With
+    behaviours ``e_j``, prototypes ``p_k`` and the factors ``r`` of recency, for all t::
+
+        b_kj = p_k . e_j
+        z_kt = sum over j <= t of r_(t-j) softmax over k of b_kj  S e_j
+        u_kt = squash(z_kt)
+        b_kj = b_kj + u_kj . S e_j                 (not after the last iteration)
+
+    There are two more differences from the paper's section 3.3. Routing starts from
+    learned prototypes and not from noise, so that an interest has the same meaning for
+    everybody and nothing is drawn at serving; and the gradient reaches the prototypes,
+    while what later iterations add to the logits counts as constant, as in `CapsuleLayer`.
+    Interest k takes part in the softmax of behaviour j if the prefix up to j has as many
+    interests (equation 9).
+
+    Call with ``behavior_embeddings [B, T, units]``, T <= max_len, padding last; returns
+    ``[B, T, k_max, units]``.
+
+    Example:
+      >>> layer = CausalCapsuleLayer(units=8, max_len=10, k_max=4)
+      >>> behaviors = tf.random.normal([1, 10, 8])
+      >>> whole, beginning = layer(behaviors), layer(behaviors[:, :3])
+      >>> whole.shape
+      TensorShape([1, 10, 4, 8])
+      >>> bool(tf.reduce_max(tf.abs(whole[:, :3] - beginning)) < 1e-5)
+      True
+
+    Args:
+      units: d, size of behaviours and capsules.
+      max_len: Longest sequence.
+      k_max: K, the largest number of interests.
+      iteration_times: r, routing iterations.
+      cosine_scale: Above 0, the last line adds ``c cos(z_kj, S e_j)``, see
+        `CapsuleLayer`.
+      adaptive: Use the interest count of each prefix; False activates all K.
+      recency: Learn ``r_n``, which starts as ``1 / sqrt(1 + n)``; False keeps 1.
+      seed: Seeds the weights.
+    """
+
+    def __init__(
+        self,
+        units: int,
+        max_len: int,
+        k_max: int,
+        iteration_times: int = 3,
+        cosine_scale: float = 0.0,
+        *,
+        adaptive: bool = True,
+        recency: bool = True,
+        seed: int = 1,
+        **kwargs: Any,
+    ):
+        super().__init__(**kwargs)
+        self.units = units
+        self.max_len = max_len
+        self.k_max = k_max
+        self.iteration_times = iteration_times
+        self.cosine_scale = cosine_scale
+        self.adaptive = adaptive
+        self.recency = recency
+        self.seed = seed
+
+    def build(self, input_shape: Any) -> None:
+        """Creates S, the prototypes and the factors of recency."""
+        self._mapping = self.add_weight(
+            name="bilinear_mapping",
+            shape=[self.units, self.units],
+            initializer=tf.keras.initializers.Identity(),
+        )
+        self._prototypes = self.add_weight(
+            name="prototypes",
+            shape=[self.units, self.k_max],
+            initializer=tf.keras.initializers.RandomNormal(stddev=self.units**-0.5, seed=self.seed),
+        )
+        if self.recency:
+            self._recency_weight = self.add_weight(
+                name="recency_weight",
+                shape=[self.max_len],
+                initializer=tf.keras.initializers.Constant(
+                    -0.5 * np.log1p(np.arange(self.max_len))
+                ),
+            )
+        super().build(input_shape)
+
+    def call(self, inputs: tf.Tensor) -> tf.Tensor:
+        """Returns the capsules of every prefix, float [B, T, k_max, units]."""
+        steps = tf.shape(inputs)[1]
+        distance, is_past = causal_distance(steps)
+        sums = tf.cast(is_past, inputs.dtype)  # [T, T], row t adds up what t is to know
+        if self.recency:
+            # Of a slice, so that the gradient is dense: which distances LazyAdam updates must
+            # not depend on the width of the batch.
+            weights = tf.exp(tf.gather(self._recency_weight[:steps], distance))
+            sums *= tf.cast(weights, inputs.dtype)
+        mapped = tf.einsum("bti,io->bto", inputs, tf.cast(self._mapping, inputs.dtype))
+        logits = tf.einsum("bti,ik->btk", inputs, tf.cast(self._prototypes, inputs.dtype))
+        if self.adaptive:
+            count = interest_count(tf.range(1, steps + 1), self.k_max)  # [T]
+            active = tf.sequence_mask(count, self.k_max)  # [T, K]
+            logits = tf.where(active, logits, tf.cast(MASKED_LOGIT, logits.dtype))
+        frozen, agreement = tf.stop_gradient(mapped), tf.zeros_like(logits)
+        compared = frozen  # [B, T, d], what capsules are compared with
+        if self.cosine_scale:
+            compared = self.cosine_scale * tf.math.l2_normalize(frozen, -1, epsilon=_EPSILON)
+        for _ in range(self.iteration_times - 1):
+            weights = tf.nn.softmax(tf.stop_gradient(logits) + agreement)  # [B, T, K]
+            capsules = self._running_sums(sums, weights, frozen)  # [B, T, K, d]
+            if self.cosine_scale:
+                capsules = tf.math.l2_normalize(capsules, -1, epsilon=_EPSILON)
+            else:
+                capsules = squash(capsules)
+            agreement += tf.einsum("btkd,btd->btk", capsules, compared)
+        weights = tf.nn.softmax(logits + tf.stop_gradient(agreement))
+        return squash(self._running_sums(sums, weights, mapped))
+
+    def _running_sums(self, sums: tf.Tensor, weights: tf.Tensor, mapped: tf.Tensor) -> tf.Tensor:
+        shape = tf.shape(mapped)
+        weighted = weights[:, :, :, tf.newaxis] * mapped[:, :, tf.newaxis, :]  # [B, T, K, d]
+        flat = tf.reshape(weighted, [shape[0], shape[1], self.k_max * self.units])
+        return tf.reshape(tf.matmul(sums, flat), [shape[0], shape[1], self.k_max, self.units])
+
+    def compute_output_shape(self, input_shape: Any) -> tf.TensorShape:
+        """[B, T, k_max, units]."""
+        return tf.TensorShape([*input_shape[:2], self.k_max, self.units])
+
+    def get_config(self) -> dict[str, Any]:
+        """Constructor arguments."""
+        return {
+            **super().get_config(),
+            "units": self.units,
+            "max_len": self.max_len,
+            "k_max": self.k_max,
+            "iteration_times": self.iteration_times,
+            "cosine_scale": self.cosine_scale,
+            "adaptive": self.adaptive,
+            "recency": self.recency,
+            "seed": self.seed,
+        }

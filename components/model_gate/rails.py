@@ -5,8 +5,8 @@ from collections.abc import Mapping
 import numpy as np
 
 from components.model_gate.config import ModelRailsConfig
-from components.model_gate.paired_test import paired_difference
 from contract.guard_rails import Finding
+from model.paired_test import paired_difference
 
 
 def judge_model(

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 from scipy import stats
 
-from components.model_gate.paired_test import paired_difference
+from model.paired_test import paired_difference
 
 
 def _grouped(values, groups, size):

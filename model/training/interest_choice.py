@@ -1,0 +1,85 @@
+"""Whether several interests are worth their searches on a person's data."""
+
+import dataclasses
+
+import numpy as np
+
+from contract.metric_names import RECALL, metric_name
+from model import metrics
+from model.network.mind import MindModel
+from model.paired_test import CONFIDENCE, paired_difference
+from model.training.validation import ValidationData, person_ranks
+
+
+@dataclasses.dataclass(frozen=True)
+class InterestChoice:
+    """What the same training gives with several interests and with one.
+
+    Attributes:
+      num_interests: The number that is kept.
+      several: K, the number that one was compared with.
+      cutoff: N.
+      recall_with_one: Recall@N of one interest on the validation people.
+      recall_with_several: The same of K interests, with the same budget N.
+      low: Lower end of the 95 % interval of the mean difference of the same people's
+        recall, several minus one.
+      high: Its upper end.
+      people: People compared.
+    """
+
+    num_interests: int
+    several: int
+    cutoff: int
+    recall_with_one: float
+    recall_with_several: float
+    low: float
+    high: float
+    people: int
+
+    def __str__(self) -> str:
+        verdict = (
+            "several interests are kept"
+            if self.num_interests > 1
+            else "one interest is kept, which needs one search in place of "
+            f"{self.several} for each request"
+        )
+        return (
+            f"Recall@{self.cutoff} is {self.recall_with_several:.4f} with {self.several} "
+            f"interests and {self.recall_with_one:.4f} with one on the {self.people:,} "
+            f"validation people ({CONFIDENCE:.0%} interval of the difference: {self.low:+.4f} to "
+            f"{self.high:+.4f}); {verdict}"
+        )
+
+
+def choose_interests(
+    several: MindModel, one: MindModel, people: ValidationData, cutoff: int, exclude_history: bool
+) -> InterestChoice:
+    """Compares two trained models on the same people.
+
+    Each interest of a request is a search of the index. Several are kept if the paired
+    95 % interval of the gain in Recall@N lies above zero, so that chance seldom decides
+    for the dearer ones.
+
+    Args:
+      several: Trained with K interests.
+      one: Trained alike with one interest.
+      people: Who are compared; people without a target are left out.
+      cutoff: N, the budget of results for all interests together.
+      exclude_history: Rank without the items that a person already has.
+    """
+    column = metrics.quantity_names((cutoff,)).index(metric_name(RECALL, cutoff))
+    recalls = [
+        metrics.per_person(person_ranks(model, people, exclude_history), (cutoff,))[:, column]
+        for model in (several, one)
+    ]
+    difference = paired_difference(*(np.stack([r, np.ones_like(r)]) for r in recalls))
+    return InterestChoice(
+        num_interests=several.num_interests if difference.low > 0 else 1,
+        several=several.num_interests,
+        cutoff=cutoff,
+        recall_with_one=float(recalls[1].mean()),
+        recall_with_several=float(recalls[0].mean()),
+        low=difference.low,
+        high=difference.high,
+        people=difference.people,
+    )

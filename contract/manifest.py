@@ -35,6 +35,7 @@ EXAMPLES = "examples"  # directory of the people with whom the index was tuned
 # Keys of what the bundle holds.
 CATALOGUE = "catalogue"
 INDEX = "index"
+NUM_INTERESTS = "num_interests"  # K, each of which is a search
 BUILD_SECONDS = "build_seconds"
 FILES = "files"
 # Only in a version that item_refresh made.

@@ -11,6 +11,7 @@ import tensorflow as tf
 from absl import logging
 
 from contract import manifest
+from contract import signatures as names
 from retrieval.bundle import RetrievalBundle
 from retrieval.config import IndexConfig
 from retrieval.manifest import write_manifest
@@ -80,8 +81,10 @@ def build_bundle_of(
     most_frequent = tower.item_ids.numpy()[np.argmax(tower.train_counts.numpy())]
     write_warmup(output_dir, [most_frequent], config.default_k)
     index |= {**search.describe(), manifest.RECALL_K: config.recall_k}
+    interests = tower.signatures[names.USER_INTERESTS].structured_outputs[names.INTERESTS]
     facts = {
         **facts,
+        manifest.NUM_INTERESTS: interests.shape[1],
         manifest.CATALOGUE: {
             manifest.NUM_ITEMS: int(tf.size(tower.item_ids)),
             manifest.NUM_RETRIEVABLE: len(rows),

@@ -101,6 +101,9 @@ def _data(facts: Mapping[str, Any]) -> list[tuple[str, str]]:
 
 def _model(facts: Mapping[str, Any]) -> list[tuple[str, str]]:
     network = facts.get(manifest.CONFIG, {}).get("model", {})
+    # A training that tried one interest may have kept fewer than the configuration asks for.
+    if interests := facts.get(manifest.NUM_INTERESTS):
+        network = {**network, "num_interests": interests}
     rows = [
         (label, f"{network[key]:,}")
         for label, key in (

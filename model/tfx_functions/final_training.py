@@ -16,10 +16,11 @@ from collections.abc import Mapping, Sequence
 import tensorflow as tf
 
 from contract import features
-from contract.training_report import TRAINING_REPORT
+from contract.training_report import INTEREST_CHOICE, TRAINING_REPORT
 from model.tfx_functions.trainer import log_progress, state_of
 from model.tfx_functions.training_setup import TrainerConfig, set_up
 from model.training.distribution import is_chief, worker_directory
+from model.training.interest_choice import InterestChoice
 from model.training.loop import WarmStart, fit
 
 
@@ -62,6 +63,8 @@ def train_on_all(
         files[features.CATALOG],
         files[features.EVAL],
     )
+    if judged["num_interests"] != setup.mind.num_interests:
+        setup = setup.with_interests(judged["num_interests"])
     # The report, with the times in it, tells one judged training from every other.
     name = f"all-{hashlib.sha256(text.encode()).hexdigest()[:16]}"
     checkpoint_dir = os.path.join(config.checkpoint_dir, name)
@@ -84,6 +87,8 @@ def train_on_all(
         warm_start=warm_start,
         repeats=judged["history"],
     )
+    if choice := judged[INTEREST_CHOICE]:
+        result = dataclasses.replace(result, interest_choice=InterestChoice(**choice))
     if is_chief(setup.strategy):
         setup.export(serving_model_dir, model_run_dir, result)
     checkpoints = worker_directory(setup.strategy, checkpoint_dir)

@@ -12,13 +12,15 @@ import tensorflow as tf
 from contract import features, manifest
 from contract.config_types import from_dict
 from contract.training_report import FROM_NOTHING_BECAUSE
-from model.config import WarmStartConfig
-from model.tfx_functions.training_setup import TrainerConfig, set_up
+from model.config import TrainingConfig, WarmStartConfig
+from model.tfx_functions.training_setup import TrainerConfig, TrainingSetup, set_up
 from model.training.distribution import is_chief, worker_directory
+from model.training.interest_choice import choose_interests
 from model.training.loop import WarmStart, fit
-from model.training.results import Progress
-from model.training.warm_start import Tokens, generation_of
+from model.training.results import Progress, TrainingResult
+from model.training.warm_start import Tokens, generation_of, interests_of
 
+_log = logging.getLogger("mind.training")
 _progress_log = logging.getLogger("mind.progress")
 
 
@@ -65,6 +67,12 @@ def run_fn(fn_args: FnArgs) -> None:
                 max_steps=training.warm_start.steps,
                 learning_rate=training.warm_start.learning_rate or training.learning_rate,
             )
+    goes_on = warm_start is not None and bool(warm_start.restore_from)
+    if goes_on and training.try_one_interest:
+        assert warm_start is not None
+        chosen = interests_of(warm_start.restore_from) or setup.mind.num_interests
+        if chosen != setup.mind.num_interests:
+            setup = setup.with_interests(chosen)
     result = fit(
         setup.mind,
         setup.sequences,
@@ -75,12 +83,57 @@ def run_fn(fn_args: FnArgs) -> None:
         on_progress=log_progress,
         warm_start=warm_start,
     )
+    checkpoints_of_one = f"{checkpoint_dir}-one-interest"
+    if training.try_one_interest and setup.mind.num_interests > 1 and not goes_on:
+        setup, result = _try_one_interest(
+            setup, result, training, warm_start, fn_args, checkpoints_of_one
+        )
     if is_chief(setup.strategy):
         setup.export(fn_args.serving_model_dir, fn_args.model_run_dir, result)
     # Resuming is for an interrupted run; this one is complete.
-    checkpoints = worker_directory(setup.strategy, checkpoint_dir)
-    if tf.io.gfile.exists(checkpoints):
-        tf.io.gfile.rmtree(checkpoints)
+    for directory in (checkpoint_dir, checkpoints_of_one):
+        checkpoints = worker_directory(setup.strategy, directory)
+        if tf.io.gfile.exists(checkpoints):
+            tf.io.gfile.rmtree(checkpoints)
+
+
+def _try_one_interest(
+    several: TrainingSetup,
+    with_several: TrainingResult,
+    training: TrainingConfig,
+    warm_start: WarmStart | None,
+    fn_args: FnArgs,
+    checkpoint_dir: str,
+) -> tuple[TrainingSetup, TrainingResult]:
+    """Trains a model of one interest alike; returns the one to keep, and how it was trained."""
+    one = several.with_interests(1)
+    state = f"{warm_start.save_to}-one-interest" if warm_start else ""
+    with_one = fit(
+        one.mind,
+        one.sequences,
+        one.validation,
+        training,
+        checkpoint_dir,
+        log_dir=os.path.join(fn_args.model_run_dir, "one_interest"),
+        on_progress=log_progress,
+        warm_start=dataclasses.replace(warm_start, save_to=state) if warm_start else None,
+    )
+    choice = choose_interests(
+        several.mind,
+        one.mind,
+        several.validation.sample(training.eval_max_users),
+        training.eval_cutoff,
+        training.eval_exclude_history,
+    )
+    _log.info("Several interests or one: %s", choice)
+    kept, result = (several, with_several) if choice.num_interests > 1 else (one, with_one)
+    if warm_start and is_chief(several.strategy):
+        if kept is one:
+            tf.io.gfile.rmtree(warm_start.save_to)
+            tf.io.gfile.rename(state, warm_start.save_to)
+        else:
+            tf.io.gfile.rmtree(state)
+    return kept, dataclasses.replace(result, interest_choice=choice)
 
 
 def _warm_start(fn_args: FnArgs, config: WarmStartConfig, tokens: Tokens) -> WarmStart:

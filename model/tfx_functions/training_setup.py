@@ -73,6 +73,13 @@ class TrainingSetup:
     _catalogue: Catalogue
     _texts: ItemTexts
 
+    def with_interests(self, num_interests: int) -> "TrainingSetup":
+        """The same data, and a new model with so many interests."""
+        network = dataclasses.replace(self._config.model, num_interests=num_interests)
+        config = dataclasses.replace(self._config, model=network)
+        mind = _new_model(config, self.strategy, self._catalogue, self._transform_output)
+        return dataclasses.replace(self, mind=mind, _config=config)
+
     def read_sequences(self, patterns: Sequence[str]) -> tf.data.Dataset:
         """Sequences of another split, to train on."""
         return transformed_data.read_sequences(
@@ -142,18 +149,9 @@ def set_up(
     people = transformed_data.read_people(
         eval_files, transform_output, profile_names, config.training.eval_max_users, with_times
     )
-    with strategy.scope():
-        mind = MindModel(
-            config.model,
-            config.training,
-            catalogue,
-            transformed_data.profile_vocab_sizes(
-                transform_output, config.preprocessing.user_features
-            ),
-        )
     return TrainingSetup(
         strategy,
-        mind,
+        _new_model(config, strategy, catalogue, transform_output),
         sequences,
         ValidationData(
             history=people.history,
@@ -168,6 +166,23 @@ def set_up(
         catalogue,
         texts,
     )
+
+
+def _new_model(
+    config: TrainerConfig,
+    strategy: tf.distribute.Strategy,
+    catalogue: Catalogue,
+    transform_output: tft.TFTransformOutput,
+) -> MindModel:
+    with strategy.scope():
+        return MindModel(
+            config.model,
+            config.training,
+            catalogue,
+            transformed_data.profile_vocab_sizes(
+                transform_output, config.preprocessing.user_features
+            ),
+        )
 
 
 def _item_features(config: TrainerConfig) -> list[str]:

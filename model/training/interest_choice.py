@@ -7,7 +7,7 @@ import numpy as np
 from contract.metric_names import RECALL, metric_name
 from model import metrics
 from model.network.mind import MindModel
-from model.paired_test import CONFIDENCE, paired_difference
+from model.paired_test import paired_difference
 from model.training.validation import ValidationData, person_ranks
 
 
@@ -35,20 +35,6 @@ class InterestChoice:
     low: float
     high: float
     people: int
-
-    def __str__(self) -> str:
-        verdict = (
-            "several interests are kept"
-            if self.num_interests > 1
-            else "one interest is kept, which needs one search in place of "
-            f"{self.several} for each request"
-        )
-        return (
-            f"Recall@{self.cutoff} is {self.recall_with_several:.4f} with {self.several} "
-            f"interests and {self.recall_with_one:.4f} with one on the {self.people:,} "
-            f"validation people ({CONFIDENCE:.0%} interval of the difference: {self.low:+.4f} to "
-            f"{self.high:+.4f}); {verdict}"
-        )
 
 
 def choose_interests(

@@ -232,6 +232,7 @@ class _Trainer:
             history=state.history,
             warm_start=carried,
             from_nothing_because=self._warm_start.from_nothing_because if self._warm_start else "",
+            num_interests=self._model.num_interests,
         )
 
     def _agreed(self, seconds: float) -> float:

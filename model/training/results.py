@@ -2,6 +2,7 @@
 
 import dataclasses
 
+from model.training.interest_choice import InterestChoice
 from model.training.warm_start import WarmStarted
 
 
@@ -48,6 +49,9 @@ class TrainingResult:
         nothing.
       from_nothing_because: Why a training that might have gone on from an earlier model did not;
         empty if it did, or could not be asked to.
+      num_interests: K of the model.
+      interest_choice: How it was chosen between several interests and one; None if it was
+        not.
     """
 
     steps: int
@@ -60,3 +64,5 @@ class TrainingResult:
     history: list[dict[str, float]]
     warm_start: WarmStarted | None
     from_nothing_because: str
+    num_interests: int
+    interest_choice: InterestChoice | None = None

@@ -69,6 +69,7 @@ def save_state(
     facts = {
         "generation": generation,
         "iterations": int(optimizer.iterations.numpy()),
+        "num_interests": model.num_interests,
         FROM_NOTHING_BECAUSE: from_nothing_because,
     }
     checkpoint = tf.train.Checkpoint(
@@ -90,6 +91,11 @@ def generation_of(directory: str) -> int | None:
     if not tf.io.gfile.exists(os.path.join(directory, f"{_CHECKPOINT}.index")):
         return None
     return _SavedState(directory).generation
+
+
+def interests_of(directory: str) -> int | None:
+    """K of the model whose state ``directory`` holds; None if an older version wrote it."""
+    return _SavedState(directory).num_interests
 
 
 def why_from_nothing(directory: str) -> str:
@@ -177,6 +183,7 @@ class _SavedState:
         facts = json.loads(self._reader.get_tensor(f"facts{_VALUE}"))
         self.generation: int = facts["generation"]
         self.iterations: int = facts["iterations"]
+        self.num_interests: int | None = facts.get("num_interests")
         self.from_nothing_because: str = facts.get(FROM_NOTHING_BECAUSE, "")
 
     def shape(self, name: str) -> list[int] | None:

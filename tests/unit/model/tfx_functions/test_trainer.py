@@ -17,7 +17,8 @@ from contract.training_report import TRAINING_REPORT
 from model.config import WarmStartConfig
 from model.tfx_functions import trainer
 from model.tfx_functions.training_setup import TrainerConfig
-from model.training.warm_start import generation_of, why_from_nothing
+from model.training.interest_choice import InterestChoice
+from model.training.warm_start import generation_of, interests_of, why_from_nothing
 from retrieval.manifest import write_manifest
 from tests import trained_export, worker_processes
 from tests.unit.model.tfx_functions.trainer_worker import fn_args
@@ -124,3 +125,54 @@ def test_a_training_that_starts_from_nothing_says_why(
 def test_the_first_training_says_that_there_is_no_model(pushed):
     state = str(pushed[0] / "export" / TRAINING_STATE_DIR)
     assert why_from_nothing(state) == "no model in service has a training state"
+
+
+@pytest.mark.parametrize("kept", [1, 2])
+def test_what_was_kept_of_several_interests_and_one_is_exported(
+    pushed, tmp_path, monkeypatch, kept
+):
+    _, args = pushed
+    config = from_dict(TrainerConfig, args.custom_config)
+    config = dataclasses.replace(
+        config,
+        training=dataclasses.replace(config.training, try_one_interest=True),
+        checkpoint_dir=str(tmp_path / "checkpoints" / "run"),
+    )
+    compared = []
+
+    def choose(several, one, people, cutoff, exclude_history):
+        compared.append((several.num_interests, one.num_interests))
+        return InterestChoice(kept, 2, cutoff, 0.25, 0.5, -0.1, 0.6, len(people.history))
+
+    monkeypatch.setattr(trainer, "choose_interests", choose)
+    first = {
+        **vars(args),
+        "serving_model_dir": str(tmp_path / "export"),
+        "model_run_dir": str(tmp_path / "run"),
+        "custom_config": to_dict(config),
+    }
+    trainer.run_fn(SimpleNamespace(**first))
+    assert compared == [(2, 1)]
+    report = json.loads((tmp_path / "run" / TRAINING_REPORT).read_text())
+    assert report["num_interests"] == kept
+    assert report["interest_choice"]["recall_with_several"] == 0.5
+    exported = tf.saved_model.load(str(tmp_path / "export"))
+    interests = exported.signatures["user_interests"].structured_outputs["interests"]
+    assert interests.shape[1] == kept
+    state = tmp_path / "export" / TRAINING_STATE_DIR
+    assert interests_of(str(state)) == kept
+    assert [path.name for path in state.parent.iterdir()] == [state.name]
+    assert not list((tmp_path / "checkpoints" / "run").iterdir())
+
+    # The next day goes on with what was kept, and compares nothing.
+    write_manifest(str(tmp_path / "export"), {"run_key": "first"})
+    following = {
+        "base_model": str(tmp_path / "export"),
+        "serving_model_dir": str(tmp_path / "next"),
+        "model_run_dir": str(tmp_path / "next_run"),
+    }
+    trainer.run_fn(SimpleNamespace(**first | following))
+    report = json.loads((tmp_path / "next_run" / TRAINING_REPORT).read_text())
+    assert report["warm_start"]["generation"] == 1
+    assert (report["num_interests"], report["interest_choice"]) == (kept, None)
+    assert compared == [(2, 1)]

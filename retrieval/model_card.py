@@ -103,11 +103,11 @@ def _model(facts: Mapping[str, Any]) -> list[tuple[str, str]]:
     network = facts.get(manifest.CONFIG, {}).get("model", {})
     # A training that tried one interest may have kept fewer than the configuration asks for.
     if interests := facts.get(manifest.NUM_INTERESTS):
-        network = {**network, "num_interests": interests}
+        network = {**network, manifest.NUM_INTERESTS: interests}
     rows = [
         (label, f"{network[key]:,}")
         for label, key in (
-            ("Interests at most", "num_interests"),
+            ("Interests at most", manifest.NUM_INTERESTS),
             ("Dimensions", "embedding_dim"),
             ("Newest events that it reads", "history_length"),
         )

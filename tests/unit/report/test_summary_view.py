@@ -249,6 +249,27 @@ def test_what_is_unusual_about_the_training_is_said():
     ]
 
 
+@pytest.mark.parametrize(
+    ("kept", "beginning"), [(1, "One interest is kept: "), (4, "4 interests are kept: ")]
+)
+def test_the_choice_of_the_number_of_interests_is_said(kept, beginning):
+    summary = summaries.pushed()
+    summary["training"]["interest_choice"] = {
+        "num_interests": kept,
+        "several": 4,
+        "cutoff": 50,
+        "recall_with_one": 0.25,
+        "recall_with_several": 0.26,
+        "low": -0.012,
+        "high": 0.03,
+        "people": 1234,
+    }
+    assert training_view.notes(summary) == [
+        f"{beginning}Recall@50 of 1,234 validation people is 0.2600 with 4 interests and 0.2500 "
+        "with one (difference -0.0120 to +0.0300, 95 %)."
+    ]
+
+
 def test_what_holds_the_final_model_back_is_the_reason():
     summary = summaries.pushed()
     summary["final_training"] = {"steps": 1200, "reasons": ["recall_at_50 is -0.1000"]}

@@ -3,6 +3,7 @@
 from collections.abc import Mapping
 from typing import Any
 
+from contract.manifest import NUM_INTERESTS
 from contract.training_report import FROM_NOTHING_BECAUSE, INTEREST_CHOICE
 
 
@@ -14,7 +15,7 @@ def notes(summary: Mapping[str, Any]) -> list[str]:
         found.append(f"The training started from nothing: {because}.")
     if choice := (summary["training"] or {}).get(INTEREST_CHOICE):
         k, cutoff = choice["several"], choice["cutoff"]
-        kept = choice["num_interests"]
+        kept = choice[NUM_INTERESTS]
         found.append(
             f"{kept if kept > 1 else 'One'} interest{'s are' if kept > 1 else ' is'} kept: "
             f"Recall@{cutoff} of {choice['people']:,} validation people is "

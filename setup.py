@@ -45,6 +45,8 @@ _EXTRAS = {
     "kfp": ["kfp>=2.13,<2.14", "tfx[kfp]==1.16.0"],
     # s3:// for TensorFlow's file layer and for Beam's.
     "s3": ["tensorflow-io==0.37.1", "boto3"],
+    # The search of `python -m pipeline.tune`.
+    "tune": ["optuna>=5,<6"],
     "serving": [
         "tensorflow-serving-api==2.16.1",
         "aiohttp",

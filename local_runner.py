@@ -133,15 +133,9 @@ def _main(argv: Sequence[str] | None) -> int:
         print(error, file=sys.stderr)
         return EXIT_USAGE
     if flags.print_config:
-        import yaml
+        from pipeline.config import to_yaml
 
-        from contract.config_types import to_dict
-
-        values = to_dict(config)
-        if values["schema"] and "://" not in values["schema"]:
-            # The file that this is saved to may stand elsewhere.
-            values["schema"] = os.path.abspath(values["schema"])
-        print(yaml.safe_dump(values, sort_keys=False, allow_unicode=True), end="")
+        print(to_yaml(config), end="")
         return 0
 
     output = Path(config.output_dir).resolve()

@@ -17,7 +17,7 @@ from pydantic import Field
 from components.data_gate.config import DataRailsConfig
 from components.example_gen.config import DataConfig
 from components.model_gate.config import ModelRailsConfig
-from contract.config_types import config_dataclass, from_dict
+from contract.config_types import config_dataclass, from_dict, to_dict
 from contract.errors import UserError
 from model.config import ModelConfig, TrainingConfig, check_fits
 from model.presets import PRESETS
@@ -25,6 +25,8 @@ from pipeline import yaml_values
 from pipeline.kubeflow_config import KubeflowConfig
 from pipeline.retention_config import RetentionConfig
 from retrieval.config import IndexConfig
+
+T = typing.TypeVar("T")
 
 _COMMAND_LINE = "the command line"
 
@@ -187,6 +189,48 @@ def load(
     return config
 
 
+def read_section(cls: type[T], path: str | Path) -> T:
+    """Reads a YAML file of its own into one configuration class.
+
+    Raises:
+      ConfigError: as ``load`` does.
+    """
+    values = _read_yaml(Path(path))
+    try:
+        return from_dict(cls, values)
+    except pydantic.ValidationError as error:
+        raise ConfigError(_explain(error, _Origins(str(path)), cls)) from None
+
+
+def replaced(config: RunConfig, values: Mapping[str, Any], origin: str) -> RunConfig:
+    """Returns ``config`` with other values.
+
+    Args:
+      config: Stays as it is.
+      values: Plain values by dotted key.
+      origin: Where they come from, for messages.
+
+    Raises:
+      ConfigError: if a key is unknown or a value is not allowed.
+    """
+    changed = to_dict(config)
+    for key, value in values.items():
+        _set(changed, key, value, origin)
+    try:
+        return from_dict(RunConfig, changed)
+    except pydantic.ValidationError as error:
+        raise ConfigError(_explain(error, _Origins(origin))) from None
+
+
+def to_yaml(config: RunConfig) -> str:
+    """The effective configuration as YAML that can be saved anywhere."""
+    values = to_dict(config)
+    if values["schema"] and not _is_remote(values["schema"]):
+        # The file that this is saved to may stand elsewhere.
+        values["schema"] = str(Path(values["schema"]).absolute())
+    return yaml.safe_dump(values, sort_keys=False, allow_unicode=True)
+
+
 @dataclasses.dataclass(frozen=True)
 class _Origins:
     """Where the values come from, for messages.
@@ -248,15 +292,16 @@ def _set(values: dict[str, Any], dotted: str, value: Any, where: str) -> None:
     node[last] = copy.deepcopy(value)
 
 
-def _explain(error: pydantic.ValidationError, origins: _Origins) -> str:
+def _explain(error: pydantic.ValidationError, origins: _Origins, root: type = RunConfig) -> str:
     lines = []
+    section_names = {cls.__name__ for cls in _sections(root)}
     for item in error.errors():
         # A union of a section and None reports the class name as part of the path.
-        path = [str(part) for part in item["loc"] if str(part) not in _section_class_names()]
+        path = [str(part) for part in item["loc"] if str(part) not in section_names]
         key = ".".join(path)
         source = origins.of(key)
         if item["type"] == "unexpected_keyword_argument":
-            valid = _valid_keys(path[:-1])
+            valid = _valid_keys(path[:-1], root)
             close = difflib.get_close_matches(path[-1], valid, n=1, cutoff=0.5)
             hint = f" Did you mean {'.'.join([*path[:-1], close[0]])!r}?" if close else ""
             lines.append(
@@ -277,10 +322,6 @@ def _explain(error: pydantic.ValidationError, origins: _Origins) -> str:
     return "\n".join(lines)
 
 
-def _section_class_names() -> set[str]:
-    return {cls.__name__ for cls in _sections(RunConfig)}
-
-
 def _sections(cls: type) -> set[type]:
     found = {cls}
     for hint in typing.get_type_hints(cls).values():
@@ -290,9 +331,9 @@ def _sections(cls: type) -> set[type]:
     return found
 
 
-def _valid_keys(path: Sequence[str]) -> list[str]:
-    """Keys of the section at ``path``."""
-    node: Any = RunConfig
+def _valid_keys(path: Sequence[str], root: type) -> list[str]:
+    """Keys of the section at ``path`` of ``root``."""
+    node: Any = root
     for part in path:
         if typing.get_origin(node) is dict:
             node = typing.get_args(node)[1]

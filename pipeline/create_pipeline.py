@@ -29,7 +29,8 @@ from pipeline.config import RunConfig
 from pipeline.source_digest import source_digest
 from pipeline.target import RunTarget
 
-# Ids of the steps that train.
+# Ids of the steps that make what is trained on, and that train.
+TRANSFORM = "transform"
 TRAINER = "trainer"
 FINAL_TRAINER = "final-trainer"
 # Ids of the two steps that look at the push destination, which changes outside the pipeline.
@@ -37,13 +38,29 @@ LAST_PUSHED = "last-pushed"
 PUSHER = "pusher"
 
 
-class _DataSteps(NamedTuple):
+class DataSteps(NamedTuple):
+    """The first steps, up to the schema."""
+
     example_gen: InteractionExampleGen
     statistics_gen: tfx.components.StatisticsGen
     schema_gen: BaseNode
 
 
-def _data_steps(config: RunConfig, target: RunTarget) -> _DataSteps:
+class _TrainingData(NamedTuple):
+    """All steps up to Transform."""
+
+    steps: DataSteps
+    example_validator: tfx.components.ExampleValidator
+    anomaly_gate: BaseNode
+    data_gate: BaseNode
+    transform: tfx.components.Transform
+
+    def nodes(self) -> list[BaseNode]:
+        return [*self.steps, *self[1:]]
+
+
+def data_steps(config: RunConfig, target: RunTarget) -> DataSteps:
+    """Wires the first steps."""
     example_gen = InteractionExampleGen(
         data_config=dataclasses.replace(config.data, forgotten=target.forgotten),
         history_length=config.model.history_length,
@@ -66,23 +83,23 @@ def _data_steps(config: RunConfig, target: RunTarget) -> _DataSteps:
             statistics=statistics_gen.outputs["statistics"],
             source_digest=source_digest(entries.SCHEMA_GEN),
         )
-    return _DataSteps(example_gen, statistics_gen, schema_gen.with_id("schema"))
+    return DataSteps(example_gen, statistics_gen, schema_gen.with_id("schema"))
 
 
 def create_schema_pipeline(config: RunConfig, target: RunTarget) -> tfx.dsl.Pipeline:
     """The first steps only, which infer a schema to be curated."""
     inferring = dataclasses.replace(config, schema="")
-    return _pipeline(config, target, list(_data_steps(inferring, target)))
+    return as_pipeline(config, target, list(data_steps(inferring, target)))
 
 
-def create_pipeline(config: RunConfig, target: RunTarget) -> tfx.dsl.Pipeline:
-    """Wires the components.
+def create_data_pipeline(config: RunConfig, target: RunTarget) -> tfx.dsl.Pipeline:
+    """The steps up to Transform, which make what the Trainer reads."""
+    return as_pipeline(config, target, _training_data(config, target).nodes())
 
-    Args:
-      config: What the user asked for.
-      target: Where it runs: roots, destinations, Beam arguments.
-    """
-    example_gen, statistics_gen, schema_gen = _data_steps(config, target)
+
+def _training_data(config: RunConfig, target: RunTarget) -> _TrainingData:
+    steps = data_steps(config, target)
+    example_gen, statistics_gen, schema_gen = steps
     examples = example_gen.outputs["examples"]
     schema = schema_gen.outputs["schema"]
     # Catalogue rows have features of their own; ExampleGen checks them.
@@ -103,7 +120,6 @@ def create_pipeline(config: RunConfig, target: RunTarget) -> tfx.dsl.Pipeline:
         source_digest=source_digest(entries.DATA_GATE),
     ).with_id("data-gate")
 
-    preprocessing = preprocessing_config(config)
     transform = tfx.components.Transform(
         examples=examples,
         schema=schema,
@@ -113,15 +129,28 @@ def create_pipeline(config: RunConfig, target: RunTarget) -> tfx.dsl.Pipeline:
             transform=features.splits(with_rest=config.training.train_on_all),
         ),
         custom_config={
-            "preprocessing": to_dict(preprocessing),
+            "preprocessing": to_dict(preprocessing_config(config)),
             "source_digest": source_digest(entries.PREPROCESSING_FN),
         },
         disable_statistics=True,
-    ).with_id("transform")
+    ).with_id(TRANSFORM)
     transform.add_upstream_node(anomaly_gate)
     transform.add_upstream_node(data_gate)
-    transformed = transform.outputs["transformed_examples"]
-    transform_graph = transform.outputs["transform_graph"]
+    return _TrainingData(steps, example_validator, anomaly_gate, data_gate, transform)
+
+
+def create_pipeline(config: RunConfig, target: RunTarget) -> tfx.dsl.Pipeline:
+    """Wires the components.
+
+    Args:
+      config: What the user asked for.
+      target: Where it runs: roots, destinations, Beam arguments.
+    """
+    data = _training_data(config, target)
+    examples = data.steps.example_gen.outputs["examples"]
+    schema = data.steps.schema_gen.outputs["schema"]
+    transformed = data.transform.outputs["transformed_examples"]
+    transform_graph = data.transform.outputs["transform_graph"]
 
     baselines = BaselineBuilder(
         examples=examples,
@@ -136,27 +165,13 @@ def create_pipeline(config: RunConfig, target: RunTarget) -> tfx.dsl.Pipeline:
         run_key=target.run_key,
         source_digest=source_digest(entries.LAST_PUSHED),
     ).with_id(LAST_PUSHED)
-    trainer_config = TrainerConfig(
-        model=config.model,
-        # The weights are selected by what the Evaluator will ask.
-        training=dataclasses.replace(
-            config.training,
-            eval_cutoff=config.evaluation.primary_cutoff,
-            eval_exclude_history=config.evaluation.exclude_history,
-        ),
-        preprocessing=preprocessing,
-        checkpoint_dir=target.checkpoint_dir,
-        num_recommended=max(config.evaluation.cutoffs),
-        exclude_history=config.evaluation.exclude_history,
-        num_accelerators=target.trainer_gpus,
-        source_digest=source_digest(entries.RUN_FN),
-    )
+    training = trainer_config(config, target.checkpoint_dir, target.trainer_gpus)
     # Its training state, if there is any, is what a warm start goes on from.
     base_model = last_pushed.outputs["model"] if config.training.warm_start else None
     training_plan = None
     if base_model and config.guard_rails.data.full:
         training_plan = TrainingPlan(
-            findings=data_gate.outputs["findings"],
+            findings=data.data_gate.outputs["findings"],
             source_digest=source_digest(entries.TRAINING_PLAN),
         ).with_id("training-plan")
     trainer = tfx.components.Trainer(
@@ -168,7 +183,7 @@ def create_pipeline(config: RunConfig, target: RunTarget) -> tfx.dsl.Pipeline:
         run_fn=entries.RUN_FN,
         train_args=tfx.proto.TrainArgs(splits=[features.TRAIN, features.CATALOG]),
         eval_args=tfx.proto.EvalArgs(splits=[features.EVAL]),
-        custom_config=to_dict(trainer_config),
+        custom_config=to_dict(training),
     ).with_id(TRAINER)
 
     evaluator = RetrievalEvaluator(
@@ -207,7 +222,7 @@ def create_pipeline(config: RunConfig, target: RunTarget) -> tfx.dsl.Pipeline:
     to_push, blessing = trainer.outputs["model"], model_gate.outputs["blessing"]
     if config.training.train_on_all:
         final = _final_training(
-            config, trainer_config, examples, transform, base_model, trainer, model_gate
+            config, training, examples, data.transform, base_model, trainer, model_gate
         )
         final_trainer, _, final_gate = final
         to_push, blessing = final_trainer.outputs["model"], final_gate.outputs["blessing"]
@@ -238,13 +253,7 @@ def create_pipeline(config: RunConfig, target: RunTarget) -> tfx.dsl.Pipeline:
     ).with_id(PUSHER)
 
     nodes: list[BaseNode] = [
-        example_gen,
-        statistics_gen,
-        schema_gen,
-        example_validator,
-        anomaly_gate,
-        data_gate,
-        transform,
+        *data.nodes(),
         baselines,
         trainer,
         last_pushed,
@@ -256,12 +265,12 @@ def create_pipeline(config: RunConfig, target: RunTarget) -> tfx.dsl.Pipeline:
         pusher,
     ]
     nodes += [node for node in (item_knn_evaluator, training_plan) if node]
-    return _pipeline(config, target, nodes)
+    return as_pipeline(config, target, nodes)
 
 
 def _final_training(
     config: RunConfig,
-    trainer_config: TrainerConfig,
+    training: TrainerConfig,
     examples: BaseChannel,
     transform: BaseNode,
     base_model: BaseChannel | None,
@@ -281,9 +290,7 @@ def _final_training(
         model_run=trainer.outputs["model_run"],
         model_blessing=model_gate.outputs["blessing"],
         base_model=base_model,
-        config=dataclasses.replace(
-            trainer_config, source_digest=source_digest(entries.FINAL_TRAINER)
-        ),
+        config=dataclasses.replace(training, source_digest=source_digest(entries.FINAL_TRAINER)),
     ).with_id(FINAL_TRAINER)
     evaluator = RetrievalEvaluator(
         examples=examples,
@@ -310,7 +317,8 @@ def _final_training(
     return [final_trainer, evaluator, gate]
 
 
-def _pipeline(config: RunConfig, target: RunTarget, nodes: list[BaseNode]) -> tfx.dsl.Pipeline:
+def as_pipeline(config: RunConfig, target: RunTarget, nodes: list[BaseNode]) -> tfx.dsl.Pipeline:
+    """A pipeline of these steps."""
     return tfx.dsl.Pipeline(
         pipeline_name=config.name,
         pipeline_root=target.pipeline_root,
@@ -318,6 +326,33 @@ def _pipeline(config: RunConfig, target: RunTarget, nodes: list[BaseNode]) -> tf
         enable_cache=target.enable_cache,
         metadata_connection_config=target.metadata_connection_config,
         beam_pipeline_args=list(target.beam_args),
+    )
+
+
+def trainer_config(
+    config: RunConfig, checkpoint_dir: str, num_accelerators: int = 0
+) -> TrainerConfig:
+    """Everything that the Trainer is given beside its data.
+
+    Args:
+      config: What the user asked for.
+      checkpoint_dir: Where an interrupted training is resumed from.
+      num_accelerators: GPUs that it insists on.
+    """
+    return TrainerConfig(
+        model=config.model,
+        # The weights are selected by what the Evaluator will ask.
+        training=dataclasses.replace(
+            config.training,
+            eval_cutoff=config.evaluation.primary_cutoff,
+            eval_exclude_history=config.evaluation.exclude_history,
+        ),
+        preprocessing=preprocessing_config(config),
+        checkpoint_dir=checkpoint_dir,
+        num_recommended=max(config.evaluation.cutoffs),
+        exclude_history=config.evaluation.exclude_history,
+        num_accelerators=num_accelerators,
+        source_digest=source_digest(entries.RUN_FN),
     )
 
 

@@ -32,6 +32,12 @@ def primary_metric(config: EvaluationConfig) -> str:
     return _primary_name(config)
 
 
+def metric_like_primary(config: EvaluationConfig, quantity: str) -> str:
+    """Name of another quantity, measured as the primary one is."""
+    history = "" if config.exclude_history else HISTORY_INCLUDED
+    return metric_name(quantity, config.primary_cutoff, history)
+
+
 def lift_metric(config: EvaluationConfig) -> str:
     """Name of the candidate's lift over popularity."""
     return _primary_name(config, LIFT_OVER_POPULARITY)

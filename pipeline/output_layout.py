@@ -73,6 +73,11 @@ class OutputLayout:
         return self.output / "history" / f"{self.name}.jsonl"
 
     @property
+    def tunings(self) -> Path:
+        """Searches for a better recipe, a directory for each."""
+        return self.output / "tuning" / self.name
+
+    @property
     def logs(self) -> Path:
         """The logs of all pipelines."""
         return self.output / "logs"

@@ -24,9 +24,9 @@ from contract.metric_names import PERSONAL_FREQUENCY, recent_popularity
 from report.summary_view import Estimate
 
 # Placeholder colours, also in the style file, and the page's variables for them.
-_INK, _MUTED, _LINE, _ACCENT = "#00000a", "#00000b", "#00000c", "#00000d"
+INK, MUTED, _LINE, ACCENT = "#00000a", "#00000b", "#00000c", "#00000d"
 _RANKER_COLORS = {
-    "mind": _ACCENT,
+    "mind": ACCENT,
     "pushed": "#00001a",
     "item_knn": "#00001b",
     "popularity": "#00001c",
@@ -35,10 +35,10 @@ _RANKER_COLORS = {
     PERSONAL_FREQUENCY: "#00001f",
 }
 _VARIABLES = {
-    _INK: "--ink",
-    _MUTED: "--muted",
+    INK: "--ink",
+    MUTED: "--muted",
     _LINE: "--line",
-    _ACCENT: "--mind",
+    ACCENT: "--mind",
     _RANKER_COLORS["pushed"]: "--pushed",
     _RANKER_COLORS["item_knn"]: "--item-knn",
     _RANKER_COLORS["popularity"]: "--popularity",
@@ -47,9 +47,9 @@ _VARIABLES = {
     _RANKER_COLORS[PERSONAL_FREQUENCY]: "--personal",
 }
 _FONT = "DejaVu Sans"  # measures the text; the page's own font shows it
-_STYLE = Path(__file__).with_name("templates") / "report.mplstyle"
+STYLE = Path(__file__).with_name("templates") / "report.mplstyle"
 # Inches; the page shows one inch of a chart at about 107 pixels.
-_FULL_WIDTH = 9.0
+FULL_WIDTH = 9.0
 _HALF_WIDTH = 4.4
 
 
@@ -72,11 +72,11 @@ def ranker_bars(series: Sequence[Series], metric: str) -> Markup:
     """Horizontal bars with 95 % intervals, one per ranker (first estimate each)."""
     shown = [(s, s.estimates[0]) for s in series]
     rows = [(s, found) for s, found in shown if found is not None]
-    with style.context(_STYLE):
-        figure, axes = _figure(_FULL_WIDTH, 0.7 + 0.42 * len(rows))
+    with style.context(STYLE):
+        figure, axes = new_figure(FULL_WIDTH, 0.7 + 0.42 * len(rows))
         for row, (one, found) in enumerate(rows):
             axes.barh(row, found.value, height=0.58, color=_RANKER_COLORS[one.key], alpha=0.85)
-            _interval(axes, found, row, _INK)
+            _interval(axes, found, row, INK)
             edge = found.high if found.high is not None else found.value
             axes.annotate(
                 f"{found.value:.4f}",
@@ -93,14 +93,14 @@ def ranker_bars(series: Sequence[Series], metric: str) -> Markup:
         whiskers = any(found.low is not None for _, found in rows)
         axes.set_xlabel(f"{metric}, test split" + ("; lines: 95 % interval" if whiskers else ""))
         described = "; ".join(f"{one.label} {_spoken(found)}" for one, found in rows)
-        return _svg(figure, f"{metric} by model: {described}")
+        return to_svg(figure, f"{metric} by model: {described}")
 
 
 def slice_dots(series: Sequence[Series], rows: Sequence[str], title: str, metric: str) -> Markup:
     """Dots with 95 % intervals by slice, one dot per ranker and slice."""
     series = [s for s in series if any(s.estimates)]
-    with style.context(_STYLE):
-        figure, axes = _figure(_HALF_WIDTH, 1.2 + (0.12 + 0.13 * len(series)) * len(rows))
+    with style.context(STYLE):
+        figure, axes = new_figure(_HALF_WIDTH, 1.2 + (0.12 + 0.13 * len(series)) * len(rows))
         spread = 0.16 * (len(series) - 1)
         for position, one in enumerate(series):
             color = _RANKER_COLORS[one.key]
@@ -130,7 +130,7 @@ def slice_dots(series: Sequence[Series], rows: Sequence[str], title: str, metric
             for row, found in zip(rows, one.estimates, strict=True)
             if found is not None
         )
-        return _svg(figure, f"{title}. {metric}: {described}")
+        return to_svg(figure, f"{title}. {metric}: {described}")
 
 
 def training_curves(training: Mapping[str, Any], recall_label: str) -> Markup:
@@ -146,19 +146,19 @@ def training_curves(training: Mapping[str, Any], recall_label: str) -> Markup:
     known = {key: [entry for entry in history if key in entry] for key in panels}
     keys = [key for key in panels if known[key]]
     best = training["best_step"]
-    with style.context(_STYLE):
+    with style.context(STYLE):
         rows = -(-len(keys) // 2)
         layout = ConstrainedLayoutEngine(h_pad=0.09, wspace=0.04)
-        figure = Figure(figsize=(_FULL_WIDTH, 2.0 * rows), layout=layout)
+        figure = Figure(figsize=(FULL_WIDTH, 2.0 * rows), layout=layout)
         grid = figure.subplots(rows, 2, squeeze=False, sharex=True)
         for key, axes in zip(keys, grid.flat, strict=False):
             steps = [entry["step"] for entry in known[key]]
             values = [entry[key] for entry in known[key]]
-            axes.plot(steps, values, color=_ACCENT, linewidth=1.6)
+            axes.plot(steps, values, color=ACCENT, linewidth=1.6)
             if best in steps:
                 at = values[steps.index(best)]
-                axes.axvline(best, color=_MUTED, linewidth=0.7, linestyle=(0, (3, 3)))
-                axes.plot([best], [at], "o", color=_ACCENT, markersize=5)
+                axes.axvline(best, color=MUTED, linewidth=0.7, linestyle=(0, (3, 3)))
+                axes.plot([best], [at], "o", color=ACCENT, markersize=5)
                 axes.annotate(f"{at:.4g}", (best, at), xytext=(5, 5), textcoords="offset points")
             axes.set_title(panels[key])
             if key == "loss":
@@ -167,7 +167,7 @@ def training_curves(training: Mapping[str, Any], recall_label: str) -> Markup:
                 axes.set_ylim(0, 1 if key == "interest_cosine" else 1.25 * max(values))
             axes.xaxis.set_major_formatter(StrMethodFormatter("{x:,.0f}"))
             axes.yaxis.set_major_locator(MaxNLocator(4))
-            axes.tick_params(axis="y", labelcolor=_MUTED)
+            axes.tick_params(axis="y", labelcolor=MUTED)
         for axes in grid[-1]:
             axes.set_xlabel("training step")
         for axes in list(grid.flat)[len(keys) :]:
@@ -177,7 +177,7 @@ def training_curves(training: Mapping[str, Any], recall_label: str) -> Markup:
             for key in keys
         )
         last = history[-1]["step"]
-        return _svg(figure, f"Training over {last} steps, best at {best}: {described}")
+        return to_svg(figure, f"Training over {last} steps, best at {best}: {described}")
 
 
 def recall_latency(
@@ -190,16 +190,16 @@ def recall_latency(
     points = sorted(curve, key=lambda point: point["latency_ms"])
     settings = [key for key in ("reorder", "leaves_to_search") if key in chosen]
     marked = [point for point in points if all(point[key] == chosen[key] for key in settings)]
-    with style.context(_STYLE):
-        figure, axes = _figure(_FULL_WIDTH, 2.6)
+    with style.context(STYLE):
+        figure, axes = new_figure(FULL_WIDTH, 2.6)
         latencies = [point["latency_ms"] for point in points]
         recalls = [point["recall"] for point in points]
         axes.vlines(
-            latencies, [p["recall_lower"] for p in points], recalls, color=_ACCENT, linewidth=1.2
+            latencies, [p["recall_lower"] for p in points], recalls, color=ACCENT, linewidth=1.2
         )
-        axes.plot(latencies, recalls, "o", color=_ACCENT, markersize=4.5, alpha=0.75)
+        axes.plot(latencies, recalls, "o", color=ACCENT, markersize=4.5, alpha=0.75)
         if target is not None:
-            axes.axhline(target, color=_MUTED, linewidth=0.8, linestyle=(0, (3, 3)))
+            axes.axhline(target, color=MUTED, linewidth=0.8, linestyle=(0, (3, 3)))
             axes.annotate(
                 f"target {target:g}",
                 (1, target),
@@ -207,11 +207,11 @@ def recall_latency(
                 xytext=(0, 3),
                 textcoords="offset points",
                 ha="right",
-                color=_MUTED,
+                color=MUTED,
             )
         for point in marked[:1]:
             at = (point["latency_ms"], point["recall"])
-            axes.plot(*at, "o", markersize=11, markerfacecolor="none", markeredgecolor=_INK)
+            axes.plot(*at, "o", markersize=11, markerfacecolor="none", markeredgecolor=INK)
             axes.annotate(
                 "chosen", at, xytext=(8, 4), textcoords="offset points", fontweight="bold"
             )
@@ -219,9 +219,9 @@ def recall_latency(
         axes.margins(y=0.12)
         axes.set_xlabel("milliseconds per search (median, one person)")
         axes.set_ylabel(recall_label)
-        axes.tick_params(axis="y", labelcolor=_MUTED)
+        axes.tick_params(axis="y", labelcolor=MUTED)
         described = "; ".join(f"{p['latency_ms']:.2f} ms: {p['recall']:.4f}" for p in points)
-        return _svg(figure, f"{recall_label} by latency: {described}")
+        return to_svg(figure, f"{recall_label} by latency: {described}")
 
 
 def lines_over_runs(
@@ -235,8 +235,8 @@ def lines_over_runs(
       axis: What the values are.
     """
     shown = {key: line for key, line in lines.items() if any(v is not None for v in line[1])}
-    with style.context(_STYLE):
-        figure, axes = _figure(_FULL_WIDTH, 2.8)
+    with style.context(STYLE):
+        figure, axes = new_figure(FULL_WIDTH, 2.8)
         positions = range(len(runs))
         for key, (label, values) in shown.items():
             axes.plot(
@@ -252,7 +252,7 @@ def lines_over_runs(
         axes.set_xticks(list(positions)[::step], list(runs)[::step])
         axes.set_ylim(bottom=0)
         axes.set_ylabel(axis)
-        axes.tick_params(axis="y", labelcolor=_MUTED)
+        axes.tick_params(axis="y", labelcolor=MUTED)
         if len(shown) > 1:
             axes.legend(loc="upper left", bbox_to_anchor=(1.0, 1.0))
         last = ", ".join(
@@ -260,10 +260,11 @@ def lines_over_runs(
             for label, values in shown.values()
             if values[-1] is not None
         )
-        return _svg(figure, f"{axis} of {len(runs)} runs, from {runs[0]} to {runs[-1]}: {last}")
+        return to_svg(figure, f"{axis} of {len(runs)} runs, from {runs[0]} to {runs[-1]}: {last}")
 
 
-def _figure(width: float, height: float) -> tuple[Figure, Axes]:
+def new_figure(width: float, height: float) -> tuple[Figure, Axes]:
+    """A figure of one chart; sizes in inches."""
     figure = Figure(figsize=(width, height), layout="constrained")
     return figure, figure.subplots()
 
@@ -279,7 +280,7 @@ def _spoken(found: Estimate) -> str:
     return f"{found.value:.4f} ({found.low:.4f} to {found.high:.4f})"
 
 
-def _svg(figure: Figure, description: str) -> Markup:
+def to_svg(figure: Figure, description: str) -> Markup:
     """The figure as an SVG element for a page that holds several."""
     buffer = io.StringIO()
     with matplotlib.rc_context({"svg.hashsalt": description}):  # equal figures, equal bytes

@@ -1,10 +1,9 @@
-"""What a person is told about an error: our own message first, then what caused it."""
+"""What a person is told about an error, with advice where a disk takes nothing."""
 
 import errno
-from collections.abc import Iterator
 from pathlib import Path
 
-from contract.errors import UserError
+from contract import errors
 
 # What the operating system, TensorFlow and SQLite (ML Metadata) say of a disk.
 _FULL = ("No space left on device", "Disk quota exceeded", "database or disk is full")
@@ -19,36 +18,9 @@ def explain(error: BaseException, output_dir: Path) -> str:
       error: What stopped the run, possibly wrapped by Beam and TFX.
       output_dir: Where the run writes, for advice on a disk that takes nothing.
     """
-    chain = list(_chain(error))
-    ours = next((e for e in chain if isinstance(e, UserError)), None)
-    if ours is None:
-        lines = [_named(_root(error))]
-    else:
-        lines = [str(ours)]
-        cause = _root(ours)
-        if cause is not ours and str(cause) not in str(ours):
-            lines.append(f"Cause: {_named(cause)}")
-    advice = next((text for e in chain if (text := _disk_advice(e, output_dir))), None)
-    if advice:
-        lines.append(advice)
-    return "\n".join(lines)
-
-
-def _chain(error: BaseException | None) -> Iterator[BaseException]:
-    """The error and those behind it, the outermost first."""
-    while error is not None:
-        yield error
-        error = error.__cause__ or (None if error.__suppress_context__ else error.__context__)
-
-
-def _root(error: BaseException) -> BaseException:
-    while error.__cause__ is not None:
-        error = error.__cause__
-    return error
-
-
-def _named(error: BaseException) -> str:
-    return f"{type(error).__name__}: {error}" if str(error) else type(error).__name__
+    advices = (_disk_advice(e, output_dir) for e in errors.chain(error))
+    advice = next(filter(None, advices), None)
+    return "\n".join(filter(None, (errors.explain(error), advice)))
 
 
 def _disk_advice(error: BaseException, output_dir: Path) -> str | None:

@@ -5,6 +5,7 @@ import datetime
 import json
 import logging
 import os
+from collections.abc import Callable
 from typing import Any, Protocol
 
 import tensorflow as tf
@@ -37,11 +38,29 @@ class FnArgs(Protocol):
     custom_config: dict[str, Any]
 
 
-def run_fn(fn_args: FnArgs) -> None:
+def log_progress(progress: Progress) -> None:
+    """Writes the line that the terminal shows of a running training."""
+    parts = [
+        f"step {progress.step:,}/{progress.max_steps:,}",
+        f"{progress.examples_per_second:,.0f} examples/s",
+        f"loss {progress.loss:.3f}",
+    ]
+    if progress.validation_recall is not None:
+        parts.append(f"validation recall {progress.validation_recall:.4f}")
+    parts.append(f"at most {datetime.timedelta(seconds=round(progress.seconds_left))} left")
+    _progress_log.info(", ".join(parts))
+
+
+def run_fn(fn_args: FnArgs, on_progress: Callable[[Progress], None] = log_progress) -> None:
     """Trains and exports; called by the Trainer component.
 
     Besides the SavedModel it writes ``training_report.json`` and TensorBoard
     events into the model run directory. Of several workers only the chief writes.
+
+    Args:
+      fn_args: What the Trainer component gives.
+      on_progress: Called after every block of steps; what it raises ends the training
+        before anything is exported, and leaves its checkpoints.
 
     Raises:
       RuntimeError: if accelerators were asked for and TensorFlow sees none.
@@ -80,7 +99,7 @@ def run_fn(fn_args: FnArgs) -> None:
         training,
         checkpoint_dir,
         log_dir=fn_args.model_run_dir,
-        on_progress=log_progress,
+        on_progress=on_progress,
         warm_start=warm_start,
     )
     checkpoints_of_one = f"{checkpoint_dir}-one-interest"
@@ -170,16 +189,3 @@ def _of_split(patterns: list[str], split: str) -> list[str]:
     if not chosen:
         raise ValueError(f"expected transformed examples of split {split!r}, received {patterns}")
     return chosen
-
-
-def log_progress(progress: Progress) -> None:
-    """Writes the line that the terminal shows of a running training."""
-    parts = [
-        f"step {progress.step:,}/{progress.max_steps:,}",
-        f"{progress.examples_per_second:,.0f} examples/s",
-        f"loss {progress.loss:.3f}",
-    ]
-    if progress.validation_recall is not None:
-        parts.append(f"validation recall {progress.validation_recall:.4f}")
-    parts.append(f"at most {datetime.timedelta(seconds=round(progress.seconds_left))} left")
-    _progress_log.info(", ".join(parts))

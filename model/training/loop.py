@@ -86,7 +86,7 @@ def fit(
       training_config: Schedule, optimiser and early stopping.
       checkpoint_dir: Where checkpoints go; its parent must be shared by workers.
       log_dir: Where the chief writes TensorBoard events, if given.
-      on_progress: Called after every block of steps.
+      on_progress: Called after every block of steps; what it raises ends the training.
       warm_start: Go on from an earlier model; its weights count as step 0.
       repeats: ``history`` of a training that is repeated with other data, for ``max_steps``
         and at its learning rates; the last weights are kept, and only they are validated.
@@ -351,4 +351,5 @@ class _Trainer:
             validation_recall=history[-1]["recall"] if history else None,
             best_recall=state.best_recall if history else None,
             seconds_left=seconds_left,
+            history=tuple(history),
         )

@@ -1,6 +1,7 @@
 """What a training tells of itself, while it runs and at its end."""
 
 import dataclasses
+from collections.abc import Mapping, Sequence
 
 from model.training.interest_choice import InterestChoice
 from model.training.warm_start import WarmStarted
@@ -19,6 +20,8 @@ class Progress:
       best_recall: Of the best pass; None before the first.
       seconds_left: Until ``max_steps`` or ``max_seconds``; early stopping may
         end the training sooner.
+      history: The validation passes so far, also those before a resume, as in
+        ``TrainingResult``.
     """
 
     step: int
@@ -28,6 +31,7 @@ class Progress:
     validation_recall: float | None
     best_recall: float | None
     seconds_left: float
+    history: Sequence[Mapping[str, float]]
 
 
 @dataclasses.dataclass(frozen=True)

@@ -1,0 +1,1 @@
+"""Searches for a better recipe: ``python -m pipeline.tune``."""

@@ -160,6 +160,8 @@ class Erasure:
             layout.checkpoints,
             layout.spans,
             layout.bad_rows,
+            # Their models; the recipes that were found name nobody.
+            *layout.tunings.glob("*/trials"),
             *layout.log_files().values(),
         ):
             if place.exists():
@@ -206,6 +208,7 @@ class Erasure:
             (layout.pipeline_root, 3),  # node, output, execution
             (layout.spans, 2),  # span, file
             (layout.checkpoints, 1),
+            (layout.tunings, 3),  # tuning, "trials", trial
             (layout.runs, 1),
             (layout.bad_rows, 1),
             (layout.metadata.parent, 1),

@@ -9,6 +9,7 @@ A search that was interrupted goes on when the same command is given again.
 
 import argparse
 import datetime
+import importlib.util
 import os
 import sys
 from collections.abc import Sequence
@@ -80,6 +81,13 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 
 def _main(flags: argparse.Namespace) -> int:
+    if importlib.util.find_spec("optuna") is None:
+        print(
+            "python -m pipeline.tune needs Optuna, which is not installed here: expected the extra "
+            "'tune', as `make env` installs it.",
+            file=sys.stderr,
+        )
+        return EXIT_FAILED
     with quiet_imports():
         from pipeline import config as config_lib
         from pipeline import run_lock

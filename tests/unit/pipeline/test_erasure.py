@@ -108,6 +108,22 @@ def test_an_id_that_is_on_the_list_already_costs_nothing_more(pipeline, erasure)
     assert len(runs_of_importer) == 2  # from cache
 
 
+def test_the_models_of_tunings_go_and_their_recipes_stay(pipeline, erasure):
+    tuning = pipeline.layout.tunings / "key"
+    _write(tuning / "winner.yaml", "model: {dropout: 0.3}")
+    vocabulary = "model/Format-Serving/assets/item_vocabulary"
+    _write(tuning / "trials" / "0003" / vocabulary, "i-1\ni-2\n")
+    done = erasure.erase({"items": ["i-1"]})
+    assert done.left == []
+    assert [path.name for path in tuning.iterdir()] == ["winner.yaml"]
+    # A trial that began before the id was on the list, and is found by the id.
+    left = _write(tuning / "trials" / "0004" / vocabulary, "i-1\n")
+    _write(tuning / "trials" / "0005" / vocabulary, "i-2\n")
+    assert erasure.erase({"items": ["i-1"]}).left == []
+    assert not left.exists()
+    assert [path.name for path in (tuning / "trials").iterdir()] == ["0005"]
+
+
 def test_an_erasure_that_was_killed_is_done_again_whole(pipeline, erasure, monkeypatch):
     def killed(*_):
         raise KeyboardInterrupt

@@ -57,6 +57,27 @@ def test_of_two_workers_the_chief_alone_exports(trained, tmp_path):
     assert len(list((tmp_path / "model_run").glob("events.*"))) == 1
 
 
+def test_what_progress_raises_ends_the_training_before_the_export(trained, tmp_path):
+    class Stopped(Exception):
+        pass
+
+    def stop(progress):
+        histories.append([entry["step"] for entry in progress.history])
+        raise Stopped
+
+    histories = []
+    shutil.copytree(trained / "transform", tmp_path / "transform")
+    output = tft.TFTransformOutput(str(tmp_path / "transform"))
+    trained_export.write_transformed_examples(tmp_path / "examples", output)
+    args = fn_args(tmp_path, trained_export.preprocessing_config())
+    with pytest.raises(Stopped):
+        trainer.run_fn(args, stop)
+    assert not (tmp_path / "export").exists()
+    with pytest.raises(Stopped):
+        trainer.run_fn(args, stop)  # goes on from the checkpoint of step 2
+    assert histories == [[2], [2, 4]]
+
+
 def test_accelerators_that_tensorflow_does_not_see_stop_the_training(tmp_path, monkeypatch):
     monkeypatch.setattr(
         tf.config,

@@ -59,11 +59,10 @@ def test_a_killed_training_ends_with_the_weights_of_an_uninterrupted_one(whole, 
 
     with pytest.raises(Killed):
         _fit(toy_data, tmp_path, on_progress=kill)
-    steps = []
-    resumed, result = _fit(
-        toy_data, tmp_path, on_progress=lambda progress: steps.append(progress.step)
-    )
-    assert steps == [60]  # only what was missing
+    progress = []
+    resumed, result = _fit(toy_data, tmp_path, on_progress=progress.append)
+    assert [p.step for p in progress] == [60]  # only what was missing
+    assert list(progress[0].history) == result.history  # also what was before
     expected = whole.result
     for name, value in _weights(whole.model).items():
         np.testing.assert_array_equal(_weights(resumed)[name], value, err_msg=name)

@@ -12,11 +12,10 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-import jinja2
-
 from pipeline.tune.places import TuningPlaces
 from report import tuning_charts
 from report.summary_view import metric_label
+from report.templating import environment
 
 _TEMPLATE = "tuning.html.jinja"
 
@@ -27,28 +26,25 @@ def page(record: Mapping[str, Any]) -> str:
     Args:
       record: What ``python -m pipeline.tune`` has written; a trial must be complete.
     """
-    environment = jinja2.Environment(
-        loader=jinja2.PackageLoader("report"),
-        autoescape=True,
-        undefined=jinja2.StrictUndefined,
-        trim_blocks=True,
-        lstrip_blocks=True,
-    )
     trials = {trial["number"]: trial for trial in record["trials"]}
     default, winner = trials[record["default"]], trials[record["winner"]]
     keys = list(default["values"])
     judgements = [j for j in record["judgements"] if j["winner"] == winner["attempt_of"]]
-    return environment.get_template(_TEMPLATE).render(
-        name=record["name"],
-        label=record["validated"].capitalize(),
-        winner=winner,
-        default=default,
-        keys=keys,
-        rows=[_row(trial, keys) for trial in sorted(trials.values(), key=_rank)],
-        judgement=judgements[-1] if judgements else None,
-        metric_label=metric_label,
-        charts=_charts(record, default, winner),
-        importances=record["importances"],
+    return (
+        environment()
+        .get_template(_TEMPLATE)
+        .render(
+            name=record["name"],
+            label=record["validated"].capitalize(),
+            winner=winner,
+            default=default,
+            keys=keys,
+            rows=[_row(trial, keys) for trial in sorted(trials.values(), key=_rank)],
+            judgement=judgements[-1] if judgements else None,
+            metric_label=metric_label,
+            charts=_charts(record, default, winner),
+            importances=record["importances"],
+        )
     )
 
 

@@ -180,10 +180,9 @@ def judge(
 def _paired(uri: str, config: RunConfig) -> Difference:
     """The candidate's lead in the primary metric, on the same people."""
     metric = eval_config.group_sums_metric(config.evaluation)
-    ours, theirs = (read_group_sums(uri, name, metric) for name in (CANDIDATE, BASELINE))
-    if ours is None or theirs is None:
-        raise LookupError(f"{uri} has no {metric!r}; expected what the pipeline's Evaluator writes")
-    return paired_difference(ours, theirs)
+    return paired_difference(
+        read_group_sums(uri, CANDIDATE)[metric], read_group_sums(uri, BASELINE)[metric]
+    )
 
 
 def _newest_output(target: RunTarget, pipeline: str, node: str, key: str) -> str:

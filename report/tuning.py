@@ -74,7 +74,6 @@ def _charts(
     finished = [t for t in record["trials"] if t["state"] in ("complete", "pruned")]
     marked = {default["number"]: "default"}
     marked[winner["number"]] = "winner" if winner is not default else "default, the best"
-    parameters = record["space"]["parameters"]
     return {
         "Trials": tuning_charts.over_trials(finished, default, label),
         "Validation curves": tuning_charts.curves(
@@ -82,7 +81,7 @@ def _charts(
         ),
         "By value": tuning_charts.by_value(
             [trial for trial in finished if trial["state"] == "complete"],
-            [key for key, parameter in parameters.items() if parameter["log"]],
+            record["space"]["parameters"],
             label,
         ),
     }

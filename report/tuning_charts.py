@@ -104,35 +104,38 @@ def curves(trials: Trials, marked: Mapping[int, str], label: str) -> Markup:
         return to_svg(figure, f"{label} by training step of {len(trials)} trials; {described}")
 
 
-def by_value(trials: Trials, logarithmic: Sequence[str], label: str) -> Markup:
+def by_value(trials: Trials, parameters: Mapping[str, Mapping[str, Any]], label: str) -> Markup:
     """What complete trials reached by the value of each key, one panel per key.
 
     Args:
       trials: Complete trials.
-      logarithmic: Keys whose axis is logarithmic.
+      parameters: The search space: by key, its choices and whether it is logarithmic.
       label: What is measured.
     """
-    keys = list(trials[0]["values"])
-    rows = -(-len(keys) // _PER_ROW)
+    recalls = [trial["recall"] for trial in trials]
+    rows = -(-len(parameters) // _PER_ROW)
     with style.context(STYLE):
         layout = ConstrainedLayoutEngine(h_pad=0.09, wspace=0.05)
         figure = Figure(figsize=(FULL_WIDTH, 2.0 * rows), layout=layout)
         grid = figure.subplots(rows, _PER_ROW, squeeze=False, sharey=True)
-        for key, axes in zip(keys, grid.flat, strict=False):
+        for (key, parameter), axes in zip(parameters.items(), grid.flat, strict=False):
             values = [trial["values"][key] for trial in trials]
-            recalls = [trial["recall"] for trial in trials]
-            if any(isinstance(value, str | list | bool) or value is None for value in values):
-                names = sorted({str(value) for value in values})
+            if parameter["choices"]:
+                names = sorted({str(value) for value in values}, key=lambda n: (len(n), n))
                 axes.set_xticks(range(len(names)), names)
-                values = [names.index(str(value)) for value in values]
                 axes.set_xlim(-0.5, len(names) - 0.5)
+                values = [names.index(str(value)) for value in values]
             axes.plot(values, recalls, "o", color=ACCENT, alpha=0.75, markersize=4.5)
-            if key in logarithmic:
+            if parameter["log"]:
+                low, high = min(values), max(values)
                 axes.set_xscale("log")
+                marks = sorted({low, (low * high) ** 0.5, high})
+                axes.set_xticks(marks, [f"{mark:.2g}" for mark in marks])
+                axes.minorticks_off()
             axes.set_title(key)
             axes.tick_params(axis="y", labelcolor=MUTED)
         for axes in grid[:, 0]:
             axes.set_ylabel(label)
-        for axes in list(grid.flat)[len(keys) :]:
+        for axes in list(grid.flat)[len(parameters) :]:
             axes.set_visible(False)
-        return to_svg(figure, f"{label} of complete trials by {', '.join(keys)}")
+        return to_svg(figure, f"{label} of complete trials by {', '.join(parameters)}")

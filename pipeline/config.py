@@ -3,6 +3,7 @@
 import copy
 import dataclasses
 import difflib
+import os
 import re
 import types
 import typing
@@ -227,7 +228,7 @@ def to_yaml(config: RunConfig) -> str:
     values = to_dict(config)
     if values["schema"] and not _is_remote(values["schema"]):
         # The file that this is saved to may stand elsewhere.
-        values["schema"] = str(Path(values["schema"]).absolute())
+        values["schema"] = os.path.abspath(values["schema"])
     return yaml.safe_dump(values, sort_keys=False, allow_unicode=True)
 
 

@@ -20,18 +20,13 @@ from contract.config_types import to_dict
 from contract.evaluation_outputs import BASELINE, CANDIDATE, OVERALL
 from contract.metric_names import CUTOFF_QUANTITIES
 from contract.training_report import TRAINING_REPORT
-from model.training.loop import Progress
+from model.training.results import Progress
 from pipeline import entries, eval_config
 from pipeline.config import RunConfig
-from pipeline.create_pipeline import (
-    COMPARISON,
-    TRANSFORM,
-    create_comparison_pipeline,
-    create_data_pipeline,
-    trainer_config,
-)
+from pipeline.create_pipeline import TRANSFORM, create_data_pipeline, trainer_config
 from pipeline.local_dag_runner import LocalDagRunner
 from pipeline.target import RunTarget, digest, local_target, training_key
+from pipeline.tune import comparison
 from pipeline.tune.places import TrialPlaces
 from pipeline.tune.space import SpaceConfig
 
@@ -73,6 +68,7 @@ class _FnArgs:
     model_run_dir: str
     custom_config: dict[str, Any]
     base_model: str | None = None
+    hyperparameters: dict[str, Any] | None = None
 
 
 def train(config: RunConfig, span: str, place: TrialPlaces, send: Send) -> dict[str, Any]:
@@ -158,9 +154,11 @@ def judge(
       metric; ``difference``, the paired difference of that one with its 95 % interval.
     """
     target = local_target(config, span=span)
-    pipeline = create_comparison_pipeline(config, target, str(candidate.model), str(baseline.model))
+    pipeline = comparison.create_comparison_pipeline(
+        config, target, str(candidate.model), str(baseline.model)
+    )
     LocalDagRunner().run(pipeline)
-    uri = _newest_output(target, config.name, COMPARISON, "evaluation")
+    uri = _newest_output(target, config.name, comparison.EVALUATOR, "evaluation")
     means = {name: read_metrics(uri, name)[OVERALL] for name in (CANDIDATE, BASELINE)}
     primary = eval_config.primary_metric(config.evaluation)
     names = [eval_config.metric_like_primary(config.evaluation, q) for q in CUTOFF_QUANTITIES]

@@ -173,14 +173,7 @@ def load(
             given = values.get(section) or {}
             if isinstance(given, Mapping):
                 values[section] = {**defaults, **given}
-    try:
-        config = from_dict(RunConfig, values)
-    except pydantic.ValidationError as error:
-        raise ConfigError(_explain(error, origins)) from None
-    try:
-        check_fits(config.model, config.training)
-    except ValueError as error:
-        raise ConfigError(f"{origins.default}: {error}") from None
+    config = _checked(values, origins)
     if config.schema and not _is_remote(config.schema) and not Path(config.schema).is_file():
         raise ConfigError(
             f"{origins.of('schema')}: 'schema': no such file: {config.schema}. A relative path in "
@@ -217,10 +210,7 @@ def replaced(config: RunConfig, values: Mapping[str, Any], origin: str) -> RunCo
     changed = to_dict(config)
     for key, value in values.items():
         _set(changed, key, value, origin)
-    try:
-        return from_dict(RunConfig, changed)
-    except pydantic.ValidationError as error:
-        raise ConfigError(_explain(error, _Origins(origin))) from None
+    return _checked(changed, _Origins(origin))
 
 
 def to_yaml(config: RunConfig) -> str:
@@ -251,6 +241,18 @@ class _Origins:
                 return origin
         parts = [origin for given, origin in self.given.items() if given.startswith(f"{key}.")]
         return " with ".join([self.default, *dict.fromkeys(parts)])
+
+
+def _checked(values: Mapping[str, Any], origins: _Origins) -> RunConfig:
+    try:
+        config = from_dict(RunConfig, values)
+    except pydantic.ValidationError as error:
+        raise ConfigError(_explain(error, origins)) from None
+    try:
+        check_fits(config.model, config.training)
+    except ValueError as error:
+        raise ConfigError(f"{origins.default}: {error}") from None
+    return config
 
 
 def _is_remote(path: str) -> bool:

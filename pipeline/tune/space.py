@@ -30,6 +30,7 @@ _FIXED = {
     "training.checkpoint_every_steps": "it does not change the model",
     "training.distribution": "it does not change the model",
     "training.warm_start": "trials train from nothing",
+    "training.try_one_interest": "give model.num_interests choices, 1 among them",
     "training.train_on_all": "trials are judged by the events that it would train on",
 }
 

@@ -14,12 +14,12 @@ from ml_metadata.proto import metadata_store_pb2
 from tfx.utils import io_utils, path_utils
 
 from components.evaluator.results import read_group_sums, read_metrics
-from components.model_gate.paired_test import Difference, paired_difference
 from contract import features
 from contract.config_types import to_dict
 from contract.evaluation_outputs import BASELINE, CANDIDATE, OVERALL
 from contract.metric_names import CUTOFF_QUANTITIES
 from contract.training_report import TRAINING_REPORT
+from model.paired_test import Difference, paired_difference
 from model.training.results import Progress
 from pipeline import entries, eval_config
 from pipeline.config import RunConfig

@@ -179,10 +179,9 @@ class Tuning:
         return ""
 
     def _recipe(self, values: Mapping[str, Any]) -> RunConfig:
-        """What a trial trains; every trial starts from nothing."""
-        return config_lib.replaced(
-            self.config, {**values, "training.warm_start": None}, "the search space"
-        )
+        """What a trial trains: one training, which starts from nothing."""
+        once = {"training.warm_start": None, "training.try_one_interest": False}
+        return config_lib.replaced(self.config, {**values, **once}, "the search space")
 
     def _fit(
         self,

@@ -58,6 +58,10 @@ def load(tmp_path, config):
             "unknown key 'parameters.model.dropout.lo'. Did you mean "
             "'parameters.model.dropout.low'?",
         ),
+        (
+            "parameters: {training.try_one_interest: {choices: [true]}}",
+            "cannot be tuned: give model.num_interests choices, 1 among them",
+        ),
         ("parameters: {}", "'parameters': expected at least 1 item"),
         ("seed: 1", "'parameters' is required and was not given"),
         (
@@ -111,6 +115,12 @@ def test_a_value_of_zero_has_no_logarithm(load, config):
     zero = config_lib.replaced(config, {"model.dropout": 0.0}, "a test")
     with pytest.raises(config_lib.ConfigError, match="own value is 0, and with 'log' all values"):
         load("parameters: {model.dropout: {low: 0.1, high: 0.5, log: true}}", zero)
+
+
+def test_settings_that_exclude_each_other_are_refused_at_load(load, config):
+    encoder = config_lib.replaced(config, {"model.encoder": {"heads": 2}}, "a test")
+    with pytest.raises(config_lib.ConfigError, match=r"space.yaml: .*model.encoder needs"):
+        load("parameters: {training.negatives: {choices: [in_batch]}}", encoder)
 
 
 def test_integers_stay_integers_and_choices_are_of_any_type(load):

@@ -204,7 +204,7 @@ def _parameters(config):
         ("components/schema_gen/infer.py", {"schema"} | _OF_THE_RUN),
         ("components/anomaly_gate/anomalies.py", {"anomaly-gate"}),
         ("components/data_gate/rails.py", {"data-gate"}),
-        ("model/paired_test.py", {"model-gate"}),
+        ("model/paired_test.py", {"model-gate", "trainer"} | _OF_THE_RUN),
         ("components/evaluator/results.py", {"model-gate"} | _OF_THE_RUN),
         (
             "model/tfx_functions/preprocessing.py",

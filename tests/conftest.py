@@ -25,6 +25,8 @@ _LONGEST_FILES = (
     "tests/unit/model/tfx_functions/test_trainer.py",
     "tests/integration/serving/test_history_times.py",
     "tests/e2e/faults/test_data_faults.py",
+    "tests/e2e/faults/test_model_faults.py",
+    "tests/unit/model/training/test_loop.py",
     "tests/unit/components/example_gen/test_bad_input.py",
     "tests/integration/serving/test_hot_swap.py",
 )

@@ -29,23 +29,23 @@ _CONFIG = """
 data: {{interactions: {{files: [{log}], user_column: who, item_column: what,
                         timestamp_column: when}}}}
 output_dir: {output}
-model: {{embedding_dim: 8, num_interests: 2, history_length: 10, hidden_units: [16]}}
+model: {{embedding_dim: 32, num_interests: 2, history_length: 10, hidden_units: [32]}}
 training:
-  # So low that whatever is drawn is better.
+  # So low that nothing is learnt, and whatever is drawn is better.
   learning_rate: 1.0e-6
-  max_steps: 60
-  eval_every_steps: 20
-  checkpoint_every_steps: 20
-  batch_size: 64
-  num_negatives: 32
+  max_steps: 200
+  eval_every_steps: 50
+  checkpoint_every_steps: 50
+  batch_size: 256
+  num_negatives: 128
 evaluation: {{exclude_history: false, item_knn: false, confidence_intervals: false}}
 index: {{num_queries: 50}}
 """
 _SPACE = """
 random_trials: 3
 parameters:
-  training.learning_rate: {low: 3.0e-3, high: 3.0e-2}
-  model.hidden_units: {choices: [[16], [16, 8]]}
+  training.learning_rate: {low: 1.0e-2, high: 3.0e-2}
+  model.hidden_units: {choices: [[32], [32, 16]]}
 """
 
 
@@ -136,8 +136,8 @@ def test_the_killed_trial_is_repeated_and_all_trials_are_finished(project):
     assert trials[2]["values"] == trials[1]["values"]
     # It went on from the checkpoint, and its curve is whole.
     report = json.loads((project.places.trial(1).run / "training_report.json").read_text())
-    assert report["resumed_from_step"] >= 20
-    assert [step for step, _ in trials[2]["curve"]] == [20, 40, 60]
+    assert report["resumed_from_step"] >= 50
+    assert [step for step, _ in trials[2]["curve"]] == [50, 100, 150, 200]
 
 
 def test_test_people_are_asked_once_after_the_search(project):

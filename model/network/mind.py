@@ -297,6 +297,7 @@ class MindModel(tfrs.Model):
         if config.negative_scores == "best":
             interests = self._project(examples.capsules, examples.profile)
             mask = interest_mask(examples.length, self.num_interests, self._adaptive)
+            # The first interest is always active; a copy of it changes no maximum.
             user_vectors = tf.where(mask[:, :, tf.newaxis], interests, interests[:, :1])
         else:
             user_vectors = self._attended(examples, target_vectors)

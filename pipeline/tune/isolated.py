@@ -2,6 +2,7 @@
 
 import contextlib
 import importlib
+import io
 import logging
 import multiprocessing
 import os
@@ -110,6 +111,9 @@ def _redirect(log_file: str) -> None:
     os.dup2(log, 1)
     os.dup2(log, 2)
     os.close(log)
+    if isinstance(sys.stdout, io.TextIOWrapper):
+        # Else what was printed comes only when the process ends, or never if it is killed.
+        sys.stdout.reconfigure(line_buffering=True)
     logging.basicConfig(
         level=logging.INFO,
         stream=sys.stderr,

@@ -44,7 +44,8 @@ class ModelConfig:
       routing_cosine_scale: Above 0, routing compares capsules and behaviours by their
         cosine times this, which keeps interests apart; 0 by dot products, as published.
       routing_iterations: r, routing iterations per forward pass.
-      routing_init_std: Standard deviation of the initial routing logits.
+      routing_init_std: Standard deviation of the initial routing logits, which are drawn, or
+        come from learned prototypes with an encoder.
       adaptive_interests: Use ``K'_u = max(1, min(K, log2 |history|))``.
       recency_position: Add an embedding of each behaviour's distance to the end
         and weigh the behaviour by a learned factor of that distance.
@@ -186,6 +187,11 @@ def check_fits(model: ModelConfig, training: TrainingConfig) -> None:
     Raises:
       ValueError: naming both settings, and what to do.
     """
+    if training.negative_scores == "best" and training.attention_power != float("inf"):
+        raise ValueError(
+            "training.negative_scores 'best' leaves no attention to the target, so that "
+            f"training.attention_power must be inf; received {training.attention_power}."
+        )
     if model.encoder is None:
         return
     if model.embedding_dim % model.encoder.heads:

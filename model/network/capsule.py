@@ -73,6 +73,23 @@ def interest_mask(
     return tf.sequence_mask(interest_count(history_length, max_interests), max_interests)
 
 
+def mapping_initializer(name: str, seed: int) -> tf.keras.initializers.Initializer:
+    """How the bilinear map S starts.
+
+    Args:
+      name: ``identity``, or ``glorot`` (random).
+      seed: Of the random one.
+
+    Raises:
+      ValueError: on another name.
+    """
+    if name not in ("glorot", "identity"):
+        raise ValueError(f"mapping_init must be 'glorot' or 'identity', received {name!r}.")
+    if name == "identity":
+        return tf.keras.initializers.Identity()
+    return tf.keras.initializers.GlorotUniform(seed=seed)
+
+
 def _softmax_over_interests(logits: tf.Tensor) -> tf.Tensor:
     """Softmax of routing logits [B, K, T] over the interests."""
     # tf.nn.softmax transposes for every axis but the last: four times the time.
@@ -160,10 +177,6 @@ class CapsuleLayer(tf.keras.layers.Layer):
         super().__init__(**kwargs)
         if routing not in ("b2i", "shared_logits"):
             raise ValueError(f"routing must be 'b2i' or 'shared_logits', received {routing!r}.")
-        if mapping_init not in ("glorot", "identity"):
-            raise ValueError(
-                f"mapping_init must be 'glorot' or 'identity', received {mapping_init!r}."
-            )
         if cosine_scale < 0:
             raise ValueError(f"cosine_scale must be at least 0, received {cosine_scale}.")
         for name, value in (
@@ -182,6 +195,7 @@ class CapsuleLayer(tf.keras.layers.Layer):
         self.adaptive = adaptive
         self.routing = routing
         self.mapping_init = mapping_init
+        self._mapping_initializer = mapping_initializer(mapping_init, seed)
         self.cosine_scale = cosine_scale
         self.seed = seed
         # Its state is part of a checkpoint: a resumed training goes on with the
@@ -190,13 +204,10 @@ class CapsuleLayer(tf.keras.layers.Layer):
 
     def build(self, input_shape: Any) -> None:
         """Creates S, and the shared logits where they were asked for."""
-        initializers = tf.keras.initializers
         self.bilinear_mapping = self.add_weight(
             name="bilinear_mapping",
             shape=[self.input_units, self.out_units],
-            initializer=initializers.Identity()
-            if self.mapping_init == "identity"
-            else initializers.GlorotUniform(seed=self.seed),
+            initializer=self._mapping_initializer,
         )
         if self.routing == "shared_logits":
             self.shared_logits = self.add_weight(

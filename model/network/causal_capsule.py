@@ -5,7 +5,7 @@ from typing import Any
 import numpy as np
 import tensorflow as tf
 
-from model.network.capsule import MASKED_LOGIT, interest_count, squash
+from model.network.capsule import MASKED_LOGIT, interest_count, mapping_initializer, squash
 from model.network.causal_encoder import causal_distance
 
 _EPSILON = 1e-9
@@ -49,11 +49,17 @@ class CausalCapsuleLayer(tf.keras.layers.Layer):
       max_len: Longest sequence.
       k_max: K, the largest number of interests.
       iteration_times: r, routing iterations.
+      init_std: Standard deviation of the first routing logits of behaviours whose root mean
+        square is 1, as an encoder gives them.
       cosine_scale: Above 0, the last line adds ``c cos(z_kj, S e_j)``, see
         `CapsuleLayer`.
+      mapping_init: S starts as ``glorot`` (random) or ``identity``.
       adaptive: Use the interest count of each prefix; False activates all K.
       recency: Learn ``r_n``, which starts as ``1 / sqrt(1 + n)``; False keeps 1.
       seed: Seeds the weights.
+
+    Raises:
+      ValueError: on an unknown ``mapping_init``.
     """
 
     def __init__(
@@ -62,8 +68,10 @@ class CausalCapsuleLayer(tf.keras.layers.Layer):
         max_len: int,
         k_max: int,
         iteration_times: int = 3,
-        cosine_scale: float = 0.0,
+        init_std: float = 1.0,
         *,
+        cosine_scale: float = 0.0,
+        mapping_init: str = "glorot",
         adaptive: bool = True,
         recency: bool = True,
         seed: int = 1,
@@ -74,7 +82,10 @@ class CausalCapsuleLayer(tf.keras.layers.Layer):
         self.max_len = max_len
         self.k_max = k_max
         self.iteration_times = iteration_times
+        self.init_std = init_std
         self.cosine_scale = cosine_scale
+        self.mapping_init = mapping_init
+        self._mapping_initializer = mapping_initializer(mapping_init, seed)
         self.adaptive = adaptive
         self.recency = recency
         self.seed = seed
@@ -84,12 +95,14 @@ class CausalCapsuleLayer(tf.keras.layers.Layer):
         self._mapping = self.add_weight(
             name="bilinear_mapping",
             shape=[self.units, self.units],
-            initializer=tf.keras.initializers.Identity(),
+            initializer=self._mapping_initializer,
         )
         self._prototypes = self.add_weight(
             name="prototypes",
             shape=[self.units, self.k_max],
-            initializer=tf.keras.initializers.RandomNormal(stddev=self.units**-0.5, seed=self.seed),
+            initializer=tf.keras.initializers.RandomNormal(
+                stddev=self.init_std * self.units**-0.5, seed=self.seed
+            ),
         )
         if self.recency:
             self._recency_weight = self.add_weight(
@@ -150,7 +163,9 @@ class CausalCapsuleLayer(tf.keras.layers.Layer):
             "max_len": self.max_len,
             "k_max": self.k_max,
             "iteration_times": self.iteration_times,
+            "init_std": self.init_std,
             "cosine_scale": self.cosine_scale,
+            "mapping_init": self.mapping_init,
             "adaptive": self.adaptive,
             "recency": self.recency,
             "seed": self.seed,

@@ -289,64 +289,64 @@ class MindModel(tfrs.Model):
           float32 scalar.
         """
         config = self.training_config
-        examples = self._examples(inputs, training)
-        targets = examples.targets
+        targets, counted = inputs["target"], None
+        if self.model_config.encoder:
+            # Every prefix, those with nothing to learn as well: workers that share a batch must
+            # have gradients of equal shape.
+            counted = tf.cast(tf.reshape(targets > 0, [-1]), tf.float32)
+            targets = tf.maximum(tf.reshape(targets, [-1]), 1)  # [P]
         target_vectors = self.item_vectors(targets, training)  # [P, d]
-        negatives = self._sampler.draw(targets, self._generator)
-        negative_vectors = self.item_vectors(negatives.items, training)
+        people = self._people(inputs, training)
         if config.negative_scores == "best":
-            interests = self._project(examples.capsules, examples.profile)
-            mask = interest_mask(examples.length, self.num_interests, self._adaptive)
+            interests = self._project(people.capsules, people.profile)
+            mask = interest_mask(people.length, self.num_interests, self._adaptive)
             # The first interest is always active; a copy of it changes no maximum.
             user_vectors = tf.where(mask[:, :, tf.newaxis], interests, interests[:, :1])
         else:
-            user_vectors = self._attended(examples, target_vectors)
+            user_vectors = self._attended(people, target_vectors)
+        negatives = self._sampler.draw(targets, self._generator)
         losses = sampled_softmax_loss(
             user_vectors,
             target_vectors,
             targets,
-            negative_vectors,
+            self.item_vectors(negatives.items, training),
             negatives,
             config.temperature,
             config.logq_correction,
             config.hard_negatives,
         )
-        if examples.counted is None:
+        if counted is None:
             return tf.reduce_mean(losses)
-        total = tf.reduce_sum(losses * examples.counted)
+        total = tf.reduce_sum(losses * counted)
         if PAIRS not in inputs:
-            return total / tf.reduce_sum(examples.counted)
+            return total / tf.reduce_sum(counted)
         # Of this replica's share of the pairs, as if all replicas had as many.
         replicas = tf.distribute.get_strategy().num_replicas_in_sync
         return total * replicas / inputs[PAIRS][0]
 
-    def _examples(self, inputs: Mapping[str, Any], training: bool) -> "_Examples":
-        """The (history, target) pairs of a batch."""
-        history, targets, profile = inputs["history"], inputs["target"], inputs["profile"]
+    def _people(self, inputs: Mapping[str, Any], training: bool) -> "_People":
+        """Those whose next item is a target; with an encoder, one for each prefix."""
+        history, profile = inputs["history"], inputs["profile"]
         length = _length(history)
         capsules = self._capsules(history, length, inputs.get(HISTORY_TIME), training)
         if not self.model_config.encoder:
-            return _Examples(capsules, length, profile, targets)
-        # Every prefix, those with nothing to learn as well: workers that share a batch must
-        # have gradients of equal shape.
+            return _People(capsules, length, profile)
         rows, steps = tf.shape(history)[0], tf.shape(history)[1]
-        return _Examples(
+        return _People(
             tf.reshape(capsules, [rows * steps, *capsules.shape[2:]]),
             tf.tile(tf.range(1, steps + 1), [rows]),
             {name: tf.repeat(values, steps) for name, values in profile.items()},
-            tf.maximum(tf.reshape(targets, [-1]), 1),
-            tf.cast(tf.reshape(targets > 0, [-1]), tf.float32),
         )
 
-    def _attended(self, examples: "_Examples", target_vectors: tf.Tensor) -> tf.Tensor:
+    def _attended(self, people: "_People", target_vectors: tf.Tensor) -> tf.Tensor:
         """User vectors [P, d] by label-aware attention to the targets."""
-        capsules, profile = examples.capsules, examples.profile
+        capsules, profile = people.capsules, people.profile
         is_hard = math.isinf(self.training_config.attention_power)
         # The hard choice passes a gradient to the chosen interest only: all interests
         # are computed to choose one, and that one is computed again to learn.
         interests = self._project(tf.stop_gradient(capsules) if is_hard else capsules, profile)
         mixed, weights = self._attention(
-            [interests, target_vectors[:, tf.newaxis, :], examples.length[:, tf.newaxis]],
+            [interests, target_vectors[:, tf.newaxis, :], people.length[:, tf.newaxis]],
             return_attention_weights=True,
         )
         if not is_hard:
@@ -356,22 +356,18 @@ class MindModel(tfrs.Model):
         return self._project(chosen, profile)[:, 0, :]
 
 
-class _Examples(NamedTuple):
-    """(history, target) pairs.
+class _People(NamedTuple):
+    """Histories whose next items are known.
 
     Attributes:
       capsules: float [P, K, d].
       length: int32 [P], behaviours of each history.
       profile: int32 [P] by feature.
-      targets: int32 [P].
-      counted: float [P], 0 where there is nothing to learn, else 1; None if all count.
     """
 
     capsules: tf.Tensor
     length: tf.Tensor
     profile: Mapping[str, tf.Tensor]
-    targets: tf.Tensor
-    counted: tf.Tensor | None = None
 
 
 def _marked(

@@ -105,7 +105,7 @@ def run_fn(fn_args: FnArgs, on_progress: Callable[[Progress], None] = log_progre
     checkpoints_of_one = f"{checkpoint_dir}-one-interest"
     if training.try_one_interest and setup.mind.num_interests > 1 and not goes_on:
         setup, result = _try_one_interest(
-            setup, result, training, warm_start, fn_args, checkpoints_of_one
+            setup, result, training, warm_start, fn_args, checkpoints_of_one, on_progress
         )
     if is_chief(setup.strategy):
         setup.export(fn_args.serving_model_dir, fn_args.model_run_dir, result)
@@ -123,6 +123,7 @@ def _try_one_interest(
     warm_start: WarmStart | None,
     fn_args: FnArgs,
     checkpoint_dir: str,
+    on_progress: Callable[[Progress], None],
 ) -> tuple[TrainingSetup, TrainingResult]:
     """Trains a model of one interest alike; returns the one to keep, and how it was trained."""
     one = several.with_interests(1)
@@ -134,7 +135,7 @@ def _try_one_interest(
         training,
         checkpoint_dir,
         log_dir=os.path.join(fn_args.model_run_dir, "one_interest"),
-        on_progress=log_progress,
+        on_progress=on_progress,
         warm_start=dataclasses.replace(warm_start, save_to=state) if warm_start else None,
     )
     choice = choose_interests(

@@ -52,9 +52,13 @@ def sampled_softmax_loss(
       float [B].
     """
     # The smaller factor is divided: [B, d], not [B, C].
-    user_vectors /= temperature
-    positive = _best(tf.einsum("b...d,bd->b...", user_vectors, target_vectors))  # [B]
-    negative = _best(tf.einsum("b...d,cd->b...c", user_vectors, negative_vectors), 1)  # [B, C]
+    scaled = user_vectors / temperature
+    if user_vectors.shape.rank == 3:
+        positive = tf.reduce_max(tf.einsum("bkd,bd->bk", scaled, target_vectors), axis=1)
+        negative = tf.reduce_max(tf.einsum("bkd,cd->bkc", scaled, negative_vectors), axis=1)
+    else:
+        positive = tf.einsum("bd,bd->b", user_vectors, target_vectors) / temperature
+        negative = tf.matmul(scaled, negative_vectors, transpose_b=True)  # [B, C]
     if hard_negatives:
         tilt = hard_negatives * tf.stop_gradient(negative)
     if logq_correction:
@@ -71,10 +75,3 @@ def sampled_softmax_loss(
         negative += tilt - mean_tilt[:, tf.newaxis]
     # -log softmax of the positive, without concatenating [B, 1 + C].
     return tf.nn.softplus(tf.reduce_logsumexp(negative, axis=1) - positive)
-
-
-def _best(scores: tf.Tensor, num_candidate_axes: int = 0) -> tf.Tensor:
-    """The best of several vectors' scores, if there are several."""
-    if scores.shape.rank == 1 + num_candidate_axes:
-        return scores
-    return tf.reduce_max(scores, axis=1)

@@ -87,6 +87,17 @@ def test_the_gradient_reaches_prototypes_recency_and_mapping():
         assert np.abs(tf.convert_to_tensor(gradient)).max() > 1e-4, weight.name
 
 
+def test_the_first_logits_have_the_asked_deviation_and_the_map_its_beginning():
+    layer = CausalCapsuleLayer(64, 5, 50, init_std=0.5, mapping_init="identity")
+    layer(tf.zeros([1, 5, 64]))
+    mapping, prototypes = layer.get_weights()[:2]
+    np.testing.assert_array_equal(mapping, np.eye(64))
+    unit = np.random.default_rng(3).normal(size=(200, 64))  # root mean square 1
+    assert np.std(unit @ prototypes) == pytest.approx(0.5, rel=0.05)
+    with pytest.raises(ValueError, match="must be 'glorot' or 'identity', received 'zero'"):
+        CausalCapsuleLayer(6, 5, 3, mapping_init="zero")
+
+
 def test_a_layer_made_from_its_configuration_is_the_same():
     layer = _layer(cosine_scale=2.0, iteration_times=2)
     twin = CausalCapsuleLayer.from_config(layer.get_config())

@@ -170,6 +170,7 @@ def test_an_encoder_knows_the_time_before_each_behaviour_only():
         ("model", {"embedding_dim": 9}, r"model.encoder.heads must divide .* \(9\), received 2"),
         ("model", {"extractor": "average"}, "needs model.extractor to be capsule"),
         ("training", {"targets_per_sequence": 2}, "needs training.targets_per_sequence to be 0"),
+        ("training", {"negative_scores": "best", "attention_power": 2.0}, "must be inf; .* 2.0"),
         ("training", {"negatives": "mixed"}, "negatives to be log_uniform or uniform"),
         ("training", {"jit_compile": True}, "needs training.jit_compile to be False"),
     ],

@@ -114,8 +114,18 @@ class CausalCapsuleLayer(tf.keras.layers.Layer):
             )
         super().build(input_shape)
 
-    def call(self, inputs: tf.Tensor) -> tf.Tensor:
-        """Returns the capsules of every prefix, float [B, T, k_max, units]."""
+    def call(self, inputs: tf.Tensor, last: tf.Tensor | None = None) -> tf.Tensor:
+        """Routes behaviours to interests.
+
+        Args:
+          inputs: float [B, T, units].
+          last: int32 [B], the last position of the one prefix that is wanted of each
+            sequence, which saves the sums of all others; None wants all.
+
+        Returns:
+          float [B, T, k_max, units], the capsules of every prefix, or with ``last``
+          float [B, k_max, units].
+        """
         steps = tf.shape(inputs)[1]
         distance, is_past = causal_distance(steps)
         sums = tf.cast(is_past, inputs.dtype)  # [T, T], row t adds up what t is to know
@@ -143,7 +153,10 @@ class CausalCapsuleLayer(tf.keras.layers.Layer):
                 capsules = squash(capsules)
             agreement += tf.einsum("btkd,btd->btk", capsules, compared)
         weights = tf.nn.softmax(logits + tf.stop_gradient(agreement))
-        return squash(self._running_sums(sums, weights, mapped))
+        if last is None:
+            return squash(self._running_sums(sums, weights, mapped))
+        weights *= tf.gather(sums, last)[:, :, tf.newaxis]  # [B, T, K]
+        return squash(tf.matmul(weights, mapped, transpose_a=True))
 
     def _running_sums(self, sums: tf.Tensor, weights: tf.Tensor, mapped: tf.Tensor) -> tf.Tensor:
         shape = tf.shape(mapped)

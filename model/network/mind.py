@@ -195,18 +195,21 @@ class MindModel(tfrs.Model):
         """
         length = _length(history)
         capsules = self._capsules(history, length, times, training)
-        if self.model_config.encoder:
-            capsules = tf.gather(capsules, tf.maximum(length - 1, 0), axis=1, batch_dims=1)
         mask = interest_mask(length, self.num_interests, self._adaptive)
         return self._project(capsules, profile), mask
 
     def _capsules(
-        self, history: tf.Tensor, length: tf.Tensor, times: tf.Tensor | None, training: bool
+        self,
+        history: tf.Tensor,
+        length: tf.Tensor,
+        times: tf.Tensor | None,
+        training: bool,
+        every_prefix: bool = False,
     ) -> tf.Tensor:
         """Interests before the profile and the ReLU layers.
 
         Returns:
-          [B, K, d], or with an encoder [B, T, K, d], those of each prefix.
+          [B, K, d], or with ``every_prefix``, which needs an encoder, [B, T, K, d].
         """
         behaviors = self.item_encoder(history, training=training)  # [B, T, d]
         if self.model_config.recency_position and not self.model_config.encoder:
@@ -235,7 +238,8 @@ class MindModel(tfrs.Model):
             )
             behaviors *= tf.cast(factors, behaviors.dtype)
         if self.model_config.encoder:
-            return self.extractor(behaviors, training=training)
+            last = None if every_prefix else tf.maximum(length - 1, 0)
+            return self.extractor(behaviors, last=last, training=training)
         return self.extractor([behaviors, length[:, tf.newaxis]], training=training)
 
     def _project(self, capsules: tf.Tensor, profile: Mapping[str, tf.Tensor]) -> tf.Tensor:
@@ -327,10 +331,10 @@ class MindModel(tfrs.Model):
     def _people(self, inputs: Mapping[str, Any], training: bool) -> "_People":
         """Those whose next item is a target; with an encoder, one for each prefix."""
         history, profile = inputs["history"], inputs["profile"]
-        length = _length(history)
-        capsules = self._capsules(history, length, inputs.get(HISTORY_TIME), training)
+        length, times = _length(history), inputs.get(HISTORY_TIME)
         if not self.model_config.encoder:
-            return _People(capsules, length, profile)
+            return _People(self._capsules(history, length, times, training), length, profile)
+        capsules = self._capsules(history, length, times, training, every_prefix=True)
         rows, steps = tf.shape(history)[0], tf.shape(history)[1]
         return _People(
             tf.reshape(capsules, [rows * steps, *capsules.shape[2:]]),

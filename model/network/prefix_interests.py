@@ -59,8 +59,21 @@ class PrefixInterests(tf.keras.layers.Layer):
             name="present_intent", shape=[config.embedding_dim], initializer="zeros"
         )
 
-    def call(self, inputs: tf.Tensor, training: bool | None = None) -> tf.Tensor:
-        """Returns float [B, T, K, d] for float [B, T, d]."""
+    def call(
+        self, inputs: tf.Tensor, last: tf.Tensor | None = None, training: bool | None = None
+    ) -> tf.Tensor:
+        """Returns the interests of every prefix, or of one of each sequence.
+
+        Args:
+          inputs: float [B, T, d].
+          last: int32 [B], the last position of the prefix that is wanted; None wants all.
+          training: Drop out.
+
+        Returns:
+          float [B, T, K, d], or with ``last`` float [B, K, d].
+        """
         encoded = self._encoder(inputs, training=training)  # [B, T, d]
         present = encoded * tf.cast(self._present, encoded.dtype)
-        return self._capsules(encoded) + present[:, :, tf.newaxis, :]
+        if last is not None:
+            present = tf.gather(present, last, batch_dims=1)  # [B, d]
+        return self._capsules(encoded, last=last) + present[..., tf.newaxis, :]

@@ -75,6 +75,9 @@ def test_what_comes_later_changes_nothing():
     np.testing.assert_allclose(layer(changed)[:, :5], expected[:, :5], atol=1e-5)
     assert np.abs(layer(changed)[:, 5:] - expected[:, 5:]).max() > 0.01
     np.testing.assert_allclose(layer(behaviors[:, :2]), expected[:, :2], atol=1e-5)
+    last = [8, 0, 4]
+    one = np.stack([expected[row, place] for row, place in enumerate(last)])
+    np.testing.assert_allclose(layer(behaviors, last=tf.constant(last)), one, atol=1e-5)
 
 
 def test_the_gradient_reaches_prototypes_recency_and_mapping():

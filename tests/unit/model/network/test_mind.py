@@ -159,7 +159,9 @@ def test_an_encoder_knows_the_time_before_each_behaviour_only():
     later = times.copy()
     later[:, 2] = 100_000
     assert np.abs(of_first_three(later) - expected).max() > 1e-4
-    capsules = model._capsules(history, tf.constant([6]), tf.constant(times), training=False)
+    capsules = model._capsules(
+        history, tf.constant([6]), tf.constant(times), training=False, every_prefix=True
+    )
     whole = model._project(capsules[:, 2], profile)
     np.testing.assert_allclose(whole, expected, atol=1e-5)
 

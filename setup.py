@@ -51,6 +51,9 @@ _EXTRAS = {
         "tensorflow-serving-api==2.16.1",
         "aiohttp",
         "grpcio",
+        # For grpc.health.v1 and server reflection; later ones need protobuf 5.
+        "grpcio-health-checking<1.63",
+        "grpcio-reflection<1.63",
         "httpx",
         "prometheus-client",
     ],

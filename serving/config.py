@@ -163,3 +163,11 @@ class ServerConfig:
     tls_client_ca: str = Field(
         default="", description="PEM; when set, clients must show a certificate it signed."
     )
+    auth_token_file: str = Field(
+        default="",
+        description="File with one bearer token per line; when set, requests must carry one of"
+        " them. It is read again while the server runs, so that tokens can be replaced.",
+    )
+    auth_open_metrics: bool = Field(
+        default=False, description="Show metrics without a token; probes never need one."
+    )

@@ -54,7 +54,9 @@ class GrpcTransport:
         """See ``Transport``."""
         request = _metadata_request(self._target)
         try:
-            response = self._stub.GetModelMetadata(request, self._target.timeout_seconds)
+            response = self._stub.GetModelMetadata(
+                request, self._target.timeout_seconds, metadata=_metadata(self._target)
+            )
         except grpc.RpcError as e:
             raise _error(e) from e
         return _signatures(response)
@@ -96,7 +98,9 @@ class AsyncGrpcTransport:
         request = _metadata_request(self._target)
         try:
             response = await self._stub.GetModelMetadata(
-                request, timeout=self._target.timeout_seconds
+                request,
+                timeout=self._target.timeout_seconds,
+                metadata=_metadata(self._target),
             )
         except grpc.RpcError as e:
             raise _error(e) from e

@@ -33,6 +33,10 @@ _MODEL = r"/v1/models/(?P<name>[^/:]+)(?:/versions/(?P<version>\d+)|/labels/(?P<
 _PREDICT_PATH = re.compile(_MODEL + r":(?P<method>predict|classify|regress)", re.IGNORECASE)
 _MODEL_PATH = re.compile(_MODEL + r"(?:/(?P<method>metadata))?", re.IGNORECASE)
 
+# What probes of an orchestrator ask, and where the metrics are: ours, and TF Serving's.
+PROBE_PATHS = _HEALTH, _READY = "/health", "/ready"
+METRICS_PATHS = "/metrics", "/monitoring/prometheus/metrics"
+
 # Bodies above this are decoded on another thread, so that the event loop stays free.
 _LARGE_BODY = 64 * 2**10
 
@@ -88,10 +92,10 @@ class RestApi:
         app = web.Application(
             client_max_size=self._max_request_bytes, middlewares=[self._guard.middleware]
         )
-        app.router.add_get("/health", self._health)
-        app.router.add_get("/ready", self._ready)
-        app.router.add_get("/metrics", self._prometheus)
-        app.router.add_get("/monitoring/prometheus/metrics", self._prometheus)
+        app.router.add_get(_HEALTH, self._health)
+        app.router.add_get(_READY, self._ready)
+        for path in METRICS_PATHS:
+            app.router.add_get(path, self._prometheus)
         if self._has_demo:
             demo.add_routes(app, self._manager)
         app.router.add_route("*", "/{path:(?i:v1)/.*}", self._api)

@@ -27,6 +27,7 @@ from tensorflow_serving.config import model_server_config_pb2
 
 from contract.config_types import from_dict, to_dict
 from serving import logs
+from serving.auth import Auth
 from serving.batching import Runner
 from serving.browsers import BrowserGuard, is_loopback
 from serving.config import BatchingConfig, ServerConfig
@@ -41,6 +42,7 @@ from serving.request_log import RequestLog
 from serving.request_sampler import RequestSampler
 from serving.rest import RestApi
 from serving.saved_model import SavedModel
+from serving.token_file import TokenFileError
 from serving.traffic import Traffic
 
 _log = logging.getLogger(__name__)
@@ -104,8 +106,11 @@ class ModelServer:
             guard=BrowserGuard(config.host, config.allowed_hosts),
             has_demo=config.demo == "on" or (config.demo == "auto" and is_loopback(config.host)),
         )
+        self._auth = Auth(config, self._request_log)
+        app = rest.application()
+        self._auth.add_to(app)
         self._http = web.AppRunner(
-            rest.application(),
+            app,
             access_log=None,
             shutdown_timeout=_CLOSING_SECONDS,
             # How long to read on after refusing a body, so that the client sees why.
@@ -113,12 +118,13 @@ class ModelServer:
             keepalive_timeout=_KEEPALIVE_SECONDS,
         )
         self._grpc = grpc.aio.server(
+            interceptors=self._auth.interceptors(),
             options=[
                 ("grpc.max_receive_message_length", config.max_request_bytes),
                 ("grpc.max_send_message_length", -1),
                 # A second server on the port is an error, not a silent split.
                 ("grpc.so_reuseport", 0),
-            ]
+            ],
         )
         prediction_service_pb2_grpc.add_PredictionServiceServicer_to_server(
             PredictionService(
@@ -148,6 +154,7 @@ class ModelServer:
         config = self._config
         if self._sampler is not None:
             self._sampler.start()
+        self._auth.start()
         address = f"{config.host}:{config.grpc_port}"
         # gRPC raises RuntimeError where a port cannot be bound.
         try:
@@ -188,6 +195,7 @@ class ModelServer:
             self._watcher.cancel()
             with contextlib.suppress(asyncio.CancelledError):
                 await self._watcher
+        await self._auth.close()
         await asyncio.gather(self._grpc.stop(self._config.drain_seconds), self._stop_http())
         await self.manager.close()
         self._runner.close()
@@ -279,7 +287,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     logs.configure()
     try:
         asyncio.run(serve(config))
-    except (OSError, ServingError, text_format.ParseError) as e:
+    except (OSError, ServingError, TokenFileError, text_format.ParseError) as e:
         _log.error("cannot serve", extra={"error": str(e)})
         return 1
     return 0

@@ -7,12 +7,14 @@ seconds that a REST client need not wait.
 import dataclasses
 import urllib.parse
 from collections.abc import Mapping
+from pathlib import Path
 from typing import Any, Protocol
 
 import httpx
 import numpy as np
 
 from serving.config import DEFAULT_CALLER_KEY_HEADER
+from serving.token_file import AUTHORIZATION, TokenFileError, authorization, read_tokens
 
 Inputs = Mapping[str, Any]
 Outputs = dict[str, np.ndarray]
@@ -61,6 +63,9 @@ class Target:
         against; empty uses the system's.
       caller_key: By which the server splits callers between the stable version and a
         canary, so that all requests are answered by the same one. Empty sends none.
+      token: Bearer token that goes with every request. Empty sends none.
+      token_file: File of which the first token is sent, in place of ``token``. It is read
+        for every request, so that it can be replaced.
     """
 
     url: str
@@ -70,10 +75,24 @@ class Target:
     timeout_seconds: float = 10.0
     ca_certificate: str = ""
     caller_key: str = ""
+    token: str = dataclasses.field(default="", repr=False)
+    token_file: str = ""
 
     def headers(self) -> dict[str, str]:
-        """What goes with every request, as HTTP headers or gRPC metadata."""
-        return {DEFAULT_CALLER_KEY_HEADER: self.caller_key} if self.caller_key else {}
+        """What goes with the next request, as HTTP headers or gRPC metadata.
+
+        Raises:
+          ClientError: UNAUTHENTICATED; the file of tokens cannot be used.
+        """
+        token = self.token
+        if self.token_file:
+            try:
+                token = read_tokens(Path(self.token_file))[0]
+            except (OSError, TokenFileError) as e:
+                raise ClientError("UNAUTHENTICATED", f"no token to send: {e}") from e
+        headers = {DEFAULT_CALLER_KEY_HEADER: self.caller_key} if self.caller_key else {}
+        # In lower case, as gRPC wants it.
+        return headers | ({AUTHORIZATION.lower(): authorization(token)} if token else {})
 
 
 @dataclasses.dataclass(frozen=True)
@@ -117,6 +136,7 @@ class RestTransport:
     """TF Serving's REST API."""
 
     def __init__(self, target: Target):
+        self._target = target
         self._path = _model_path(target)
         self._http = httpx.Client(**_http_options(target))
 
@@ -138,7 +158,8 @@ class RestTransport:
 
     def _send(self, method: str, path: str, body: Any) -> Any:
         try:
-            return _checked(self._http.request(method, path, json=body))
+            headers = self._target.headers()
+            return _checked(self._http.request(method, path, json=body, headers=headers))
         except httpx.HTTPError as e:
             raise _unreachable(e) from e
 
@@ -147,6 +168,7 @@ class AsyncRestTransport:
     """TF Serving's REST API, asynchronous."""
 
     def __init__(self, target: Target):
+        self._target = target
         self._path = _model_path(target)
         self._http = httpx.AsyncClient(**_http_options(target))
 
@@ -168,7 +190,8 @@ class AsyncRestTransport:
 
     async def _send(self, method: str, path: str, body: Any) -> Any:
         try:
-            return _checked(await self._http.request(method, path, json=body))
+            headers = self._target.headers()
+            return _checked(await self._http.request(method, path, json=body, headers=headers))
         except httpx.HTTPError as e:
             raise _unreachable(e) from e
 
@@ -177,7 +200,6 @@ def _http_options(target: Target) -> dict[str, Any]:
     return {
         "base_url": target.url,
         "timeout": target.timeout_seconds,
-        "headers": target.headers(),
         "verify": target.ca_certificate or True,
     }
 

@@ -6,6 +6,7 @@ python -m serving.client --history 50,181 -k 10 --titles
 import argparse
 import dataclasses
 import json
+import os
 import sys
 import warnings
 from collections.abc import Sequence
@@ -17,6 +18,9 @@ from serving.client.categories import UnknownCategoryWarning
 from serving.client.client import DEFAULT_URL, Client, Recommendation
 from serving.config import DEFAULT_MODEL_NAME
 from serving.transports import ClientError
+
+# A token among the arguments could be read by everybody on the machine.
+TOKEN_VARIABLE = "MIND_SERVING_TOKEN"
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -63,6 +67,19 @@ def main(argv: Sequence[str] | None = None) -> int:
         "--url", default=DEFAULT_URL, help="http://, https://, grpc:// or grpcs:// host:port"
     )
     parser.add_argument("--model", default=DEFAULT_MODEL_NAME, help="model name")
+    parser.add_argument(
+        "--token_file",
+        default="",
+        metavar="FILE",
+        help=f"file with the bearer token to send; without it, the variable {TOKEN_VARIABLE}, if"
+        " it is set, holds the token itself",
+    )
+    parser.add_argument(
+        "--ca_certificate",
+        default="",
+        metavar="FILE",
+        help="PEM file that the server's certificate is checked against; the system's by default",
+    )
     parser.add_argument("--version", type=int, help="version number; the newest by default")
     parser.add_argument(
         "--json", action="store_true", help="print JSON, in which interests count from 0"
@@ -74,7 +91,14 @@ def main(argv: Sequence[str] | None = None) -> int:
     try:
         options = _options(args)
         with (
-            Client(args.url, args.model, version=args.version) as client,
+            Client(
+                args.url,
+                args.model,
+                version=args.version,
+                ca_certificate=args.ca_certificate,
+                token_file=args.token_file,
+                token=os.environ.get(TOKEN_VARIABLE, ""),
+            ) as client,
             warnings.catch_warnings(),
         ):
             # A person has typed the name: it is better not to answer than to do so as

@@ -56,7 +56,7 @@ class Client:
       url: ``http://``, ``https://``, ``grpc://`` or ``grpcs://`` host:port.
       model: Model name.
       options: Further fields of ``Target``: version, label, timeout_seconds,
-        ca_certificate, caller_key.
+        ca_certificate, caller_key, token, token_file.
     """
 
     def __init__(self, url: str = DEFAULT_URL, model: str = DEFAULT_MODEL_NAME, **options: Any):

@@ -1,0 +1,221 @@
+"""Bearer tokens: who may use the server, by a file of tokens that can change while it runs.
+
+Tokens are compared by their digests in constant time, and never logged.
+"""
+
+import asyncio
+import contextlib
+import hashlib
+import hmac
+import logging
+import re
+from collections.abc import Callable, Collection
+from pathlib import Path
+from typing import Any
+
+import grpc
+from aiohttp import web
+from grpc_health.v1 import health_pb2
+
+from serving import codec
+from serving.browsers import is_loopback
+from serving.config import ServerConfig
+from serving.errors import ServingError
+from serving.request_log import RequestLog
+from serving.rest import METRICS_PATHS, PROBE_PATHS
+from serving.token_file import AUTHORIZATION, SCHEME, TokenFileError, read_tokens
+
+_log = logging.getLogger(__name__)
+
+# What probes of an orchestrator ask over gRPC; like those of REST, they cannot send a token.
+_OPEN_SERVICE = f"/{health_pb2.DESCRIPTOR.services_by_name['Health'].full_name}/"
+_REALM = "mind-serving"
+_BEARER = re.compile(rf"{SCHEME} +(\S+)", re.IGNORECASE)
+_METHOD = "unauthenticated"  # in metrics and log, in place of the method that was asked
+_Handler = Callable[[web.Request], Any]
+
+
+class Tokens:
+    """The tokens that are valid now.
+
+    Args:
+      path: File with one token per line; see ``read_tokens``.
+
+    Raises:
+      OSError: the file cannot be read.
+      TokenFileError: it holds no token, or a line that is none.
+    """
+
+    def __init__(self, path: Path):
+        self._path = path
+        self._problem = ""
+        self._digests = _digests(read_tokens(path))
+
+    def problem(self, authorization: str | None) -> str:
+        """Why a request with this header is refused; empty if it is not.
+
+        Args:
+          authorization: Value of the ``Authorization`` header; None if there is none.
+        """
+        if authorization is None:
+            return f"The server wants a token: send '{AUTHORIZATION}: {SCHEME} TOKEN'"
+        match = _BEARER.fullmatch(authorization.strip())
+        if match is None:
+            return f"The {AUTHORIZATION} header must be '{SCHEME} TOKEN'"
+        sent = _digest(match[1])
+        # All of them are compared, so that the time does not tell which one was near.
+        matches = [hmac.compare_digest(sent, known) for known in self._digests]
+        return "" if any(matches) else "The token is not valid; it may have been replaced"
+
+    async def refresh(self) -> None:
+        """Reads the file again; what cannot be read leaves the tokens as they are."""
+        try:
+            digests = _digests(await asyncio.to_thread(read_tokens, self._path))
+        except (OSError, TokenFileError) as e:
+            if str(e) != self._problem:
+                _log.error(
+                    "tokens not read",
+                    extra={"error": f"{e}; the tokens known before stay valid"},
+                )
+            self._problem = str(e)
+            return
+        if digests != self._digests or self._problem:
+            _log.info("tokens read", extra={"tokens": len(digests)})
+        self._digests, self._problem = digests, ""
+
+
+class _RestAuth:
+    """Refuses REST requests without a valid token.
+
+    Args:
+      tokens: The valid ones.
+      request_log: Records what is refused.
+      has_open_metrics: Whether metrics are shown without a token.
+    """
+
+    def __init__(self, tokens: Tokens, request_log: RequestLog, *, has_open_metrics: bool):
+        self._tokens = tokens
+        self._request_log = request_log
+        self._open = {*PROBE_PATHS, *(METRICS_PATHS if has_open_metrics else ())}
+
+    @web.middleware
+    async def middleware(self, request: web.Request, handler: _Handler) -> web.StreamResponse:
+        """Of aiohttp: answers 401 in place of ``handler``."""
+        if request.path in self._open and request.method in ("GET", "HEAD"):
+            return await handler(request)
+        sent = request.headers.get(AUTHORIZATION)
+        problem = self._tokens.problem(sent)
+        if not problem:
+            return await handler(request)
+        error = ServingError(grpc.StatusCode.UNAUTHENTICATED, problem)
+        with self._request_log.record("REST", _METHOD, "") as record:
+            record.fail(error)
+        response = web.Response(
+            status=error.http_status,
+            body=codec.format_error(error.message),
+            content_type="application/json",
+            headers={"WWW-Authenticate": _challenge(is_invalid=sent is not None)},
+        )
+        response.force_close()  # the body, which may be large, is not read
+        return response
+
+
+class _GrpcAuth(grpc.aio.ServerInterceptor):
+    """Refuses gRPC calls without a valid token, whatever their method; health is open.
+
+    Args:
+      tokens: The valid ones.
+      request_log: Records what is refused.
+    """
+
+    def __init__(self, tokens: Tokens, request_log: RequestLog):
+        self._tokens = tokens
+        self._request_log = request_log
+
+    async def intercept_service(self, continuation: Any, details: Any) -> Any:
+        """See the base class."""
+        if details.method.startswith(_OPEN_SERVICE):
+            return await continuation(details)
+        sent = dict(details.invocation_metadata or ()).get(AUTHORIZATION.lower())
+        problem = self._tokens.problem(sent)
+        if not problem:
+            return await continuation(details)
+        with self._request_log.record("gRPC", _METHOD, "") as record:
+            record.fail(ServingError(grpc.StatusCode.UNAUTHENTICATED, problem))
+
+        async def refuse(requests: Any, context: grpc.aio.ServicerContext) -> None:
+            await context.abort(grpc.StatusCode.UNAUTHENTICATED, problem)
+
+        # Whatever the method takes, the messages of the call are not read.
+        return grpc.stream_unary_rpc_method_handler(refuse)
+
+
+class Auth:
+    """What a server does about tokens: nothing, unless it is told to want them.
+
+    Args:
+      config: Names the file of tokens, and what needs none.
+      request_log: Records what is refused.
+
+    Raises:
+      OSError: the file cannot be read.
+      TokenFileError: it holds no token, or a line that is none.
+    """
+
+    def __init__(self, config: ServerConfig, request_log: RequestLog):
+        self._config = config
+        self._request_log = request_log
+        path = config.auth_token_file
+        self._tokens = Tokens(Path(path)) if path else None
+        self._watcher: asyncio.Task[None] | None = None
+
+    def add_to(self, app: web.Application) -> None:
+        """Guards the routes of ``app``, those that do not exist included."""
+        if self._tokens is not None:
+            has_open_metrics = self._config.auth_open_metrics
+            auth = _RestAuth(self._tokens, self._request_log, has_open_metrics=has_open_metrics)
+            app.middlewares.append(auth.middleware)
+
+    def interceptors(self) -> list[grpc.aio.ServerInterceptor]:
+        """What guards the gRPC server."""
+        return [_GrpcAuth(self._tokens, self._request_log)] if self._tokens is not None else []
+
+    def start(self) -> None:
+        """Watches the file from now on; call it on the server's loop."""
+        if self._tokens is None:
+            return
+        if not self._config.tls_certificate and not is_loopback(self._config.host):
+            _log.warning(
+                "tokens without TLS",
+                extra={
+                    "host": self._config.host,
+                    "error": "whoever can listen to the network can read the tokens; give"
+                    " --tls_certificate and --tls_key, or let a proxy on this machine encrypt",
+                },
+            )
+        self._watcher = asyncio.create_task(self._watch(self._tokens))
+
+    async def close(self) -> None:
+        """Ends what ``start`` began."""
+        if self._watcher is not None:
+            self._watcher.cancel()
+            with contextlib.suppress(asyncio.CancelledError):
+                await self._watcher
+
+    async def _watch(self, tokens: Tokens) -> None:
+        while True:
+            await asyncio.sleep(self._config.file_system_poll_wait_seconds)
+            await tokens.refresh()
+
+
+def _challenge(*, is_invalid: bool) -> str:
+    """The value of WWW-Authenticate (RFC 6750, section 3)."""
+    return f'{SCHEME} realm="{_REALM}"' + (', error="invalid_token"' if is_invalid else "")
+
+
+def _digest(token: str) -> bytes:
+    return hashlib.sha256(token.encode("utf-8", "surrogateescape")).digest()
+
+
+def _digests(tokens: Collection[str]) -> frozenset[bytes]:
+    return frozenset(map(_digest, tokens))

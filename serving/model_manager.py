@@ -42,6 +42,9 @@ class ModelManager:
         loaded; guards against writers that do not rename into place.
       retry_seconds: When to try an unchanged broken version again.
       clock: Gives the seconds by which the two are measured.
+
+    Attributes:
+      on_change: Called after other models or versions than before serve.
     """
 
     def __init__(
@@ -58,6 +61,7 @@ class ModelManager:
         self._settle_seconds = settle_seconds
         self._retry_seconds = retry_seconds
         self._clock = clock
+        self.on_change: Callable[[], None] = lambda: None
         self._models: dict[str, ConfiguredModel] = {}
         self._reconciling = asyncio.Lock()
         # Not one of the threads that run models, because a load takes long.
@@ -101,6 +105,7 @@ class ModelManager:
                 self._metrics.forget_release(name)
             if name not in models or models[name].servables is not old.servables:
                 self._withdraw(old)
+        self.on_change()
 
     async def poll(self) -> None:
         """Looks at every base path once and loads and unloads what follows."""
@@ -292,6 +297,7 @@ class ModelManager:
         started = self._clock()
         try:
             servable.serve(await self._load_unchanged(path, files))
+            self.on_change()
         except Exception as e:
             servable.end(load_error(path, e))
             servable.failed_files, servable.failed_at = files, self._clock()
@@ -352,6 +358,7 @@ class ModelManager:
         # The same version of another base path may have taken its place.
         if current is None or servable.version not in current.available():
             self._metrics.forget_version(servable.name, str(servable.version))
+        self.on_change()
         task = asyncio.create_task(self._unload(servable))
         self._unloading.add(task)
         task.add_done_callback(self._unloading.discard)

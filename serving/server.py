@@ -32,6 +32,7 @@ from serving.batching import Runner
 from serving.browsers import BrowserGuard, is_loopback
 from serving.config import BatchingConfig, ServerConfig
 from serving.errors import ServingError
+from serving.grpc_health import HealthService, add_to_server
 from serving.grpc_service import ModelService, PredictionService
 from serving.integrity import verify_manifest
 from serving.limits import Limits
@@ -141,6 +142,8 @@ class ModelServer:
         model_service_pb2_grpc.add_ModelServiceServicer_to_server(
             ModelService(self.manager, self._request_log, config.allow_reload), self._grpc
         )
+        self._health = HealthService(self.manager, is_draining=lambda: self._draining)
+        add_to_server(self._health, self._grpc)
         self.rest_port = config.rest_port
         self.grpc_port = config.grpc_port
 
@@ -191,6 +194,7 @@ class ModelServer:
     async def stop(self) -> None:
         """Refuses new requests, waits for those under way, and unloads."""
         self._draining = True
+        self._health.notify()
         if self._watcher is not None:
             self._watcher.cancel()
             with contextlib.suppress(asyncio.CancelledError):

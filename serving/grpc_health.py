@@ -1,0 +1,90 @@
+"""grpc.health.v1 and server reflection, which tools and load balancers of gRPC ask for.
+
+grpcio-health-checking brings messages and stubs. Its own service is not used: there a call of
+Watch never ends, so that one watcher would hold a server that is to stop, and one watcher's
+end takes the others of the same name with it.
+"""
+
+import asyncio
+from collections.abc import AsyncIterator, Callable
+
+import grpc
+from grpc_health.v1 import health_pb2, health_pb2_grpc
+from grpc_reflection.v1alpha import reflection
+
+from serving import service_descriptors
+from serving.model_manager import ModelManager
+
+_SERVING = health_pb2.HealthCheckResponse.SERVING
+_NOT_SERVING = health_pb2.HealthCheckResponse.NOT_SERVING
+_UNKNOWN = health_pb2.HealthCheckResponse.SERVICE_UNKNOWN
+
+_WHOLE_SERVER = ""
+
+
+class HealthService(health_pb2_grpc.HealthServicer):
+    """Tells whether the server as a whole, or one model, can be asked.
+
+    The service name is empty for the server, which serves when every configured model has a
+    version, or the name of a model. Use it on one event loop.
+
+    Args:
+      manager: Knows the model versions.
+      is_draining: Whether the server is about to stop.
+    """
+
+    def __init__(self, manager: ModelManager, is_draining: Callable[[], bool]):
+        self._manager = manager
+        self._is_draining = is_draining
+        self._changed = asyncio.Event()
+        manager.on_change = self.notify
+
+    def notify(self) -> None:
+        """Lets watchers know that the answer may have changed."""
+        self._changed.set()
+        self._changed = asyncio.Event()
+
+    async def Check(
+        self, request: health_pb2.HealthCheckRequest, context: grpc.aio.ServicerContext
+    ) -> health_pb2.HealthCheckResponse:
+        """The status now; NOT_FOUND for what is no model."""
+        status = self._status(request.service)
+        if status == _UNKNOWN:
+            await context.abort(grpc.StatusCode.NOT_FOUND, "No model is configured by this name")
+        return health_pb2.HealthCheckResponse(status=status)
+
+    async def Watch(
+        self, request: health_pb2.HealthCheckRequest, context: grpc.aio.ServicerContext
+    ) -> AsyncIterator[health_pb2.HealthCheckResponse]:
+        """The status now and whenever it changes, until the server drains."""
+        last: int | None = None
+        while True:
+            changed = self._changed
+            is_last = self._is_draining()
+            status = self._status(request.service)
+            if status != last:
+                yield health_pb2.HealthCheckResponse(status=status)
+                last = status
+            if is_last:
+                return
+            await changed.wait()
+
+    def _status(self, service: str) -> int:
+        if service != _WHOLE_SERVER and service not in self._manager.model_names():
+            return _UNKNOWN
+        if self._is_draining():
+            return _NOT_SERVING
+        if service == _WHOLE_SERVER:
+            return _SERVING if self._manager.is_ready() else _NOT_SERVING
+        return _SERVING if self._manager.model(service).available() else _NOT_SERVING
+
+
+def add_to_server(health: HealthService, server: grpc.aio.Server) -> None:
+    """Adds health and reflection to a gRPC server."""
+    health_pb2_grpc.add_HealthServicer_to_server(health, server)
+    names = [
+        *service_descriptors.register(),
+        health_pb2.DESCRIPTOR.services_by_name["Health"].full_name,
+        reflection.SERVICE_NAME,
+    ]
+    reflection.enable_server_reflection(names, server)

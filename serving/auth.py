@@ -17,7 +17,7 @@ import grpc
 from aiohttp import web
 from grpc_health.v1 import health_pb2
 
-from serving import codec
+from serving import codec, tracing
 from serving.browsers import is_loopback
 from serving.config import ServerConfig
 from serving.errors import ServingError
@@ -144,6 +144,7 @@ class _GrpcAuth(grpc.aio.ServerInterceptor):
             record.fail(ServingError(grpc.StatusCode.UNAUTHENTICATED, problem))
 
         async def refuse(requests: Any, context: grpc.aio.ServicerContext) -> None:
+            tracing.return_to(context)
             await context.abort(grpc.StatusCode.UNAUTHENTICATED, problem)
 
         # Whatever the method takes, the messages of the call are not read.

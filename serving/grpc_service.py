@@ -19,6 +19,7 @@ from tensorflow_serving.apis import (
 )
 
 from contract.signatures import SERVE
+from serving import tracing
 from serving.errors import ServingError, invalid_argument
 from serving.limits import Limits
 from serving.metadata import model_metadata
@@ -40,6 +41,7 @@ def _answer(method: _Method) -> _Method:
 
     @functools.wraps(method)
     async def wrapped(self: Any, request: Any, context: grpc.aio.ServicerContext) -> Any:
+        tracing.return_to(context)
         spec = getattr(request, "model_spec", None)
         name = spec.name if spec is not None else ""
         with self.request_log.record("gRPC", method.__name__, name) as record:

@@ -6,6 +6,8 @@ import math
 import time
 from collections.abc import Callable
 
+from serving import tracing
+
 # Attributes that every record has; all others came in ``extra``.
 _STANDARD = frozenset(vars(logging.makeLogRecord({}))) | {"message", "asctime", "taskName"}
 _OUR_LOGGERS = "serving."
@@ -13,7 +15,7 @@ _MAX_KINDS = 1000  # of exceptions that are remembered
 
 
 class JsonFormatter(logging.Formatter):
-    """Writes time, level, logger, event and all ``extra`` fields."""
+    """Writes time, level, logger, event, the trace of the request, and all ``extra`` fields."""
 
     def format(self, record: logging.LogRecord) -> str:
         """Formats one record as one line."""
@@ -24,6 +26,9 @@ class JsonFormatter(logging.Formatter):
             "logger": record.name,
             "event": record.getMessage(),
         }
+        trace = tracing.current()
+        if trace is not None:
+            entry.update(trace_id=trace.trace_id, span_id=trace.span_id)
         entry.update(
             (key, value)
             for key, value in vars(record).items()

@@ -8,6 +8,7 @@ import numpy as np
 
 from contract.features import HISTORY
 from contract.signatures import INTEREST_INDEX, NO_INTEREST, NUM_KNOWN, PADDING, SERVE
+from serving import tracing
 from serving.batching import Runner
 from serving.limits import Limits
 from serving.metrics import Metrics
@@ -62,7 +63,7 @@ class Predictor:
             servable, signature_name, complete, output_names, timeout_seconds
         )
         self.metrics.latency.labels(servable.name, signature_name).observe(
-            time.monotonic() - started
+            time.monotonic() - started, exemplar=tracing.exemplar()
         )
         if signature_name == SERVE and HISTORY in complete:
             self._observe_histories(servable.name, complete[HISTORY], outputs)

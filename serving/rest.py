@@ -8,9 +8,10 @@ import urllib.parse
 from collections.abc import Callable
 
 import grpc
+import prometheus_client
 from aiohttp import web
 from google.protobuf import json_format
-from prometheus_client import CONTENT_TYPE_LATEST, generate_latest
+from prometheus_client.openmetrics import exposition as openmetrics
 from tensorflow_serving.apis import get_model_metadata_pb2, model_pb2
 
 from serving import codec, demo
@@ -36,6 +37,8 @@ _MODEL_PATH = re.compile(_MODEL + r"(?:/(?P<method>metadata))?", re.IGNORECASE)
 # What probes of an orchestrator ask, and where the metrics are: ours, and TF Serving's.
 PROBE_PATHS = _HEALTH, _READY = "/health", "/ready"
 METRICS_PATHS = "/metrics", "/monitoring/prometheus/metrics"
+
+_OPENMETRICS = "application/openmetrics-text"
 
 # Bodies above this are decoded on another thread, so that the event loop stays free.
 _LARGE_BODY = 64 * 2**10
@@ -122,9 +125,12 @@ class RestApi:
         return web.json_response({"status": "ready"})
 
     async def _prometheus(self, request: web.Request) -> web.Response:
+        # Exemplars have no place in Prometheus' own format.
+        is_openmetrics = _OPENMETRICS in request.headers.get("Accept", "")
+        form = openmetrics if is_openmetrics else prometheus_client
         return web.Response(
-            body=generate_latest(self._metrics.registry),
-            headers={"Content-Type": CONTENT_TYPE_LATEST},
+            body=form.generate_latest(self._metrics.registry),
+            headers={"Content-Type": form.CONTENT_TYPE_LATEST},
         )
 
     async def _api(self, request: web.Request) -> web.Response:

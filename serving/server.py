@@ -26,7 +26,7 @@ from tensorflow_serving.apis import model_service_pb2_grpc, prediction_service_p
 from tensorflow_serving.config import model_server_config_pb2
 
 from contract.config_types import from_dict, to_dict
-from serving import logs
+from serving import logs, tracing
 from serving.auth import Auth
 from serving.batching import Runner
 from serving.browsers import BrowserGuard, is_loopback
@@ -109,6 +109,7 @@ class ModelServer:
         )
         self._auth = Auth(config, self._request_log)
         app = rest.application()
+        tracing.add_to(app)
         self._auth.add_to(app)
         self._http = web.AppRunner(
             app,
@@ -119,7 +120,7 @@ class ModelServer:
             keepalive_timeout=_KEEPALIVE_SECONDS,
         )
         self._grpc = grpc.aio.server(
-            interceptors=self._auth.interceptors(),
+            interceptors=[tracing.GrpcTracing(), *self._auth.interceptors()],
             options=[
                 ("grpc.max_receive_message_length", config.max_request_bytes),
                 ("grpc.max_send_message_length", -1),

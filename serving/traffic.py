@@ -22,6 +22,7 @@ from tensorflow_serving.apis import model_pb2
 from contract import release_changes, release_file
 from contract.release import CANARY, STABLE, ReleaseError
 from contract.signatures import ITEM_IDS, PADDING
+from serving import tracing
 from serving.canary import Sample, Verdict, Window, is_routed_to_canary, judge
 from serving.configured_model import ConfiguredModel
 from serving.errors import ServingError
@@ -267,7 +268,9 @@ class Traffic:
         if is_judged and outcome.code == grpc.StatusCode.DEADLINE_EXCEEDED:
             self._note(model, servable, outcome.seconds, is_error=True)
         if error is None:
-            self._metrics.release_latency.labels(model.name, label).observe(outcome.seconds)
+            self._metrics.release_latency.labels(model.name, label).observe(
+                outcome.seconds, exemplar=tracing.exemplar()
+            )
             self._metrics.release_empty.labels(model.name, label).inc(outcome.empty)
         return outcome
 

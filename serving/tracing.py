@@ -1,0 +1,169 @@
+"""Trace ids: which request of which caller a log line, a metric and an answer belong to.
+
+W3C Trace Context (https://www.w3.org/TR/trace-context/, "the recommendation" below). A request
+with a valid ``traceparent`` is part of the caller's trace; any other begins a trace of its
+own. The server records no spans: the id in its log and metrics is what leads from them to
+the spans of those who do.
+"""
+
+import contextvars
+import dataclasses
+import re
+import secrets
+from collections.abc import Awaitable, Callable, Iterable, Sequence
+from typing import Any
+
+import grpc
+from aiohttp import web
+
+TRACEPARENT = "traceparent"
+TRACESTATE = "tracestate"
+
+# The first four fields of every version, and what may follow in versions to come (section
+# 3.2). Hexadecimal digits in capitals are not valid.
+_TRACEPARENT = re.compile(r"([0-9a-f]{2})-([0-9a-f]{32})-([0-9a-f]{16})-([0-9a-f]{2})(-.*)?")
+_INVALID_VERSION = "ff"
+_FIRST_VERSION = "00"
+_SAMPLED = 0x01
+
+# Section 3.3: up to 32 entries KEY=VALUE; what is longer than 512 characters need not be
+# passed on.
+_KEY = r"(?:[a-z][a-z0-9_\-*/]{0,255}|[a-z0-9][a-z0-9_\-*/]{0,240}@[a-z][a-z0-9_\-*/]{0,13})"
+_VALUE = r"[\x20-\x2b\x2d-\x3c\x3e-\x7e]{0,255}[\x21-\x2b\x2d-\x3c\x3e-\x7e]"
+_ENTRY = re.compile(rf"{_KEY}={_VALUE}")
+_MAX_ENTRIES = 32
+_MAX_CHARACTERS = 512
+
+_Handler = Callable[[web.Request], Awaitable[web.StreamResponse]]
+
+
+@dataclasses.dataclass(frozen=True)
+class Trace:
+    """The part that this server has in a trace.
+
+    Attributes:
+      trace_id: Of the whole trace: 32 hexadecimal digits.
+      span_id: Of this request in this server: 16 hexadecimal digits.
+      is_sampled: Whether the caller records the trace.
+      state: What vendors keep in ``tracestate``; passed on as it came.
+    """
+
+    trace_id: str
+    span_id: str
+    is_sampled: bool = False
+    state: str = ""
+
+    @classmethod
+    def of_request(cls, parents: Sequence[str], states: Sequence[str]) -> "Trace":
+        """The trace of a request.
+
+        Args:
+          parents: Its headers ``traceparent``; one that is malformed, or more than one, is
+            as good as none.
+          states: Its headers ``tracestate``, which are one list.
+        """
+        span_id = secrets.token_hex(8)
+        parent = _parse(parents[0]) if len(parents) == 1 else None
+        if parent is None:
+            # Nothing is recorded here, so that there is nothing to sample.
+            return cls(secrets.token_hex(16), span_id)
+        trace_id, is_sampled = parent
+        return cls(trace_id, span_id, is_sampled, _parse_state(states))
+
+    def headers(self) -> list[tuple[str, str]]:
+        """What goes back to the caller, as HTTP headers or gRPC metadata."""
+        flags = _SAMPLED if self.is_sampled else 0
+        parent = f"{_FIRST_VERSION}-{self.trace_id}-{self.span_id}-{flags:02x}"
+        return [(TRACEPARENT, parent), *([(TRACESTATE, self.state)] if self.state else [])]
+
+
+_OF_REQUEST = web.RequestKey("trace", Trace)
+_CURRENT: contextvars.ContextVar[Trace | None] = contextvars.ContextVar("trace", default=None)
+
+
+def current() -> Trace | None:
+    """The trace of the request that is being answered; None outside of one."""
+    return _CURRENT.get()
+
+
+def exemplar() -> dict[str, str] | None:
+    """What leads from a metric to the trace; None if the caller does not record it."""
+    trace = _CURRENT.get()
+    return {"trace_id": trace.trace_id} if trace is not None and trace.is_sampled else None
+
+
+def add_to(app: web.Application) -> None:
+    """Traces the requests of ``app``; its other middlewares run within the trace."""
+    app.middlewares.insert(0, _middleware)
+    app.on_response_prepare.append(_add_headers)
+
+
+@web.middleware
+async def _middleware(request: web.Request, handler: _Handler) -> web.StreamResponse:
+    headers = request.headers
+    trace = Trace.of_request(headers.getall(TRACEPARENT, ()), headers.getall(TRACESTATE, ()))
+    request[_OF_REQUEST] = trace
+    # Reset, because the task is the connection's and goes on to its next request.
+    token = _CURRENT.set(trace)
+    try:
+        return await handler(request)
+    finally:
+        _CURRENT.reset(token)
+
+
+async def _add_headers(request: web.Request, response: web.StreamResponse) -> None:
+    if _OF_REQUEST in request:
+        response.headers.update(request[_OF_REQUEST].headers())
+
+
+class GrpcTracing(grpc.aio.ServerInterceptor):
+    """Traces gRPC calls; put it before other interceptors."""
+
+    async def intercept_service(self, continuation: Any, details: Any) -> Any:
+        """See the base class."""
+        metadata = details.invocation_metadata or ()
+        # Each call has a task of its own.
+        _CURRENT.set(
+            Trace.of_request(_values(metadata, TRACEPARENT), _values(metadata, TRACESTATE))
+        )
+        return await continuation(details)
+
+
+def return_to(context: grpc.aio.ServicerContext) -> None:
+    """Puts the trace of this call into what comes back with its status."""
+    trace = _CURRENT.get()
+    if trace is not None:
+        context.set_trailing_metadata(trace.headers())
+
+
+def _values(metadata: Iterable[tuple[str, str | bytes]], key: str) -> list[str]:
+    return [value for name, value in metadata if name == key and isinstance(value, str)]
+
+
+def _parse(traceparent: str) -> tuple[str, bool] | None:
+    """Trace id and sampled flag; None if the header is not valid."""
+    match = _TRACEPARENT.fullmatch(traceparent.strip(" \t"))
+    if match is None:
+        return None
+    version, trace_id, parent_id, flags, more = match.groups()
+    if version == _INVALID_VERSION or (version == _FIRST_VERSION and more is not None):
+        return None
+    if not int(trace_id, 16) or not int(parent_id, 16):
+        return None
+    return trace_id, bool(int(flags, 16) & _SAMPLED)
+
+
+def _parse_state(states: Sequence[str]) -> str:
+    """The headers ``tracestate`` as one; empty if one of them is not valid."""
+    entries = [entry.strip(" \t") for state in states for entry in state.split(",")]
+    entries = [entry for entry in entries if entry]
+    keys = [entry.partition("=")[0] for entry in entries]
+    joined = ",".join(entries)
+    if (
+        len(entries) > _MAX_ENTRIES
+        or len(joined) > _MAX_CHARACTERS
+        or len(set(keys)) < len(keys)
+        or not all(map(_ENTRY.fullmatch, entries))
+    ):
+        return ""
+    return joined

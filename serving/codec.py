@@ -16,7 +16,7 @@ from typing import Any
 import numpy as np
 
 from contract.signatures import SERVE
-from serving.errors import ServingError, invalid_argument
+from serving.errors import ServingError, invalid_argument, quoted
 from serving.json_arrays import (
     is_plain_object,
     shape_of,
@@ -78,7 +78,9 @@ def parse_predict_request(
         )
     name = name or SERVE
     if name not in signatures:
-        raise invalid_argument(f'Serving signature name: "{name}" not found in signature def')
+        raise invalid_argument(
+            f'Serving signature name: "{quoted(name)}" not found in signature def'
+        )
     signature = signatures[name]
     if not signature.inputs:
         raise invalid_argument(f"Failed to get input map for signature: {name}")
@@ -194,10 +196,12 @@ def _from_rows(rows: list[Any], signature: Signature, limits: Limits) -> dict[st
         for name, value in values.items():
             where = f"Failed to process element: {position} "
             if keyed:
-                where += f"key: {name} "
+                where += f"key: {quoted(name)} "
             where += "of 'instances' list. Error: INVALID_ARGUMENT: "
             if name not in infos:
-                raise invalid_argument(f"{where}JSON object: does not have named input: {name}")
+                raise invalid_argument(
+                    f"{where}JSON object: does not have named input: {quoted(name)}"
+                )
             try:
                 cell = to_array(value, infos[name].dtype)
             except ServingError as e:
@@ -242,8 +246,8 @@ def _from_columns(value: Any, signature: Signature, limits: Limits) -> dict[str,
     unknown = set(value) - set(infos)
     if unknown:
         raise invalid_argument(
-            f"JSON object: does not have named input: {','.join(sorted(unknown))}. Inputs of this"
-            f" signature: {','.join(sorted(infos))}"
+            f"JSON object: does not have named input: {quoted(','.join(sorted(unknown)))}."
+            f" Inputs of this signature: {','.join(sorted(infos))}"
         )
     for name in sorted(set(infos) - set(signature.defaults)):
         if name not in value:

@@ -28,15 +28,18 @@ _HTTP_STATUS = {
 }
 _GRPC_CODES = {code.value[0]: code for code in grpc.StatusCode}
 
-# Around values of a request inside a message. JSON writes these characters as escapes, so
-# no value contains them.
+# Around what a request brings, inside a message.
 _QUOTE, _UNQUOTE = "\x02", "\x03"
 _QUOTED = re.compile(f"{_QUOTE}.*?{_UNQUOTE}", re.DOTALL)
 
 
 def quoted(value: str) -> str:
-    """Marks a value of a request, as JSON writes it, for a ``ServingError``'s message."""
-    return f"{_QUOTE}{value}{_UNQUOTE}"
+    """Marks a value or a name that a request brings, for a ``ServingError``'s message."""
+    return f"{_QUOTE}{_without_marks(value)}{_UNQUOTE}"
+
+
+def _without_marks(text: str) -> str:
+    return text.replace(_QUOTE, "").replace(_UNQUOTE, "")
 
 
 class ServingError(Exception):
@@ -53,7 +56,7 @@ class ServingError(Exception):
 
     def __init__(self, code: grpc.StatusCode, message: str, public_message: str | None = None):
         self.code = code
-        self.message = message.replace(_QUOTE, "").replace(_UNQUOTE, "")
+        self.message = _without_marks(message)
         self.public_message = _QUOTED.sub("...", public_message or message)
         super().__init__(self.message)
 
@@ -71,6 +74,12 @@ def invalid_argument(message: str) -> ServingError:
 def not_found(message: str) -> ServingError:
     """A model, version or path that is not there."""
     return ServingError(grpc.StatusCode.NOT_FOUND, message)
+
+
+def internal(error: Exception) -> ServingError:
+    """A fault of the server's own; the exception's text may repeat values of the request."""
+    kind = type(error).__name__
+    return ServingError(grpc.StatusCode.INTERNAL, f"{kind}: {error}", public_message=kind)
 
 
 def load_error(path: Path, error: Exception) -> ServingError:

@@ -20,7 +20,7 @@ from tensorflow_serving.apis import (
 
 from contract.signatures import SERVE
 from serving import tracing
-from serving.errors import ServingError, invalid_argument
+from serving.errors import ServingError, internal, invalid_argument, quoted
 from serving.limits import Limits
 from serving.metadata import model_metadata
 from serving.model_manager import ModelManager
@@ -51,7 +51,7 @@ def _answer(method: _Method) -> _Method:
                 record.fail(e)
             except Exception as e:
                 _log.exception("request failed")
-                record.fail(ServingError(grpc.StatusCode.INTERNAL, f"{type(e).__name__}: {e}"))
+                record.fail(internal(e))
         assert record.error is not None
         await context.abort(record.error.code, record.error.message)
 
@@ -196,7 +196,7 @@ def _decode(request: predict_pb2.PredictRequest, limits: Limits) -> dict[str, np
         )
         return {name: array_from_proto(tensor) for name, tensor in request.inputs.items()}
     except (ValueError, TypeError, KeyError) as e:
-        raise invalid_argument(f"tensor parsing error: {e}") from e
+        raise invalid_argument(f"tensor parsing error: {quoted(str(e))}") from e
 
 
 def _encode(

@@ -8,7 +8,7 @@ import numpy as np
 
 from contract.signatures import K
 from serving.config import ServerConfig
-from serving.errors import invalid_argument
+from serving.errors import invalid_argument, quoted
 from serving.signature import Signature
 
 
@@ -55,13 +55,13 @@ class Limits:
         for name, shape in shapes:
             if len(shape) > self.rank:
                 raise invalid_argument(
-                    f"Input {name} has {len(shape)} dimensions; the limit is {self.rank}"
+                    f"Input {quoted(name)} has {len(shape)} dimensions; the limit is {self.rank}"
                     " (max_input_rank)"
                 )
             elements += math.prod(shape)
             if elements > self.elements:
                 raise invalid_argument(
-                    f"Input {name} of shape {list(shape)} brings the request to {elements}"
+                    f"Input {quoted(name)} of shape {list(shape)} brings the request to {elements}"
                     f" elements; the limit is {self.elements} (max_request_elements)"
                 )
 

@@ -4,6 +4,7 @@ import json
 import logging
 import math
 import time
+import traceback
 from collections.abc import Callable
 
 from serving import tracing
@@ -15,7 +16,16 @@ _MAX_KINDS = 1000  # of exceptions that are remembered
 
 
 class JsonFormatter(logging.Formatter):
-    """Writes time, level, logger, event, the trace of the request, and all ``extra`` fields."""
+    """Writes time, level, logger, event, the trace of the request, and all ``extra`` fields.
+
+    Args:
+      with_content: Whether exceptions are written with their messages, which may repeat values
+        of a request; otherwise their types and where they were raised.
+    """
+
+    def __init__(self, *, with_content: bool = False):
+        super().__init__()
+        self._with_content = with_content
 
     def format(self, record: logging.LogRecord) -> str:
         """Formats one record as one line."""
@@ -34,9 +44,26 @@ class JsonFormatter(logging.Formatter):
             for key, value in vars(record).items()
             if key not in _STANDARD and value is not None
         )
-        if record.exc_info:
-            entry["exception"] = self.formatException(record.exc_info)
+        if record.exc_info and record.exc_info[1]:
+            entry["exception"] = (
+                self.formatException(record.exc_info)
+                if self._with_content
+                else _without_messages(record.exc_info[1])
+            )
         return json.dumps(entry, default=str)
+
+
+def _without_messages(error: BaseException) -> str:
+    """The types of an exception and of those behind it, and where they were raised."""
+    parts = []
+    seen: set[int] = set()
+    cause: BaseException | None = error
+    while cause is not None and id(cause) not in seen:
+        seen.add(id(cause))
+        where = "".join(traceback.format_tb(cause.__traceback__))
+        parts.append(f"{where}{type(cause).__name__}")
+        cause = cause.__cause__ or (None if cause.__suppress_context__ else cause.__context__)
+    return "\n\ncaused by:\n".join(parts)
 
 
 class ErrorThrottle(logging.Filter):
@@ -79,12 +106,20 @@ class ErrorThrottle(logging.Filter):
         return True
 
 
-def configure(level: int = logging.INFO) -> None:
-    """Sends all logs of the process to standard error as JSON lines."""
+def configure(level: int = logging.INFO, *, with_content: bool = False) -> None:
+    """Sends all logs of the process to standard error as JSON lines.
+
+    Args:
+      level: Of the records that are written.
+      with_content: See ``JsonFormatter``.
+    """
     handler = logging.StreamHandler()
-    handler.setFormatter(JsonFormatter())
+    handler.setFormatter(JsonFormatter(with_content=with_content))
     handler.addFilter(ErrorThrottle())
     logging.basicConfig(level=level, handlers=[handler], force=True)
+    # Warnings are lines of the log as well; NumPy's repeat numbers that do not fit a type.
+    logging.captureWarnings(True)
+    logging.getLogger("py.warnings").disabled = not with_content
     # TensorFlow has a handler of its own; without this, lines come twice.
     logging.getLogger("tensorflow").handlers.clear()
     logging.getLogger("tensorflow").setLevel(logging.ERROR)

@@ -2,7 +2,7 @@
 
 from tensorflow_serving.apis import get_model_metadata_pb2
 
-from serving.errors import invalid_argument
+from serving.errors import invalid_argument, quoted
 from serving.model_manager import ModelManager
 
 SIGNATURE_DEF = "signature_def"
@@ -22,7 +22,7 @@ def model_metadata(
         raise invalid_argument("GetModelMetadataRequest must specify at least one metadata_field")
     for field in request.metadata_field:
         if field != SIGNATURE_DEF:
-            raise invalid_argument(f"Metadata field {field} is not supported")
+            raise invalid_argument(f"Metadata field {quoted(field)} is not supported")
     servable = manager.get(request.model_spec)
     response = get_model_metadata_pb2.GetModelMetadataResponse()
     response.model_spec.name = servable.name

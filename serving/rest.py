@@ -16,7 +16,7 @@ from tensorflow_serving.apis import get_model_metadata_pb2, model_pb2
 
 from serving import codec, demo
 from serving.browsers import BrowserGuard
-from serving.errors import ServingError, invalid_argument
+from serving.errors import ServingError, internal, invalid_argument
 from serving.limits import Limits
 from serving.metadata import SIGNATURE_DEF, model_metadata
 from serving.metrics import Metrics
@@ -178,7 +178,7 @@ class RestApi:
                 return _error_response(error, status=status, close=True)
             except Exception as e:
                 _log.exception("request failed")
-                error = ServingError(grpc.StatusCode.INTERNAL, f"{type(e).__name__}: {e}")
+                error = internal(e)
             record.fail(error)
             return _error_response(error)
 

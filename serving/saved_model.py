@@ -20,7 +20,7 @@ from tensorflow_serving.apis import prediction_log_pb2
 
 from contract.signatures import SERVE
 from contract.versions import WARMUP_PATH
-from serving.errors import ServingError, from_tensorflow, invalid_argument
+from serving.errors import ServingError, from_tensorflow, invalid_argument, quoted
 from serving.signature import Signature, array_from_proto
 
 with contextlib.suppress(ImportError):
@@ -84,11 +84,12 @@ class SavedModel:
         missing = required - set(inputs)
         unknown = set(inputs) - set(signature.inputs)
         if missing or unknown:
-            sent, expected = ",".join(sorted(inputs)), ",".join(sorted(signature.inputs))
+            # Names too are what the request brings: somebody may send items as names.
+            sent, expected = quoted(",".join(sorted(inputs))), ",".join(sorted(signature.inputs))
             raise invalid_argument(
                 f"input size does not match signature: {len(inputs)}!={len(signature.inputs)}"
                 f" len({{{sent}}}) != len({{{expected}}})."
-                f" Sent extra: {{{','.join(sorted(unknown))}}}."
+                f" Sent extra: {{{quoted(','.join(sorted(unknown)))}}}."
                 f" Missing but required: {{{','.join(sorted(missing))}}}."
             )
         for name, value in inputs.items():
@@ -117,8 +118,8 @@ class SavedModel:
         for position, name in enumerate(output_filter):
             if name not in outputs:
                 raise invalid_argument(
-                    f"output tensor alias not found in signature: {name} Outputs expected to be in"
-                    f" the set {{{','.join(outputs)}}}."
+                    f"output tensor alias not found in signature: {quoted(name)} Outputs"
+                    f" expected to be in the set {{{','.join(outputs)}}}."
                 )
             if name in output_filter[:position]:
                 raise invalid_argument(f"duplicate output tensor alias: {name}")
@@ -191,7 +192,8 @@ class SavedModel:
     def _signature(self, name: str) -> Signature:
         if name not in self.signatures:
             raise ServingError(
-                grpc.StatusCode.FAILED_PRECONDITION, f'Serving signature key "{name}" not found.'
+                grpc.StatusCode.FAILED_PRECONDITION,
+                f'Serving signature key "{quoted(name)}" not found.',
             )
         return self.signatures[name]
 

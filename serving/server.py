@@ -289,7 +289,7 @@ def parse_args(argv: Sequence[str]) -> ServerConfig:
 def main(argv: Sequence[str] | None = None) -> int:
     """Entry point."""
     config = parse_args(sys.argv[1:] if argv is None else argv)
-    logs.configure()
+    logs.configure(with_content=config.log_request_content)
     try:
         asyncio.run(serve(config))
     except (OSError, ServingError, TokenFileError, text_format.ParseError) as e:

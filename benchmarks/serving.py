@@ -19,14 +19,13 @@ import contextlib
 import json
 import os
 import random
-import re
 import signal
 import socket
 import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -35,6 +34,7 @@ import numpy as np
 import psutil
 
 from benchmarks.index import RECALL_K, run_step
+from benchmarks.processes import embedded_server, is_answering, running, wait_for
 
 _BATCHES = (1, 32)
 _RECALL_PEOPLE = 192
@@ -105,7 +105,7 @@ def _measure_size(folder: Path, items: int, arguments: argparse.Namespace) -> li
             if not bundle.exists():
                 run_step("build", folder, name, arguments.recall_target)
                 (folder / name).rename(bundle)
-            starting = _embedded_server(bundle)
+            starting = embedded_server(bundle)
         with starting as target:
             recall = _recall(folder, target, apis[-1], name, arguments.recall_target)
             for api in apis:
@@ -163,32 +163,6 @@ def _print(row: dict[str, Any]) -> None:
 
 
 @contextlib.contextmanager
-def _embedded_server(bundle: Path) -> Iterator[dict[str, Any]]:
-    log = bundle.parent / f"{bundle.name}.log"
-    with tempfile.TemporaryDirectory() as base:
-        Path(base, "1").symlink_to(bundle.absolute(), target_is_directory=True)
-        command = [
-            *(sys.executable, "-m", "serving.server", "--model_base_path", base),
-            *("--rest_port", "0", "--grpc_port", "0"),
-        ]
-        with _process(command, log) as process:
-            yield _embedded_target(process.pid, log)
-
-
-def _embedded_target(pid: int, log: Path) -> dict[str, Any]:
-    """Waits until the server is ready."""
-    ports = _wait_for(lambda: re.search(r'"rest_port": (\d+), "grpc_port": (\d+)', _text(log)))
-    target = {
-        "pid": pid,
-        "kind": "embedded",
-        "rest": f"http://127.0.0.1:{ports[1]}",
-        "grpc": f"127.0.0.1:{ports[2]}",
-    }
-    _wait_for(lambda: _answers(f"{target['rest']}/ready"))
-    return target
-
-
-@contextlib.contextmanager
 def _faiss_server(model_dir: Path, kind: str) -> Iterator[dict[str, Any]]:
     from benchmarks import peers  # imports TensorFlow, which the load generator need not
 
@@ -198,47 +172,10 @@ def _faiss_server(model_dir: Path, kind: str) -> Iterator[dict[str, Any]]:
     index_file = model_dir.parent / f"{kind}.faiss"
     command = peers.command("faiss", [str(model_dir), kind, str(port), str(index_file)])
     log = model_dir.parent / f"faiss-{kind}.log"
-    with _process(command, log, peers.environment()) as process:
+    with running(command, log, peers.environment()) as process:
         url = f"http://127.0.0.1:{port}"
-        _wait_for(lambda: _answers(f"{url}/health"))
+        wait_for(lambda: is_answering(f"{url}/health"))
         yield {"pid": process.pid, "kind": "faiss", "rest": url}
-
-
-@contextlib.contextmanager
-def _process(
-    command: list[str], log: Path, environment: Mapping[str, str] = os.environ
-) -> Iterator[subprocess.Popen[bytes]]:
-    environment = {**environment, "TF_CPP_MIN_LOG_LEVEL": "3"}
-    with log.open("wb") as output:
-        process = subprocess.Popen(command, stderr=output, stdout=output, env=environment)
-    try:
-        yield process
-    except Exception:
-        print(_text(log)[-2000:], file=sys.stderr)
-        raise
-    finally:
-        process.terminate()
-        process.wait(30)
-
-
-def _text(path: Path) -> str:
-    return path.read_text() if path.exists() else ""
-
-
-def _answers(url: str) -> bool:
-    try:
-        return httpx.get(url, timeout=1.0, verify=False).is_success  # no TLS to set up
-    except httpx.HTTPError:
-        return False
-
-
-def _wait_for(condition: Any, seconds: float = 900.0) -> Any:
-    deadline = time.monotonic() + seconds
-    while not (value := condition()):
-        if time.monotonic() > deadline:
-            raise TimeoutError(f"the server was not ready within {seconds:g} s")
-        time.sleep(0.1)
-    return value
 
 
 def _load(

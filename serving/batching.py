@@ -1,8 +1,9 @@
-"""Merges predict requests that wait at the same time into one run of the model.
+"""Runs predict requests on the model's threads: fairly, in blocks, merging what waits.
 
 No request waits for others to arrive: if a thread is free, it runs at once. Only requests
 that queued while all threads were busy are merged, so at low load the latency is that of a
-server without batching.
+server without batching. What waits is ordered by ``FairQueue``, and a request of many rows is
+cut into blocks, so that others run between them.
 
 Requests are merged only if each gets the result that it would get alone: same version,
 signature and outputs, equal values of the inputs that have no batch dimension (``k``),
@@ -12,34 +13,74 @@ keep one common shape (``history_time``). What the model would refuse alone is n
 """
 
 import asyncio
-import collections
 import dataclasses
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Hashable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 
 import grpc
 import numpy as np
 
 from serving.config import BatchingConfig
-from serving.errors import ServingError
+from serving.errors import ServingError, unavailable
+from serving.fair_queue import FairQueue, QueueFullError
+from serving.limits import Work
 from serving.metrics import Metrics
 from serving.servable import Servable
 from serving.signature import Signature
 
 Arrays = Mapping[str, np.ndarray]
 
+_ONE_ROW = Work()
+# The weight of the newest request in the running mean of what a byte of a request costs.
+_NEWEST_WEIGHT = 0.05
+
 
 @dataclasses.dataclass(eq=False)
-class _Task:
-    key: object  # tasks of equal keys may be merged
+class _Request:
+    """What one caller waits for: the answers of all its blocks."""
+
+    answers: list[dict[str, np.ndarray] | None]
+    result: "asyncio.Future[dict[str, np.ndarray]]"
+
+    @property
+    def has_ended(self) -> bool:
+        """Whether nobody waits for the answer any longer."""
+        return self.result.done()
+
+    def answer(self, block: int, outputs: dict[str, np.ndarray]) -> None:
+        self.answers[block] = outputs
+        if self.has_ended or any(answer is None for answer in self.answers):
+            return
+        if len(self.answers) == 1:
+            self.result.set_result(outputs)
+            return
+        self.result.set_result(
+            {
+                name: np.concatenate([answer[name] for answer in self.answers if answer])
+                for name in outputs
+            }
+        )
+
+    def fail(self, error: Exception) -> None:
+        if not self.has_ended:
+            self.result.set_exception(error)
+
+
+@dataclasses.dataclass(eq=False)
+class _Block:
+    """Rows of a request that run together."""
+
+    request: _Request
+    position: int
+    key: object  # blocks of equal keys may be merged
     servable: Servable
     signature_name: str
     inputs: Arrays
     output_names: tuple[str, ...]
     rows: int  # 0: cannot be merged
-    deadline: float  # of the runner's clock
-    result: "asyncio.Future[dict[str, np.ndarray]]"
+    queued_at: float  # of the runner's clock, as the deadline is
+    deadline: float
 
 
 class Runner:
@@ -62,8 +103,27 @@ class Runner:
         self._clock = clock
         self._threads = ThreadPoolExecutor(config.num_threads, thread_name_prefix="model-runner")
         self._free = config.num_threads
-        self._queue: collections.deque[_Task] = collections.deque()
+        self._queue = FairQueue[_Block](config.max_queued_requests, config.max_queued_work)
         self._running: set[asyncio.Task[None]] = set()
+        self._work_per_byte = 0.0
+        metrics.queued_requests.set_function(lambda: len(self._queue))
+        metrics.queued_work.set_function(lambda: self._queue.cost)
+
+    def admit(self, flow: Hashable, num_bytes: int) -> None:
+        """Refuses a request before it is decoded, if it would not get into the queue then.
+
+        How much work it is, its size tells from the requests before it.
+
+        Args:
+          flow: Who asks.
+          num_bytes: Size of the request.
+
+        Raises:
+          ServingError: UNAVAILABLE.
+        """
+        work = max(1, int(num_bytes * self._work_per_byte))
+        if not self._queue.may_enter(flow, work):
+            raise self._refusal("queue_full")
 
     async def run(
         self,
@@ -72,6 +132,10 @@ class Runner:
         inputs: Arrays,
         output_names: tuple[str, ...],
         timeout_seconds: float,
+        *,
+        work: Work = _ONE_ROW,
+        flow: Hashable = None,
+        num_bytes: int = 0,
     ) -> dict[str, np.ndarray]:
         """Runs a signature; the caller holds ``servable`` until this returns.
 
@@ -81,35 +145,99 @@ class Runner:
           inputs: All inputs, checked and completed.
           output_names: Outputs to return.
           timeout_seconds: Time left, queueing included.
+          work: How much is asked for.
+          flow: Who asks; between flows the model's time is shared evenly.
+          num_bytes: Size of the request as it arrived; 0 if it is not known.
 
         Raises:
           ServingError: the model's, DEADLINE_EXCEEDED, or UNAVAILABLE when the
             queue is full.
         """
-        if len(self._queue) >= self._config.max_queued_requests:
-            raise ServingError(
-                grpc.StatusCode.UNAVAILABLE,
-                f"The queue of {self._config.max_queued_requests} requests is full; retry later"
-                " or elsewhere",
-            )
-        key, rows = self._merge_key(servable, signature_name, inputs, output_names)
-        task = _Task(
-            key=key,
-            servable=servable,
-            signature_name=signature_name,
-            inputs=inputs,
-            output_names=output_names,
-            rows=rows,
-            deadline=self._clock() + timeout_seconds,
-            result=asyncio.get_running_loop().create_future(),
+        if num_bytes:
+            self._work_per_byte += _NEWEST_WEIGHT * (work.cost / num_bytes - self._work_per_byte)
+        loop = asyncio.get_running_loop()
+        blocks = self._blocks(
+            servable, signature_name, inputs, output_names, timeout_seconds, loop.create_future()
         )
-        self._queue.append(task)
+        request = blocks[0].request
+        share = max(1, work.cost // len(blocks))
+        try:
+            job, put_out = self._queue.put(flow, [(block, share) for block in blocks])
+        except QueueFullError:
+            raise self._refusal("queue_full") from None
+        for block in put_out:
+            if not block.request.has_ended:
+                block.request.fail(self._refusal("caller_share"))
         self._start()
-        return await task.result
+        expiry = loop.call_later(timeout_seconds, request.fail, _deadline_exceeded())
+        try:
+            return await request.result
+        except asyncio.CancelledError:
+            self._metrics.abandoned_requests.labels("run" if job.has_begun else "queue").inc()
+            raise
+        finally:
+            expiry.cancel()
+            self._queue.discard(job)
 
     def close(self) -> None:
         """Ends the threads once what they run has ended."""
         self._threads.shutdown()
+
+    def _refusal(self, reason: str) -> ServingError:
+        self._metrics.refused_requests.labels(reason).inc()
+        return unavailable(
+            f"The queue is full: {len(self._queue)} requests wait, of"
+            f" {self._config.max_queued_requests} at most (batching_max_queued_requests), with"
+            f" {self._queue.cost} rows of work, of {self._config.max_queued_work} at most"
+            " (batching_max_queued_work); retry later or elsewhere"
+        )
+
+    def _blocks(
+        self,
+        servable: Servable,
+        signature_name: str,
+        inputs: Arrays,
+        output_names: tuple[str, ...],
+        timeout_seconds: float,
+        result: "asyncio.Future[dict[str, np.ndarray]]",
+    ) -> list[_Block]:
+        """A request as blocks of at most ``max_batch_size`` rows, if its rows are independent."""
+        key, rows = self._merge_key(servable, signature_name, inputs, output_names)
+        size = self._config.max_batch_size
+        signature = servable.model.signatures[signature_name]
+        # One value per row gives all rows answers as long as the longest of the request.
+        can_be_cut = rows > size and not any(
+            slot.shape is None and inputs[name].size > 1 for name, slot in signature.inputs.items()
+        )
+        starts = range(0, rows, size) if can_be_cut else [0]
+        request = _Request([None] * len(starts), result)
+        now = self._clock()
+        blocks = []
+        for position, start in enumerate(starts):
+            part = inputs
+            if can_be_cut:
+                part = {
+                    name: value[start : start + size]
+                    if slot.is_batched and not _is_default(signature, name, value)
+                    else value
+                    for name, slot in signature.inputs.items()
+                    for value in [inputs[name]]
+                }
+            blocks.append(
+                _Block(
+                    request=request,
+                    position=position,
+                    key=key,
+                    servable=servable,
+                    signature_name=signature_name,
+                    inputs=part,
+                    output_names=output_names,
+                    rows=min(size, rows - start) if can_be_cut else rows,
+                    queued_at=now,
+                    deadline=now + timeout_seconds,
+                )
+            )
+        return blocks
 
     def _merge_key(
         self,
@@ -163,71 +291,70 @@ class Runner:
         return names if names[:1] == [*self._config.aligned_inputs[:1]] else ()
 
     def _start(self) -> None:
-        while self._free and self._queue:
+        while self._free and len(self._queue):
             batch = self._next_batch()
             self._free -= 1
             running = asyncio.create_task(self._run_batch(batch))
             self._running.add(running)
             running.add_done_callback(self._running.discard)
 
-    def _next_batch(self) -> list[_Task]:
-        first = self._queue.popleft()
-        batch, rows, left = [first], first.rows, collections.deque[_Task]()
-        while self._queue and first.rows and rows < self._config.max_batch_size:
-            task = self._queue.popleft()
-            if task.key == first.key and rows + task.rows <= self._config.max_batch_size:
-                batch.append(task)
-                rows += task.rows
-            else:
-                left.append(task)
-        left.extend(self._queue)
-        self._queue = left
+    def _next_batch(self) -> list[_Block]:
+        first = self._queue.pop()
+        batch, rows = [first], first.rows
+
+        def fits(block: _Block) -> bool:
+            return block.key == first.key and rows + block.rows <= self._config.max_batch_size
+
+        if first.rows:
+            for block in self._queue.take(fits):
+                batch.append(block)
+                rows += block.rows
         return batch
 
-    async def _run_batch(self, batch: list[_Task]) -> None:
+    async def _run_batch(self, batch: list[_Block]) -> None:
         try:
             now = self._clock()
-            for task in batch:
-                if task.deadline <= now and not task.result.done():
-                    task.result.set_exception(_deadline_exceeded())
-            batch = [task for task in batch if not task.result.done()]
+            for block in batch:
+                if block.deadline <= now:
+                    block.request.fail(_deadline_exceeded())
+            batch = [block for block in batch if not block.request.has_ended]
             if not batch:
                 return
-            self._metrics.batch_size.labels(batch[0].servable.name).observe(len(batch))
+            name = batch[0].servable.name
+            self._metrics.batch_size.labels(name).observe(len(batch))
+            for block in batch:
+                self._metrics.queue_wait.labels(name).observe(now - block.queued_at)
             # Held here too, because a caller may go away while its model runs.
             with batch[0].servable.hold():
                 results = await asyncio.get_running_loop().run_in_executor(
-                    self._threads, self._run_tasks, batch
+                    self._threads, self._run_blocks, batch
                 )
-            for task, result in zip(batch, results, strict=True):
-                if task.result.done():  # its caller has gone
-                    continue
+            for block, result in zip(batch, results, strict=True):
                 if isinstance(result, ServingError):
-                    task.result.set_exception(result)
+                    block.request.fail(result)
                 else:
-                    task.result.set_result(result)
+                    block.request.answer(block.position, result)
         except Exception as e:
-            for task in batch:
-                if not task.result.done():
-                    task.result.set_exception(e)
+            for block in batch:
+                block.request.fail(e)
         finally:
             self._free += 1
             self._start()
 
-    def _run_tasks(self, batch: Sequence[_Task]) -> list[dict[str, np.ndarray] | ServingError]:
+    def _run_blocks(self, batch: Sequence[_Block]) -> list[dict[str, np.ndarray] | ServingError]:
         try:
             return [*self._run_merged(batch)]
         except ServingError as e:
             if len(batch) == 1:
                 return [e]
         # One bad request must not fail those that it was merged with.
-        return [result for task in batch for result in self._run_tasks([task])]
+        return [result for block in batch for result in self._run_blocks([block])]
 
-    def _run_merged(self, batch: Sequence[_Task]) -> list[dict[str, np.ndarray]]:
+    def _run_merged(self, batch: Sequence[_Block]) -> list[dict[str, np.ndarray]]:
         first = batch[0]
         inputs = first.inputs if len(batch) == 1 else self._merge_inputs(batch)
         started = self._clock()
-        timeout_ms = int(1000 * (max(task.deadline for task in batch) - started))
+        timeout_ms = int(1000 * (max(block.deadline for block in batch) - started))
         if timeout_ms <= 0:
             raise _deadline_exceeded()
         outputs = first.servable.model.run(
@@ -238,28 +365,28 @@ class Runner:
         )
         if len(batch) == 1:
             return [outputs]
-        ends = np.cumsum([task.rows for task in batch])
+        ends = np.cumsum([block.rows for block in batch])
         return [
-            {name: value[end - task.rows : end] for name, value in outputs.items()}
-            for task, end in zip(batch, ends, strict=True)
+            {name: value[end - block.rows : end] for name, value in outputs.items()}
+            for block, end in zip(batch, ends, strict=True)
         ]
 
-    def _merge_inputs(self, batch: Sequence[_Task]) -> dict[str, np.ndarray]:
-        """Concatenates the batched inputs; the others are equal in all tasks."""
+    def _merge_inputs(self, batch: Sequence[_Block]) -> dict[str, np.ndarray]:
+        """Concatenates the batched inputs; the others are equal in all blocks."""
         first = batch[0]
         signature = first.servable.model.signatures[first.signature_name]
         aligned = self._aligned_inputs(signature)
         merged = {}
         for name, slot in signature.inputs.items():
-            values = [task.inputs[name] for task in batch]
+            values = [block.inputs[name] for block in batch]
             if name in aligned[1:]:
                 # Padding alone may have any shape, but only in a request that runs alone.
-                shapes = [task.inputs[aligned[0]].shape for task in batch]
+                shapes = [block.inputs[aligned[0]].shape for block in batch]
                 values = [
                     np.full(shape, _padding_of(value), value.dtype) if _is_padding(value) else value
                     for value, shape in zip(values, shapes, strict=True)
                 ]
-            # Of an input of any rank, equal in all tasks: one value per row, or one for all.
+            # Of an input of any rank, equal in all blocks: one value per row, or one for all.
             is_by_row = slot.shape is None and values[0].size > 1
             if not (slot.is_batched or is_by_row) or _is_default(signature, name, values[0]):
                 merged[name] = values[0]

@@ -24,6 +24,7 @@ from serving.json_arrays import (
     show_shape,
     to_array,
     to_json,
+    write,
 )
 from serving.limits import Limits
 from serving.signature import Signature
@@ -39,6 +40,8 @@ _PARSE_ERRORS = {
     "Invalid \\escape": "Invalid escape character in string.",
     "Invalid \\uXXXX escape": "Incorrect hex digit after \\u escape in string.",
 }
+
+_MAX_COMMAS_PER_ELEMENT = 4  # with room for ids that have commas, and for names
 
 
 @dataclasses.dataclass(frozen=True)
@@ -69,6 +72,13 @@ def parse_predict_request(
     Raises:
       ServingError: INVALID_ARGUMENT, with TF Serving's wording where it refuses too.
     """
+    # A value stands between two commas, most often: so much for bodies whose values alone would
+    # take a hundred times their size.
+    if body.count(b",") > _MAX_COMMAS_PER_ELEMENT * limits.elements:
+        raise invalid_argument(
+            f"The request has more than {limits.elements} elements, which is the limit"
+            " (max_request_elements)"
+        )
     document = _parse_object(body)
     name = document.get("signature_name", SERVE)
     if not isinstance(name, str):
@@ -108,8 +118,7 @@ def format_predict_response(outputs: Mapping[str, np.ndarray], row_format: bool)
     """Encodes the outputs of a signature as a ``:predict`` response body.
 
     A single output stands alone; several are keyed by name. Strings whose
-    output is named ``*_bytes`` are base64 objects. Float32 values are written
-    with the fewest digits that read back as the same float32.
+    output is named ``*_bytes`` are base64 objects.
 
     Raises:
       ServingError: the outputs differ in batch size (row format only), or have a
@@ -127,28 +136,26 @@ def format_predict_response(outputs: Mapping[str, np.ndarray], row_format: bool)
                     f" expecting: {next(iter(sizes.values()))}"
                 )
     columns = {name: to_json(name, outputs[name]) for name in sorted(outputs)}
+    is_finite = all(
+        bool(np.isfinite(value).all()) for value in outputs.values() if value.dtype.kind == "f"
+    )
     payload: Any
     if not row_format:
         payload = columns if len(columns) > 1 else next(iter(columns.values()))
-        return _dump({"outputs": payload})
+        return write({"outputs": payload}, is_finite=is_finite)
     if len(columns) == 1:
         payload = next(iter(columns.values()))
     else:
         payload = [
             dict(zip(columns, row, strict=True)) for row in zip(*columns.values(), strict=True)
         ]
-    return _dump({"predictions": payload})
+    return write({"predictions": payload}, is_finite=is_finite)
 
 
 def format_error(message: str) -> bytes:
     """Encodes an error body: ``{"error": message}``."""
-    return _dump({"error": message})
-
-
-def _dump(value: Any) -> bytes:
-    # NaN and Infinity are written as such, which is what TF Serving does.
-    text = json.dumps(value, ensure_ascii=False, separators=(",", ":"))
-    return text.encode("utf-8", "replace")
+    # A message may repeat lone surrogates of a request, which are no text.
+    return write({"error": message.encode("utf-8", "replace").decode()})
 
 
 def _parse_object(body: bytes) -> dict[str, Any]:

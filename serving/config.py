@@ -27,8 +27,14 @@ class BatchingConfig:
     max_queued_requests: int = Field(
         default=1000,
         ge=1,
-        description="Requests waiting for a thread, at most; those beyond are refused with"
-        " UNAVAILABLE.",
+        description="Requests waiting for a thread, at most. Beyond it, the caller with the most"
+        " work in the queue is refused with UNAVAILABLE.",
+    )
+    max_queued_work: int = Field(
+        default=8192,
+        ge=1,
+        description="Work that waits, at most: rows, and one more for every 100 items asked for."
+        " At the rate of the model, this is the longest wait.",
     )
     signatures: tuple[str, ...] = Field(
         default=(SERVE,),
@@ -96,6 +102,23 @@ class ServerConfig:
         default=1.0,
         ge=0.0,
         description="How long a version directory must have been unchanged before it is loaded.",
+    )
+    share_header: str = Field(
+        default="",
+        description="HTTP header, or gRPC metadata key in lower case, that names whoever is to have"
+        " an equal share of the model's time: the calling service, for example, as a gateway sets"
+        " it. By default each connection has one.",
+    )
+    max_requests_under_way: int = Field(
+        default=2000,
+        ge=1,
+        description="Predict requests that are read, decoded, queued, run or answered at the same"
+        " time, at most; those beyond are refused with UNAVAILABLE.",
+    )
+    max_bytes_under_way: int = Field(
+        default=256 * 2**20,
+        ge=1,
+        description="Memory that these requests hold together, at most, as messages and arrays.",
     )
     max_request_bytes: int = Field(default=16 * 2**20, ge=1, description="Largest request body.")
     max_request_rows: int = Field(default=1024, ge=1, description="Rows of one request, at most.")

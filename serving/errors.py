@@ -26,6 +26,7 @@ _HTTP_STATUS = {
     grpc.StatusCode.DATA_LOSS: 500,
     grpc.StatusCode.UNAUTHENTICATED: 401,
 }
+RETRY_AFTER_SECONDS = 1  # what a client that was refused as UNAVAILABLE is told to wait
 _GRPC_CODES = {code.value[0]: code for code in grpc.StatusCode}
 
 # Around what a request brings, inside a message.
@@ -69,6 +70,11 @@ class ServingError(Exception):
 def invalid_argument(message: str) -> ServingError:
     """A request that can never succeed as it is written."""
     return ServingError(grpc.StatusCode.INVALID_ARGUMENT, message)
+
+
+def unavailable(message: str) -> ServingError:
+    """A request that may succeed a little later, or at another server."""
+    return ServingError(grpc.StatusCode.UNAVAILABLE, message)
 
 
 def not_found(message: str) -> ServingError:

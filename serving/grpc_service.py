@@ -1,8 +1,8 @@
 """TF Serving's gRPC services: PredictionService and ModelService."""
 
-import asyncio
 import functools
 import logging
+import time
 from collections.abc import Awaitable, Callable, Mapping
 from typing import Any, TypeVar
 
@@ -20,9 +20,13 @@ from tensorflow_serving.apis import (
 
 from contract.signatures import SERVE
 from serving import tracing
-from serving.errors import ServingError, internal, invalid_argument, quoted
+from serving.admission import Admission, Call
+from serving.codec_thread import CodecThread
+from serving.config import ServerConfig
+from serving.errors import RETRY_AFTER_SECONDS, ServingError, internal, invalid_argument, quoted
 from serving.limits import Limits
 from serving.metadata import model_metadata
+from serving.metrics import Metrics
 from serving.model_manager import ModelManager
 from serving.predictor import Predictor
 from serving.request_log import RequestLog
@@ -32,7 +36,8 @@ from serving.traffic import Outputs, Traffic
 
 _log = logging.getLogger(__name__)
 
-_LARGE_MESSAGE = 64 * 2**10  # bytes
+# How long a client that retries is to wait (gRPC's proposal A6 on retries).
+_RETRY_LATER = (("grpc-retry-pushback-ms", str(1000 * RETRY_AFTER_SECONDS)),)
 _Method = TypeVar("_Method", bound=Callable[..., Awaitable[Any]])
 
 
@@ -53,7 +58,10 @@ def _answer(method: _Method) -> _Method:
                 _log.exception("request failed")
                 record.fail(internal(e))
         assert record.error is not None
-        await context.abort(record.error.code, record.error.message)
+        is_busy = record.error.code == grpc.StatusCode.UNAVAILABLE
+        await context.abort(
+            record.error.code, record.error.message, _RETRY_LATER if is_busy else ()
+        )
 
     return wrapped  # type: ignore[return-value]
 
@@ -66,9 +74,11 @@ class PredictionService(prediction_service_pb2_grpc.PredictionServiceServicer):
       traffic: Hands requests to them.
       predictor: Runs them.
       request_log: Records every request.
-      timeout_seconds: Longest a request may take.
+      admission: Takes requests on.
+      codec_thread: Decodes and encodes large messages.
+      metrics: Records how long that takes.
       limits: Largest inputs that are decoded.
-      key_header: Metadata key with the key by which requests are split between versions.
+      config: Has the longest time of a request, and the metadata keys that say who asks.
     """
 
     def __init__(
@@ -77,16 +87,23 @@ class PredictionService(prediction_service_pb2_grpc.PredictionServiceServicer):
         traffic: Traffic,
         predictor: Predictor,
         request_log: RequestLog,
-        timeout_seconds: float,
+        admission: Admission,
+        codec_thread: CodecThread,
+        metrics: Metrics,
         limits: Limits,
-        key_header: str,
+        config: ServerConfig,
     ):
         self._manager = manager
         self._traffic = traffic
         self._predictor = predictor
-        self._timeout_seconds = timeout_seconds
+        self._admission = admission
+        self._codec_thread = codec_thread
+        self._decode_latency = metrics.decode_latency.labels("gRPC")
+        self._encode_latency = metrics.encode_latency.labels("gRPC")
         self._limits = limits
-        self._key_header = key_header.lower()
+        self._timeout_seconds = config.request_timeout_seconds
+        self._key_header = config.caller_key_header.lower()
+        self._share_header = config.share_header.lower()
         self.request_log = request_log
 
     @_answer
@@ -96,37 +113,43 @@ class PredictionService(prediction_service_pb2_grpc.PredictionServiceServicer):
         """Runs a signature."""
         if not request.HasField("model_spec"):
             raise invalid_argument("Missing ModelSpec")
-        key = _metadata_value(context, self._key_header)
+        headers = _metadata(context)
+        flow = headers.get(self._share_header) or context.peer()
+        key = headers.get(self._key_header, "")
+        remaining = context.time_remaining()
+        timeout = self._timeout_seconds
+        deadline = time.monotonic() + (timeout if remaining is None else min(remaining, timeout))
+        with self._admission.call(flow, key, request.ByteSize()) as call:
+            return await self._answer_predict(request, call, deadline)
 
+    async def _answer_predict(
+        self, request: predict_pb2.PredictRequest, call: Call, deadline: float
+    ) -> predict_pb2.PredictResponse:
         # Signature and answer are of the same version.
         async def attempt(servable: Servable) -> tuple[Outputs, Servable]:
-            # Large messages are decoded on another thread, so that the event loop stays free.
-            if request.ByteSize() > _LARGE_MESSAGE:
-                inputs = await asyncio.to_thread(_decode, request, self._limits)
-            else:
-                inputs = _decode(request, self._limits)
-            remaining = context.time_remaining()
+            with self._decode_latency.time():
+                inputs = await self._codec_thread.run(
+                    call.num_bytes, _decode, request, self._limits
+                )
             outputs = await self._predictor.predict(
                 servable,
                 request.model_spec.signature_name,
                 inputs,
                 request.output_filter,
-                self._timeout_seconds
-                if remaining is None
-                else min(remaining, self._timeout_seconds),
-                caller_key=key,
+                deadline - time.monotonic(),
+                call,
             )
             return outputs, servable
 
-        outputs, servable = await self._traffic.answer(request.model_spec, key, attempt)
+        outputs, servable = await self._traffic.answer(request.model_spec, call.caller_key, attempt)
         model_spec = model_pb2.ModelSpec(
             name=servable.name,
             signature_name=request.model_spec.signature_name or SERVE,
         )
         model_spec.version.value = servable.version
-        if sum(value.nbytes for value in outputs.values()) > _LARGE_MESSAGE:
-            return await asyncio.to_thread(_encode, model_spec, outputs)
-        return _encode(model_spec, outputs)
+        size = sum(value.nbytes for value in outputs.values())
+        with self._encode_latency.time():
+            return await self._codec_thread.run(size, _encode, model_spec, outputs)
 
     @_answer
     async def GetModelMetadata(
@@ -179,12 +202,12 @@ class ModelService(model_service_pb2_grpc.ModelServiceServicer):
         return model_management_pb2.ReloadConfigResponse()
 
 
-def _metadata_value(context: grpc.aio.ServicerContext, key: str) -> str:
-    """The value of a metadata key of a call; empty if it has none."""
-    for name, value in context.invocation_metadata() or ():
-        if name == key:
-            return value if isinstance(value, str) else value.decode("utf-8", "replace")
-    return ""
+def _metadata(context: grpc.aio.ServicerContext) -> dict[str, str]:
+    """The metadata of a call as text, by key."""
+    return {
+        name: value if isinstance(value, str) else value.decode("utf-8", "replace")
+        for name, value in context.invocation_metadata() or ()
+    }
 
 
 def _decode(request: predict_pb2.PredictRequest, limits: Limits) -> dict[str, np.ndarray]:

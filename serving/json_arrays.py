@@ -7,11 +7,12 @@ server's own ``util/json_tensor.cc``.
 import base64
 import binascii
 import json
-from collections.abc import Iterable
+import math
 from typing import Any, NoReturn
 
 import grpc
 import numpy as np
+import orjson
 import tensorflow as tf
 
 from serving.errors import ServingError, invalid_argument, quoted
@@ -160,7 +161,7 @@ _CONVERTERS = {
 
 
 def to_json(name: str, value: np.ndarray) -> Any:
-    """Encodes an output as nested JSON lists.
+    """Prepares an output for ``write``: texts as nested lists, numbers as they are.
 
     Args:
       name: The output's name; the strings of ``*_bytes`` become base64 objects.
@@ -170,25 +171,51 @@ def to_json(name: str, value: np.ndarray) -> Any:
       ServingError: INVALID_ARGUMENT for a type that JSON cannot carry.
     """
     if value.dtype == object:
-        as_base64 = name.endswith("_bytes")
-        flat: Iterable[Any] = (
-            {"b64": base64.b64encode(item).decode()}
-            if as_base64
-            else item.decode("utf-8", "replace")
-            for item in value.ravel()
-        )
-        boxed = np.empty(value.size, object)
-        boxed[:] = list(flat)
-        return boxed.reshape(value.shape).tolist()
-    if value.dtype == np.float32:
-        # Through text: the shortest digits of the float32, not those of the
-        # double nearest to it (0.1, not 0.10000000149011612).
-        return value.astype(str).astype(np.float64).tolist()
+        leaves: list[Any] = value.ravel().tolist()
+        if name.endswith("_bytes"):
+            leaves = [{"b64": base64.b64encode(leaf).decode()} for leaf in leaves]
+        else:
+            leaves = [leaf.decode("utf-8", "replace") for leaf in leaves]
+        return _nested(leaves, value.shape)
     if value.dtype.kind in "biuf":
-        return value.tolist()
+        return np.ascontiguousarray(value).reshape(value.shape)
     raise invalid_argument(
         f"Failed to write JSON value for tensor type: {_dtype_name(tf.as_dtype(value.dtype))}"
     )
+
+
+def _nested(leaves: list[Any], shape: tuple[int, ...]) -> Any:
+    """Nested lists of ``shape`` that hold ``leaves`` in row-major order."""
+    if not shape:
+        return leaves[0]
+    for size in reversed(shape[1:]):
+        count = len(leaves) // size if size else math.prod(shape[:-1])
+        leaves = [leaves[i * size : (i + 1) * size] for i in range(count)]
+    return leaves
+
+
+def write(document: Any, *, is_finite: bool = True) -> bytes:
+    """Writes a JSON document whose values may be arrays and scalars of NumPy.
+
+    A float is written with the fewest digits from which the same value of its type is read
+    back; NaN and infinity as ``NaN`` and ``Infinity``, which is what TF Serving does.
+
+    Args:
+      document: What is written; its texts are valid Unicode.
+      is_finite: False if a number in it may be NaN or infinite.
+    """
+    if is_finite:
+        return orjson.dumps(document, option=orjson.OPT_SERIALIZE_NUMPY)
+    # orjson writes them as null, as the standard of JSON has it.
+    text = json.dumps(document, ensure_ascii=False, separators=(",", ":"), default=_plain)
+    return text.encode()
+
+
+def _plain(value: np.ndarray | np.generic) -> Any:
+    if value.dtype == np.float32:
+        # Through text: the digits of the float32, not those of the double nearest to it.
+        return value.astype(str).astype(np.float64).tolist()
+    return value.tolist()
 
 
 def _is_base64(value: Any) -> bool:

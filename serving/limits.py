@@ -11,6 +11,49 @@ from serving.config import ServerConfig
 from serving.errors import invalid_argument, quoted
 from serving.signature import Signature
 
+# An answer of this many items costs about as much as a row more.
+_ITEMS_PER_ROW = 100
+
+
+@dataclasses.dataclass(frozen=True)
+class Work:
+    """How much a request asks of a model.
+
+    Attributes:
+      rows: Its rows.
+      answer_items: Rows times the largest ``k``; every row of the answer is as long as the
+        longest one.
+    """
+
+    rows: int = 1
+    answer_items: int = 0
+
+    @classmethod
+    def of(cls, signature: Signature, inputs: Mapping[str, np.ndarray]) -> "Work":
+        """The work of a signature.
+
+        Args:
+          signature: What is asked.
+          inputs: All of its inputs, decoded.
+        """
+        rows = max(
+            (
+                len(inputs[name])
+                for name, slot in signature.inputs.items()
+                if slot.is_batched and inputs[name].ndim
+            ),
+            default=1,
+        )
+        k = inputs.get(K)
+        if k is None or not k.size or k.dtype.kind not in "iu":
+            return cls(rows)
+        return cls(rows, rows * int(k.max()))
+
+    @property
+    def cost(self) -> int:
+        """Cost by which requests share the model, in rows of a short answer."""
+        return max(1, self.rows) + max(0, self.answer_items) // _ITEMS_PER_ROW
+
 
 @dataclasses.dataclass(frozen=True)
 class Limits:
@@ -65,32 +108,23 @@ class Limits:
                     f" elements; the limit is {self.elements} (max_request_elements)"
                 )
 
-    def check_work(self, signature: Signature, inputs: Mapping[str, np.ndarray]) -> None:
+    def check_work(self, work: Work) -> None:
         """Refuses a decoded request that asks for too many rows, or too long an answer.
 
         Args:
-          signature: What is asked.
-          inputs: All of its inputs, with shapes that fit.
+          work: What it asks for.
 
         Raises:
           ServingError: INVALID_ARGUMENT.
         """
-        rows = max(
-            (len(inputs[name]) for name, slot in signature.inputs.items() if slot.is_batched),
-            default=1,
-        )
-        if rows > self.rows:
+        if work.rows > self.rows:
             raise invalid_argument(
-                f"The request has {rows} rows; the limit is {self.rows} (max_request_rows)."
+                f"The request has {work.rows} rows; the limit is {self.rows} (max_request_rows)."
                 " Send them in several requests"
             )
-        k = inputs.get(K)
-        if k is None or not k.size:
-            return
-        # Every row of the answer is as long as the longest one.
-        answer_items = rows * int(k.max())
-        if answer_items > self.answer_items:
+        if work.answer_items > self.answer_items:
             raise invalid_argument(
-                f"{rows} rows of {int(k.max())} items are {answer_items} items; the limit is"
-                f" {self.answer_items} (max_answer_items). Send fewer rows or ask for fewer items"
+                f"{work.rows} rows of {work.answer_items // work.rows} items are"
+                f" {work.answer_items} items; the limit is {self.answer_items}"
+                " (max_answer_items). Send fewer rows or ask for fewer items"
             )

@@ -47,6 +47,52 @@ class Metrics:
             buckets=_BATCH_BUCKETS,
             registry=self.registry,
         )
+        self.queue_wait = Histogram(
+            "serving_queue_seconds",
+            "Time that rows of a request waited for a thread.",
+            ["model"],
+            buckets=_LATENCY_BUCKETS,
+            registry=self.registry,
+        )
+        self.queued_requests = Gauge(
+            "serving_queued_requests", "Requests that wait for a thread.", registry=self.registry
+        )
+        self.queued_work = Gauge(
+            "serving_queued_work",
+            "Work that waits for a thread, in rows of a short answer.",
+            registry=self.registry,
+        )
+        self.held_bytes = Gauge(
+            "serving_queued_bytes",
+            "Bytes held by requests that are read, decoded, queued, run or answered.",
+            registry=self.registry,
+        )
+        self.refused_requests = Counter(
+            "serving_refused_requests",
+            "Requests refused because the server had too much to do.",
+            ["reason"],
+            registry=self.registry,
+        )
+        self.abandoned_requests = Counter(
+            "serving_abandoned_requests",
+            "Requests whose caller went away before the answer.",
+            ["stage"],
+            registry=self.registry,
+        )
+        self.decode_latency = Histogram(
+            "serving_decode_seconds",
+            "Time to decode a predict request.",
+            ["api"],
+            buckets=_LATENCY_BUCKETS,
+            registry=self.registry,
+        )
+        self.encode_latency = Histogram(
+            "serving_encode_seconds",
+            "Time to encode the answer of a predict request.",
+            ["api"],
+            buckets=_LATENCY_BUCKETS,
+            registry=self.registry,
+        )
         self.in_flight = Gauge(
             "serving_requests_in_flight",
             "Requests that have begun to arrive and are not answered.",

@@ -9,8 +9,9 @@ import numpy as np
 from contract.features import HISTORY
 from contract.signatures import INTEREST_INDEX, NO_INTEREST, NUM_KNOWN, PADDING, SERVE
 from serving import tracing
+from serving.admission import Call
 from serving.batching import Runner
-from serving.limits import Limits
+from serving.limits import Limits, Work
 from serving.metrics import Metrics
 from serving.request_sampler import RequestSampler
 from serving.servable import Servable
@@ -39,7 +40,7 @@ class Predictor:
         inputs: Mapping[str, np.ndarray],
         output_filter: Sequence[str],
         timeout_seconds: float,
-        caller_key: str = "",
+        call: Call,
     ) -> dict[str, np.ndarray]:
         """Runs a signature on ``servable``, which the caller holds.
 
@@ -49,18 +50,27 @@ class Predictor:
           inputs: Arrays by input name; those with a default may be missing.
           output_filter: Outputs to return; all if empty.
           timeout_seconds: Time left for the request.
-          caller_key: Of whoever asks; empty if there is none.
+          call: The request as it was taken on.
 
         Raises:
-          ServingError: see ``SavedModel``, ``Limits`` and ``Runner``.
+          ServingError: see ``SavedModel``, ``Limits``, ``Call`` and ``Runner``.
         """
         signature_name = signature_name or SERVE
         started = time.monotonic()
         complete = servable.model.complete_inputs(signature_name, inputs)
         output_names = servable.model.output_names(signature_name, output_filter)
-        self.limits.check_work(servable.model.signatures[signature_name], complete)
+        work = Work.of(servable.model.signatures[signature_name], complete)
+        self.limits.check_work(work)
+        call.decoded(inputs)
         outputs = await self.runner.run(
-            servable, signature_name, complete, output_names, timeout_seconds
+            servable,
+            signature_name,
+            complete,
+            output_names,
+            timeout_seconds,
+            work=work,
+            flow=call.flow,
+            num_bytes=call.num_bytes,
         )
         self.metrics.latency.labels(servable.name, signature_name).observe(
             time.monotonic() - started, exemplar=tracing.exemplar()
@@ -68,7 +78,7 @@ class Predictor:
         if signature_name == SERVE and HISTORY in complete:
             self._observe_histories(servable.name, complete[HISTORY], outputs)
             if self.sampler is not None:
-                self.sampler.offer(servable.name, servable.version, complete, caller_key)
+                self.sampler.offer(servable.name, servable.version, complete, call.caller_key)
         return outputs
 
     def _observe_histories(

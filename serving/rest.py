@@ -4,6 +4,7 @@ import asyncio
 import json
 import logging
 import re
+import time
 import urllib.parse
 from collections.abc import Callable
 
@@ -15,8 +16,11 @@ from prometheus_client.openmetrics import exposition as openmetrics
 from tensorflow_serving.apis import get_model_metadata_pb2, model_pb2
 
 from serving import codec, demo
+from serving.admission import Admission, Call
 from serving.browsers import BrowserGuard
-from serving.errors import ServingError, internal, invalid_argument
+from serving.codec_thread import CodecThread
+from serving.config import ServerConfig
+from serving.errors import RETRY_AFTER_SECONDS, ServingError, internal, invalid_argument
 from serving.limits import Limits
 from serving.metadata import SIGNATURE_DEF, model_metadata
 from serving.metrics import Metrics
@@ -40,8 +44,8 @@ METRICS_PATHS = "/metrics", "/monitoring/prometheus/metrics"
 
 _OPENMETRICS = "application/openmetrics-text"
 
-# Bodies above this are decoded on another thread, so that the event loop stays free.
-_LARGE_BODY = 64 * 2**10
+_BYTES_PER_VALUE = 8  # of an answer, about
+_LARGE_ANSWER = 64 * 2**10  # bytes, from which on a slow reader is waited for
 
 
 class RestApi:
@@ -54,10 +58,11 @@ class RestApi:
       metrics: Served at ``/metrics`` and where TF Serving has them.
       request_log: Records every API request.
       is_draining: Whether the server is about to stop.
-      timeout_seconds: Longest a request may take, reading its body included.
-      max_request_bytes: Largest body.
+      admission: Takes predict requests on.
+      codec_thread: Decodes and encodes large bodies.
       limits: Largest inputs that are decoded.
-      key_header: Header with the key by which requests are split between versions.
+      config: Has the largest body, the longest time of a request, and the headers that say who
+        asks.
       guard: Refuses what pages of other sites send.
       has_demo: Whether there is a demo page.
     """
@@ -70,10 +75,10 @@ class RestApi:
         metrics: Metrics,
         request_log: RequestLog,
         is_draining: Callable[[], bool],
-        timeout_seconds: float,
-        max_request_bytes: int,
+        admission: Admission,
+        codec_thread: CodecThread,
         limits: Limits,
-        key_header: str,
+        config: ServerConfig,
         guard: BrowserGuard,
         has_demo: bool,
     ):
@@ -83,10 +88,15 @@ class RestApi:
         self._metrics = metrics
         self._request_log = request_log
         self._is_draining = is_draining
-        self._timeout_seconds = timeout_seconds
-        self._max_request_bytes = max_request_bytes
+        self._admission = admission
+        self._codec_thread = codec_thread
+        self._decode_latency = metrics.decode_latency.labels("REST")
+        self._encode_latency = metrics.encode_latency.labels("REST")
         self._limits = limits
-        self._key_header = key_header
+        self._timeout_seconds = config.request_timeout_seconds
+        self._max_request_bytes = config.max_request_bytes
+        self._key_header = config.caller_key_header
+        self._share_header = config.share_header
         self._guard = guard
         self._has_demo = has_demo
 
@@ -133,7 +143,7 @@ class RestApi:
             headers={"Content-Type": form.CONTENT_TYPE_LATEST},
         )
 
-    async def _api(self, request: web.Request) -> web.Response:
+    async def _api(self, request: web.Request) -> web.StreamResponse:
         path = request.url.raw_path
         pattern = {"POST": _PREDICT_PATH, "GET": _MODEL_PATH}.get(request.method)
         match = pattern.fullmatch(path) if pattern else None
@@ -145,10 +155,8 @@ class RestApi:
                     raise invalid_argument(f"Malformed request: {request.method} {path}")
                 spec = _model_spec(name, match["version"], match["label"])
                 if method == "predict":
-                    body = await asyncio.wait_for(
-                        self._predict(request, spec), self._timeout_seconds
-                    )
-                elif method == "metadata":
+                    return await self._predict(request, spec)
+                if method == "metadata":
                     body = self._metadata(spec)
                 elif method == "status":
                     body = self._status(spec)
@@ -170,45 +178,81 @@ class RestApi:
             except (TimeoutError, asyncio.TimeoutError):
                 error = ServingError(
                     grpc.StatusCode.DEADLINE_EXCEEDED,
-                    f"Request took longer than the limit of {self._timeout_seconds:g} seconds",
+                    f"The request took longer than the limit of {self._timeout_seconds:g} seconds"
+                    " to arrive (request_timeout_seconds)",
                 )
                 record.fail(error)
                 # Not the same as a slow model: here the body never arrived.
-                status = 408 if not request.content.is_eof() else 504
-                return _error_response(error, status=status, close=True)
+                return _error_response(error, status=408, close=True)
             except Exception as e:
                 _log.exception("request failed")
                 error = internal(e)
             record.fail(error)
             return _error_response(error)
 
-    async def _predict(self, request: web.Request, spec: model_pb2.ModelSpec) -> bytes:
-        body = await request.read()
-        key = request.headers.get(self._key_header, "")
+    async def _predict(self, request: web.Request, spec: model_pb2.ModelSpec) -> web.StreamResponse:
+        deadline = time.monotonic() + self._timeout_seconds
+        headers = request.headers
+        flow = headers.get(self._share_header) if self._share_header else None
+        peer = request.transport.get_extra_info("peername") if request.transport else None
+        num_bytes = 0 if request.headers.get("Content-Encoding") else request.content_length or 0
+        if num_bytes > self._max_request_bytes:
+            raise web.HTTPRequestEntityTooLarge(self._max_request_bytes, num_bytes)
+        key = headers.get(self._key_header, "")
+        with self._admission.call(flow or peer, key, num_bytes) as call:
+            # What has arrived with its headers needs no timer.
+            if num_bytes and request.content.is_eof():
+                body = await request.read()
+            else:
+                body = await asyncio.wait_for(
+                    self._read(request, call, num_bytes), self._timeout_seconds
+                )
+            answer = await self._answer(body, spec, call, deadline)
+            response = web.Response(body=answer, content_type="application/json")
+            if len(answer) > _LARGE_ANSWER:
+                # Held until a slow reader has read it.
+                call.hold(len(answer))
+                await response.prepare(request)
+                await asyncio.wait_for(response.write_eof(), self._timeout_seconds)
+            return response
 
+    async def _read(self, request: web.Request, call: Call, announced: int) -> bytes:
+        """Reads a body; what was not announced is held as it arrives."""
+        body = bytearray()
+        async for chunk in request.content.iter_any():
+            body += chunk
+            if len(body) > self._max_request_bytes:
+                raise web.HTTPRequestEntityTooLarge(self._max_request_bytes, len(body))
+            if not announced:
+                call.read(len(chunk))
+        return bytes(body)
+
+    async def _answer(
+        self, body: bytes, spec: model_pb2.ModelSpec, call: Call, deadline: float
+    ) -> bytes:
         # Signature and answer are of the same version.
         async def attempt(servable: Servable) -> tuple[Outputs, bool]:
             signatures = servable.model.signatures
-            if len(body) > _LARGE_BODY:
-                decoded = await asyncio.to_thread(
-                    codec.parse_predict_request, body, signatures, self._limits
+            with self._decode_latency.time():
+                decoded = await self._codec_thread.run(
+                    len(body), codec.parse_predict_request, body, signatures, self._limits
                 )
-            else:
-                decoded = codec.parse_predict_request(body, signatures, self._limits)
             outputs = await self._predictor.predict(
                 servable,
                 decoded.signature_name,
                 decoded.inputs,
                 output_filter=(),
-                timeout_seconds=self._timeout_seconds,
-                caller_key=key,
+                timeout_seconds=deadline - time.monotonic(),
+                call=call,
             )
             return outputs, decoded.row_format
 
-        outputs, row_format = await self._traffic.answer(spec, key, attempt)
-        if sum(value.size for value in outputs.values()) * 8 > _LARGE_BODY:
-            return await asyncio.to_thread(codec.format_predict_response, outputs, row_format)
-        return codec.format_predict_response(outputs, row_format)
+        outputs, row_format = await self._traffic.answer(spec, call.caller_key, attempt)
+        size = sum(value.size for value in outputs.values()) * _BYTES_PER_VALUE
+        with self._encode_latency.time():
+            return await self._codec_thread.run(
+                size, codec.format_predict_response, outputs, row_format
+            )
 
     def _status(self, spec: model_pb2.ModelSpec) -> bytes:
         return _to_json(self._manager.status(spec))
@@ -253,6 +297,8 @@ def _error_response(
         body=codec.format_error(error.message),
         content_type="application/json",
     )
+    if error.code == grpc.StatusCode.UNAVAILABLE:
+        response.headers["Retry-After"] = str(RETRY_AFTER_SECONDS)
     if close:
         response.force_close()
     return response

@@ -27,9 +27,11 @@ from tensorflow_serving.config import model_server_config_pb2
 
 from contract.config_types import from_dict, to_dict
 from serving import logs, tracing
+from serving.admission import Admission
 from serving.auth import Auth
 from serving.batching import Runner
 from serving.browsers import BrowserGuard, is_loopback
+from serving.codec_thread import CodecThread
 from serving.config import BatchingConfig, ServerConfig
 from serving.errors import ServingError
 from serving.grpc_health import HealthService, add_to_server
@@ -75,6 +77,8 @@ class ModelServer:
         self._draining = False
         self._watcher: asyncio.Task[None] | None = None
         self._traffic = Traffic(self.manager, self.metrics)
+        self._codec_thread = CodecThread()
+        admission = Admission(config, self._runner, self.metrics)
         limits = Limits.from_config(config)
         self._sampler = (
             RequestSampler(
@@ -100,10 +104,10 @@ class ModelServer:
             self.metrics,
             self._request_log,
             is_draining=lambda: self._draining,
-            timeout_seconds=config.request_timeout_seconds,
-            max_request_bytes=config.max_request_bytes,
+            admission=admission,
+            codec_thread=self._codec_thread,
             limits=limits,
-            key_header=config.caller_key_header,
+            config=config,
             guard=BrowserGuard(config.host, config.allowed_hosts),
             has_demo=config.demo == "on" or (config.demo == "auto" and is_loopback(config.host)),
         )
@@ -114,6 +118,7 @@ class ModelServer:
         self._http = web.AppRunner(
             app,
             access_log=None,
+            handler_cancellation=True,  # nothing is done for a client that has gone
             shutdown_timeout=_CLOSING_SECONDS,
             # How long to read on after refusing a body, so that the client sees why.
             lingering_time=_LINGERING_SECONDS,
@@ -127,6 +132,9 @@ class ModelServer:
                 # A second server on the port is an error, not a silent split.
                 ("grpc.so_reuseport", 0),
             ],
+from serving import logs, tracing
+from serving.admission import Admission
+from serving.auth import Auth
         )
         prediction_service_pb2_grpc.add_PredictionServiceServicer_to_server(
             PredictionService(
@@ -134,9 +142,11 @@ class ModelServer:
                 self._traffic,
                 predictor,
                 self._request_log,
-                timeout_seconds=config.request_timeout_seconds,
-                limits=limits,
-                key_header=config.caller_key_header,
+                admission,
+                self._codec_thread,
+                self.metrics,
+                limits,
+                config,
             ),
             self._grpc,
         )
@@ -204,6 +214,7 @@ class ModelServer:
         await asyncio.gather(self._grpc.stop(self._config.drain_seconds), self._stop_http())
         await self.manager.close()
         self._runner.close()
+        self._codec_thread.close()
         if self._sampler is not None:
             await asyncio.to_thread(self._sampler.close)
         _log.info("stopped")

@@ -1,0 +1,169 @@
+"""What the server adds to the model: requests per second beside servers that do nothing.
+
+A bundle around a synthetic tower (benchmarks.index) is served, and asked one history a request in
+closed loops of 1, 8, 32 and 128 connections, over REST and gRPC. In the same run two servers that
+only read the request and answer with the same bytes (benchmarks.echo: aiohttp, grpc.aio) are asked
+the same. "model" is the share of the time in which a thread ran the model itself, and "cpu" the
+processor seconds of the server per second.
+
+  python -m benchmarks.shell --json out.json
+
+Traffic stays on the loopback; every loop is bounded by --seconds.
+"""
+
+import argparse
+import contextlib
+import json
+import sys
+import tempfile
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import httpx
+import psutil
+
+from benchmarks import load
+from benchmarks.index import run_step
+from benchmarks.processes import embedded_server, ports, running, wait_for
+
+_CONNECTIONS = (1, 8, 32, 128)
+_PEOPLE = 192
+_K = 20
+_COLUMNS = {
+    "api": 5,
+    "connections": 11,
+    "server": 9,
+    "rate": 9,
+    "of_echo": 8,
+    "p50_ms": 8,
+    "p95_ms": 8,
+    "p99_ms": 8,
+    "cpu": 6,
+    "model": 6,
+}
+
+
+def main() -> None:
+    """Prints one line per API, number of connections and server."""
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--items", type=int, default=10_000)
+    parser.add_argument("--dimensions", type=int, default=64)
+    parser.add_argument("--kind", default="scann", choices=["exact", "scann"])
+    parser.add_argument("--seconds", type=float, default=5.0, help="length of each loop")
+    parser.add_argument("--work_dir", type=Path, help="keep what is built here, for the next run")
+    parser.add_argument("--json", type=Path, help="also write the figures here")
+    arguments = parser.parse_args()
+    print(" ".join(f"{name:>{width}}" for name, width in _COLUMNS.items()), flush=True)
+    rows: list[dict[str, Any]] = []
+    with tempfile.TemporaryDirectory() as temporary:
+        folder = arguments.work_dir or Path(temporary)
+        bundle = built_bundle(folder, arguments.items, arguments.dimensions, arguments.kind)
+        histories = json.loads((bundle.parent / "requests.json").read_text())["histories"]
+        with embedded_server(bundle) as server, _echo(folder, server, histories) as echo:
+            for api in ("rest", "grpc"):
+                request = encoded(api, histories[:1], _K)
+                for connections in _CONNECTIONS:
+                    for row in _compare(api, request, connections, server, echo, arguments.seconds):
+                        rows.append(row)
+                        print(
+                            " ".join(f"{row[name]!s:>{width}}" for name, width in _COLUMNS.items()),
+                            flush=True,
+                        )
+    if arguments.json:
+        arguments.json.write_text(json.dumps(rows, indent=2))
+
+
+def built_bundle(folder: Path, items: int, dimensions: int, kind: str) -> Path:
+    """A bundle around a synthetic tower, with ``requests.json`` beside it; built if need be."""
+    folder = folder / f"{items}x{dimensions}"
+    folder.mkdir(parents=True, exist_ok=True)
+    if not (folder / "requests.json").exists():
+        run_step("trained", folder, items, dimensions)
+        run_step("requests", folder, _PEOPLE)
+    if not (folder / kind).exists():
+        run_step("build", folder, kind, 0.98)
+    return folder / kind
+
+
+def encoded(api: str, histories: list[list[str]], k: int) -> bytes:
+    """A predict request as it is sent."""
+    if api == "rest":
+        return json.dumps({"inputs": {"history": histories, "k": k}}).encode()
+    import numpy as np
+    import tensorflow as tf
+    from tensorflow_serving.apis import predict_pb2
+
+    request = predict_pb2.PredictRequest()
+    request.model_spec.name = "mind"
+    request.inputs["history"].CopyFrom(tf.make_tensor_proto(histories))
+    request.inputs["k"].CopyFrom(tf.make_tensor_proto(np.int32(k)))
+    return request.SerializeToString()
+
+
+@contextlib.contextmanager
+def _echo(
+    folder: Path, server: dict[str, Any], histories: list[list[str]]
+) -> Iterator[dict[str, Any]]:
+    """The servers that answer with what ``server`` answers."""
+    import grpc
+
+    url = f"{server['rest']}/v1/models/mind:predict"
+    rest = httpx.post(url, content=encoded("rest", histories[:1], _K)).raise_for_status().content
+    with grpc.insecure_channel(server["grpc"]) as channel:
+        call = channel.unary_unary(load.PREDICT_METHOD)
+        answer = call(encoded("grpc", histories[:1], _K))
+    (folder / "answer.json").write_bytes(rest)
+    (folder / "answer.pb").write_bytes(answer)
+    log = folder / "echo.log"
+    files = [str(folder / "answer.json"), str(folder / "answer.pb")]
+    with running([sys.executable, "-m", "benchmarks.echo", *files], log) as process:
+        rest_port, grpc_port = wait_for(lambda: ports(log))
+        yield {
+            "pid": process.pid,
+            "rest": f"http://127.0.0.1:{rest_port}",
+            "grpc": f"127.0.0.1:{grpc_port}",
+        }
+
+
+def _compare(
+    api: str,
+    request: bytes,
+    connections: int,
+    server: dict[str, Any],
+    echo: dict[str, Any],
+    seconds: float,
+) -> Iterator[dict[str, Any]]:
+    rates = {}
+    for name, target in (("echo", echo), ("embedded", server)):
+        process = psutil.Process(target["pid"])
+        port = int(target[api].rsplit(":", 1)[1])
+        before, ran = process.cpu_times(), _run_seconds(target) if target is server else 0.0
+        found = load.measure(load.Load(api, port, request, connections, seconds))
+        after = process.cpu_times()
+        used = after.user + after.system - before.user - before.system
+        run = _run_seconds(target) - ran if target is server else 0.0
+        rates[name] = found["rate"]
+        if set(found["statuses"]) != {"200"}:
+            raise RuntimeError(f"{name} did not answer every request: {found['statuses']}")
+        yield {
+            "api": api,
+            "connections": connections,
+            "server": name,
+            "of_echo": round(found["rate"] / rates["echo"], 2),
+            "cpu": round(used / seconds, 2),
+            "model": round(run / seconds, 2),
+            **{key: found[key] for key in ("rate", "p50_ms", "p95_ms", "p99_ms")},
+        }
+
+
+def _run_seconds(server: dict[str, Any]) -> float:
+    """Seconds that the server's threads have spent in the model."""
+    for line in httpx.get(f"{server['rest']}/metrics").text.splitlines():
+        if line.startswith("serving_model_run_seconds_sum{"):
+            return float(line.rsplit(" ", 1)[1])
+    return 0.0
+
+
+if __name__ == "__main__":
+    main()

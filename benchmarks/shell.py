@@ -1,10 +1,11 @@
 """What the server adds to the model: requests per second beside servers that do nothing.
 
-A bundle around a synthetic tower (benchmarks.index) is served, and asked one history a request in
-closed loops of 1, 8, 32 and 128 connections, over REST and gRPC. In the same run two servers that
-only read the request and answer with the same bytes (benchmarks.echo: aiohttp, grpc.aio) are asked
-the same. "model" is the share of the time in which a thread ran the model itself, and "cpu" the
-processor seconds of the server per second.
+A bundle around a synthetic tower (benchmarks.index) is served ("mind"), and asked one history a
+request in closed loops of 1, 8, 32 and 128 connections, over REST and gRPC. In the same run the
+same is asked of two servers that only read the request and answer with the same bytes
+(benchmarks.echo: aiohttp, grpc.aio), and of our server around a graph that takes the same inputs
+and gives the same answer without computing it ("shell"). "model" is the time in which threads ran
+the graph, per second, and "cpu" the processor seconds of the server per second.
 
   python -m benchmarks.shell --json out.json
 
@@ -60,11 +61,16 @@ def main() -> None:
         folder = arguments.work_dir or Path(temporary)
         bundle = built_bundle(folder, arguments.items, arguments.dimensions, arguments.kind)
         histories = json.loads((bundle.parent / "requests.json").read_text())["histories"]
-        with embedded_server(bundle) as server, _echo(folder, server, histories) as echo:
+        with (
+            embedded_server(bundle) as mind,
+            embedded_server(_constant_model(folder, mind, histories)) as shell,
+            _echo(folder, mind, histories) as echo,
+        ):
+            targets = {"echo": echo, "shell": shell, "mind": mind}
             for api in ("rest", "grpc"):
                 request = encoded(api, histories[:1], _K)
                 for connections in _CONNECTIONS:
-                    for row in _compare(api, request, connections, server, echo, arguments.seconds):
+                    for row in _compare(api, request, connections, targets, arguments.seconds):
                         rows.append(row)
                         print(
                             " ".join(f"{row[name]!s:>{width}}" for name, width in _COLUMNS.items()),
@@ -126,39 +132,69 @@ def _echo(
         }
 
 
+def _constant_model(folder: Path, server: dict[str, Any], histories: list[list[str]]) -> Path:
+    """A graph with the inputs of ``serving_default`` whose answer is what ``server`` answers."""
+    import tensorflow as tf
+
+    url = f"{server['rest']}/v1/models/mind:predict"
+    answer = httpx.post(url, content=encoded("rest", histories[:1], _K)).raise_for_status().json()
+    types = {"item_ids": tf.string, "scores": tf.float32}
+    constants = {
+        name: tf.constant(value, types.get(name, tf.int32))
+        for name, value in answer["outputs"].items()
+    }
+
+    @tf.function(
+        input_signature=[
+            tf.TensorSpec([None, None], tf.string, "history"),
+            tf.TensorSpec([], tf.int32, "k"),
+        ]
+    )
+    def serve(history: tf.Tensor, k: tf.Tensor) -> dict[str, tf.Tensor]:
+        del k
+        rows = tf.shape(history)[0]
+        return {name: tf.repeat(value, rows, axis=0) for name, value in constants.items()}
+
+    module = tf.Module()
+    module.serve = serve
+    path = folder / "constant"
+    tf.saved_model.save(module, str(path), {"serving_default": serve})
+    return path
+
+
 def _compare(
     api: str,
     request: bytes,
     connections: int,
-    server: dict[str, Any],
-    echo: dict[str, Any],
+    targets: dict[str, dict[str, Any]],
     seconds: float,
 ) -> Iterator[dict[str, Any]]:
-    rates = {}
-    for name, target in (("echo", echo), ("embedded", server)):
+    echo_rate = 0.0
+    for name, target in targets.items():
         process = psutil.Process(target["pid"])
         port = int(target[api].rsplit(":", 1)[1])
-        before, ran = process.cpu_times(), _run_seconds(target) if target is server else 0.0
+        before, ran = process.cpu_times(), _run_seconds(target)
         found = load.measure(load.Load(api, port, request, connections, seconds))
         after = process.cpu_times()
         used = after.user + after.system - before.user - before.system
-        run = _run_seconds(target) - ran if target is server else 0.0
-        rates[name] = found["rate"]
         if set(found["statuses"]) != {"200"}:
             raise RuntimeError(f"{name} did not answer every request: {found['statuses']}")
+        echo_rate = echo_rate or found["rate"]
         yield {
             "api": api,
             "connections": connections,
             "server": name,
-            "of_echo": round(found["rate"] / rates["echo"], 2),
+            "of_echo": round(found["rate"] / echo_rate, 2),
             "cpu": round(used / seconds, 2),
-            "model": round(run / seconds, 2),
+            "model": round((_run_seconds(target) - ran) / seconds, 2),
             **{key: found[key] for key in ("rate", "p50_ms", "p95_ms", "p99_ms")},
         }
 
 
 def _run_seconds(server: dict[str, Any]) -> float:
-    """Seconds that the server's threads have spent in the model."""
+    """Seconds that the server's threads have spent in the model; 0 for an echo."""
+    if "kind" not in server:
+        return 0.0
     for line in httpx.get(f"{server['rest']}/metrics").text.splitlines():
         if line.startswith("serving_model_run_seconds_sum{"):
             return float(line.rsplit(" ", 1)[1])

@@ -5,6 +5,7 @@ then reads answers as if they were its own, or it can send requests without read
 answers. The first shows in the Host header, the second in the Origin header.
 """
 
+import functools
 import ipaddress
 import urllib.parse
 from collections.abc import Awaitable, Callable, Collection
@@ -16,9 +17,11 @@ from serving import codec
 from serving.errors import ServingError
 
 _LOOPBACK_NAME = "localhost"
+_HOSTS_REMEMBERED = 256  # they are looked at in every request
 _Handler = Callable[[web.Request], Awaitable[web.StreamResponse]]
 
 
+@functools.lru_cache(_HOSTS_REMEMBERED)
 def is_loopback(host: str) -> bool:
     """Whether ``host``, a name or an address, is this machine's loopback."""
     if host.lower() == _LOOPBACK_NAME:
@@ -78,6 +81,7 @@ class BrowserGuard:
         return ""
 
 
+@functools.lru_cache(_HOSTS_REMEMBERED)
 def _name_of(url: str) -> str:
     """The host of a URL in lower case, without port; empty if there is none."""
     try:

@@ -57,8 +57,10 @@ class ConfiguredModel:
 
     def default_version(self) -> int:
         """The version that answers requests which name none; -1 if nothing serves."""
-        available = self.available()
-        return self.stable if self.stable in available else max(available, default=-1)
+        stable = self.servables.get(self.stable) if self.stable is not None else None
+        if stable is not None and stable.is_available:
+            return stable.version
+        return max(self.available(), default=-1)
 
     def version_of(self, label: str) -> int | None:
         """The version that has a label; None if the label is unknown."""

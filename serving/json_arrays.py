@@ -114,7 +114,7 @@ def _decode_base64(value: dict[str, Any]) -> bytes:
 
 
 def _integers(leaves: list[Any], dtype: tf.DType) -> list[int]:
-    low, high = dtype.min, dtype.max
+    low, high = _RANGES[dtype]
     for leaf in leaves:
         if type(leaf) is not int or not low <= leaf <= high:
             _type_error(leaf, dtype)
@@ -148,15 +148,17 @@ def _floats(leaves: list[Any], dtype: tf.DType) -> list[float]:
     return leaves
 
 
+_INTEGER_TYPES = (
+    *(tf.int8, tf.int16, tf.int32, tf.int64),
+    *(tf.uint8, tf.uint16, tf.uint32, tf.uint64),
+)
+_RANGES = {dtype: (dtype.min, dtype.max) for dtype in _INTEGER_TYPES}
 _CONVERTERS = {
     tf.string: _strings,
     tf.bool: _booleans,
     tf.float32: _floats,
     tf.float64: _floats,
-    **dict.fromkeys(
-        (tf.int8, tf.int16, tf.int32, tf.int64, tf.uint8, tf.uint16, tf.uint32, tf.uint64),
-        _integers,
-    ),
+    **dict.fromkeys(_INTEGER_TYPES, _integers),
 }
 
 

@@ -47,7 +47,7 @@ class Work:
         k = inputs.get(K)
         if k is None or not k.size or k.dtype.kind not in "iu":
             return cls(rows)
-        return cls(rows, rows * int(k.max()))
+        return cls(rows, rows * int(k.max() if k.ndim else k))
 
     @property
     def cost(self) -> int:

@@ -16,6 +16,8 @@ from serving.metrics import Metrics
 from serving.request_sampler import RequestSampler
 from serving.servable import Servable
 
+_PADDING = PADDING.encode()
+
 
 @dataclasses.dataclass(frozen=True)
 class Predictor:
@@ -85,7 +87,7 @@ class Predictor:
         self, model: str, history: np.ndarray, outputs: Mapping[str, np.ndarray]
     ) -> None:
         self.metrics.histories.labels(model).inc(len(history))
-        items = np.count_nonzero(history != PADDING.encode())
+        items = history.size - history.ravel().tolist().count(_PADDING)
         self.metrics.history_items.labels(model).inc(int(items))
         if NUM_KNOWN in outputs:
             known = outputs[NUM_KNOWN]

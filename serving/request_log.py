@@ -60,6 +60,7 @@ class RequestLog:
         self._with_content = with_content
         self._under_way = 0
         self._last_change = time.monotonic()
+        metrics.in_flight.set_function(lambda: self._under_way)
 
     async def drained(self, seconds: float) -> None:
         """Waits until requests have ceased, for at most ``seconds``."""
@@ -111,4 +112,3 @@ class RequestLog:
     def _change(self, number: int) -> None:
         self._under_way += number
         self._last_change = time.monotonic()
-        self._metrics.in_flight.set(self._under_way)

@@ -31,6 +31,7 @@ from serving.model_manager import ModelManager
 from serving.servable import Servable
 
 _log = logging.getLogger(__name__)
+_NO_ITEM = PADDING.encode()
 
 _Answer = TypeVar("_Answer")
 Outputs = Mapping[str, np.ndarray]
@@ -308,4 +309,5 @@ def _empty_share(outputs: Outputs) -> float:
     if items is None or not items.size:
         return 0.0
     # Padding stands at the end, so that a row without a first item has none.
-    return float(np.mean(np.atleast_2d(items)[:, 0] == PADDING.encode()))
+    first = [row[0] for row in np.atleast_2d(items)]
+    return first.count(_NO_ITEM) / len(first)

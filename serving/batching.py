@@ -14,6 +14,7 @@ keep one common shape (``history_time``). What the model would refuse alone is n
 
 import asyncio
 import dataclasses
+import math
 import time
 from collections.abc import Callable, Hashable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -160,7 +161,7 @@ class Runner:
             servable, signature_name, inputs, output_names, timeout_seconds, loop.create_future()
         )
         request = blocks[0].request
-        share = max(1, work.cost // len(blocks))
+        share = math.ceil(work.cost / len(blocks))
         try:
             job, put_out = self._queue.put(flow, [(block, share) for block in blocks])
         except QueueFullError:

@@ -207,7 +207,7 @@ def write(document: Any, *, is_finite: bool = True) -> bytes:
       is_finite: False if a number in it may be NaN or infinite.
     """
     if is_finite:
-        return orjson.dumps(document, option=orjson.OPT_SERIALIZE_NUMPY)
+        return orjson.dumps(document, default=_plain, option=orjson.OPT_SERIALIZE_NUMPY)
     # orjson writes them as null, as the standard of JSON has it.
     text = json.dumps(document, ensure_ascii=False, separators=(",", ":"), default=_plain)
     return text.encode()

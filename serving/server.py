@@ -132,9 +132,8 @@ class ModelServer:
                 # A second server on the port is an error, not a silent split.
                 ("grpc.so_reuseport", 0),
             ],
-from serving import logs, tracing
-from serving.admission import Admission
-from serving.auth import Auth
+            # Beyond what is refused with a reason and counted; gRPC itself refuses these.
+            maximum_concurrent_rpcs=2 * config.max_requests_under_way,
         )
         prediction_service_pb2_grpc.add_PredictionServiceServicer_to_server(
             PredictionService(

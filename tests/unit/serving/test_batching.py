@@ -12,11 +12,14 @@ import pytest
 from serving.batching import Runner
 from serving.config import BatchingConfig
 from serving.errors import ServingError, invalid_argument
+from serving.limits import Work
 from serving.metrics import Metrics
 from serving.saved_model import SavedModel
 from serving.servable import Servable
 from tests import serving_models
 from tests.running_server import LONG_SECONDS
+
+_CALLER_SHARE = {"reason": "caller_share"}
 
 
 @pytest.fixture(scope="module")
@@ -253,6 +256,119 @@ def test_a_full_queue_refuses(model):
         answer.code if isinstance(answer, ServingError) else None for answer in answers
     )
     assert codes == {None: 2, grpc.StatusCode.UNAVAILABLE: 1}
+
+
+def _busy(model, act, **config):
+    """Runs ``act`` with a runner whose only thread is busy until ``act`` has returned.
+
+    ``act`` gets a function that queues inputs for a flow. Returns the answers, the shapes of the
+    runs and the metrics' registry.
+    """
+    recorded, metrics = _Recorded(model), Metrics()
+
+    async def run():
+        runner = Runner(BatchingConfig(num_threads=1, **config), metrics)
+        servable = Servable("mind", 1, Path("."))
+        servable.serve(recorded)
+        waiting = []
+
+        def start(flow, inputs):
+            complete = recorded.complete_inputs("serving_default", inputs)
+            signature = model.signatures["serving_default"]
+            answer = runner.run(
+                servable,
+                "serving_default",
+                complete,
+                tuple(signature.outputs),
+                LONG_SECONDS,
+                work=Work.of(signature, complete),
+                flow=flow,
+            )
+            waiting.append(asyncio.ensure_future(answer))
+            return waiting[-1]
+
+        start("blocker", _inputs(["1"]))
+        await _queued()
+        await act(start)
+        await _queued()
+        recorded.gate.set()
+        answers = await asyncio.gather(*waiting, return_exceptions=True)
+        await servable.drained()
+        runner.close()
+        return answers[1:]
+
+    return asyncio.run(run()), recorded.runs[1:], metrics.registry
+
+
+def test_a_large_request_runs_in_blocks_and_gets_one_answer(model):
+    large = _inputs(["3"], ["4"], ["5"], ["6", "7"], ["8"], k=np.array(3, np.int32))
+    small = _inputs(["2"], k=np.array(3, np.int32))
+
+    async def act(start):
+        start("a", large)
+        start("b", small)
+
+    answers, runs, _ = _busy(model, act, max_batch_size=2)
+    # Blocks of 2, 2 and 1 rows; the small request is first, and the last block fits beside it.
+    assert [run["history"] for run in runs] == [(2, 2), (2, 2), (2, 2)]
+    for answer, inputs in zip(answers, (large, small), strict=True):
+        _assert_same(answer, _alone(model, "serving_default", inputs))
+
+
+def test_rows_that_depend_on_each_other_are_not_cut(model):
+    by_row = _inputs(["3"], ["4"], ["5"], k=np.array([3, 1, 2], np.int32))
+
+    async def act(start):
+        start("a", by_row)
+
+    answers, runs, _ = _busy(model, act, max_batch_size=2)
+    assert [run["history"] for run in runs] == [(3, 1)]
+    _assert_same(answers[0], _alone(model, "serving_default", by_row))
+
+
+def test_a_full_queue_gives_way_to_a_caller_with_less(model):
+    async def act(start):
+        for flow in ("many", "many", "few"):
+            start(flow, _inputs(["3"]))
+            await _queued()
+
+    answers, _, registry = _busy(model, act, max_queued_requests=2, enabled=False)
+    codes = [answer.code if isinstance(answer, ServingError) else None for answer in answers]
+    assert codes == [None, grpc.StatusCode.UNAVAILABLE, None]
+    refused = registry.get_sample_value("serving_refused_requests_total", _CALLER_SHARE)
+    assert refused == 1
+
+
+def test_work_is_bounded_by_rows_and_items(model):
+    ten = _inputs(*[["3"]] * 10, k=np.array(1, np.int32))
+    long = _inputs(["3"], k=np.array(1000, np.int32))
+
+    async def act(start):
+        for inputs in (ten, long, ten):
+            start("a", inputs)
+            await _queued()
+
+    answers, _, registry = _busy(model, act, max_queued_work=21, enabled=False)
+    # 10 rows, then 1 row and 1000 items, which are 11 together; 10 more do not fit.
+    codes = [answer.code if isinstance(answer, ServingError) else None for answer in answers]
+    assert codes == [None, None, grpc.StatusCode.UNAVAILABLE]
+    refused = registry.get_sample_value("serving_refused_requests_total", {"reason": "queue_full"})
+    assert refused == 1
+
+
+def test_what_nobody_waits_for_any_longer_is_not_run(model):
+    async def act(start):
+        gone = start("a", _inputs(["3"], ["4"], ["5"]))
+        start("b", _inputs(["6", "7"]))
+        await _queued()
+        gone.cancel()
+
+    answers, runs, registry = _busy(model, act, max_batch_size=2, enabled=True)
+    assert isinstance(answers[0], asyncio.CancelledError)
+    assert [run["history"] for run in runs] == [(1, 2)]
+    abandoned = registry.get_sample_value("serving_abandoned_requests_total", {"stage": "queue"})
+    assert abandoned == 1
+    assert registry.get_sample_value("serving_queued_requests") == 0
 
 
 def test_a_request_that_waited_too_long_is_not_run(model):

@@ -259,7 +259,8 @@ def test_a_single_output_stands_alone():
 def test_float32_has_no_noise_digits_and_whole_numbers_keep_their_point():
     y = {"y": np.array([0.1, 9000000, 999999, 555557.5, 3e-5], np.float32)}
     assert (
-        format_predict_response(y, False) == b'{"outputs":[0.1,9000000.0,999999.0,555557.5,0.00003]}'
+        format_predict_response(y, False)
+        == b'{"outputs":[0.1,9000000.0,999999.0,555557.5,0.00003]}'
     )
 
 

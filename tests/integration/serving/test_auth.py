@@ -190,7 +190,7 @@ def test_tokens_are_replaced_without_a_restart(server, token_file, caplog):
 def test_a_file_without_tokens_is_an_error_at_the_start(
     base, tmp_path, caplog, monkeypatch, text, message
 ):
-    monkeypatch.setattr("serving.logs.configure", lambda: None)
+    monkeypatch.setattr("serving.logs.configure", lambda **options: None)
     path = tmp_path / "tokens"
     if text is not None:
         path.write_text(text)

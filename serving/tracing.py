@@ -8,8 +8,8 @@ the spans of those who do.
 
 import contextvars
 import dataclasses
+import os
 import re
-import secrets
 from collections.abc import Awaitable, Callable, Iterable, Sequence
 from typing import Any
 
@@ -62,11 +62,11 @@ class Trace:
             as good as none.
           states: Its headers ``tracestate``, which are one list.
         """
-        span_id = secrets.token_hex(8)
+        span_id = os.urandom(8).hex()
         parent = _parse(parents[0]) if len(parents) == 1 else None
         if parent is None:
             # Nothing is recorded here, so that there is nothing to sample.
-            return cls(secrets.token_hex(16), span_id)
+            return cls(os.urandom(16).hex(), span_id)
         trace_id, is_sampled = parent
         return cls(trace_id, span_id, is_sampled, _parse_state(states))
 

@@ -157,7 +157,8 @@ class ServerConfig:
         " any directory that it can read.",
     )
     log_requests: Literal["none", "errors", "all"] = Field(
-        default="errors", description="Which requests are logged."
+        default="errors",
+        description="Which requests are logged; of errors of one kind, a few per ten seconds.",
     )
     log_request_content: bool = Field(
         default=False,

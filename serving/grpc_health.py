@@ -20,6 +20,8 @@ _NOT_SERVING = health_pb2.HealthCheckResponse.NOT_SERVING
 _UNKNOWN = health_pb2.HealthCheckResponse.SERVICE_UNKNOWN
 
 _WHOLE_SERVER = ""
+# A watcher is there for as long as it likes, and needs no token.
+_MAX_WATCHERS = 1000
 
 
 class HealthService(health_pb2_grpc.HealthServicer):
@@ -31,11 +33,19 @@ class HealthService(health_pb2_grpc.HealthServicer):
     Args:
       manager: Knows the model versions.
       is_draining: Whether the server is about to stop.
+      max_watchers: Calls of Watch at the same time; more are RESOURCE_EXHAUSTED.
     """
 
-    def __init__(self, manager: ModelManager, is_draining: Callable[[], bool]):
+    def __init__(
+        self,
+        manager: ModelManager,
+        is_draining: Callable[[], bool],
+        max_watchers: int = _MAX_WATCHERS,
+    ):
         self._manager = manager
         self._is_draining = is_draining
+        self._max_watchers = max_watchers
+        self._watchers = 0
         self._changed = asyncio.Event()
         manager.on_change = self.notify
 
@@ -57,13 +67,26 @@ class HealthService(health_pb2_grpc.HealthServicer):
         self, request: health_pb2.HealthCheckRequest, context: grpc.aio.ServicerContext
     ) -> AsyncIterator[health_pb2.HealthCheckResponse]:
         """The status now and whenever it changes, until the server drains."""
+        if self._watchers >= self._max_watchers:
+            await context.abort(
+                grpc.StatusCode.RESOURCE_EXHAUSTED,
+                f"{self._watchers} calls of Watch are open, which is the limit; use Check",
+            )
+        self._watchers += 1
+        try:
+            async for status in self._statuses(request.service):
+                yield health_pb2.HealthCheckResponse(status=status)
+        finally:
+            self._watchers -= 1
+
+    async def _statuses(self, service: str) -> AsyncIterator[int]:
         last: int | None = None
         while True:
             changed = self._changed
             is_last = self._is_draining()
-            status = self._status(request.service)
+            status = self._status(service)
             if status != last:
-                yield health_pb2.HealthCheckResponse(status=status)
+                yield status
                 last = status
             if is_last:
                 return

@@ -5,14 +5,14 @@ import logging
 import math
 import time
 import traceback
-from collections.abc import Callable
+from collections.abc import Callable, Hashable
 
 from serving import tracing
 
 # Attributes that every record has; all others came in ``extra``.
 _STANDARD = frozenset(vars(logging.makeLogRecord({}))) | {"message", "asctime", "taskName"}
 _OUR_LOGGERS = "serving."
-_MAX_KINDS = 1000  # of exceptions that are remembered
+_MAX_KINDS = 1000  # of lines that are remembered
 
 
 class JsonFormatter(logging.Formatter):
@@ -66,6 +66,44 @@ def _without_messages(error: BaseException) -> str:
     return "\n\ncaused by:\n".join(parts)
 
 
+class Throttle:
+    """Lets some lines of each kind pass in an interval, and counts those that it holds back.
+
+    Args:
+      lines: How many pass.
+      interval_seconds: Length of the interval, which begins with the first line of a kind.
+      clock: Gives the seconds by which it is measured.
+    """
+
+    def __init__(
+        self,
+        lines: int,
+        interval_seconds: float = 10.0,
+        clock: Callable[[], float] = time.monotonic,
+    ):
+        self._lines = lines
+        self._interval_seconds = interval_seconds
+        self._clock = clock
+        # By kind: when its interval began, and how many lines there have been since.
+        self._kinds: dict[Hashable, tuple[float, int]] = {}
+
+    def take(self, kind: Hashable) -> int | None:
+        """Takes a line of a kind.
+
+        Returns:
+          How many lines were held back in the interval before; None if this one is too.
+        """
+        now = self._clock()
+        since, seen = self._kinds.get(kind, (-math.inf, 0))
+        if now - since < self._interval_seconds:
+            self._kinds[kind] = since, seen + 1
+            return None if seen >= self._lines else 0
+        if len(self._kinds) >= _MAX_KINDS:
+            self._kinds.clear()
+        self._kinds[kind] = now, 1
+        return max(0, seen - self._lines)
+
+
 class ErrorThrottle(logging.Filter):
     """Keeps exceptions that clients can cause at will from filling the log.
 
@@ -80,24 +118,16 @@ class ErrorThrottle(logging.Filter):
 
     def __init__(self, interval_seconds: float = 10.0, clock: Callable[[], float] = time.monotonic):
         super().__init__()
-        self._interval_seconds = interval_seconds
-        self._clock = clock
-        self._kinds: dict[tuple[str, str, str], tuple[float, int]] = {}
+        self._throttle = Throttle(1, interval_seconds, clock)
 
     def filter(self, record: logging.LogRecord) -> bool:
         """Whether ``record`` is written; changes it if so."""
         exception = record.exc_info[0] if record.exc_info else None
         if exception is None:
             return True
-        kind = record.name, str(record.msg), exception.__name__
-        now = self._clock()
-        since, held_back = self._kinds.get(kind, (-math.inf, 0))
-        if now - since < self._interval_seconds:
-            self._kinds[kind] = since, held_back + 1
+        held_back = self._throttle.take((record.name, str(record.msg), exception.__name__))
+        if held_back is None:
             return False
-        if len(self._kinds) >= _MAX_KINDS:
-            self._kinds.clear()
-        self._kinds[kind] = now, 0
         vars(record).update(held_back=held_back or None)
         if not record.name.startswith(_OUR_LOGGERS):
             record.msg, record.args = "exception in a library", None

@@ -9,6 +9,7 @@ from collections.abc import Callable, Collection, Iterator
 from typing import Literal
 
 from serving.errors import ServingError
+from serving.logs import Throttle
 from serving.metrics import Metrics
 
 _log = logging.getLogger(__name__)
@@ -19,6 +20,8 @@ _log = logging.getLogger(__name__)
 _QUIET_SECONDS = 0.1
 _POLL_SECONDS = 0.02
 _MAX_SHOWN = 500  # characters of an error
+# Of refused requests of one kind, per ten seconds: anybody can send any number of them.
+_LINES_OF_A_KIND = 5
 
 
 @dataclasses.dataclass
@@ -42,8 +45,10 @@ class RequestLog:
     Args:
       metrics: Counts by model, API, method and code.
       model_names: Gives the models that exist.
-      level: ``none``, ``errors`` or ``all``.
+      level: ``none``; ``errors``, of which a few of each kind (API, method, model and status)
+        are logged per interval; or ``all``.
       with_content: Whether errors are logged with the values of the request in them.
+      throttle: Decides how many errors of a kind are logged.
     """
 
     def __init__(
@@ -53,11 +58,13 @@ class RequestLog:
         level: Literal["none", "errors", "all"],
         *,
         with_content: bool = False,
+        throttle: Throttle | None = None,
     ):
         self._metrics = metrics
         self._model_names = model_names
         self._level = level
         self._with_content = with_content
+        self._throttle = throttle or Throttle(_LINES_OF_A_KIND)
         self._under_way = 0
         self._last_change = time.monotonic()
         metrics.in_flight.set_function(lambda: self._under_way)
@@ -92,7 +99,8 @@ class RequestLog:
             # A client could invent names without end; metrics must not keep them.
             known = model if model in self._model_names() else ""
             self._metrics.requests.labels(known, api, method, code).inc()
-            if self._level == "all" or (self._level == "errors" and code != "OK"):
+            held_back = self._held_back((api, method, known, code))
+            if held_back is not None:
                 _log.log(
                     logging.INFO if code == "OK" else logging.WARNING,
                     "request",
@@ -103,8 +111,17 @@ class RequestLog:
                         "code": code,
                         "error": self._shown(record.error) if record.error else None,
                         "milliseconds": round(1000 * (time.monotonic() - started), 3),
+                        "held_back": held_back or None,
                     },
                 )
+
+    def _held_back(self, kind: tuple[str, str, str, str]) -> int | None:
+        """How many lines are missing before this request's; None if it gets none either."""
+        if self._level == "all":
+            return 0
+        if self._level == "none" or kind[-1] == "OK":
+            return None
+        return self._throttle.take(kind)
 
     def _shown(self, error: ServingError) -> str:
         return (error.message if self._with_content else error.public_message)[:_MAX_SHOWN]

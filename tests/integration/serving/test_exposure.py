@@ -157,3 +157,19 @@ def _handshake(port, ciphers):
         context.wrap_socket(plain) as secured,
     ):
         return secured.cipher()[0]
+
+
+@pytest.mark.parametrize(("level", "lines"), [("none", 0), ("errors", 10), ("all", 43)])
+def test_refused_requests_do_not_fill_the_log(half_plus_two, tmp_path, caplog, level, lines):
+    serving_models.push(half_plus_two, tmp_path, 1)
+    caplog.set_level(logging.INFO)
+    with RunningServer(model_base_path=str(tmp_path), model_name="m", log_requests=level) as server:
+        for number in range(20):
+            assert server.http.post("/v1/models/m:predict", json={}).status_code == 400
+            path = f"/v1/models/made-up-{number}:predict"
+            assert server.http.post(path, json={}).status_code == 404
+        for _ in range(3):
+            server.http.post("/v1/models/m:predict", json={"instances": [1.0]})
+    written = [record for record in caplog.records if record.msg == "request"]
+    # Five of each kind: INVALID_ARGUMENT of m, NOT_FOUND of all models that do not exist.
+    assert len(written) == lines

@@ -124,6 +124,21 @@ def test_a_draining_server_is_not_serving():
     assert asyncio.run(statuses()) == (_SERVING, _NOT_SERVING)
 
 
+def test_watchers_are_limited(server):
+    health = server.server._health
+    health._max_watchers = 2
+    watchers = [_Watcher(server.channel, "") for _ in range(2)]
+    for watcher in watchers:
+        watcher.next()
+    with pytest.raises(grpc.RpcError, match="2 calls of Watch are open") as e:
+        _Watcher(server.channel, "").next()
+    assert e.value.code() == grpc.StatusCode.RESOURCE_EXHAUSTED
+    # One that leaves makes room.
+    watchers[0].call.cancel()
+    wait_until(lambda: health._watchers == 1)
+    assert _Watcher(server.channel, "").next() == _NOT_SERVING
+
+
 def test_health_needs_no_token_and_reflection_does(half_plus_two, tmp_path):
     serving_models.push(half_plus_two, tmp_path / "base", 1)
     tokens = tmp_path / "tokens"

@@ -2,7 +2,7 @@
 
 import logging
 
-from serving.logs import ErrorThrottle
+from serving.logs import ErrorThrottle, Throttle
 
 
 def _record(name, message="failed", error=None):
@@ -41,3 +41,25 @@ def test_records_without_an_exception_and_our_own_tracebacks_stay_whole():
     own = _record("serving.rest", "request failed %s", RuntimeError("a bug"))
     assert throttle.filter(own)
     assert own.exc_info
+
+
+def test_some_lines_of_each_kind_pass_in_an_interval():
+    now = [0.0]
+    throttle = Throttle(2, 10.0, clock=lambda: now[0])
+    assert [throttle.take("a") for _ in range(5)] == [0, 0, None, None, None]
+    assert throttle.take("b") == 0
+    now[0] = 9.9
+    assert throttle.take("a") is None
+    now[0] = 10.0
+    # Four were held back: three at first, and one just now.
+    assert [throttle.take("a") for _ in range(3)] == [4, 0, None]
+    assert throttle.take("b") == 0
+    now[0] = 20.0
+    assert throttle.take("a") == 1
+
+
+def test_kinds_without_end_do_not_take_memory_without_end():
+    throttle = Throttle(1, clock=lambda: 0.0)
+    for number in range(5000):
+        throttle.take(number)
+    assert len(throttle._kinds) <= 1000

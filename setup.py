@@ -105,7 +105,7 @@ setuptools.setup(
         "console_scripts": [
             "mind-run = local_runner:main",
             "mind-kubeflow = kubeflow_runner:main",
-            "mind-serve = serving.server:main",
+            "mind-serve = serving.server:run",
             "mind-query = serving.client:main",
             "mind-release = serving.release:main",
             "mind-refresh-items = item_refresh.__main__:main",

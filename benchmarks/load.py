@@ -43,6 +43,8 @@ class Load:
       method: HTTP method.
       path: HTTP path.
       pause: Seconds that a connection of the closed loop waits after an answer.
+      pause_refused: The same after a refusal, half of it to one and a half of it by chance, as
+        a client does that heeds Retry-After.
     """
 
     api: str
@@ -54,6 +56,7 @@ class Load:
     method: str = "POST"
     path: str = "/v1/models/mind:predict"
     pause: float = 0.0
+    pause_refused: float = 0.0
 
 
 def start(load: Load) -> "subprocess.Popen[str]":
@@ -176,14 +179,17 @@ async def _run(load: Load) -> dict[str, Any]:
     started = time.perf_counter()
     until = started + load.seconds
 
-    async def ask(send: _Send, due: float) -> None:
+    async def ask(send: _Send, due: float) -> str:
         status = await send()
         times.append((time.perf_counter() - due, status))
+        return status
 
     async def closed(send: _Send) -> None:
         while (now := time.perf_counter()) < until:
-            await ask(send, now)
-            if load.pause:
+            status = await ask(send, now)
+            if status != _OK and load.pause_refused:
+                await asyncio.sleep(load.pause_refused * random.uniform(0.5, 1.5))
+            elif load.pause:
                 await asyncio.sleep(load.pause)
 
     async def opened(send: _Send, due_times: "collections.deque[float]") -> None:

@@ -1,7 +1,8 @@
 """The requests that TF Serving replays before a version takes traffic.
 
-Without them the first request pays for creating the index and for TensorFlow's
-lazy initialisation (https://www.tensorflow.org/tfx/serving/saved_model_warmup).
+Without them the first request of a signature pays for preparing its part of the graph, and the
+very first one for creating the index
+(https://www.tensorflow.org/tfx/serving/saved_model_warmup).
 """
 
 import os
@@ -12,12 +13,12 @@ from tensorflow.python.saved_model import loader_impl
 from tensorflow_serving.apis import predict_pb2, prediction_log_pb2
 
 from contract.features import HISTORY
-from contract.signatures import SERVE, K
+from contract.signatures import EVALUATE, ITEMS, LIMIT, OFFSET, K, neutral_inputs
 from contract.versions import WARMUP_PATH
 
 
 def write_warmup(model_dir: str, history: Sequence[bytes], k: int) -> None:
-    """Writes one request for ``serving_default``, with every input.
+    """Writes one request for each signature, with every input.
 
     TF Serving before 2.13 knows no defaults, and a version whose warm-up fails
     is not loaded.
@@ -27,17 +28,37 @@ def write_warmup(model_dir: str, history: Sequence[bytes], k: int) -> None:
       history: Ids of items that the bundle knows, oldest first.
       k: Items asked for.
     """
-    request = predict_pb2.PredictRequest()
-    request.model_spec.signature_name = SERVE
     (meta_graph,) = loader_impl.parse_saved_model(model_dir).meta_graphs
-    for name, value in meta_graph.signature_def[SERVE].defaults.items():
-        request.inputs[name].CopyFrom(value)
-    request.inputs[HISTORY].CopyFrom(tf.make_tensor_proto([list(history)], tf.string))
-    request.inputs[K].CopyFrom(tf.make_tensor_proto(k, tf.int32))
-    log = prediction_log_pb2.PredictionLog(
-        predict_log=prediction_log_pb2.PredictLog(request=request)
-    )
+    given = {
+        HISTORY: tf.constant([list(history)]),
+        ITEMS: tf.constant(list(history[:1])),
+        K: tf.constant(k, tf.int32),
+        OFFSET: tf.constant(0, tf.int32),
+        LIMIT: tf.constant(1, tf.int32),
+    }
+    records = []
+    for name, signature in sorted(meta_graph.signature_def.items()):
+        # The first is not a signature but the operation that starts the model; EVALUATE is for
+        # the next run of the pipeline, which reads the version itself.
+        if not signature.method_name or name == EVALUATE:
+            continue
+        request = predict_pb2.PredictRequest()
+        request.model_spec.signature_name = name
+        neutral = neutral_inputs(signature.inputs)
+        for key, info in signature.inputs.items():
+            if key in given:
+                value = tf.make_tensor_proto(given[key])
+            elif key in signature.defaults:
+                value = signature.defaults[key]
+            else:
+                value = tf.make_tensor_proto(neutral[key], info.dtype)
+            request.inputs[key].CopyFrom(value)
+        log = prediction_log_pb2.PredictionLog(
+            predict_log=prediction_log_pb2.PredictLog(request=request)
+        )
+        records.append(log.SerializeToString())
     path = os.path.join(model_dir, WARMUP_PATH)
     tf.io.gfile.makedirs(os.path.dirname(path))
     with tf.io.TFRecordWriter(path) as writer:
-        writer.write(log.SerializeToString())
+        for record in records:
+            writer.write(record)

@@ -17,7 +17,6 @@ import dataclasses
 import math
 import time
 from collections.abc import Callable, Hashable, Mapping, Sequence
-from concurrent.futures import ThreadPoolExecutor
 
 import grpc
 import numpy as np
@@ -29,10 +28,13 @@ from serving.limits import Work
 from serving.metrics import Metrics
 from serving.servable import Servable
 from serving.signature import Signature
+from serving.threads import background_threads
 
 Arrays = Mapping[str, np.ndarray]
 
 _ONE_ROW = Work()
+# Cost up to which work is small: it runs beside large work, and does not wait for a thread.
+_SMALL = 8
 # The weight of the newest request in the running mean of what a byte of a request costs.
 _NEWEST_WEIGHT = 0.05
 
@@ -80,6 +82,7 @@ class _Block:
     inputs: Arrays
     output_names: tuple[str, ...]
     rows: int  # 0: cannot be merged
+    cost: int
     queued_at: float  # of the runner's clock, as the deadline is
     deadline: float
 
@@ -102,8 +105,11 @@ class Runner:
         self._config = config
         self._metrics = metrics
         self._clock = clock
-        self._threads = ThreadPoolExecutor(config.num_threads, thread_name_prefix="model-runner")
+        # One more, for small work while all others run large work.
+        self._threads = background_threads(config.num_threads + 1, "model-runner")
         self._free = config.num_threads
+        self._is_express_free = True
+        self._large_runs = 0
         self._queue = FairQueue[_Block](config.max_queued_requests, config.max_queued_work)
         self._running: set[asyncio.Task[None]] = set()
         self._work_per_byte = 0.0
@@ -122,7 +128,7 @@ class Runner:
         Raises:
           ServingError: UNAVAILABLE.
         """
-        work = max(1, int(num_bytes * self._work_per_byte))
+        work = math.ceil(num_bytes * self._work_per_byte) or 1
         if not self._queue.may_enter(flow, work):
             raise self._refusal("queue_full")
 
@@ -158,12 +164,17 @@ class Runner:
             self._work_per_byte += _NEWEST_WEIGHT * (work.cost / num_bytes - self._work_per_byte)
         loop = asyncio.get_running_loop()
         blocks = self._blocks(
-            servable, signature_name, inputs, output_names, timeout_seconds, loop.create_future()
+            servable,
+            signature_name,
+            inputs,
+            output_names,
+            timeout_seconds,
+            work,
+            loop.create_future(),
         )
         request = blocks[0].request
-        share = math.ceil(work.cost / len(blocks))
         try:
-            job, put_out = self._queue.put(flow, [(block, share) for block in blocks])
+            job, put_out = self._queue.put(flow, [(block, block.cost) for block in blocks])
         except QueueFullError:
             raise self._refusal("queue_full") from None
         for block in put_out:
@@ -200,6 +211,7 @@ class Runner:
         inputs: Arrays,
         output_names: tuple[str, ...],
         timeout_seconds: float,
+        work: Work,
         result: "asyncio.Future[dict[str, np.ndarray]]",
     ) -> list[_Block]:
         """A request as blocks of at most ``max_batch_size`` rows, if its rows are independent."""
@@ -234,6 +246,7 @@ class Runner:
                     inputs=part,
                     output_names=output_names,
                     rows=min(size, rows - start) if can_be_cut else rows,
+                    cost=math.ceil(work.cost / len(starts)),
                     queued_at=now,
                     deadline=now + timeout_seconds,
                 )
@@ -293,18 +306,41 @@ class Runner:
 
     def _start(self) -> None:
         while self._free and len(self._queue):
-            batch = self._next_batch()
             self._free -= 1
-            running = asyncio.create_task(self._run_batch(batch))
-            self._running.add(running)
-            running.add_done_callback(self._running.discard)
+            self._run(self._next_batch(self._queue.pop()), self._free_thread)
+        if self._is_express_free and self._large_runs == self._config.num_threads:
+            first = next(self._queue.take(lambda block: block.cost <= _SMALL), None)
+            if first is not None:
+                self._is_express_free = False
+                self._run(self._next_batch(first, _SMALL), self._free_express)
 
-    def _next_batch(self) -> list[_Block]:
-        first = self._queue.pop()
+    def _run(self, batch: list[_Block], ended: Callable[[], None]) -> None:
+        cost = sum(block.cost for block in batch)
+        self._large_runs += cost > _SMALL
+        running = asyncio.create_task(self._run_batch(batch))
+        self._running.add(running)
+
+        def end(task: "asyncio.Task[None]") -> None:
+            self._running.discard(task)
+            self._large_runs -= cost > _SMALL
+            ended()
+            self._start()
+
+        running.add_done_callback(end)
+
+    def _free_thread(self) -> None:
+        self._free += 1
+
+    def _free_express(self) -> None:
+        self._is_express_free = True
+
+    def _next_batch(self, first: _Block, max_rows: int | None = None) -> list[_Block]:
+        """``first`` and what may be merged with it, up to ``max_rows`` or the configured size."""
+        size = min(max_rows or self._config.max_batch_size, self._config.max_batch_size)
         batch, rows = [first], first.rows
 
         def fits(block: _Block) -> bool:
-            return block.key == first.key and rows + block.rows <= self._config.max_batch_size
+            return block.key == first.key and rows + block.rows <= size
 
         if first.rows:
             for block in self._queue.take(fits):
@@ -338,9 +374,6 @@ class Runner:
         except Exception as e:
             for block in batch:
                 block.request.fail(e)
-        finally:
-            self._free += 1
-            self._start()
 
     def _run_blocks(self, batch: Sequence[_Block]) -> list[dict[str, np.ndarray] | ServingError]:
         try:

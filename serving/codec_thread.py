@@ -2,8 +2,9 @@
 
 import asyncio
 from collections.abc import Callable
-from concurrent.futures import ThreadPoolExecutor
 from typing import TypeVar
+
+from serving.threads import background_threads
 
 _Result = TypeVar("_Result")
 
@@ -20,7 +21,7 @@ class CodecThread:
     """
 
     def __init__(self) -> None:
-        self._thread = ThreadPoolExecutor(1, thread_name_prefix="codec")
+        self._thread = background_threads(1, "codec")
 
     async def run(
         self, num_bytes: int, function: Callable[..., _Result], *arguments: object

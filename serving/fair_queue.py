@@ -1,11 +1,12 @@
 """The queue before the model's threads: bounded, and fair between those who wait.
 
-The order is that of self-clocked fair queueing (S. J. Golestani, "A self-clocked fair queueing
-scheme for broadband applications", INFOCOM 1994, equations 4 and 5). Each piece of work gets a
-tag ``F = max(F', v) + cost``, where ``F'`` is the tag of the piece before it from the same caller
-and ``v`` the tag of the piece that was begun last, and the smallest tag is next. A small request
-overtakes the large ones that wait, a caller with many requests shares the model evenly with a
-caller of few, and nobody waits for ever, since ``v`` grows with all that is done.
+The order is that of fair queueing (A. Demers, S. Keshav, S. Shenker, "Analysis and simulation of
+a fair queueing algorithm", SIGCOMM 1989, section 2.2): the order in which pieces of work would be
+done if each caller with work in the queue got a unit of it in turn. ``R`` is the number of such
+rounds; a piece is tagged ``F = max(F', R) + cost``, with the tag ``F'`` of the piece before it from
+the same caller, and the smallest tag is next. A small request overtakes the large ones that wait,
+a caller with many requests shares the model evenly with a caller of few, and nobody waits for
+ever, since ``R`` grows with all that is done.
 """
 
 import bisect
@@ -14,6 +15,9 @@ from collections.abc import Callable, Hashable, Iterator, Sequence
 from typing import Generic, TypeVar
 
 _Work = TypeVar("_Work")
+
+
+_FLOWS_REMEMBERED = 1000  # beside those that wait
 
 
 class QueueFullError(Exception):
@@ -49,7 +53,7 @@ class Piece(Generic[_Work]):
     work: _Work
     cost: int
     job: Job[_Work]
-    tag: tuple[int, int]
+    tag: tuple[float, int]
 
 
 class FairQueue(Generic[_Work]):
@@ -71,8 +75,8 @@ class FairQueue(Generic[_Work]):
         self._jobs = 0
         self._cost = 0
         self._flow_cost: dict[Hashable, int] = {}
-        self._flow_tag: dict[Hashable, int] = {}  # of its last piece
-        self._virtual_time = 0
+        self._flow_tag: dict[Hashable, float] = {}  # of its last piece
+        self._rounds = 0.0
         self._count = 0
 
     def __len__(self) -> int:
@@ -109,22 +113,16 @@ class FairQueue(Generic[_Work]):
           QueueFullError: no room, and nobody has more in the queue than this caller would have.
         """
         cost = sum(cost for _, cost in pieces)
-        victims: list[Job[_Work]] = []
-        while self._jobs and (self._jobs >= self._max_jobs or self._cost + cost > self._max_cost):
-            victim = self._largest_flows_newest(self._flow_cost.get(flow, 0) + cost)
-            if victim is None:
-                # Whoever was put out for nothing comes back to the same place.
-                for kept in victims:
-                    self._insert(kept)
-                raise QueueFullError
+        victims = self._victims(flow, cost)
+        for victim in victims:
             self._remove(victim)
-            victims.append(victim)
         job: Job[_Work] = Job(flow, set())
-        tag = max(self._flow_tag.get(flow, 0), self._virtual_time)
+        tag = max(self._flow_tag.get(flow, 0.0), self._rounds)
         for work, piece_cost in pieces:
             tag += piece_cost
             self._count += 1
             job.waiting.add(Piece(work, piece_cost, job, (tag, self._count)))
+        self._flow_tag[flow] = tag
         self._insert(job)
         put_out = [piece.work for victim in victims for piece in victim.waiting]
         for victim in victims:
@@ -133,9 +131,7 @@ class FairQueue(Generic[_Work]):
 
     def pop(self) -> _Work:
         """Takes the piece that is next; there must be one."""
-        piece = self._pieces.pop(0)
-        self._virtual_time = piece.tag[0]
-        return self._begin(piece)
+        return self._begin(self._pieces.pop(0))
 
     def take(self, is_wanted: Callable[[_Work], bool]) -> Iterator[_Work]:
         """Takes the pieces that are wanted, in their order; not to be mixed with other calls."""
@@ -156,6 +152,7 @@ class FairQueue(Generic[_Work]):
         job = piece.job
         job.has_begun = True
         job.waiting.discard(piece)
+        self._rounds += piece.cost / len(self._flow_cost)
         self._account(job, -piece.cost, ended=not job.waiting)
         return piece.work
 
@@ -163,14 +160,12 @@ class FairQueue(Generic[_Work]):
         for piece in job.waiting:
             bisect.insort(self._pieces, piece, key=lambda piece: piece.tag)
         self._jobs += 1
-        last = max(piece.tag[0] for piece in job.waiting)
-        self._flow_tag[job.flow] = max(self._flow_tag.get(job.flow, 0), last)
         self._account(job, sum(piece.cost for piece in job.waiting), ended=False)
 
     def _remove(self, job: Job[_Work]) -> None:
         self._pieces = [piece for piece in self._pieces if piece.job is not job]
-        of_flow = [piece.tag[0] for piece in self._pieces if piece.job.flow == job.flow]
-        self._flow_tag[job.flow] = max(of_flow, default=0)
+        # What is taken back is not counted against the caller.
+        self._flow_tag[job.flow] -= sum(piece.cost for piece in job.waiting)
         self._account(job, -sum(piece.cost for piece in job.waiting), ended=True)
 
     def _account(self, job: Job[_Work], cost: int, *, ended: bool) -> None:
@@ -180,18 +175,40 @@ class FairQueue(Generic[_Work]):
         if left:
             self._flow_cost[job.flow] = left
         else:
-            # What has begun has no tag later than the virtual time, and what was taken back is
-            # not counted against the caller.
-            self._flow_cost.pop(job.flow, None)
-            self._flow_tag.pop(job.flow, None)
+            del self._flow_cost[job.flow]
+        if not self._flow_cost:
+            # Nobody waits, so that nobody is ahead of anybody else.
+            self._rounds = 0.0
+            self._flow_tag.clear()
+        elif len(self._flow_tag) > _FLOWS_REMEMBERED + 2 * len(self._flow_cost):
+            self._flow_tag = {
+                flow: tag
+                for flow, tag in self._flow_tag.items()
+                if tag > self._rounds or flow in self._flow_cost
+            }
 
-    def _largest_flows_newest(self, than: int) -> Job[_Work] | None:
-        """The newest job, not begun, of a caller with more than ``than``; None without one."""
-        largest = max(self._flow_cost.values(), default=0)
-        if largest <= than:
-            return None
-        for piece in reversed(self._pieces):
-            job = piece.job
-            if self._flow_cost[job.flow] == largest and not job.has_begun:
-                return job
-        return None
+    def _victims(self, flow: Hashable, cost: int) -> list[Job[_Work]]:
+        """The jobs to put out for one of ``flow``. Raises QueueFullError if that is no way."""
+        victims: list[Job[_Work]] = []
+        jobs, total, by_flow = self._jobs, self._cost, dict(self._flow_cost)
+        while jobs and (jobs >= self._max_jobs or total + cost > self._max_cost):
+            largest = max(by_flow.values())
+            if largest <= by_flow.get(flow, 0) + cost:
+                raise QueueFullError
+            victim = next(
+                (
+                    piece.job
+                    for piece in reversed(self._pieces)
+                    if by_flow[piece.job.flow] == largest
+                    and not piece.job.has_begun
+                    and piece.job not in victims
+                ),
+                None,
+            )
+            if victim is None:
+                raise QueueFullError
+            victims.append(victim)
+            freed = sum(piece.cost for piece in victim.waiting)
+            jobs, total = jobs - 1, total - freed
+            by_flow[victim.flow] -= freed
+        return victims

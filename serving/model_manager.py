@@ -13,7 +13,6 @@ import asyncio
 import logging
 import time
 from collections.abc import Callable, Mapping
-from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import grpc
@@ -27,6 +26,7 @@ from serving.release_watch import mismatch, read_release, wanted_canary, wanted_
 from serving.release_watch import note as note_release
 from serving.saved_model import SavedModel
 from serving.servable import Servable, State
+from serving.threads import background_threads
 from serving.versions import Listing, Snapshot, has_saved_model
 
 _log = logging.getLogger(__name__)
@@ -65,7 +65,7 @@ class ModelManager:
         self._models: dict[str, ConfiguredModel] = {}
         self._reconciling = asyncio.Lock()
         # Not one of the threads that run models, because a load takes long.
-        self._loader = ThreadPoolExecutor(1, thread_name_prefix="model-loader")
+        self._loader = background_threads(1, "model-loader")
         self._unloading: set[asyncio.Task[None]] = set()
 
     async def configure(self, config: model_server_config_pb2.ModelServerConfig) -> None:

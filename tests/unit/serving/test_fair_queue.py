@@ -51,20 +51,37 @@ def test_others_run_between_the_pieces_of_a_large_request():
 
 
 def test_a_large_request_is_not_overtaken_for_ever():
-    queue = _filled(("large", 3))
+    queue = _filled(("large", 3), ("small0", 1))
     order = []
-    for number in range(5):
-        # Tags 1, 2, 3, 4, 5, because each begins at the tag that was begun last.
-        _put(queue, f"small{number}", 1)
+    for number in range(1, 6):
+        # Two wait, so that R grows by half of what is done. Tags: 3; 1, 1.5, 2, 2.5, 3 (later).
         order.append(queue.pop())
-    assert order == ["small00", "small10", "large0", "small20", "small30"]
+        _put(queue, f"small{number}", 1)
+    assert order == ["small00", "small10", "small20", "small30", "large0"]
+
+
+def test_who_comes_late_is_not_behind_a_crowd_that_came_at_once():
+    queue = _filled(*((f"crowd{number}", 64) for number in range(100)), max_jobs=1000)
+    assert queue.pop() == "crowd00"  # R = 64 / 100
+    _put(queue, "late", 1)  # tag 1.64; all others have 64
+    _put(queue, "crowd0", 64)  # tag 128
+    assert queue.pop() == "late0"
+    assert queue.pop() == "crowd10"
 
 
 def test_who_comes_back_has_no_claim_to_the_time_that_was_not_used():
-    queue = _filled(("a", 10), ("a", 10))
-    assert [queue.pop(), queue.pop()] == ["a0", "a0"]  # virtual time 20
-    _put(queue, "b", 10)  # tag 30, not 10
-    _put(queue, "a", 9)  # tag 29
+    queue = _filled(("a", 10), ("c", 40))
+    assert queue.pop() == "a0"  # R = 5
+    _put(queue, "a", 10)  # tag 20, after its own 10
+    _put(queue, "b", 16)  # tag 21, not 16
+    assert _drained(queue) == ["a0", "b0", "c0"]
+
+
+def test_an_idle_queue_forgets_who_had_how_much():
+    queue = _filled(("a", 10))
+    assert queue.pop() == "a0"
+    _put(queue, "a", 5)
+    _put(queue, "b", 6)
     assert _drained(queue) == ["a0", "b0"]
 
 

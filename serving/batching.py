@@ -266,6 +266,9 @@ class Runner:
         signature = servable.model.signatures[signature_name]
         if not all(signature.outputs[name].is_batched for name in output_names):
             return alone
+        # Of other shapes, nobody knows what the graph makes of them.
+        if signature.shape_problem(inputs):
+            return alone
         rows = 0
         parts: list[object] = [id(servable), signature_name, output_names]
         # Without a batch dimension in the signature, but one value per row all the same.
@@ -394,8 +397,8 @@ class Runner:
         outputs = first.servable.model.run(
             first.signature_name, inputs, first.output_names, timeout_ms
         )
-        self._metrics.run_latency.labels(first.servable.name, first.signature_name).observe(
-            self._clock() - started
+        self._metrics.observe_run(
+            first.servable.name, first.signature_name, self._clock() - started
         )
         if len(batch) == 1:
             return [outputs]

@@ -1,15 +1,11 @@
 """TF Serving's JSON request and response formats, to and from NumPy arrays.
 
 Follows https://www.tensorflow.org/tfx/serving/api_rest and, for what that page
-leaves open (error texts, lossless number conversion, defaults), the server's own
-``util/json_tensor.cc``.
-
-One thing is added: an input that the SignatureDef gives a default for may be
-left out. Stock TF Serving allows that over gRPC only.
+leaves open (error texts, conversion of numbers), the server's own
+``util/json_tensor.cc``. docs/server.md lists what differs on purpose.
 """
 
 import dataclasses
-import json
 from collections.abc import Mapping
 from typing import Any
 
@@ -17,29 +13,10 @@ import numpy as np
 
 from contract.signatures import SERVE
 from serving.errors import ServingError, invalid_argument, quoted
-from serving.json_arrays import (
-    is_plain_object,
-    shape_of,
-    show,
-    show_shape,
-    to_array,
-    to_json,
-    write,
-)
+from serving.json_arrays import is_plain_object, shape_of, show_shape, to_array, to_json, write
+from serving.json_document import RepeatedKeys, parse_object, show
 from serving.limits import Limits
 from serving.signature import Signature
-
-# Words of RapidJSON, TF Serving's parser, for what Python's parser reports.
-_PARSE_ERRORS = {
-    "Expecting value": "Invalid value.",
-    "Expecting property name enclosed in double quotes": ("Missing a name for object member."),
-    "Expecting ':' delimiter": "Missing a colon after a name of object member.",
-    "Expecting ',' delimiter": "Missing a comma or ] or } after an element.",
-    "Extra data": "The document root must not be followed by other values.",
-    "Unterminated string starting at": "Missing a closing quotation mark in string.",
-    "Invalid \\escape": "Invalid escape character in string.",
-    "Invalid \\uXXXX escape": "Incorrect hex digit after \\u escape in string.",
-}
 
 _MAX_COMMAS_PER_ELEMENT = 4  # with room for ids that have commas, and for names
 
@@ -59,18 +36,15 @@ class PredictRequest:
     row_format: bool
 
 
-def parse_predict_request(
-    body: bytes, signatures: Mapping[str, Signature], limits: Limits
-) -> PredictRequest:
-    """Decodes the body of a ``:predict`` request.
+def parse_predict_document(body: bytes, limits: Limits) -> dict[str, Any]:
+    """Parses the body of a ``:predict`` request, as far as no model is needed for it.
 
     Args:
-      body: UTF-8 JSON.
-      signatures: The model's signatures; they give each input's type.
-      limits: Sizes up to which inputs are decoded.
+      body: JSON.
+      limits: Sizes up to which bodies are parsed.
 
     Raises:
-      ServingError: INVALID_ARGUMENT, with TF Serving's wording where it refuses too.
+      ServingError: INVALID_ARGUMENT.
     """
     # A value stands between two commas, most often: so much for bodies whose values alone would
     # take a hundred times their size.
@@ -79,21 +53,38 @@ def parse_predict_request(
             f"The request has more than {limits.elements} elements, which is the limit"
             " (max_request_elements)"
         )
-    document = _parse_object(body)
-    name = document.get("signature_name", SERVE)
-    if not isinstance(name, str):
+    document = parse_object(body)
+    if not isinstance(document.get("signature_name", ""), str):
         raise invalid_argument(
             f"JSON Value: {show(document)} not formatted correctly. 'signature_name' key must be"
             " a string value."
         )
-    name = name or SERVE
+    return document
+
+
+def decode_predict_request(
+    document: dict[str, Any], signatures: Mapping[str, Signature], limits: Limits
+) -> PredictRequest:
+    """Decodes the tensors of a ``:predict`` request.
+
+    Args:
+      document: What ``parse_predict_document`` made of its body.
+      signatures: The model's signatures; they give each input's type.
+      limits: Sizes up to which inputs are decoded.
+
+    Raises:
+      ServingError: INVALID_ARGUMENT, with TF Serving's wording where it refuses too;
+        UNIMPLEMENTED for an input of a type that JSON cannot carry.
+    """
+    asked = document.get("signature_name", "")
+    name = asked or SERVE
     if name not in signatures:
         raise invalid_argument(
             f'Serving signature name: "{quoted(name)}" not found in signature def'
         )
     signature = signatures[name]
     if not signature.inputs:
-        raise invalid_argument(f"Failed to get input map for signature: {name}")
+        raise invalid_argument(f"Failed to get input map for signature: {asked or 'DEFAULT'}")
     if "instances" in document and "inputs" in document:
         raise invalid_argument(
             f"JSON Value: {show(document)} Not formatted correctly expecting only one of"
@@ -103,7 +94,7 @@ def parse_predict_request(
         rows = document["instances"]
         if not isinstance(rows, list):
             raise invalid_argument(
-                f"JSON Value: {show(document)} Excepting 'instances' to be an list/array"
+                f"JSON Value: {show(document)} Expecting 'instances' to be an list/array"
             )
         if not rows:
             raise invalid_argument(f"JSON Value: {show(document)} No values in 'instances' array")
@@ -158,34 +149,13 @@ def format_error(message: str) -> bytes:
     return write({"error": message.encode("utf-8", "replace").decode()})
 
 
-def _parse_object(body: bytes) -> dict[str, Any]:
-    if not body:
-        raise invalid_argument("JSON Parse error: The document is empty")
-    try:
-        document = json.loads(body.decode("utf-8"))
-    except json.JSONDecodeError as e:
-        reason = _PARSE_ERRORS.get(e.msg, e.msg + ".")
-        raise invalid_argument(f"JSON Parse error: {reason} at offset: {e.pos}") from e
-    except UnicodeDecodeError as e:
-        raise invalid_argument(
-            f"JSON Parse error: Invalid encoding in string. at offset: {e.start}"
-        ) from e
-    except RecursionError as e:
-        raise invalid_argument("JSON Parse error: The document is nested too deeply") from e
-    except ValueError as e:  # an integer of thousands of digits
-        raise invalid_argument("JSON Parse error: Number too big to be stored in double.") from e
-    if not isinstance(document, dict):
-        raise invalid_argument(f"JSON Value: {show(document)} Is not object")
-    return document
-
-
 def _from_rows(rows: list[Any], signature: Signature, limits: Limits) -> dict[str, np.ndarray]:
     infos = signature.inputs
     keyed = is_plain_object(rows[0])
     # All rows must have the shapes of the first.
     first_row = rows[0] if keyed else {next(iter(infos)): rows[0]}
     limits.check_shapes((name, (len(rows), *shape_of(value))) for name, value in first_row.items())
-    if not keyed and len(infos) > 1:
+    if not isinstance(rows[0], dict) and len(infos) > 1:
         raise invalid_argument(
             "instances is a plain list, but expecting list of objects as multiple input tensors"
             " required as per tensorinfo_map"
@@ -198,6 +168,11 @@ def _from_rows(rows: list[Any], signature: Signature, limits: Limits) -> dict[st
             expected, got = ("object", "list") if keyed else ("value/list", "object")
             raise invalid_argument(
                 f"Expecting {expected} but got {got} at item {position} of input list"
+            )
+        if isinstance(row, RepeatedKeys):
+            raise invalid_argument(
+                f"Failed to process element: {position} of 'instances' list. JSON object:"
+                f" {show(row)} has a key more than once"
             )
         values = row if keyed else {next(iter(infos)): row}
         for name, value in values.items():

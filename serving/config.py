@@ -75,6 +75,11 @@ class ServerConfig:
         " whose pages may send requests. The loopback's are always allowed on the loopback; a"
         " server that listens beyond it answers to any host if none is named.",
     )
+    rest_api_enable_cors_support: bool = Field(
+        default=False,
+        description="Add the headers by which browsers let pages of other sites read answers; the"
+        " hosts of these pages must be among allowed_hosts.",
+    )
     demo: Literal["auto", "on", "off"] = Field(
         default="auto",
         description="Serve the demo page and its title search; auto does so on the loopback only.",

@@ -101,7 +101,9 @@ def from_config(
                 f" base_path {entry.base_path!r}"
             )
         if entry.name in models:
-            raise invalid_argument(f"Model config names {entry.name} twice")
+            raise invalid_argument(
+                f"Illegal to list model {entry.name} multiple times in config list"
+            )
         if entry.model_platform not in ("", "tensorflow"):
             raise invalid_argument(
                 f"Model {entry.name} has model_platform {entry.model_platform!r}; only"

@@ -27,6 +27,13 @@ _HTTP_STATUS = {
     grpc.StatusCode.UNAUTHENTICATED: 401,
 }
 RETRY_AFTER_SECONDS = 1  # what a client that was refused as UNAVAILABLE is told to wait
+# What an operation gives when it cannot work; not deadlines, memory and the like.
+_SERVER_FAULTS = {
+    grpc.StatusCode.UNKNOWN,
+    grpc.StatusCode.INTERNAL,
+    grpc.StatusCode.UNIMPLEMENTED,
+    grpc.StatusCode.DATA_LOSS,
+}
 _GRPC_CODES = {code.value[0]: code for code in grpc.StatusCode}
 
 # Around what a request brings, inside a message.
@@ -103,8 +110,13 @@ def load_error(path: Path, error: Exception) -> ServingError:
     )
 
 
-def from_tensorflow(error: tf.errors.OpError) -> ServingError:
+def from_tensorflow(error: tf.errors.OpError, shape_problem: str = "") -> ServingError:
     """Turns an error of TensorFlow's runtime into one for the client.
+
+    Args:
+      error: What TensorFlow raised.
+      shape_problem: How the shapes of the request differ from what the signature states.
+        If they do, it is no fault of the server that an operation cannot work on them.
 
     The runtime's text carries the graph node and a Python stack trace of the
     program that built the model; only its first part means anything to whoever
@@ -113,9 +125,14 @@ def from_tensorflow(error: tf.errors.OpError) -> ServingError:
     text = error.message.removeprefix("Graph execution error:").strip()
     for trailer in ("\n\t [[", "\n\n", "\nDetected at node", "Original stack trace"):
         text = text.split(trailer, 1)[0]
+    text = text.strip() or type(error).__name__
+    code = _GRPC_CODES[error.error_code]
+    hint = f" ({shape_problem})" if shape_problem else ""
+    if shape_problem and code in _SERVER_FAULTS:
+        code = grpc.StatusCode.INVALID_ARGUMENT
     return ServingError(
-        _GRPC_CODES[error.error_code],
-        text.strip() or type(error).__name__,
+        code,
+        text + hint,
         # The text may repeat values of the request.
-        public_message=f"refused by the model ({type(error).__name__})",
+        public_message=f"refused by the model ({type(error).__name__}){hint}",
     )

@@ -168,10 +168,18 @@ class ModelService(model_service_pb2_grpc.ModelServiceServicer):
       manager: Knows the versions.
       request_log: Records every request.
       allow_reload: Whether clients may change what is served.
+      metrics: Where a reload finds the metrics that it is asked for.
     """
 
-    def __init__(self, manager: ModelManager, request_log: RequestLog, allow_reload: bool):
+    def __init__(
+        self,
+        manager: ModelManager,
+        request_log: RequestLog,
+        allow_reload: bool,
+        metrics: Metrics,
+    ):
         self._manager = manager
+        self._metrics = metrics
         self._allow_reload = allow_reload
         self.request_log = request_log
 
@@ -197,9 +205,19 @@ class ModelService(model_service_pb2_grpc.ModelServiceServicer):
                 "Reloading the configuration is off; start the server with --allow_reload",
             )
         if request.config.WhichOneof("config") != "model_config_list":
-            raise invalid_argument("ReloadConfigRequest must have a model_config_list")
+            raise invalid_argument(
+                "ServerModelConfig type not supported by HandleReloadConfigRequest. Only"
+                " ModelConfigList is currently supported"
+            )
+        before = {name: self._metrics.first_value(name) for name in request.metric_names}
         await self._manager.configure(request.config)
-        return model_management_pb2.ReloadConfigResponse()
+        response = model_management_pb2.ReloadConfigResponse()
+        response.status.SetInParent()
+        for name, value in before.items():
+            response.metric.add(
+                name=name, int64_value_increase=self._metrics.first_value(name) - value
+            )
+        return response
 
 
 def _metadata(context: grpc.aio.ServicerContext) -> dict[str, str]:
@@ -211,15 +229,22 @@ def _metadata(context: grpc.aio.ServicerContext) -> dict[str, str]:
 
 
 def _decode(request: predict_pb2.PredictRequest, limits: Limits) -> dict[str, np.ndarray]:
-    try:
-        # First: a few bytes can stand for a tensor of any size, since the last value is
-        # repeated up to the shape.
-        limits.check_shapes(
-            (name, shape_from_proto(tensor)) for name, tensor in request.inputs.items()
-        )
-        return {name: array_from_proto(tensor) for name, tensor in request.inputs.items()}
-    except (ValueError, TypeError, KeyError) as e:
-        raise invalid_argument(f"tensor parsing error: {quoted(str(e))}") from e
+    shapes = {}
+    for name, tensor in request.inputs.items():
+        try:
+            shapes[name] = shape_from_proto(tensor)
+        except ValueError as e:
+            raise invalid_argument(f"tensor parsing error: {quoted(name)} ({e})") from e
+    # First: a few bytes can stand for a tensor of any size, since the last value is repeated
+    # up to the shape.
+    limits.check_shapes(shapes.items())
+    inputs = {}
+    for name, tensor in request.inputs.items():
+        try:
+            inputs[name] = array_from_proto(tensor)
+        except (ValueError, TypeError) as e:
+            raise invalid_argument(f"tensor parsing error: {quoted(name)} ({e})") from e
+    return inputs
 
 
 def _encode(

@@ -5,23 +5,29 @@ server's own ``util/json_tensor.cc``.
 """
 
 import base64
-import binascii
+import itertools
 import json
 import math
-from typing import Any, NoReturn
+import re
+from collections.abc import Callable
+from typing import Any
 
 import grpc
 import numpy as np
 import orjson
 import tensorflow as tf
 
-from serving.errors import ServingError, invalid_argument, quoted
+from serving.errors import ServingError, invalid_argument
+from serving.json_document import RepeatedKeys, show
+from serving.signature import dtype_name
 
-_MAX_SHOWN = 200  # characters of a client's own value repeated in an error
+_MAX_RANK = 32  # of NumPy's arrays
+_BASE64 = re.compile(r"([A-Za-z0-9+/]*)([=.]*)")
 
 _TYPE_NAMES: dict[type, str] = {
     type(None): "Null",
     dict: "Object",
+    RepeatedKeys: "Object",
     list: "Array",
     str: "String",
     int: "Number",
@@ -37,19 +43,19 @@ def to_array(value: Any, dtype: tf.DType) -> np.ndarray:
         UNIMPLEMENTED for a type that JSON cannot carry.
     """
     shape = shape_of(value)
-    leaves = _flatten(value, shape)
+    if len(shape) > _MAX_RANK:
+        raise invalid_argument(f"Lists nested {len(shape)} deep; the limit is {_MAX_RANK}")
     convert = _CONVERTERS.get(dtype)
-    if convert is None:
-        first = leaves[0] if leaves else []
-        raise ServingError(
-            grpc.StatusCode.UNIMPLEMENTED,
-            f"Conversion of JSON Value: {show(first)} to type: {_dtype_name(dtype)} is not"
-            " supported; send it over gRPC",
-        )
-    flat = np.empty(len(leaves), dtype.as_numpy_dtype)
-    if leaves:
-        flat[:] = convert(leaves, dtype)
-    return flat.reshape(shape)
+    leaves = _flatten(value, shape)
+    if leaves == []:
+        return np.empty(shape, dtype.as_numpy_dtype)
+    converted = convert(leaves, dtype) if leaves is not None and convert is not None else None
+    if leaves is not None and converted is not None:
+        flat = np.empty(len(leaves), dtype.as_numpy_dtype)
+        flat[:] = converted
+        return flat.reshape(shape)
+    _check(value, 0, shape, dtype)
+    raise AssertionError("a value that cannot be converted has no fault")
 
 
 def shape_of(value: Any) -> tuple[int, ...]:
@@ -63,103 +69,116 @@ def shape_of(value: Any) -> tuple[int, ...]:
     return tuple(shape)
 
 
-def _flatten(value: Any, shape: tuple[int, ...]) -> list[Any]:
-    """Leaves of ``value`` in row-major order; refuses ragged nesting."""
+def _flatten(value: Any, shape: tuple[int, ...]) -> list[Any] | None:
+    """Leaves of ``value`` in row-major order; None if its nesting is ragged."""
     leaves = [value]
-    for level, size in enumerate(shape):
-        below: list[Any] = []
-        for node in leaves:
-            if not isinstance(node, list):
-                raise invalid_argument(
-                    f"JSON Value: {show(node)} found at incorrect level: {level + 1} in the JSON"
-                    f" DOM. Expected at level: {len(shape)}"
-                )
-            if len(node) != size:
-                raise invalid_argument(
-                    f"Encountered list at unexpected size: {len(node)} at level: {level} expected"
-                    f" size: {size}"
-                )
-            below.extend(node)
-        leaves = below
-    for leaf in leaves:
-        if isinstance(leaf, list):
+    for size in shape:
+        if any(type(node) is not list or len(node) != size for node in leaves):
+            return None
+        leaves = list(itertools.chain.from_iterable(leaves))
+    return None if list in set(map(type, leaves)) else leaves
+
+
+def _check(value: Any, level: int, shape: tuple[int, ...], dtype: tf.DType) -> None:
+    """Raises for the first fault of a value, in the order in which TF Serving reads it.
+
+    Only for values that could not be converted, because it visits elements one by one.
+    """
+    rank = len(shape)
+    if not isinstance(value, list):
+        if level != rank:
             raise invalid_argument(
-                f"Encountered list at unexpected level: {len(shape)} expected < {len(shape)}"
+                f"JSON Value: {show(value)} found at incorrect level: {level + 1} in the JSON"
+                f" DOM. Expected at level: {rank}"
             )
-    return leaves
+        _check_leaf(value, dtype)
+        return
+    if level >= rank:
+        raise invalid_argument(f"Encountered list at unexpected level: {level} expected < {rank}")
+    if len(value) != shape[level]:
+        raise invalid_argument(
+            f"Encountered list at unexpected size: {len(value)} at level: {level} expected"
+            f" size: {shape[level]}"
+        )
+    for item in value:
+        _check(item, level + 1, shape, dtype)
 
 
-def _strings(leaves: list[Any], dtype: tf.DType) -> list[bytes]:
+def _check_leaf(value: Any, dtype: tf.DType) -> None:
+    if isinstance(value, dict) and dtype == tf.string:
+        _decode_base64(value)
+        return
+    convert = _CONVERTERS.get(dtype)
+    if convert is None and not isinstance(value, dict):
+        raise ServingError(
+            grpc.StatusCode.UNIMPLEMENTED,
+            f"Conversion of JSON Value: {show(value)} to type: {dtype_name(dtype)}",
+        )
+    if convert is None or convert([value], dtype) is None:
+        kind = str(value) if isinstance(value, bool) else _TYPE_NAMES[type(value)]
+        raise invalid_argument(
+            f"JSON Value: {show(value)} Type: {kind} is not of expected type: {dtype_name(dtype)}"
+        )
+
+
+# The converters take the leaves of a value, and give them in the type of an input, or None
+# if one of them does not fit.
+
+
+def _strings(leaves: list[Any], dtype: tf.DType) -> list[bytes] | None:
     result = []
     for leaf in leaves:
         if isinstance(leaf, str):
-            # Lone surrogates are valid JSON and no valid UTF-8.
-            result.append(leaf.encode("utf-8", "surrogatepass"))
-        elif isinstance(leaf, dict):
+            # Bytes that are no UTF-8 pass as they are.
+            result.append(leaf.encode("utf-8", "surrogateescape"))
+        elif isinstance(leaf, dict) and _is_base64(leaf):
             result.append(_decode_base64(leaf))
         else:
-            _type_error(leaf, dtype)
+            return None
     return result
 
 
 def _decode_base64(value: dict[str, Any]) -> bytes:
     if not _is_base64(value):
         raise invalid_argument(f"JSON Value: {show(value)} not formatted correctly for base64 data")
-    text = value["b64"]
-    try:
-        # Missing padding is accepted, as by TF Serving.
-        return base64.b64decode(text + "=" * (-len(text) % 4), validate=True)
-    except (binascii.Error, ValueError) as e:
-        raise invalid_argument("Unable to base64 decode") from e
+    # The rules of absl::Base64Unescape: white space may stand anywhere, and the padding is
+    # whole or missing.
+    match = _BASE64.fullmatch("".join(value["b64"].split()))
+    missing = -len(match[1]) % 4 if match else 0
+    if match is None or missing == 3 or len(match[2]) not in (0, missing):
+        raise invalid_argument("Unable to base64 decode")
+    return base64.b64decode(match[1] + "=" * missing)
 
 
-def _integers(leaves: list[Any], dtype: tf.DType) -> list[int]:
-    low, high = _RANGES[dtype]
-    for leaf in leaves:
-        if type(leaf) is not int or not low <= leaf <= high:
-            _type_error(leaf, dtype)
+def _integers(leaves: list[Any], dtype: tf.DType) -> list[int] | None:
+    if set(map(type, leaves)) != {int} or not dtype.min <= min(leaves) <= max(leaves) <= dtype.max:
+        return None
     return leaves
 
 
-def _booleans(leaves: list[Any], dtype: tf.DType) -> list[bool]:
-    for leaf in leaves:
-        if type(leaf) is not bool:
-            _type_error(leaf, dtype)
-    return leaves
+def _booleans(leaves: list[Any], dtype: tf.DType) -> list[bool] | None:
+    return leaves if set(map(type, leaves)) == {bool} else None
 
 
-def _floats(leaves: list[Any], dtype: tf.DType) -> list[float]:
-    info = np.finfo(dtype.as_numpy_dtype)
-    largest_integer = 2 ** (info.nmant + 1) - 1
-    for leaf in leaves:
-        if type(leaf) is int:
-            lossless = abs(leaf) <= largest_integer
-        elif type(leaf) is float:
-            # JSON's shortest form of the largest float is a little larger than it.
-            with np.errstate(over="ignore"):
-                lossless = np.isfinite(dtype.as_numpy_dtype(leaf)) or not np.isfinite(leaf)
-        else:
-            _type_error(leaf, dtype)
-        if not lossless:
-            raise invalid_argument(
-                f"Cannot convert JSON value: {show(leaf)} to {_dtype_name(dtype)} without loss"
-                " of precision."
-            )
-    return leaves
+def _floats(leaves: list[Any], dtype: tf.DType) -> np.ndarray | None:
+    if not set(map(type, leaves)) <= {int, float}:
+        return None
+    # What a float cannot hold becomes the nearest one, or infinity.
+    with np.errstate(over="ignore"):
+        return np.array(leaves, np.float64).astype(dtype.as_numpy_dtype)
 
 
-_INTEGER_TYPES = (
-    *(tf.int8, tf.int16, tf.int32, tf.int64),
-    *(tf.uint8, tf.uint16, tf.uint32, tf.uint64),
-)
-_RANGES = {dtype: (dtype.min, dtype.max) for dtype in _INTEGER_TYPES}
-_CONVERTERS = {
+_CONVERTERS: dict[tf.DType, Callable[[list[Any], tf.DType], Any]] = {
     tf.string: _strings,
     tf.bool: _booleans,
     tf.float32: _floats,
     tf.float64: _floats,
-    **dict.fromkeys(_INTEGER_TYPES, _integers),
+    **dict.fromkeys(
+        (tf.int8, tf.int16, tf.int32, tf.int64, tf.uint8, tf.uint32, tf.uint64), _integers
+    ),
 }
+# Of outputs that are no strings; JSON carries the same types in both directions.
+_WRITTEN = {np.dtype(dtype.as_numpy_dtype) for dtype in _CONVERTERS if dtype != tf.string}
 
 
 def to_json(name: str, value: np.ndarray) -> Any:
@@ -179,10 +198,10 @@ def to_json(name: str, value: np.ndarray) -> Any:
         else:
             leaves = [leaf.decode("utf-8", "replace") for leaf in leaves]
         return _nested(leaves, value.shape)
-    if value.dtype.kind in "biuf":
+    if value.dtype in _WRITTEN:
         return np.ascontiguousarray(value).reshape(value.shape)
     raise invalid_argument(
-        f"Failed to write JSON value for tensor type: {_dtype_name(tf.as_dtype(value.dtype))}"
+        f"Failed to write JSON value for tensor type: {dtype_name(tf.as_dtype(value.dtype))}"
     )
 
 
@@ -221,30 +240,17 @@ def _plain(value: np.ndarray | np.generic) -> Any:
 
 
 def _is_base64(value: Any) -> bool:
-    return isinstance(value, dict) and len(value) == 1 and isinstance(value.get("b64"), str)
+    return (
+        isinstance(value, dict)
+        and len(value) == 1
+        and isinstance(value.get("b64"), str)
+        and not isinstance(value, RepeatedKeys)
+    )
 
 
 def is_plain_object(value: Any) -> bool:
     """Whether a JSON value is an object that does not stand for base64 data."""
     return isinstance(value, dict) and not _is_base64(value)
-
-
-def _type_error(value: Any, dtype: tf.DType) -> NoReturn:
-    kind = str(value) if isinstance(value, bool) else _TYPE_NAMES[type(value)]
-    raise invalid_argument(
-        f"JSON Value: {show(value)} Type: {kind} is not of expected type: {_dtype_name(dtype)}"
-    )
-
-
-def _dtype_name(dtype: tf.DType) -> str:
-    """The C++ runtime's name of a type (``DataTypeString``)."""
-    return {"float32": "float", "float64": "double"}.get(dtype.name, dtype.name)
-
-
-def show(value: Any) -> str:
-    """Returns a client's own value for an error message, cut to a readable length."""
-    text = json.dumps(value, ensure_ascii=True)
-    return quoted(text if len(text) <= _MAX_SHOWN else text[:_MAX_SHOWN] + "...")
 
 
 def show_shape(shape: tuple[int, ...]) -> str:

@@ -1,6 +1,16 @@
 """What the server measures, in Prometheus' terms."""
 
-from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, ProcessCollector
+import re
+
+import prometheus_client
+from prometheus_client import (
+    CollectorRegistry,
+    Counter,
+    Gauge,
+    Histogram,
+    ProcessCollector,
+)
+from prometheus_client.openmetrics import exposition as openmetrics
 
 # From the overhead of an empty request to the point where a person gives up.
 _LATENCY_BUCKETS = (
@@ -10,8 +20,20 @@ _LATENCY_BUCKETS = (
 _BATCH_BUCKETS = (1, 2, 4, 8, 16, 32, 64, 128, 256)
 
 
+# The names that TF Serving's metrics have in Prometheus: its paths with colons for slashes
+# (util/prometheus_exporter.cc).
+_TF_SERVING = ":tensorflow:serving:"
+# Its buckets, in microseconds: 33 from 10 on, each 1.8 times the one before
+# (servables/tensorflow/util.cc), printed with six digits.
+_TF_SERVING_BUCKETS = tuple(float(f"{10 * 1.8**i:.6g}") for i in range(33))
+_MICROSECONDS = 1e6  # in a second
+
+
 class Metrics:
     """The server's metrics, in a registry of their own.
+
+    Beside the server's own names are those of TF Serving that dashboards made for it ask for:
+    request_count, request_latency and runtime_latency.
 
     Labels only take values that exist on the server (a request for an unknown
     model counts under an empty name), so that no client can grow them.
@@ -177,6 +199,85 @@ class Metrics:
             ["model"],
             registry=self.registry,
         )
+
+        self.tf_request_count = Counter(
+            _TF_SERVING + "request_count",
+            "The total number of requests.",
+            ["model_name", "status"],
+            registry=self.registry,
+        )
+        self.tf_request_latency = Histogram(
+            _TF_SERVING + "request_latency",
+            "Wall time (in microseconds) of requests that were answered.",
+            ["model_name", "API", "entrypoint"],
+            buckets=_TF_SERVING_BUCKETS,
+            registry=self.registry,
+        )
+        self.tf_runtime_latency = Histogram(
+            _TF_SERVING + "runtime_latency",
+            "Wall time (in microseconds) of runs of a model.",
+            ["model_name", "API", "runtime"],
+            buckets=_TF_SERVING_BUCKETS,
+            registry=self.registry,
+        )
+
+    def page(self, *, is_openmetrics: bool = False) -> bytes:
+        """All metrics, in OpenMetrics or in Prometheus' own text format."""
+        form = openmetrics if is_openmetrics else prometheus_client
+        page = form.generate_latest(self.registry)
+        # In OpenMetrics, the client library writes the names of samples with underscores in
+        # place of colons, and those of their types with colons.
+        for metric in (self.tf_request_count, self.tf_request_latency, self.tf_runtime_latency):
+            name = metric._name.encode()
+            page = page.replace(b"\n" + name.replace(b":", b"_"), b"\n" + name)
+        # It lets the names of counters end in _total, TF Serving does not. In OpenMetrics,
+        # only what is no counter may have another name.
+        name = self.tf_request_count._name.encode()
+        page = page.replace(name + b"_total", name)
+        page = re.sub(rb"(?m)^(# \w+ )?%b_created.*\n" % name, b"", page)
+        if is_openmetrics:
+            page = page.replace(b"# TYPE %b counter" % name, b"# TYPE %b unknown" % name)
+        return page
+
+    def observe_request(self, model: str, api: str, method: str, code: str, seconds: float) -> None:
+        """Counts a request under TF Serving's names, if TF Serving counts it.
+
+        Args:
+          model: Name of the model; empty if there is none.
+          api: ``REST`` or ``gRPC``.
+          method: The method, as ``RequestLog.record`` gets it.
+          code: Name of the status code.
+          seconds: From its arrival to its answer.
+        """
+        if api == "gRPC" and method != "Predict":
+            return
+        self.tf_request_count.labels(model, code).inc()
+        if code == "OK":
+            # Over REST only the methods of a model have a name.
+            name = method if method in ("Predict", "predict") else ""
+            self.tf_request_latency.labels(model, name, api.upper()).observe(
+                seconds * _MICROSECONDS
+            )
+
+    def observe_run(self, model: str, signature: str, seconds: float) -> None:
+        """Records the time of one run of a model."""
+        self.run_latency.labels(model, signature).observe(seconds)
+        self.tf_runtime_latency.labels(model, "Predict", "TF1").observe(seconds * _MICROSECONDS)
+
+    def first_value(self, path: str) -> int:
+        """The first value of a counter or gauge, as ``metric_names`` of a reload asks for it.
+
+        Args:
+          path: TF Serving's name of it, such as ``/tensorflow/serving/request_count``.
+
+        Returns:
+          The value; 0 if there is none.
+        """
+        name = path.replace("/", ":")
+        for metric in self.registry.collect():
+            if metric.name == name and metric.type in ("counter", "gauge"):
+                return int(metric.samples[0].value) if metric.samples else 0
+        return 0
 
     def forget_release(self, model: str) -> None:
         """Drops what is said of the release of a model that is no longer configured."""

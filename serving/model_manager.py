@@ -72,12 +72,33 @@ class ModelManager:
         """Serves the models of ``config`` and no others, then polls once.
 
         Raises:
-          ServingError: INVALID_ARGUMENT; what was served goes on being served.
+          ServingError: INVALID_ARGUMENT for a configuration that cannot be used, and
+            FAILED_PRECONDITION if a model that it adds has no version: what was served goes
+            on being served. FAILED_PRECONDITION for a label of a version that does not serve:
+            the labels stay as they were.
         """
         models = from_config(config)
         async with self._reconciling:
+            before = self._models
             await self._replace(models)
         await self.poll()
+        if before:
+            self._check_labels(before)
+
+    def _check_labels(self, before: dict[str, ConfiguredModel]) -> None:
+        for model in self._models.values():
+            for label, version in model.labels.items():
+                if version in model.available():
+                    continue
+                for changed in self._models.values():
+                    old = before.get(changed.name)
+                    changed.labels = old.labels if old else {}
+                raise ServingError(
+                    grpc.StatusCode.FAILED_PRECONDITION,
+                    f"Request to assign label to version {version} of model {model.name}, which"
+                    f" is not currently available for inference (label {label}). The labels stay"
+                    " as they were",
+                )
 
     async def _replace(self, models: dict[str, ConfiguredModel]) -> None:
         """Serves ``models`` in place of those before; what is new is loaded first."""
@@ -120,7 +141,7 @@ class ModelManager:
           ServingError: no name, an unknown model, version or label.
         """
         if not spec.name:
-            raise invalid_argument("Missing model name in request.")
+            raise invalid_argument("ModelSpec has no name specified.")
         model = self._models.get(spec.name)
         choice = spec.WhichOneof("version_choice")
         if choice == "version_label":
@@ -146,8 +167,6 @@ class ModelManager:
         Raises:
           ServingError: an unknown model, version or label.
         """
-        if not spec.name:
-            raise invalid_argument("Missing model name in request.")
         model = self._models.get(spec.name)
         servables = dict(sorted(model.servables.items(), reverse=True)) if model else {}
         choice = spec.WhichOneof("version_choice")

@@ -77,7 +77,11 @@ class Predictor:
         self.metrics.latency.labels(servable.name, signature_name).observe(
             time.monotonic() - started, exemplar=tracing.exemplar()
         )
-        if signature_name == SERVE and HISTORY in complete:
+        if (
+            signature_name == SERVE
+            and HISTORY in complete
+            and not servable.model.signatures[signature_name].shape_problem(complete)
+        ):
             self._observe_histories(servable.name, complete[HISTORY], outputs)
             if self.sampler is not None:
                 self.sampler.offer(servable.name, servable.version, complete, call.caller_key)

@@ -99,6 +99,7 @@ class RequestLog:
             # A client could invent names without end; metrics must not keep them.
             known = model if model in self._model_names() else ""
             self._metrics.requests.labels(known, api, method, code).inc()
+            self._metrics.observe_request(known, api, method, code, time.monotonic() - started)
             held_back = self._held_back((api, method, known, code))
             if held_back is not None:
                 _log.log(

@@ -33,10 +33,24 @@ from serving.versions import is_version
 
 _log = logging.getLogger(__name__)
 
-# TF Serving's two patterns (model_servers/http_rest_api_util.cc).
-_MODEL = r"/v1/models/(?P<name>[^/:]+)(?:/versions/(?P<version>\d+)|/labels/(?P<label>[^/:]+))?"
-_PREDICT_PATH = re.compile(_MODEL + r":(?P<method>predict|classify|regress)", re.IGNORECASE)
-_MODEL_PATH = re.compile(_MODEL + r"(?:/(?P<method>metadata))?", re.IGNORECASE)
+# TF Serving's two patterns (model_servers/http_rest_api_util.cc). Case does not matter for
+# them; what is found must have the case that TF Serving looks for.
+_VERSION = r"(?:/versions/(?P<version>\d+)|/labels/(?P<label>[^/:]+))?"
+_PREDICT_PATH = re.compile(
+    rf"/v1/models/(?P<name>[^/:]+){_VERSION}:(?P<method>predict|classify|regress)",
+    re.IGNORECASE | re.ASCII,
+)
+_MODEL_PATH = re.compile(
+    rf"/v1/models(?:/(?P<name>[^/:]+))?{_VERSION}(?:/(?P<method>metadata))?",
+    re.IGNORECASE | re.ASCII,
+)
+_CORS_HEADERS = {
+    "Access-Control-Allow-Origin": "*",
+    "Access-Control-Allow-Methods": "POST, GET",
+    "Access-Control-Allow-Headers": "Content-Type",
+}
+
+_API_PATH = "/{path:(?i:v1)/.*}"
 
 # What probes of an orchestrator ask, and where the metrics are: ours, and TF Serving's.
 PROBE_PATHS = _HEALTH, _READY = "/health", "/ready"
@@ -64,6 +78,7 @@ class RestApi:
       config: Has the largest body, the longest time of a request, and the headers that say who
         asks.
       guard: Refuses what pages of other sites send.
+      has_cors: Whether answers have the headers that let pages of other sites read them.
       has_demo: Whether there is a demo page.
     """
 
@@ -80,6 +95,7 @@ class RestApi:
         limits: Limits,
         config: ServerConfig,
         guard: BrowserGuard,
+        has_cors: bool,
         has_demo: bool,
     ):
         self._manager = manager
@@ -98,6 +114,7 @@ class RestApi:
         self._key_header = config.caller_key_header
         self._share_header = config.share_header
         self._guard = guard
+        self._has_cors = has_cors
         self._has_demo = has_demo
 
     def application(self) -> web.Application:
@@ -111,9 +128,16 @@ class RestApi:
             app.router.add_get(path, self._prometheus)
         if self._has_demo:
             demo.add_routes(app, self._manager)
-        app.router.add_route("*", "/{path:(?i:v1)/.*}", self._api)
+        app.router.add_route("OPTIONS", _API_PATH, self._preflight)
+        app.router.add_route("*", _API_PATH, self._api)
         app.on_response_prepare.append(self._close_if_draining)
+        if self._has_cors:
+            app.on_response_prepare.append(self._add_cors_headers)
         return app
+
+    async def _add_cors_headers(self, request: web.Request, response: web.StreamResponse) -> None:
+        if request.match_info.get("path"):
+            response.headers.update(_CORS_HEADERS)
 
     async def _close_if_draining(self, request: web.Request, response: web.StreamResponse) -> None:
         """Makes clients open a new connection, to another server, for their next request."""
@@ -139,21 +163,33 @@ class RestApi:
         is_openmetrics = _OPENMETRICS in request.headers.get("Accept", "")
         form = openmetrics if is_openmetrics else prometheus_client
         return web.Response(
-            body=form.generate_latest(self._metrics.registry),
+            body=self._metrics.page(is_openmetrics=is_openmetrics),
             headers={"Content-Type": form.CONTENT_TYPE_LATEST},
         )
+
+    async def _preflight(self, request: web.Request) -> web.Response:
+        """Answers the question of a browser that is about to send for a page."""
+        has_origin = re.search("https?://", request.headers.get("Origin", ""))
+        return web.Response(status=200 if has_origin else 400)
 
     async def _api(self, request: web.Request) -> web.StreamResponse:
         path = request.url.raw_path
         pattern = {"POST": _PREDICT_PATH, "GET": _MODEL_PATH}.get(request.method)
         match = pattern.fullmatch(path) if pattern else None
-        name = urllib.parse.unquote(match["name"]) if match else ""
-        method = (match["method"] or "status").lower() if match else "malformed"
+        name = urllib.parse.unquote(match["name"] or "") if match else ""
+        method = "malformed"
+        if match and request.method == "GET":
+            method = "metadata" if match["method"] == "metadata" else "status"
+        elif match and match["method"] in ("predict", "classify", "regress"):
+            method = match["method"]
         with self._request_log.record("REST", method, name) as record:
             try:
-                if match is None:
+                if match is not None:
+                    spec = _model_spec(name, match["version"], match["label"])
+                if method == "malformed":
                     raise invalid_argument(f"Malformed request: {request.method} {path}")
-                spec = _model_spec(name, match["version"], match["label"])
+                if request.method == "GET" and not name:
+                    raise invalid_argument("Missing model name in request.")
                 if method == "predict":
                     return await self._predict(request, spec)
                 if method == "metadata":
@@ -230,13 +266,24 @@ class RestApi:
     async def _answer(
         self, body: bytes, spec: model_pb2.ModelSpec, call: Call, deadline: float
     ) -> bytes:
+        # Before the version is looked for, as TF Serving does, and once for all attempts.
+        started = time.monotonic()
+        document = await self._codec_thread.run(
+            len(body), codec.parse_predict_document, body, self._limits
+        )
+        parsed_in = time.monotonic() - started
+
         # Signature and answer are of the same version.
         async def attempt(servable: Servable) -> tuple[Outputs, bool]:
-            signatures = servable.model.signatures
-            with self._decode_latency.time():
-                decoded = await self._codec_thread.run(
-                    len(body), codec.parse_predict_request, body, signatures, self._limits
-                )
+            started = time.monotonic()
+            decoded = await self._codec_thread.run(
+                len(body),
+                codec.decode_predict_request,
+                document,
+                servable.model.signatures,
+                self._limits,
+            )
+            self._decode_latency.observe(parsed_in + time.monotonic() - started)
             outputs = await self._predictor.predict(
                 servable,
                 decoded.signature_name,

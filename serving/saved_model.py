@@ -7,8 +7,7 @@ honours a deadline, and gives all its memory back when it is closed.
 """
 
 import contextlib
-import threading
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -16,12 +15,13 @@ import grpc
 import numpy as np
 import tensorflow as tf
 from tensorflow.core.protobuf import meta_graph_pb2
+from tensorflow.python.client import pywrap_tf_session
 from tensorflow_serving.apis import prediction_log_pb2
 
 from contract.signatures import SERVE
 from contract.versions import WARMUP_PATH
 from serving.errors import ServingError, from_tensorflow, invalid_argument, quoted
-from serving.signature import Signature, array_from_proto
+from serving.signature import Signature, TensorSlot, array_from_proto, dtype_name
 
 with contextlib.suppress(ImportError):
     # Registers ScaNN's ops; models without them load all the same.
@@ -66,45 +66,51 @@ class SavedModel:
             for name, definition in self.signature_defs.items()
             if name != _INIT_OP
         }
-        self._callables: dict[tuple[str, tuple[str, ...]], Any] = {}
-        self._callables_lock = threading.Lock()
+        self._tensors: dict[str, tf.Tensor] = {}
 
     def complete_inputs(
         self, signature_name: str, inputs: Mapping[str, np.ndarray]
     ) -> dict[str, np.ndarray]:
         """Returns ``inputs`` with the signature's defaults added.
 
+        Names and types are checked, as TF Serving does (``VerifyRequestInputsSize`` in its
+        servables/tensorflow/predict_util.cc, ``GetInputValues`` in TensorFlow's
+        cc/saved_model/util.cc), and no shapes: that is left to the graph.
+
         Raises:
           ServingError: FAILED_PRECONDITION for an unknown signature,
-            INVALID_ARGUMENT for a missing, unknown or wrongly typed input, or one
-            whose shape cannot fit.
+            INVALID_ARGUMENT for a missing, unknown or wrongly typed input.
         """
         signature = self._signature(signature_name)
-        required = set(signature.inputs) - set(signature.defaults)
-        missing = required - set(inputs)
-        unknown = set(inputs) - set(signature.inputs)
-        if missing or unknown:
-            # Names too are what the request brings: somebody may send items as names.
-            sent, expected = quoted(",".join(sorted(inputs))), ",".join(sorted(signature.inputs))
+        expected = signature.inputs
+        # Names too are what the request brings: somebody may send items as names.
+        sent = quoted(_join(inputs))
+        absent = set(expected) - set(inputs)
+        unknown = set(inputs) - set(expected)
+        if len(inputs) > len(expected) or (len(inputs) < len(expected) and not signature.defaults):
             raise invalid_argument(
-                f"input size does not match signature: {len(inputs)}!={len(signature.inputs)}"
-                f" len({{{sent}}}) != len({{{expected}}})."
-                f" Sent extra: {{{quoted(','.join(sorted(unknown)))}}}."
-                f" Missing but required: {{{','.join(sorted(missing))}}}."
+                f"input size does not match signature: {len(inputs)}!={len(expected)}"
+                f" len({{{sent}}}) != len({{{_join(expected)}}})."
+                f" Sent extra: {{{quoted(_join(unknown))}}}."
+                f" Missing but required: {{{_join(absent)}}}."
             )
-        for name, value in inputs.items():
-            slot = signature.inputs[name]
-            if tf.as_dtype(value.dtype) != slot.dtype:
+        for name in sorted(absent - set(signature.defaults)):
+            raise invalid_argument(
+                f"Signature input alias: {name}(feed name: {expected[name].tensor_name})"
+                " not found in request and no default value provided. Inputs expected to be in"
+                f" the request {{{sent}}}, or default input alias set:"
+                f" {_join(signature.defaults)}"
+            )
+        if unknown:
+            raise invalid_argument(
+                "Inputs contains invalid name. Used request inputs:"
+                f" {_join(set(inputs) - unknown)}, request input: {sent}"
+            )
+        for position, (name, slot) in enumerate(expected.items()):
+            if name in inputs and tf.as_dtype(inputs[name].dtype) != slot.dtype:
                 raise invalid_argument(
-                    f"Expects arg[{name}] to be {slot.dtype.name} but"
-                    f" {tf.as_dtype(value.dtype).name} is provided"
-                )
-            if slot.shape is not None and not tf.TensorShape(slot.shape).is_compatible_with(
-                value.shape
-            ):
-                raise invalid_argument(
-                    f"Input {name} must have shape {_show_shape(slot.shape)}, got"
-                    f" {_show_shape(value.shape)}"
+                    f"Expects arg[{position}] to be {dtype_name(slot.dtype)} but"
+                    f" {dtype_name(tf.as_dtype(inputs[name].dtype))} is provided (input {name})"
                 )
         return {**signature.defaults, **inputs}
 
@@ -143,14 +149,15 @@ class SavedModel:
         Raises:
           ServingError: what the graph refused, or DEADLINE_EXCEEDED.
         """
-        feed_names, call = self._callable(signature_name, output_names)
+        signature = self._signature(signature_name)
+        feeds = {self._tensor(slot).ref(): inputs[name] for name, slot in signature.inputs.items()}
         # Not in the caller's thread (an ``inter_op_thread_pool`` of -1), which takes a quarter less
         # processor time: TensorFlow keeps no deadline there.
-        options = tf.compat.v1.RunOptions(timeout_in_ms=timeout_ms) if timeout_ms else None
+        fetches = [self._tensor(signature.outputs[name]) for name in output_names]
         try:
-            values = call(*[inputs[name] for name in feed_names], options=options)
+            values = _run(self._session, feeds, fetches, timeout_ms)
         except tf.errors.OpError as e:
-            raise from_tensorflow(e) from e
+            raise from_tensorflow(e, signature.shape_problem(inputs)) from e
         return {
             name: np.asarray(value, object) if isinstance(value, bytes) else np.asarray(value)
             for name, value in zip(output_names, values, strict=True)
@@ -188,7 +195,6 @@ class SavedModel:
 
     def close(self) -> None:
         """Frees the model; no run may be under way."""
-        self._callables.clear()
         self._session.close()
 
     def _signature(self, name: str) -> Signature:
@@ -199,27 +205,39 @@ class SavedModel:
             )
         return self.signatures[name]
 
-    def _callable(self, signature_name: str, output_names: tuple[str, ...]) -> Any:
-        key = (signature_name, output_names)
-        with self._callables_lock:
-            if key not in self._callables:
-                signature = self._signature(signature_name)
-                element = self._session.graph.as_graph_element
-                feed_names = tuple(signature.inputs)
-                self._callables[key] = (
-                    feed_names,
-                    self._session.make_callable(
-                        [element(signature.outputs[name].tensor_name) for name in output_names],
-                        [element(signature.inputs[name].tensor_name) for name in feed_names],
-                        accept_options=True,
-                    ),
-                )
-            return self._callables[key]
+    def _tensor(self, slot: TensorSlot) -> tf.Tensor:
+        tensor = self._tensors.get(slot.tensor_name)
+        if tensor is None:
+            tensor = self._session.graph.as_graph_element(slot.tensor_name)
+            self._tensors[slot.tensor_name] = tensor
+        return tensor
+
+
+def _run(
+    session: tf.compat.v1.Session,
+    feeds: Mapping[Any, np.ndarray],
+    fetches: Sequence[tf.Tensor],
+    timeout_ms: int,
+) -> list[Any]:
+    """``session.run`` without its check of shapes.
+
+    TensorFlow's C++ runtime, and so TF Serving, takes inputs of shapes that the signature
+    does not state, while ``Session.run`` compares them with the placeholder's.
+    """
+    if not timeout_ms:
+        return session._do_run(None, [], fetches, feeds, None, None)
+    options = pywrap_tf_session.TF_NewBufferFromString(
+        tf.compat.v1.RunOptions(timeout_in_ms=timeout_ms).SerializeToString()
+    )
+    try:
+        return session._do_run(None, [], fetches, feeds, options, None)
+    finally:
+        pywrap_tf_session.TF_DeleteBuffer(options)
 
 
 def _first_line(error: Exception) -> str:
     return str(error).strip().split("\n", 1)[0]
 
 
-def _show_shape(shape: Sequence[int | None]) -> str:
-    return f"[{','.join('?' if size is None else str(size) for size in shape)}]"
+def _join(names: Iterable[str]) -> str:
+    return ",".join(sorted(names))

@@ -110,6 +110,7 @@ class ModelServer:
             limits=limits,
             config=config,
             guard=BrowserGuard(config.host, config.allowed_hosts),
+            has_cors=config.rest_api_enable_cors_support,
             has_demo=config.demo == "on" or (config.demo == "auto" and is_loopback(config.host)),
         )
         self._auth = Auth(config, self._request_log)
@@ -151,7 +152,8 @@ class ModelServer:
             self._grpc,
         )
         model_service_pb2_grpc.add_ModelServiceServicer_to_server(
-            ModelService(self.manager, self._request_log, config.allow_reload), self._grpc
+            ModelService(self.manager, self._request_log, config.allow_reload, self.metrics),
+            self._grpc,
         )
         self._health = HealthService(self.manager, is_draining=lambda: self._draining)
         add_to_server(self._health, self._grpc)

@@ -1,6 +1,8 @@
 """A SavedModel's signature, unpacked once for quick use on every request."""
 
 import dataclasses
+import math
+from collections.abc import Mapping
 
 import numpy as np
 import tensorflow as tf
@@ -52,6 +54,26 @@ class Signature:
     outputs: dict[str, TensorSlot]
     defaults: dict[str, np.ndarray]
 
+    def shape_problem(self, inputs: Mapping[str, np.ndarray]) -> str:
+        """Which input has another rank or size than the signature states; empty if none has.
+
+        No reason to refuse a request: a graph may work on other shapes too, and TensorFlow
+        does not check what is fed.
+        """
+        for name, slot in self.inputs.items():
+            shape = inputs[name].shape
+            if slot.shape is None or (
+                len(shape) == len(slot.shape)
+                and all(s in (None, g) for s, g in zip(slot.shape, shape, strict=True))
+            ):
+                continue
+            stated = ",".join("?" if size is None else str(size) for size in slot.shape)
+            return (
+                f"input {name} has shape [{','.join(map(str, shape))}], the signature states"
+                f" [{stated}]"
+            )
+        return ""
+
     @classmethod
     def from_proto(cls, definition: meta_graph_pb2.SignatureDef) -> "Signature":
         """Reads a SignatureDef."""
@@ -62,14 +84,37 @@ class Signature:
         )
 
 
+def dtype_name(dtype: tf.DType) -> str:
+    """The C++ runtime's name of a type (``DataTypeString``)."""
+    names = {tf.float32: "float", tf.float64: "double", tf.half: "half"}
+    return names.get(dtype, dtype.name)
+
+
+# The field of a TensorProto that holds the values of a type.
+_FIELDS = {
+    tf.float32: "float_val",
+    tf.float64: "double_val",
+    tf.string: "string_val",
+    tf.bool: "bool_val",
+    tf.int64: "int64_val",
+    tf.uint32: "uint32_val",
+    tf.uint64: "uint64_val",
+    tf.half: "half_val",
+    tf.bfloat16: "half_val",
+    tf.complex64: "scomplex_val",
+    tf.complex128: "dcomplex_val",
+    **dict.fromkeys((tf.int8, tf.int16, tf.int32, tf.uint8, tf.uint16), "int_val"),
+}
+
+
 def shape_from_proto(proto: tensor_pb2.TensorProto) -> tuple[int, ...]:
-    """The shape that a TensorProto states.
+    """The shape that a TensorProto states; one without a shape is a scalar.
 
     Raises:
-      ValueError: it is not known in full.
+      ValueError: a size is not known.
     """
     sizes = tuple(dim.size for dim in proto.tensor_shape.dim)
-    if proto.tensor_shape.unknown_rank or min(sizes, default=0) < 0:
+    if min(sizes, default=0) < 0:
         raise ValueError(f"the shape must be known, got {list(sizes)}")
     return sizes
 
@@ -77,13 +122,74 @@ def shape_from_proto(proto: tensor_pb2.TensorProto) -> tuple[int, ...]:
 def array_from_proto(proto: tensor_pb2.TensorProto) -> np.ndarray:
     """Decodes a TensorProto; strings become an ``object`` array of bytes.
 
+    As ``Tensor::FromProto`` of the C++ runtime does, which is not what
+    ``tf.make_ndarray`` does: the last value is repeated up to the shape's size, values
+    beyond it are ignored, without any value all elements are 0, and integers beyond the
+    range of a small type wrap around.
+
     Raises:
-      ValueError, TypeError, KeyError: it is malformed.
+      ValueError, TypeError: it is malformed.
     """
-    shape_from_proto(proto)
-    array = tf.make_ndarray(proto)
-    # make_ndarray gives an empty string tensor the type of an empty list.
-    return array.astype(object) if proto.dtype == tf.string.as_datatype_enum else array
+    shape = shape_from_proto(proto)
+    dtype = tf.as_dtype(proto.dtype)
+    if dtype not in _FIELDS:
+        raise ValueError(f"tensors of type {dtype.name} cannot be fed")
+    size = math.prod(shape)
+    if not size:
+        return np.empty(shape, dtype.as_numpy_dtype)
+    if proto.tensor_content:
+        return _from_content(proto.tensor_content, dtype, size).reshape(shape)
+    values = getattr(proto, _FIELDS[dtype])
+    if dtype.is_complex:
+        # Of each value, the real and the imaginary part.
+        parts = np.array(values[: 2 * size], dtype.real_dtype.as_numpy_dtype)
+        given = parts[: len(parts) // 2 * 2].view(dtype.as_numpy_dtype)
+    elif dtype in (tf.half, tf.bfloat16):
+        given = np.array(values[:size]).astype(np.uint16).view(dtype.as_numpy_dtype)
+    elif dtype == tf.string:
+        given = np.empty(min(len(values), size), object)
+        given[:] = values[:size]
+    else:
+        field_type = np.int64 if dtype.is_integer and dtype.size < 8 else dtype.as_numpy_dtype
+        given = np.array(values[:size], field_type).astype(dtype.as_numpy_dtype)
+    if len(given) == size:
+        return given.reshape(shape)
+    absent = b"" if dtype == tf.string else 0
+    array = np.full(size, given[-1] if len(given) else absent, given.dtype)
+    array[: len(given)] = given
+    return array.reshape(shape)
+
+
+def _from_content(content: bytes, dtype: tf.DType, size: int) -> np.ndarray:
+    """Decodes ``tensor_content``: the bytes of all elements, after their lengths if strings."""
+    if dtype != tf.string:
+        if len(content) != size * dtype.size:
+            raise ValueError(
+                f"tensor_content has {len(content)} bytes, {size} elements of {dtype.name} need"
+                f" {size * dtype.size}"
+            )
+        return np.frombuffer(content, dtype.as_numpy_dtype)
+    lengths = []
+    position = 0
+    for _ in range(size):
+        length = shift = 0
+        while True:
+            if position == len(content) or shift > 28:
+                raise ValueError("tensor_content does not begin with the lengths of its strings")
+            byte = content[position]
+            position += 1
+            length |= (byte & 0x7F) << shift
+            shift += 7
+            if byte < 0x80:
+                break
+        lengths.append(length)
+    if len(content) - position != sum(lengths):
+        raise ValueError("the strings in tensor_content are not as long as it says")
+    array = np.empty(size, object)
+    for index, length in enumerate(lengths):
+        array[index] = content[position : position + length]
+        position += length
+    return array
 
 
 def array_to_proto(array: np.ndarray, proto: tensor_pb2.TensorProto) -> None:

@@ -78,10 +78,14 @@ def test_defaults_and_strings(stub):
         (
             {"signature": "two", "x1": [1.0], "x3": [1.0]},
             "INVALID_ARGUMENT",
-            "Sent extra: {x3}. Missing but required: {x2}.",
+            "alias: x2(feed name: two_x2:0) not found in request and no default value provided.",
         ),
-        ({"x": ["a"]}, "INVALID_ARGUMENT", "Expects arg[x] to be float32 but string is provided"),
-        ({"x": [[1.0]]}, "INVALID_ARGUMENT", "Input x must have shape [?], got [1,1]"),
+        ({"x": ["a"]}, "INVALID_ARGUMENT", "Expects arg[0] to be float but string is provided"),
+        (
+            {"name": "mind", "history": ["1"]},
+            "INVALID_ARGUMENT",
+            "input history has shape [1], the signature states [?,?]",
+        ),
         (
             {"signature": "defaults", "x": [1.0], "plus": -1.0},
             "INVALID_ARGUMENT",

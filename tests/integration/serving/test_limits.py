@@ -111,7 +111,9 @@ def test_nesting(limited, depth):
     assert code == "INVALID_ARGUMENT"
     assert f"Input history has {depth} dimensions; the limit is 3 (max_input_rank)" in message
     # Within the limit, but not what the signature takes.
-    assert "must have shape [?,?]" in _rest(limited, {"history": _nested(RANK)})[1]
+    assert (
+        "shape [1,1,1], the signature states [?,?]" in _rest(limited, {"history": _nested(RANK)})[1]
+    )
 
 
 @pytest.mark.parametrize("depth", [RANK + 1, 33, 300])

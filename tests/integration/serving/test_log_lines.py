@@ -267,7 +267,7 @@ def test_a_fault_of_our_own_is_told_without_what_was_asked(
 
     from serving import grpc_service, logs
 
-    monkeypatch.setattr(codec, "parse_predict_request", fail)
+    monkeypatch.setattr(codec, "parse_predict_document", fail)
     monkeypatch.setattr(grpc_service, "_decode", fail)
     serving_models.push(half_plus_two, tmp_path, 1)
     with RunningServer(model_base_path=str(tmp_path), model_name="m") as server:

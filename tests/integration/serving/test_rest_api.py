@@ -94,7 +94,7 @@ def test_versions_and_labels(http, choice, version):
 
 
 def test_paths_are_case_insensitive_like_tf_servings(http):
-    response = http.post("/V1/Models/half_plus_two:Predict", json={"instances": [1.0]})
+    response = http.post("/V1/Models/half_plus_two:predict", json={"instances": [1.0]})
     assert response.json() == {"predictions": [2.5]}
 
 

@@ -434,3 +434,20 @@ def test_values_that_do_not_fit_the_rows_run_alone_and_are_refused(timed, shape)
     answers, runs = _answers(timed, requests)
     assert len(runs) == 2
     assert ["k must be one value" in answer.message for answer in answers] == [True, True]
+
+
+def test_shapes_that_the_signature_does_not_state_run_alone(model):
+    flat = np.array([b"3"], object)
+    requests = [
+        ("serving_default", {"history": flat}),
+        ("serving_default", _inputs(["4"])),
+        ("serving_default", {"history": flat}),
+        ("serving_default", _inputs(["5"])),
+    ]
+    answers, runs = _answers(model, requests)
+    assert [run["history"] for run in runs] == [(1,), (2, 1), (1,)]
+    for refused in answers[::2]:
+        assert refused.code == grpc.StatusCode.INVALID_ARGUMENT
+        assert "input history has shape [1], the signature states [?,?]" in refused.message
+    for (_, inputs), answer in list(zip(requests, answers, strict=True))[1::2]:
+        _assert_same(answer, _alone(model, "serving_default", inputs))

@@ -336,6 +336,53 @@ def test_a_reload_that_would_leave_nothing_is_refused(tmp_path, content):
     asyncio.run(scenario())
 
 
+def test_a_label_of_a_version_that_does_not_serve_changes_no_label(tmp_path):
+    _push(tmp_path, 1)
+
+    def labelled(**versions):
+        config = _config(m=tmp_path)
+        config.model_config_list.config[0].version_labels.update(versions)
+        return config
+
+    def version_of(manager, label):
+        return manager.get(model_pb2.ModelSpec(name="m", version_label=label)).version
+
+    async def scenario():
+        manager = _manager()
+        await manager.configure(labelled(old=1))
+        with pytest.raises(ServingError, match="assign label to version 2 of model m") as e:
+            await manager.configure(labelled(old=1, new=2))
+        assert e.value.code == grpc.StatusCode.FAILED_PRECONDITION
+        assert version_of(manager, "old") == 1
+        with pytest.raises(ServingError, match="Unrecognized servable version label: new"):
+            version_of(manager, "new")
+        _push(tmp_path, 2)
+        await manager.configure(labelled(new=2))
+        assert version_of(manager, "new") == 2
+        await manager.close()
+
+    asyncio.run(scenario())
+
+
+def test_a_label_may_wait_for_its_version_when_the_server_starts(tmp_path):
+    _push(tmp_path, 1)
+    config = _config(m=tmp_path)
+    config.model_config_list.config[0].version_labels["new"] = 2
+
+    async def scenario():
+        manager = _manager()
+        await manager.configure(config)
+        spec = model_pb2.ModelSpec(name="m", version_label="new")
+        with pytest.raises(ServingError, match=r"not found for request: Specific\(m, 2\)"):
+            manager.get(spec)
+        _push(tmp_path, 2)
+        await manager.poll()
+        assert manager.get(spec).version == 2
+        await manager.close()
+
+    asyncio.run(scenario())
+
+
 @pytest.mark.parametrize(
     ("config", "message"),
     [
@@ -345,7 +392,7 @@ def test_a_reload_that_would_leave_nothing_is_refused(tmp_path, content):
                 "model_config_list { config { name: 'm' base_path: '/x' }"
                 " config { name: 'm' base_path: '/y' } }"
             ),
-            "names m twice",
+            "list model m multiple times",
         ),
         (
             _parsed(

@@ -28,3 +28,67 @@ def test_what_is_encoded_is_what_tensorflow_reads(array):
         assert read.shape == array.shape
         np.testing.assert_array_equal(read, array)
     assert proto.dtype == tf.make_tensor_proto(array).dtype
+
+
+def _proto(dtype, shape=(), **fields):
+    proto = tensor_pb2.TensorProto(dtype=dtype.as_datatype_enum, **fields)
+    for size in shape or ():
+        proto.tensor_shape.dim.add(size=size)
+    if shape is None:
+        proto.tensor_shape.unknown_rank = True
+    return proto
+
+
+_MALFORMED_OR_NOT = {
+    "repeated": _proto(tf.float32, [3], float_val=[1.0, 2.0]),
+    "too many": _proto(tf.float32, [2], float_val=[1.0, 2.0, 3.0]),
+    "no value": _proto(tf.float32, [2]),
+    "no string": _proto(tf.string, [2]),
+    "repeated strings": _proto(tf.string, [2, 2], string_val=[b"a", b"\xff"]),
+    "too many strings": _proto(tf.string, [1], string_val=[b"a", b"b"]),
+    "no shape": _proto(tf.int64, int64_val=[7]),
+    "no shape, two values": _proto(tf.int64, int64_val=[7, 8]),
+    "unknown rank": _proto(tf.int64, None, int64_val=[7]),
+    "wrapped": _proto(tf.uint8, [3], int_val=[300, -1, 5]),
+    "int16": _proto(tf.int16, [2], int_val=[-5, 70_000]),
+    "values of another field": _proto(tf.int32, [1], int64_val=[7]),
+    "half": _proto(tf.half, [3], half_val=[0x3C00, 0xC000]),
+    "bfloat16": _proto(tf.bfloat16, [2], half_val=[0x3F80]),
+    "bool": _proto(tf.bool, [3], bool_val=[True, False]),
+    "uint32": _proto(tf.uint32, [1], uint32_val=[2**32 - 1]),
+    "uint64": _proto(tf.uint64, [1], uint64_val=[2**64 - 1]),
+    "complex": _proto(tf.complex64, [2], scomplex_val=[1.0, -2.0]),
+    "content": _proto(tf.int32, [2], tensor_content=b"\1\0\0\0\2\0\0\0"),
+    "content and values": _proto(tf.int32, [1], tensor_content=b"\1\0\0\0", int_val=[5]),
+    "content too short": _proto(tf.int32, [3], tensor_content=b"\1\0\0\0\2\0\0\0"),
+    "content too long": _proto(tf.int32, [1], tensor_content=b"\1\0\0\0\2\0\0\0"),
+    "content of nothing": _proto(tf.int32, [0], tensor_content=b"\1\0\0\0"),
+    "strings in content": _proto(tf.string, [2], tensor_content=b"\1\2abc"),
+    "long string in content": _proto(tf.string, [1], tensor_content=b"\x82\1" + b"x" * 130),
+    "short strings in content": _proto(tf.string, [2], tensor_content=b"\1\2ab"),
+    "lengths cut off": _proto(tf.string, [2], tensor_content=b"\1"),
+    "negative size": _proto(tf.float32, [-1], float_val=[1.0]),
+    "empty": _proto(tf.float32, [2, 0]),
+}
+
+
+@pytest.mark.parametrize("proto", _MALFORMED_OR_NOT.values(), ids=_MALFORMED_OR_NOT)
+def test_protos_are_read_as_the_cpp_runtime_reads_them(proto):
+    dtype = tf.as_dtype(proto.dtype)
+    try:
+        # The kernel calls Tensor::FromProto, as TF Serving does.
+        expected = tf.io.parse_tensor(proto.SerializeToString(), dtype).numpy()
+    except tf.errors.InvalidArgumentError:
+        with pytest.raises(ValueError, match=r"tensor_content|shape must be known|strings"):
+            array_from_proto(proto)
+        return
+    read = array_from_proto(proto)
+    assert read.dtype == dtype.as_numpy_dtype
+    assert read.shape == np.shape(expected)
+    np.testing.assert_array_equal(read, expected)
+
+
+@pytest.mark.parametrize("dtype", [tf.resource, tf.qint8])
+def test_types_that_cannot_be_fed(dtype):
+    with pytest.raises(ValueError, match="cannot be fed"):
+        array_from_proto(_proto(dtype, [1]))

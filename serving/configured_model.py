@@ -3,10 +3,11 @@
 import dataclasses
 from pathlib import Path
 
+import grpc
 from tensorflow_serving.config import model_server_config_pb2
 
 from contract.release import CANARY, STABLE, ReleaseState
-from serving.errors import invalid_argument
+from serving.errors import ServingError, invalid_argument
 from serving.servable import Servable
 from serving.versions import Snapshot, VersionPolicy
 
@@ -118,3 +119,29 @@ def from_config(
     if not models:
         raise invalid_argument("The model config list names no model; it needs at least one")
     return models
+
+
+def check_labels(models: dict[str, ConfiguredModel], before: dict[str, ConfiguredModel]) -> None:
+    """Refuses labels of versions that do not serve, as TF Serving does.
+
+    Args:
+      models: The models after a reload; if a label is refused, all of them get back the labels
+        that they had.
+      before: The models before it.
+
+    Raises:
+      ServingError: FAILED_PRECONDITION.
+    """
+    for model in models.values():
+        for label, version in model.labels.items():
+            if version in model.available():
+                continue
+            for changed in models.values():
+                old = before.get(changed.name)
+                changed.labels = old.labels if old else {}
+            raise ServingError(
+                grpc.StatusCode.FAILED_PRECONDITION,
+                f"Request to assign label to version {version} of model {model.name}, which is"
+                f" not currently available for inference (label {label}). The labels stay as"
+                " they were",
+            )

@@ -19,7 +19,7 @@ import grpc
 from tensorflow_serving.apis import get_model_status_pb2, model_pb2
 from tensorflow_serving.config import model_server_config_pb2
 
-from serving.configured_model import ConfiguredModel, from_config
+from serving.configured_model import ConfiguredModel, check_labels, from_config
 from serving.errors import ServingError, invalid_argument, load_error, not_found
 from serving.metrics import Metrics
 from serving.release_watch import mismatch, read_release, wanted_canary, wanted_release
@@ -83,22 +83,7 @@ class ModelManager:
             await self._replace(models)
         await self.poll()
         if before:
-            self._check_labels(before)
-
-    def _check_labels(self, before: dict[str, ConfiguredModel]) -> None:
-        for model in self._models.values():
-            for label, version in model.labels.items():
-                if version in model.available():
-                    continue
-                for changed in self._models.values():
-                    old = before.get(changed.name)
-                    changed.labels = old.labels if old else {}
-                raise ServingError(
-                    grpc.StatusCode.FAILED_PRECONDITION,
-                    f"Request to assign label to version {version} of model {model.name}, which"
-                    f" is not currently available for inference (label {label}). The labels stay"
-                    " as they were",
-                )
+            check_labels(self._models, before)
 
     async def _replace(self, models: dict[str, ConfiguredModel]) -> None:
         """Serves ``models`` in place of those before; what is new is loaded first."""

@@ -78,6 +78,36 @@ PREDICT_CASES = [
         ),
     ),
     Case(
+        "the values of the answer are in the field of their type",
+        _PREDICT_TEST + "PredictionSuccess",
+        _predict(_HALF),
+        Answer(
+            "OK",
+            'outputs { key: "y" value { dtype: DT_FLOAT tensor_shape { } float_val: 3 } }'
+            f' model_spec {{ name: "{HALF_PLUS_TWO}" version {{ value: {VERSION} }}'
+            ' signature_name: "serving_default" }',
+        ),
+    ),
+    *(
+        Case(
+            f"the field of {dtype} in answers",
+            "servables/tensorflow/predict_util.cc: PostProcessPredictionResult (kAsProtoField)",
+            tensor(signature, f"dtype: {dtype} {_sizes(2)} {values}"),
+            Answer("OK", has=(f"dtype: {dtype}", *values.split("  "))),
+        )
+        for signature, dtype, values in (
+            ("float64", "DT_DOUBLE", "double_val: 0.5  double_val: 1.5"),
+            ("float16", "DT_HALF", "half_val: 15360  half_val: 49152"),
+            ("int8", "DT_INT8", "int_val: -1  int_val: 2"),
+            ("uint16", "DT_UINT16", "int_val: 1  int_val: 65535"),
+            ("int64", "DT_INT64", "int64_val: -1  int64_val: 2"),
+            ("uint32", "DT_UINT32", "uint32_val: 1  uint32_val: 2"),
+            ("uint64", "DT_UINT64", "uint64_val: 1  uint64_val: 2"),
+            ("bool", "DT_BOOL", "bool_val: true  bool_val: false"),
+            ("complex64", "DT_COMPLEX64", "scomplex_val: 1  scomplex_val: 2"),
+        )
+    ),
+    Case(
         "a named signature",
         _PREDICT_TEST + "PredictionWithNamedRegressionSignature",
         _predict(f'{_ZOO} signature_name: "float32"'),

@@ -2,7 +2,6 @@
 
 import asyncio
 import concurrent.futures
-import struct
 
 import grpc
 import pytest
@@ -181,4 +180,4 @@ def test_a_caller_can_be_written_from_reflection_alone(server, half_plus_two):
         request_serializer=lambda message: message.SerializeToString(),
         response_deserializer=message_factory.GetMessageClass(method.output_type).FromString,
     )
-    assert call(request).outputs["y"].tensor_content == struct.pack("<f", 2.5)
+    assert call(request).outputs["y"].float_val == [2.5]

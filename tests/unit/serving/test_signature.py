@@ -18,8 +18,27 @@ from serving.signature import array_from_proto, array_to_proto
         np.arange(6, dtype=np.int32).reshape(2, 3)[:, ::2],  # not contiguous
         np.array([7], np.int64),
         np.array(True),
+        np.array([1.5, -0.0], np.float16),
+        np.array([1.5, 2.0], tf.bfloat16.as_numpy_dtype),
+        np.array([[1 + 2j, -1j]], np.complex64),
+        np.array([255, 0], np.uint8),
+        np.array([-(2**15)], np.int16),
+        np.array([2**64 - 1], np.uint64),
+        np.linspace(-1, 1, 300, dtype=np.float32).reshape(3, 100),
+        np.linspace(-1, 1, 300)[::-1],
+        np.arange(300) % 3 == 0,
+        np.arange(128),
+        np.arange(400, dtype=np.float32).reshape(20, 20)[:, ::2],
+        np.arange(129, dtype=np.int32),
+        np.arange(-5, 100, dtype=np.int16),
+        np.linspace(-1, 1, 300).astype(np.complex128),
     ],
-    ids=["strings", "one string", "no strings", "floats", "strided", "one integer", "scalar"],
+    ids=[
+        *("strings", "one string", "no strings", "floats", "strided", "one integer", "scalar"),
+        *("half", "bfloat16", "complex", "uint8", "int16", "uint64"),
+        *("many floats", "many doubles", "many booleans", "many small integers", "strided"),
+        *("many integers", "many negative integers", "many complex"),
+    ],
 )
 def test_what_is_encoded_is_what_tensorflow_reads(array):
     proto = tensor_pb2.TensorProto()
@@ -28,6 +47,8 @@ def test_what_is_encoded_is_what_tensorflow_reads(array):
         assert read.shape == array.shape
         np.testing.assert_array_equal(read, array)
     assert proto.dtype == tf.make_tensor_proto(array).dtype
+    # Clients without TensorFlow read the field of the type.
+    assert not proto.tensor_content
 
 
 def _proto(dtype, shape=(), **fields):

@@ -36,6 +36,7 @@ from serving.codec_thread import CodecThread
 from serving.config import BatchingConfig, ServerConfig
 from serving.errors import ServingError
 from serving.grpc_health import HealthService, add_to_server
+from serving.grpc_messages import MessageReader
 from serving.grpc_service import ModelService, PredictionService
 from serving.integrity import verify_manifest
 from serving.limits import Limits
@@ -127,7 +128,11 @@ class ModelServer:
             keepalive_timeout=_KEEPALIVE_SECONDS,
         )
         self._grpc = grpc.aio.server(
-            interceptors=[tracing.GrpcTracing(), *self._auth.interceptors()],
+            interceptors=[
+                tracing.GrpcTracing(),
+                *self._auth.interceptors(),
+                MessageReader(self._request_log),
+            ],
             options=[
                 ("grpc.max_receive_message_length", config.max_request_bytes),
                 ("grpc.max_send_message_length", -1),

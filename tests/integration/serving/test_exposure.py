@@ -112,23 +112,30 @@ def test_histories_are_not_logged_unless_asked_for(half_plus_two, tmp_path, capl
     assert "refused by the model" in reasons[-1] or with_content
 
 
-def test_malformed_messages_are_one_line_not_tracebacks(server):
+def test_messages_that_cannot_be_parsed_are_refused_and_counted(server):
     stream = io.StringIO()
     handler = logging.StreamHandler(stream)
     handler.setFormatter(logs.JsonFormatter())
-    handler.addFilter(logs.ErrorThrottle(clock=lambda: 0.0))
     logging.getLogger().addHandler(handler)
+    labels = {"model": "", "api": "gRPC", "method": "Predict", "code": "INVALID_ARGUMENT"}
+    before = server.metric("serving_requests_total", **labels)
     try:
         with grpc.insecure_channel(server.grpc_address) as channel:
             call = channel.unary_unary("/tensorflow.serving.PredictionService/Predict")
             for _ in range(50):
-                with pytest.raises(grpc.RpcError):
+                with pytest.raises(grpc.RpcError) as e:
                     call(b"\xff" * 100)
+                assert e.value.code() == grpc.StatusCode.INVALID_ARGUMENT
+                assert "message of 100 bytes cannot be parsed as a request of Predict" in (
+                    e.value.details()
+                )
     finally:
         logging.getLogger().removeHandler(handler)
+    assert server.metric("serving_requests_total", **labels) == before + 50
     written = stream.getvalue()
     assert "Traceback" not in written
-    assert written.count('"event": "exception in a library"') == 1
+    assert "exception in a library" not in written
+    assert 0 < written.count('"event": "request"') < 50
 
 
 def test_only_authenticated_encryption_is_spoken(half_plus_two, tmp_path, certificate):

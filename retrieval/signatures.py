@@ -140,4 +140,5 @@ def signature(function: Callable[..., dict[str, tf.Tensor]], inputs: Mapping[str
     # The names of the profile inputs are known at run time only.
     call.__signature__ = inspect.Signature(parameters)  # type: ignore[attr-defined]
     specs = [tf.TensorSpec(spec.shape, spec.dtype, name) for name, (spec, _) in inputs.items()]
-    return tf.function(call, input_signature=specs)
+    # No control flow of Python depends on a tensor here; looking for it takes half of the tracing.
+    return tf.function(call, input_signature=specs, autograph=False)

@@ -260,6 +260,7 @@ def test_people_and_items_are_erased_down_to_the_byte(project, tmp_path, capsys)
     assert {path.parts[:3] for path in left} == {("serving_models", "mind", version)}
 
 
+@pytest.mark.slow
 def test_a_killed_training_leaves_the_served_model_and_is_resumed(project):
     before = project.versions()
     change = ("--set=training.learning_rate=0.002",)

@@ -6,6 +6,7 @@ import logging
 import re
 import time
 import urllib.parse
+import zlib
 from collections.abc import Callable
 
 import grpc
@@ -50,6 +51,7 @@ _CORS_HEADERS = {
     "Access-Control-Allow-Headers": "Content-Type",
 }
 
+_NO_GZIP = "JSON Parse error: The document is empty: the body is not gzip, as its header says"
 _API_PATH = "/{path:(?i:v1)/.*}"
 
 # What probes of an orchestrator ask, and where the metrics are: ours, and TF Serving's.
@@ -231,7 +233,7 @@ class RestApi:
         headers = request.headers
         flow = headers.get(self._share_header) if self._share_header else None
         peer = request.transport.get_extra_info("peername") if request.transport else None
-        num_bytes = 0 if request.headers.get("Content-Encoding") else request.content_length or 0
+        num_bytes = request.content_length or 0
         if num_bytes > self._max_request_bytes:
             raise web.HTTPRequestEntityTooLarge(self._max_request_bytes, num_bytes)
         key = headers.get(self._key_header, "")
@@ -243,6 +245,12 @@ class RestApi:
                 body = await asyncio.wait_for(
                     self._read(request, call, num_bytes), self._timeout_seconds
                 )
+            if "gzip" in headers.get("Content-Encoding", ""):
+                # Here, and not by aiohttp: off the event loop, and as TF Serving does it.
+                body = await self._codec_thread.run(
+                    self._max_request_bytes, _gunzip, body, self._max_request_bytes
+                )
+                call.read(len(body))
             answer = await self._answer(body, spec, call, deadline)
             response = web.Response(body=answer, content_type="application/json")
             if len(answer) > _LARGE_ANSWER:
@@ -316,6 +324,26 @@ class RestApi:
             _to_json(response.model_spec),
             _to_json(signatures),
         )
+
+
+def _gunzip(body: bytes, max_bytes: int) -> bytes:
+    """Decompresses a body.
+
+    Raises:
+      HTTPRequestEntityTooLarge: it is larger than ``max_bytes``.
+      ServingError: INVALID_ARGUMENT; it is no gzip, or not all of it. TF Serving goes on with an
+        empty body.
+    """
+    decompressor = zlib.decompressobj(wbits=zlib.MAX_WBITS | 16)  # with the header of gzip
+    try:
+        decompressed = decompressor.decompress(body, max_bytes + 1)
+    except zlib.error as e:
+        raise invalid_argument(f"{_NO_GZIP} ({e})") from e
+    if len(decompressed) > max_bytes:
+        raise web.HTTPRequestEntityTooLarge(max_bytes, len(decompressed))
+    if not decompressor.eof:
+        raise invalid_argument(f"{_NO_GZIP} (it ends too early)")
+    return decompressed
 
 
 def _model_spec(name: str, version: str | None, label: str | None) -> model_pb2.ModelSpec:

@@ -121,6 +121,7 @@ class ModelServer:
         self._http = web.AppRunner(
             app,
             access_log=None,
+            auto_decompress=False,
             handler_cancellation=True,  # nothing is done for a client that has gone
             shutdown_timeout=_CLOSING_SECONDS,
             # How long to read on after refusing a body, so that the client sees why.

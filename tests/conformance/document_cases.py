@@ -1,8 +1,13 @@
 """How the body of a REST request is read as JSON."""
 
+import gzip
+import zlib
+
 from tests.conformance.cases import (
+    MODEL,
     Answer,
     Case,
+    Rest,
     column,
     outputs,
     predict,
@@ -13,6 +18,12 @@ from tests.conformance.cases import (
 
 _PARSE = "util/json_tensor.cc: ParseJson"
 _PARSED = "JSON Parse error: "
+_GZIP_TEST = "util/net_http/server/internal/evhttp_request_test.cc: "
+_BODY = b'{"inputs": 1}'
+
+
+def _encoded(body: bytes, encoding: str) -> Rest:
+    return Rest("POST", f"/v1/models/{MODEL}:predict", body, {"Content-Encoding": encoding})
 
 
 def _broken(name: str, body: bytes, error: str) -> Case:
@@ -26,6 +37,37 @@ CASES = [
         "model_servers/http_rest_api_handler_test.cc: PredictRequestErrors",
         predict(b""),
         refused(_PARSED + "The document is empty"),
+    ),
+    Case(
+        "a compressed body",
+        _GZIP_TEST + "ValidGzipPost",
+        _encoded(gzip.compress(_BODY), "gzip"),
+        outputs(1.0),
+    ),
+    Case(
+        "a body that is not compressed, as its header says",
+        _GZIP_TEST + "InvalidGzipPost",
+        _encoded(_BODY, "gzip"),
+        refused_with(_PARSED + "The document is empty"),
+    ),
+    Case(
+        "a compressed body that ends too early",
+        "util/net_http/server/internal/evhttp_request.cc: ReadRequestGzipBytes",
+        _encoded(gzip.compress(_BODY)[:-6], "gzip"),
+        refused_with(_PARSED + "The document is empty"),
+    ),
+    Case(
+        "another compression",
+        "util/net_http/server/internal/evhttp_request.cc: NeedUncompressGzipContent",
+        _encoded(zlib.compress(_BODY), "deflate"),
+        refused(_PARSED + "Invalid value. at offset: 0"),
+    ),
+    Case(
+        "a compressed body that is too large",
+        _GZIP_TEST + "GzipExceedingLimit",
+        _encoded(gzip.compress(b" " * 2**21), "gzip"),
+        Answer(413, has="larger than the limit of 1048576 bytes"),
+        differs="TF Serving's limit is 100 MB, and it then reads an empty body.",
     ),
     _broken("white space alone", b" \n ", "The document is empty. at offset: 3"),
     Case(

@@ -4,19 +4,13 @@ No request waits for others to arrive: if a thread is free, it runs at once. Onl
 that queued while all threads were busy are merged, so at low load the latency is that of a
 server without batching. What waits is ordered by ``FairQueue``, and a request of many rows is
 cut into blocks, so that others run between them.
-
-Requests are merged only if each gets the result that it would get alone: same version,
-signature and outputs, equal values of the inputs that have no batch dimension (``k``),
-and equal shapes beyond the first dimension. The configuration names the inputs that may
-differ in length because they can be padded (``history``), and those among them that must
-keep one common shape (``history_time``). What the model would refuse alone is not merged.
 """
 
 import asyncio
 import dataclasses
 import math
 import time
-from collections.abc import Callable, Hashable, Mapping, Sequence
+from collections.abc import Callable, Hashable, Sequence
 
 import grpc
 import numpy as np
@@ -25,12 +19,10 @@ from serving.config import BatchingConfig
 from serving.errors import ServingError, unavailable
 from serving.fair_queue import FairQueue, QueueFullError
 from serving.limits import Work
+from serving.merging import Arrays, Merging
 from serving.metrics import Metrics
 from serving.servable import Servable
-from serving.signature import Signature
 from serving.threads import background_threads
-
-Arrays = Mapping[str, np.ndarray]
 
 _ONE_ROW = Work()
 # Cost up to which work is small: it runs beside large work, and does not wait for a thread.
@@ -103,6 +95,7 @@ class Runner:
         clock: Callable[[], float] = time.monotonic,
     ):
         self._config = config
+        self._merging = Merging(config)
         self._metrics = metrics
         self._clock = clock
         # One more, for small work while all others run large work.
@@ -215,97 +208,26 @@ class Runner:
         result: "asyncio.Future[dict[str, np.ndarray]]",
     ) -> list[_Block]:
         """A request as blocks of at most ``max_batch_size`` rows, if its rows are independent."""
-        key, rows = self._merge_key(servable, signature_name, inputs, output_names)
-        size = self._config.max_batch_size
-        signature = servable.model.signatures[signature_name]
-        # One value per row gives all rows answers as long as the longest of the request.
-        can_be_cut = rows > size and not any(
-            slot.shape is None and inputs[name].size > 1 for name, slot in signature.inputs.items()
-        )
-        starts = range(0, rows, size) if can_be_cut else [0]
-        request = _Request([None] * len(starts), result)
+        key, rows = self._merging.key(servable, signature_name, inputs, output_names)
+        parts = self._merging.cut(servable.model.signatures[signature_name], inputs, rows)
+        request = _Request([None] * len(parts), result)
         now = self._clock()
-        blocks = []
-        for position, start in enumerate(starts):
-            part = inputs
-            if can_be_cut:
-                part = {
-                    name: value[start : start + size]
-                    if slot.is_batched and not _is_default(signature, name, value)
-                    else value
-                    for name, slot in signature.inputs.items()
-                    for value in [inputs[name]]
-                }
-            blocks.append(
-                _Block(
-                    request=request,
-                    position=position,
-                    key=key,
-                    servable=servable,
-                    signature_name=signature_name,
-                    inputs=part,
-                    output_names=output_names,
-                    rows=min(size, rows - start) if can_be_cut else rows,
-                    cost=math.ceil(work.cost / len(starts)),
-                    queued_at=now,
-                    deadline=now + timeout_seconds,
-                )
+        return [
+            _Block(
+                request=request,
+                position=position,
+                key=key,
+                servable=servable,
+                signature_name=signature_name,
+                inputs=part,
+                output_names=output_names,
+                rows=part_rows,
+                cost=math.ceil(work.cost / len(parts)),
+                queued_at=now,
+                deadline=now + timeout_seconds,
             )
-        return blocks
-
-    def _merge_key(
-        self,
-        servable: Servable,
-        signature_name: str,
-        inputs: Arrays,
-        output_names: tuple[str, ...],
-    ) -> tuple[object, int]:
-        alone = object(), 0
-        if not self._config.enabled or signature_name not in self._config.signatures:
-            return alone
-        signature = servable.model.signatures[signature_name]
-        if not all(signature.outputs[name].is_batched for name in output_names):
-            return alone
-        # Of other shapes, nobody knows what the graph makes of them.
-        if signature.shape_problem(inputs):
-            return alone
-        rows = 0
-        parts: list[object] = [id(servable), signature_name, output_names]
-        # Without a batch dimension in the signature, but one value per row all the same.
-        by_row: list[int] = []
-        aligned = self._aligned_inputs(signature)
-        for name, slot in signature.inputs.items():
-            value = inputs[name]
-            if name in aligned[1:]:
-                if _is_padding(value):
-                    parts.append(name)
-                    continue
-                if value.shape != inputs[aligned[0]].shape:
-                    return alone
-            if not slot.is_batched or _is_default(signature, name, value):
-                parts.append((name, value.shape, tuple(value.ravel().tolist())))
-                if slot.shape is None and value.size != 1:
-                    by_row.append(value.size if value.ndim == 1 else -1)
-                continue
-            if rows not in (0, len(value)):
-                return alone
-            rows = len(value)
-            padded = name in self._config.padded_inputs and value.ndim == 2
-            # Of aligned inputs, the first one's shape stands for all.
-            is_given = name in aligned[1:]
-            parts.append(name if is_given else (name, value.ndim if padded else value.shape[1:]))
-        if not rows or any(size != rows for size in by_row):
-            return alone
-        return tuple(parts), rows
-
-    def _aligned_inputs(self, signature: Signature) -> Sequence[str]:
-        """Those of ``signature`` that must have one shape, or none if it lacks the first."""
-        names = [
-            name
-            for name in self._config.aligned_inputs
-            if name in self._config.padded_inputs and name in signature.inputs
+            for position, (part, part_rows) in enumerate(parts)
         ]
-        return names if names[:1] == [*self._config.aligned_inputs[:1]] else ()
 
     def _start(self) -> None:
         while self._free and len(self._queue):
@@ -389,7 +311,10 @@ class Runner:
 
     def _run_merged(self, batch: Sequence[_Block]) -> list[dict[str, np.ndarray]]:
         first = batch[0]
-        inputs = first.inputs if len(batch) == 1 else self._merge_inputs(batch)
+        inputs = first.inputs
+        if len(batch) > 1:
+            signature = first.servable.model.signatures[first.signature_name]
+            inputs = self._merging.merge(signature, [block.inputs for block in batch])
         started = self._clock()
         timeout_ms = int(1000 * (max(block.deadline for block in batch) - started))
         if timeout_ms <= 0:
@@ -407,54 +332,6 @@ class Runner:
             {name: value[end - block.rows : end] for name, value in outputs.items()}
             for block, end in zip(batch, ends, strict=True)
         ]
-
-    def _merge_inputs(self, batch: Sequence[_Block]) -> dict[str, np.ndarray]:
-        """Concatenates the batched inputs; the others are equal in all blocks."""
-        first = batch[0]
-        signature = first.servable.model.signatures[first.signature_name]
-        aligned = self._aligned_inputs(signature)
-        merged = {}
-        for name, slot in signature.inputs.items():
-            values = [block.inputs[name] for block in batch]
-            if name in aligned[1:]:
-                # Padding alone may have any shape, but only in a request that runs alone.
-                shapes = [block.inputs[aligned[0]].shape for block in batch]
-                values = [
-                    np.full(shape, _padding_of(value), value.dtype) if _is_padding(value) else value
-                    for value, shape in zip(values, shapes, strict=True)
-                ]
-            # Of an input of any rank, equal in all blocks: one value per row, or one for all.
-            is_by_row = slot.shape is None and values[0].size > 1
-            if not (slot.is_batched or is_by_row) or _is_default(signature, name, values[0]):
-                merged[name] = values[0]
-                continue
-            if values[0].ndim == 2:
-                width = max(value.shape[1] for value in values)
-                values = [_pad(value, width) for value in values]
-            merged[name] = np.concatenate(values)
-        return merged
-
-
-def _pad(value: np.ndarray, width: int) -> np.ndarray:
-    """Pads rows with empty strings or zeros to ``width``."""
-    if value.shape[1] == width:
-        return value
-    padded = np.full((len(value), width), _padding_of(value), value.dtype)
-    padded[:, : value.shape[1]] = value
-    return padded
-
-
-def _padding_of(value: np.ndarray) -> bytes | int:
-    return b"" if value.dtype == object else 0
-
-
-def _is_padding(value: np.ndarray) -> bool:
-    return bool(np.all(value == _padding_of(value)))
-
-
-def _is_default(signature: Signature, name: str, value: np.ndarray) -> bool:
-    """Whether a request left this input out (defaults are passed by reference)."""
-    return signature.defaults.get(name) is value
 
 
 def _deadline_exceeded() -> ServingError:

@@ -315,6 +315,18 @@ def test_a_large_request_runs_in_blocks_and_gets_one_answer(model):
         _assert_same(answer, _alone(model, "serving_default", inputs))
 
 
+def test_unknown_times_stand_for_all_blocks(timed):
+    rows = [[("3", 10)], [("4", 20)], [("5", 30)]]
+    large = {**_timed(*rows), "history_time": np.zeros([1, 1], np.int64)}
+
+    async def act(start):
+        start("a", large)
+
+    answers, runs, _ = _busy(timed, act, max_batch_size=2)
+    assert sorted(run["history"] for run in runs) == [(1, 1), (2, 1)]
+    _assert_same(answers[0], _alone(timed, "serving_default", large))
+
+
 def test_rows_that_depend_on_each_other_are_not_cut(model):
     by_row = _inputs(["3"], ["4"], ["5"], k=np.array([3, 1, 2], np.int32))
 

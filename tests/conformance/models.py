@@ -6,6 +6,8 @@ from typing import Any
 
 import tensorflow as tf
 
+from tests.conformance.cases import LABEL
+
 # Types by the names of the signatures that give them back as they are.
 ECHOED = {
     dtype.name: dtype
@@ -101,4 +103,13 @@ def save_zoo(path: Path) -> None:
             "constant": function(lambda: {"y": tf.constant(5.0)}),
             "many": function(many, x=([], tf.float32)),
         },
+    )
+
+
+def model_config(base: Path, model: str, labelled: int | None = None) -> str:
+    """Configuration of a model with all its versions, one of them labelled."""
+    label = f'version_labels {{ key: "{LABEL}" value: {labelled} }}' if labelled else ""
+    return (
+        f'config {{ name: "{model}" base_path: "{base}/{model}" model_platform: "tensorflow"'
+        f" model_version_policy {{ all {{}} }} {label} }}"
     )

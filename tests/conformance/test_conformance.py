@@ -2,7 +2,6 @@
 
 import json
 import re
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -24,37 +23,10 @@ from tensorflow_serving.apis import (
     regression_pb2,
 )
 
-from tests import serving_models
-from tests.conformance import (
-    document_cases,
-    grpc_cases,
-    models,
-    path_cases,
-    request_cases,
-    value_cases,
-)
-from tests.conformance.cases import (
-    HALF_PLUS_TWO,
-    LABEL,
-    MODEL,
-    OLD_VERSION,
-    VERSION,
-    Answer,
-    Grpc,
-    Rest,
-)
+from tests.conformance.cases import HALF_PLUS_TWO, MODEL, OLD_VERSION, Answer, Grpc, Rest
+from tests.conformance.models import model_config
+from tests.conformance.table import CASES, NUMBER_OF_CASES
 from tests.running_server import LONG_SECONDS, RunningServer
-
-_TABLE = {
-    "document": document_cases.CASES,
-    "request": request_cases.CASES,
-    "value": value_cases.CASES,
-    "path": path_cases.CASES,
-    "gRPC predict": grpc_cases.PREDICT_CASES,
-    "gRPC": grpc_cases.OTHER_CASES,
-}
-_CASES = {f"{part}: {case.name}": case for part, cases in _TABLE.items() for case in cases}
-_NUMBER_OF_CASES = sum(map(len, _TABLE.values()))
 
 _REQUESTS = {
     "Predict": predict_pb2.PredictRequest,
@@ -67,63 +39,16 @@ _REQUESTS = {
 }
 
 
-@pytest.fixture(scope="session")
-def base(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Below it are both models, ``half_plus_two`` in two versions."""
-    base = tmp_path_factory.mktemp("conformance")
-    models.save_zoo(base / "saved_zoo")
-    models.save_half_plus_two(base / "saved")
-    serving_models.push(base / "saved_zoo", base / MODEL, VERSION)
-    for version in (OLD_VERSION, VERSION):
-        serving_models.push(base / "saved", base / HALF_PLUS_TWO, version)
-    return base
-
-
-def _config(base: Path, model: str, labelled: int | None = None) -> str:
-    label = f'version_labels {{ key: "{LABEL}" value: {labelled} }}' if labelled else ""
-    return (
-        f'config {{ name: "{model}" base_path: "{base}/{model}" model_platform: "tensorflow"'
-        f" model_version_policy {{ all {{}} }} {label} }}"
-    )
-
-
-@pytest.fixture(scope="session")
-def server(base: Path) -> Iterator[RunningServer]:
-    config = base / "models.config"
-    listed = _config(base, MODEL) + _config(base, HALF_PLUS_TWO, OLD_VERSION)
-    config.write_text(f"model_config_list {{ {listed} }}")
-    with RunningServer(
-        model_config_file=str(config), max_request_bytes=2**20, allow_reload=True
-    ) as running:
-        yield running
-
-
-@pytest.fixture(scope="session")
-def cors_server(base: Path) -> Iterator[RunningServer]:
-    with RunningServer(
-        model_name=HALF_PLUS_TWO,
-        model_base_path=str(base / HALF_PLUS_TWO),
-        rest_api_enable_cors_support=True,
-    ) as running:
-        yield running
-
-
-@pytest.fixture(scope="session")
-def channel(server: RunningServer) -> Iterator[grpc.Channel]:
-    with grpc.insecure_channel(server.grpc_address) as channel:
-        yield channel
-
-
 def test_the_table_is_complete():
-    assert len(_CASES) == _NUMBER_OF_CASES, "two rows have one name"
-    assert _NUMBER_OF_CASES >= 140
-    for case in _CASES.values():
+    assert len(CASES) == NUMBER_OF_CASES, "two rows have one name"
+    assert NUMBER_OF_CASES >= 140
+    for case in CASES.values():
         assert re.match(r"[\w/]+\.(cc|h|py|md): \S", case.source), case
 
 
-@pytest.mark.parametrize("name", [n for n, c in _CASES.items() if isinstance(c.request, Rest)])
+@pytest.mark.parametrize("name", [n for n, c in CASES.items() if isinstance(c.request, Rest)])
 def test_rest(name: str, request: pytest.FixtureRequest) -> None:
-    case = _CASES[name]
+    case = CASES[name]
     sent = case.request
     assert isinstance(sent, Rest)
     running = request.getfixturevalue("cors_server" if sent.to_cors else "server")
@@ -155,14 +80,14 @@ def _parts(answer: Answer) -> tuple[str, ...]:
     return (answer.has,) if isinstance(answer.has, str) else answer.has
 
 
-@pytest.mark.parametrize("name", [n for n, c in _CASES.items() if isinstance(c.request, Grpc)])
+@pytest.mark.parametrize("name", [n for n, c in CASES.items() if isinstance(c.request, Grpc)])
 def test_grpc(name: str, base: Path, channel: grpc.Channel) -> None:
-    case = _CASES[name]
+    case = CASES[name]
     sent = case.request
     assert isinstance(sent, Grpc)
-    text = sent.request.replace("{zoo}", _config(base, MODEL))
-    text = text.replace("{half_plus_two}", _config(base, HALF_PLUS_TWO, OLD_VERSION))
-    text = text.replace("{half_plus_two to 7}", _config(base, HALF_PLUS_TWO, 7))
+    text = sent.request.replace("{zoo}", model_config(base, MODEL))
+    text = text.replace("{half_plus_two}", model_config(base, HALF_PLUS_TWO, OLD_VERSION))
+    text = text.replace("{half_plus_two to 7}", model_config(base, HALF_PLUS_TWO, 7))
     message = text_format.Parse(text, _REQUESTS[sent.method]())
     stubs = (
         prediction_service_pb2_grpc.PredictionServiceStub(channel),

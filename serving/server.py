@@ -10,6 +10,7 @@ import asyncio
 import contextlib
 import dataclasses
 import functools
+import gc
 import logging
 import os
 import signal
@@ -238,6 +239,10 @@ class ModelServer:
 
 async def serve(config: ServerConfig) -> None:
     """Runs a server until SIGINT or SIGTERM."""
+    # The modules stay for ever. Looking at their objects at each collection would stop everything
+    # for half a second.
+    gc.collect()
+    gc.freeze()
     server = ModelServer(config)
     stop = asyncio.Event()
     loop = asyncio.get_running_loop()

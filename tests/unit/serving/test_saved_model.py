@@ -1,3 +1,5 @@
+import gc
+
 import numpy as np
 import pytest
 import tensorflow as tf
@@ -89,3 +91,20 @@ def test_a_failing_warm_up_names_the_request(half_plus_two, model, tmp_path):
     (copy / WARMUP_PATH).write_bytes(b"no records" * 10)
     with pytest.raises(ServingError, match="cannot be read"):
         model.warm_up(copy)
+
+
+def test_a_closed_model_leaves_nothing_in_memory(half_plus_two):
+    def graphs():
+        return sum(isinstance(thing, tf.Graph) for thing in gc.get_objects())
+
+    gc.collect()
+    before = graphs()
+    gc.disable()
+    try:
+        model = SavedModel(half_plus_two)
+        model.run("serving_default", {"x": np.array([1.0], np.float32)}, ("y",))
+        assert graphs() > before
+        model.close()
+        assert graphs() == before
+    finally:
+        gc.enable()

@@ -254,11 +254,24 @@ class RestApi:
             answer = await self._answer(body, spec, call, deadline)
             response = web.Response(body=answer, content_type="application/json")
             if len(answer) > _LARGE_ANSWER:
-                # Held until a slow reader has read it.
                 call.hold(len(answer))
-                await response.prepare(request)
-                await asyncio.wait_for(response.write_eof(), self._timeout_seconds)
+                await self._write(request, response)
             return response
+
+    async def _write(self, request: web.Request, response: web.Response) -> None:
+        """Writes an answer whose memory is held until a slow reader has read it.
+
+        Raises:
+          asyncio.CancelledError: the reader has gone, or took too long. Nothing else can be
+            answered any longer, because the answer has begun.
+        """
+        try:
+            await response.prepare(request)
+            await asyncio.wait_for(response.write_eof(), self._timeout_seconds)
+        except (ConnectionError, TimeoutError, asyncio.TimeoutError):
+            if request.transport is not None:
+                request.transport.abort()
+            raise asyncio.CancelledError from None
 
     async def _read(self, request: web.Request, call: Call, announced: int) -> bytes:
         """Reads a body; what was not announced is held as it arrives."""

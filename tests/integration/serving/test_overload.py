@@ -11,6 +11,7 @@ import pytest
 import tensorflow as tf
 from tensorflow_serving.apis import predict_pb2, prediction_service_pb2_grpc
 
+from serving.config import BatchingConfig
 from tests import serving_models
 from tests.running_server import LONG_SECONDS, RunningServer, wait_until
 
@@ -114,3 +115,22 @@ def test_large_answers_come_whole_to_a_slow_reader(half_plus_two, tmp_path_facto
         outputs = json.loads(answer.partition(b"\r\n\r\n")[2])["outputs"]
         assert outputs == [3.0] * count
         wait_until(lambda: server.metric("serving_queued_bytes") == 0)
+
+
+def test_who_leaves_while_an_answer_is_written_is_let_go(half_plus_two, tmp_path_factory):
+    count = 900_000  # more than the buffers of both sides take
+    body = json.dumps({"inputs": {"x": [2.1234567] * count}}).encode()
+    head = _HEAD.replace(str(_ANNOUNCED).encode(), str(len(body)).encode())
+    config = {"max_request_rows": count, "batching": BatchingConfig(enabled=False)}
+    labels = {"model": "m", "api": "REST", "method": "predict", "code": "CANCELLED"}
+    with _server(half_plus_two, tmp_path_factory, **config) as server:
+        wait_until(server.server.manager.is_ready)
+        with socket.socket() as connection:
+            connection.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4096)
+            connection.connect(("127.0.0.1", server.server.rest_port))
+            connection.sendall(head + body)
+            assert connection.recv(15) == b"HTTP/1.1 200 OK"
+            assert server.metric("serving_queued_bytes") > len(body)
+            connection.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
+        wait_until(lambda: server.metric("serving_requests_total", **labels) == 1)
+        assert server.metric("serving_queued_bytes") == 0

@@ -9,7 +9,7 @@ from typing import Any
 import httpx
 
 from serving.config import ServerConfig
-from serving.server import ModelServer
+from serving.model_server import ModelServer
 
 # Nothing takes as long, on however busy a machine: what hangs fails after it.
 LONG_SECONDS = 600.0

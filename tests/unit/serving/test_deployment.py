@@ -6,7 +6,8 @@ import yaml
 from google.protobuf import text_format
 from tensorflow_serving.config import model_server_config_pb2
 
-from serving.server import model_server_config, parse_args
+from serving.command_line import parse_args
+from serving.model_server import model_server_config
 
 _FOLDER = Path(__file__).resolve().parents[3] / "deploy" / "serving"
 

@@ -7,9 +7,10 @@ import socket
 
 import pytest
 
+from serving.command_line import parse_args
 from serving.config import BatchingConfig, ServerConfig
 from serving.logs import JsonFormatter
-from serving.server import parse_args, serve
+from serving.model_server import serve
 
 
 def test_flags_become_the_configuration():

@@ -1,0 +1,71 @@
+"""The command line of the server: one flag per field of its configuration."""
+
+import argparse
+import dataclasses
+from collections.abc import Sequence
+
+import pydantic
+
+from contract.config_types import from_dict, to_dict
+from serving.config import BatchingConfig, ServerConfig
+
+
+def parse_args(argv: Sequence[str]) -> ServerConfig:
+    """Reads the command line: one flag per field of the configuration.
+
+    Raises:
+      SystemExit: on flags that do not make a configuration.
+    """
+    parser = argparse.ArgumentParser(
+        prog="python -m serving.server",
+        description="Serves pushed models over TF Serving's REST and gRPC API.",
+    )
+    for cls, prefix in ((ServerConfig, ""), (BatchingConfig, "batching_")):
+        descriptions = _descriptions(cls)
+        defaults = to_dict(cls())
+        for field in dataclasses.fields(cls):
+            if field.name == "batching":
+                continue
+            kind = type(defaults[field.name])
+            parser.add_argument(
+                f"--{prefix}{field.name}",
+                default=argparse.SUPPRESS,
+                action=argparse.BooleanOptionalAction if kind is bool else "store",
+                **(
+                    {}
+                    if kind is bool
+                    else {"type": lambda s: s.split(","), "metavar": "NAME,..."}
+                    if kind is list
+                    else {"type": kind}
+                ),
+                help=f"{descriptions[field.name]} (default: {defaults[field.name]!r})".replace(
+                    "%", "%%"
+                ),
+            )
+    values = vars(parser.parse_args(argv))
+    batching = {
+        key.removeprefix("batching_"): values.pop(key)
+        for key in [key for key in values if key.startswith("batching_")]
+    }
+    try:
+        config = from_dict(ServerConfig, {**values, "batching": batching})
+    except pydantic.ValidationError as e:
+        problems = "; ".join(
+            f"--{'_'.join(map(str, p['loc']))}: {p['msg']}, got {p['input']!r}" for p in e.errors()
+        )
+        parser.error(problems)
+    if bool(config.model_base_path) == bool(config.model_config_file):
+        parser.error("give one of --model_base_path and --model_config_file")
+    if bool(config.tls_certificate) != bool(config.tls_key):
+        parser.error("--tls_certificate and --tls_key go together")
+    if config.tls_client_ca and not config.tls_certificate:
+        parser.error("--tls_client_ca needs --tls_certificate")
+    if config.request_log_sample and not config.request_log_dir:
+        parser.error("--request_log_sample needs --request_log_dir")
+    return config
+
+
+def _descriptions(cls: type) -> dict[str, str]:
+    """Help texts of the fields of a configuration class, by name."""
+    fields = pydantic.TypeAdapter(cls).json_schema()["properties"]
+    return {name: field.get("description", "") for name, field in fields.items()}

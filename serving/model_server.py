@@ -1,0 +1,311 @@
+"""Both ports over one set of models, in one process."""
+
+import asyncio
+import contextlib
+import functools
+import gc
+import logging
+import signal
+import ssl
+from pathlib import Path
+
+import grpc
+import tensorflow as tf
+from aiohttp import web
+from google.protobuf import text_format
+from tensorflow_serving.apis import model_service_pb2_grpc, prediction_service_pb2_grpc
+from tensorflow_serving.config import model_server_config_pb2
+
+from serving import tracing
+from serving.admission import Admission
+from serving.auth import Auth
+from serving.batching import Runner
+from serving.browsers import BrowserGuard, is_loopback
+from serving.codec_thread import CodecThread
+from serving.config import ServerConfig
+from serving.errors import ServingError
+from serving.grpc_health import HealthService, add_to_server
+from serving.grpc_messages import MessageReader
+from serving.grpc_service import ModelService, PredictionService
+from serving.integrity import verify_manifest
+from serving.limits import Limits
+from serving.metrics import Metrics
+from serving.model_manager import ModelManager
+from serving.predictor import Predictor
+from serving.request_log import RequestLog
+from serving.request_sampler import RequestSampler
+from serving.rest import RestApi
+from serving.saved_model import SavedModel
+from serving.token_file import TokenFileError
+from serving.traffic import Traffic
+
+_log = logging.getLogger(__name__)
+
+_LINGERING_SECONDS = 1.0
+# How long aiohttp waits, twice at most, for requests that have not ended within
+# drain_seconds. It then cancels them.
+_CLOSING_SECONDS = 2.0
+_KEEPALIVE_SECONDS = 75.0  # an idle or silent connection is closed after this
+
+
+class ModelServer:
+    """Both ports over one set of models; use on one event loop.
+
+    Attributes:
+      rest_port: The port in use, once started.
+      grpc_port: The port in use, once started.
+    """
+
+    def __init__(self, config: ServerConfig):
+        self._config = config
+        self.metrics = Metrics()
+        self.manager = ModelManager(
+            functools.partial(_load, session_config=_session_config(config)),
+            self.metrics,
+            settle_seconds=config.settle_seconds,
+        )
+        self._runner = Runner(config.batching, self.metrics)
+        self._draining = False
+        self._watcher: asyncio.Task[None] | None = None
+        self._traffic = Traffic(self.manager, self.metrics)
+        self._codec_thread = CodecThread()
+        admission = Admission(config, self._runner, self.metrics)
+        limits = Limits.from_config(config)
+        self._sampler = (
+            RequestSampler(
+                Path(config.request_log_dir),
+                config.request_log_sample,
+                config.request_log_max_bytes,
+                self.metrics,
+            )
+            if config.request_log_sample
+            else None
+        )
+        predictor = Predictor(self._runner, self.metrics, limits, self._sampler)
+        self._request_log = RequestLog(
+            self.metrics,
+            self.manager.model_names,
+            config.log_requests,
+            with_content=config.log_request_content,
+        )
+        rest = RestApi(
+            self.manager,
+            self._traffic,
+            predictor,
+            self.metrics,
+            self._request_log,
+            is_draining=lambda: self._draining,
+            admission=admission,
+            codec_thread=self._codec_thread,
+            limits=limits,
+            config=config,
+            guard=BrowserGuard(config.host, config.allowed_hosts),
+            has_cors=config.rest_api_enable_cors_support,
+            has_demo=config.demo == "on" or (config.demo == "auto" and is_loopback(config.host)),
+        )
+        self._auth = Auth(config, self._request_log)
+        app = rest.application()
+        tracing.add_to(app)
+        self._auth.add_to(app)
+        self._http = web.AppRunner(
+            app,
+            access_log=None,
+            auto_decompress=False,
+            handler_cancellation=True,  # nothing is done for a client that has gone
+            shutdown_timeout=_CLOSING_SECONDS,
+            # How long to read on after refusing a body, so that the client sees why.
+            lingering_time=_LINGERING_SECONDS,
+            keepalive_timeout=_KEEPALIVE_SECONDS,
+        )
+        self._grpc = grpc.aio.server(
+            interceptors=[
+                tracing.GrpcTracing(),
+                *self._auth.interceptors(),
+                MessageReader(self._request_log),
+            ],
+            options=[
+                ("grpc.max_receive_message_length", config.max_request_bytes),
+                ("grpc.max_send_message_length", -1),
+                # A second server on the port is an error, not a silent split.
+                ("grpc.so_reuseport", 0),
+            ],
+            # Beyond what is refused with a reason and counted; gRPC itself refuses these.
+            maximum_concurrent_rpcs=2 * config.max_requests_under_way,
+        )
+        prediction_service_pb2_grpc.add_PredictionServiceServicer_to_server(
+            PredictionService(
+                self.manager,
+                self._traffic,
+                predictor,
+                self._request_log,
+                admission,
+                self._codec_thread,
+                self.metrics,
+                limits,
+                config,
+            ),
+            self._grpc,
+        )
+        model_service_pb2_grpc.add_ModelServiceServicer_to_server(
+            ModelService(self.manager, self._request_log, config.allow_reload, self.metrics),
+            self._grpc,
+        )
+        self._health = HealthService(self.manager, is_draining=lambda: self._draining)
+        add_to_server(self._health, self._grpc)
+        self.rest_port = config.rest_port
+        self.grpc_port = config.grpc_port
+
+    async def start(self) -> None:
+        """Opens both ports, then loads what there is and watches for more.
+
+        Raises:
+          OSError: a port, a TLS file or the directory of samples cannot be used.
+          ServingError: the model configuration cannot be used.
+        """
+        config = self._config
+        if self._sampler is not None:
+            self._sampler.start()
+        self._auth.start()
+        address = f"{config.host}:{config.grpc_port}"
+        # gRPC raises RuntimeError where a port cannot be bound.
+        try:
+            if config.tls_certificate:
+                self.grpc_port = self._grpc.add_secure_port(address, _grpc_credentials(config))
+            else:
+                self.grpc_port = self._grpc.add_insecure_port(address)
+        except RuntimeError as e:
+            raise OSError(f"gRPC cannot listen on {address}: {e}") from e
+        await self._http.setup()
+        site = web.TCPSite(
+            self._http,
+            config.host,
+            config.rest_port,
+            ssl_context=_ssl_context(config) if config.tls_certificate else None,
+        )
+        await site.start()
+        self.rest_port = self._http.addresses[0][1]
+        await self._grpc.start()
+        _log.info(
+            "listening",
+            extra={"host": config.host, "rest_port": self.rest_port, "grpc_port": self.grpc_port},
+        )
+        await self.manager.configure(model_server_config(config))
+        self._watcher = asyncio.create_task(self._watch())
+
+    async def _watch(self) -> None:
+        """Polls base paths and judges canaries for ever."""
+        while True:
+            await asyncio.sleep(self._config.file_system_poll_wait_seconds)
+            await self.manager.poll()
+            await self._traffic.check()
+
+    async def stop(self) -> None:
+        """Refuses new requests, waits for those under way, and unloads."""
+        self._draining = True
+        self._health.notify()
+        if self._watcher is not None:
+            self._watcher.cancel()
+            with contextlib.suppress(asyncio.CancelledError):
+                await self._watcher
+        await self._auth.close()
+        await asyncio.gather(self._grpc.stop(self._config.drain_seconds), self._stop_http())
+        await self.manager.close()
+        self._runner.close()
+        self._codec_thread.close()
+        if self._sampler is not None:
+            await asyncio.to_thread(self._sampler.close)
+        _log.info("stopped")
+
+    async def _stop_http(self) -> None:
+        # aiohttp's own graceful shutdown is not enough. As soon as it begins, it discards
+        # what arrives, including the rest of a body whose request it waits for.
+        for site in [*self._http.sites]:
+            await site.stop()
+        await self._request_log.drained(self._config.drain_seconds)
+        await self._http.cleanup()
+
+
+async def serve(config: ServerConfig) -> None:
+    """Runs a server until SIGINT or SIGTERM."""
+    # The modules stay for ever. Looking at their objects at each collection would stop everything
+    # for half a second.
+    gc.collect()
+    gc.freeze()
+    server = ModelServer(config)
+    stop = asyncio.Event()
+    loop = asyncio.get_running_loop()
+    for number in (signal.SIGINT, signal.SIGTERM):
+        loop.add_signal_handler(number, stop.set)
+    try:
+        await server.start()
+        await stop.wait()
+    finally:
+        await server.stop()
+
+
+def run(config: ServerConfig) -> int:
+    """Serves until the process is asked to stop; returns its exit code.
+
+    Exceptions that somebody who starts a server can bring about are logged.
+    """
+    try:
+        asyncio.run(serve(config))
+    except (OSError, ServingError, TokenFileError, text_format.ParseError) as e:
+        _log.error("cannot serve", extra={"error": str(e)})
+        return 1
+    return 0
+
+
+def _load(path: Path, session_config: tf.compat.v1.ConfigProto) -> SavedModel:
+    """Loads a version that is what was pushed, and replays its warm-up requests."""
+    verify_manifest(path)
+    loaded = SavedModel(path, session_config)
+    try:
+        loaded.warm_up(path)
+    except ServingError:
+        loaded.close()
+        raise
+    return loaded
+
+
+def _session_config(config: ServerConfig) -> tf.compat.v1.ConfigProto:
+    return tf.compat.v1.ConfigProto(
+        intra_op_parallelism_threads=config.intra_op_threads,
+        inter_op_parallelism_threads=config.inter_op_threads,
+    )
+
+
+def model_server_config(config: ServerConfig) -> model_server_config_pb2.ModelServerConfig:
+    """The models to serve: those of the file, or the one of the base path.
+
+    Raises:
+      OSError, text_format.ParseError: the file cannot be read.
+    """
+    result = model_server_config_pb2.ModelServerConfig()
+    if config.model_config_file:
+        text_format.Parse(Path(config.model_config_file).read_text(), result)
+    else:
+        result.model_config_list.config.add(
+            name=config.model_name, base_path=config.model_base_path, model_platform="tensorflow"
+        )
+    return result
+
+
+def _ssl_context(config: ServerConfig) -> ssl.SSLContext:
+    context = ssl.create_default_context(ssl.Purpose.CLIENT_AUTH)
+    # Authenticated encryption only, as gRPC's own default; all suites of TLS 1.3 are.
+    context.minimum_version = ssl.TLSVersion.TLSv1_2
+    context.set_ciphers("ECDHE+AESGCM:ECDHE+CHACHA20")
+    context.load_cert_chain(config.tls_certificate, config.tls_key)
+    if config.tls_client_ca:
+        context.load_verify_locations(config.tls_client_ca)
+        context.verify_mode = ssl.CERT_REQUIRED
+    return context
+
+
+def _grpc_credentials(config: ServerConfig) -> grpc.ServerCredentials:
+    return grpc.ssl_server_credentials(
+        [(Path(config.tls_key).read_bytes(), Path(config.tls_certificate).read_bytes())],
+        Path(config.tls_client_ca).read_bytes() if config.tls_client_ca else None,
+        require_client_auth=bool(config.tls_client_ca),
+    )

@@ -139,6 +139,8 @@ def _outcome(summary: Mapping[str, Any]) -> RenderableType:
         if facts := summary["manifest"]:
             algorithm = summary_view.algorithm(facts[manifest.INDEX][manifest.ALGORITHM])
             found = f"{algorithm}: {found}"
+            if saved := facts[manifest.INDEX].get(manifest.SEARCHES_SAVED):
+                found += f", {saved:.0%} of the searches saved by merging like interests"
         note = summary_view.index_note(summary)
         lines.append(_labelled(("Index", found), *([("Note", note)] if note else [])))
     verdict = Text(summary_view.verdict(summary), style="bold green" if pushed else "bold red")

@@ -20,7 +20,7 @@ from retrieval.people import read_people
 from retrieval.search import ScannSearch
 from retrieval.signatures import bundle_signatures
 from retrieval.tower import Tower, retrievable_items, retrievable_vectors
-from retrieval.tuning import build_search, choose, queries_of, tune
+from retrieval.tuning import build_search, queries_of, tune
 from retrieval.warmup import write_warmup
 
 
@@ -74,9 +74,11 @@ def build_bundle_of(
     index: dict[str, Any] = {manifest.RECALL: 1.0, manifest.CURVE: []}
     if isinstance(search, ScannSearch):
         people = read_people(example_files, "tuning", config.num_queries, bundle.person_inputs)
-        curve = tune(search, queries_of(bundle, people), config)
-        index[manifest.RECALL] = choose(curve, config.recall_target).recall
-        index[manifest.CURVE] = [dataclasses.asdict(point) for point in curve]
+        tuned = tune(search, queries_of(bundle, people), config)
+        index[manifest.RECALL] = tuned.recall
+        index[manifest.CURVE] = [dataclasses.asdict(point) for point in tuned.curve]
+        if tuned.searches_saved:
+            index[manifest.SEARCHES_SAVED] = tuned.searches_saved
     tf.saved_model.save(bundle, output_dir, signatures=bundle_signatures(bundle))
     most_frequent = tower.item_ids.numpy()[np.argmax(tower.train_counts.numpy())]
     write_warmup(output_dir, [most_frequent], config.default_k)

@@ -23,6 +23,9 @@ class IndexConfig:
         find, measured with real people's interest vectors.
       recall_k: Depth at which recall is measured; in a catalogue of fewer items,
         or with a smaller ``max_k``, at that many.
+      max_merge_loss: Recall that may be lost by searching like interests of a person
+        together (ScaNN only): at most this with 95 % confidence; 0 searches every
+        interest on its own.
       num_queries: People sampled for tuning, and others for validation.
       default_k: Items returned when a request names no ``k``.
       max_k: Largest ``k`` served.
@@ -40,6 +43,7 @@ class IndexConfig:
     tree_from_items: int = Field(default=100_000, ge=1000)
     recall_target: float = Field(default=0.98, gt=0.0, le=1.0)
     recall_k: int = Field(default=100, ge=1)
+    max_merge_loss: float = Field(default=0.005, ge=0.0, lt=1.0)
     num_queries: int = Field(default=500, ge=1)
     default_k: int = Field(default=DEFAULT_K, ge=1)
     max_k: int = Field(default=1000, ge=1)

@@ -99,7 +99,7 @@ class AllowedSearch:
 
         return self._search.candidates(interests, mask, depth, k, allowed)
 
-    def describe(self) -> dict[str, int | str]:
+    def describe(self) -> dict[str, int | float | str]:
         """See ``Search``."""
         return self._search.describe()
 

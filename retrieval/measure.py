@@ -9,6 +9,8 @@ import numpy as np
 # Scores this close to the k-th best count as found: float32 sums differ in
 # their last bits between kernels, and equal vectors tie.
 _TOLERANCE = 1e-5
+# Of the normal distribution: the quantile of 95 %.
+_NORMAL_95 = 1.645
 
 
 @dataclasses.dataclass(frozen=True)
@@ -27,7 +29,17 @@ class Recall:
 
 
 def recall(found_scores: np.ndarray, exact_scores: np.ndarray) -> Recall:
-    """Compares by score, so that any of several equal items counts.
+    """Summarises ``recall_shares``, whose arguments and error these are."""
+    shares = recall_shares(found_scores, exact_scores)
+    mean = float(shares.mean())
+    return Recall(mean, mean - _error(shares), len(shares))
+
+
+def recall_shares(found_scores: np.ndarray, exact_scores: np.ndarray) -> np.ndarray:
+    """Returns for each person the share of the exact top k that was found, float [P'].
+
+    Compares by score, so that any of several equal items counts. People who have nothing
+    to find are left out.
 
     Args:
       found_scores: [P, k] scores of distinct found items; -inf is none.
@@ -47,9 +59,23 @@ def recall(found_scores: np.ndarray, exact_scores: np.ndarray) -> Recall:
     worst = np.where(is_possible, exact_scores, np.inf).min(axis=1, keepdims=True)
     tolerance = _TOLERANCE * np.maximum(1.0, np.abs(worst))
     found = (found_scores >= worst - tolerance).sum(axis=1)
-    shares = np.minimum(found / is_possible.sum(axis=1), 1.0)
-    error = shares.std() / np.sqrt(len(shares))
-    return Recall(float(shares.mean()), float(shares.mean() - 1.645 * error), len(shares))
+    return np.minimum(found / is_possible.sum(axis=1), 1.0)
+
+
+def largest_loss(before: np.ndarray, after: np.ndarray) -> float:
+    """Returns the upper end of the one-sided 95 % confidence interval of the mean loss.
+
+    Args:
+      before: [P'], shares of the same people as
+      after: [P'].
+    """
+    loss = before - after
+    return float(loss.mean() + _error(loss))
+
+
+def _error(values: np.ndarray) -> float:
+    """Returns how far the end of the one-sided 95 % interval is from the mean of ``values``."""
+    return float(_NORMAL_95 * values.std() / np.sqrt(len(values)))
 
 
 def latencies_ms(call: Callable[[int], object], count: int, warmup: int = 3) -> np.ndarray:

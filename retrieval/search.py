@@ -8,14 +8,15 @@ Both kinds answer the same question: which items have the largest
 import dataclasses
 import hashlib
 from collections.abc import Callable
-from typing import Any, NamedTuple, Protocol
+from typing import NamedTuple, Protocol
 
 import numpy as np
 import tensorflow as tf
 
-from contract.manifest import ALGORITHM, EXACT, SCANN_HASHED, SCANN_TREE
+from contract.manifest import ALGORITHM, EXACT, MERGE_COSINE, SCANN_HASHED, SCANN_TREE
+from retrieval.interest_merging import NEVER, merge_interests
 
-# Scores held at once by one step of the exact search (64 MiB of float32).
+# Numbers held at once by one step of an exact scoring (64 MiB of float32).
 _SCORES_PER_BLOCK = 1 << 24
 # Items whose vectors train the ScaNN partitions and codebooks.
 _TRAINING_SAMPLE = 100_000
@@ -60,7 +61,7 @@ class Search(Protocol):
           k: int32 [], items that will be shown; widens an approximate search.
         """
 
-    def describe(self) -> dict[str, int | str]:
+    def describe(self) -> dict[str, int | float | str]:
         """Returns the algorithm and its parameters, for the manifest."""
 
 
@@ -72,7 +73,7 @@ class ExactSearch(tf.Module):
         super().__init__(name="exact_search")
         self.vectors = vectors
 
-    def describe(self) -> dict[str, int | str]:
+    def describe(self) -> dict[str, int | float | str]:
         """See ``Search``."""
         return {ALGORITHM: EXACT}
 
@@ -133,7 +134,7 @@ class ScannSettings:
 
     Attributes:
       leaves_to_search: Partitions scored; of no effect without a tree.
-      reorder: Candidates whose exact score is computed, per interest.
+      reorder: Candidates whose exact score is computed, per search.
     """
 
     leaves_to_search: int
@@ -172,21 +173,20 @@ class ScannSearch(tf.Module):
         self.vectors = vectors
         self.num_leaves = num_leaves
         self._recall_k = recall_k
-        database = vectors.read_value()
-        builder = scann_ops.builder(database, recall_k, "dot_product")
+        builder = scann_ops.builder(vectors.read_value(), recall_k, "dot_product")
         if num_leaves:
             builder = builder.tree(
                 num_leaves=num_leaves,
                 num_leaves_to_search=min(settings.leaves_to_search, num_leaves),
                 training_sample_size=_TRAINING_SAMPLE,
             )
+        # Without ScaNN's own reordering, for which it would hold a second copy of the vectors.
         builder = builder.score_ah(
             _DIMENSIONS_PER_BLOCK,
             anisotropic_quantization_threshold=_ANISOTROPIC_THRESHOLD,
             training_sample_size=_TRAINING_SAMPLE,
-        ).reorder(settings.reorder)
+        )
         state = scann_ops.scann_to_tensors(builder.build().searcher_handle)
-        # Every tensor of the index but the vectors, which the bundle holds once.
         self._state = {
             name: tf.Variable(value, trainable=False, name=name)
             for name, value in state._asdict().items()
@@ -194,13 +194,18 @@ class ScannSearch(tf.Module):
         }
         # ScaNN looks its index up by this name in the whole process: two that
         # are built in one process must not share it.
-        digest = hashlib.sha256(database.numpy().tobytes())
-        digest.update(repr((num_leaves, recall_k)).encode())
+        digest = hashlib.sha256(repr((num_leaves, recall_k)).encode())
+        for _, value in sorted(self._state.items()):
+            array = np.asarray(value.numpy())
+            digest.update(b"".join(array.ravel()) if array.dtype == object else array.tobytes())
         self._shared_name = f"index-{digest.hexdigest()[:32]}"
+        # Of fewer items than there are codes ScaNN makes no hashes, and compares the vectors.
+        self._has_hashes = bool(self._state["hashed_dataset"].shape.rank)
         self.leaves_to_search = tf.Variable(
             0, trainable=False, dtype=tf.int32, name="leaves_to_search"
         )
         self.reorder = tf.Variable(0, trainable=False, dtype=tf.int32, name="reorder")
+        self.merge_cosine = tf.Variable(NEVER, trainable=False, dtype=tf.float32, name=MERGE_COSINE)
         self.use(settings)
 
     def use(self, settings: ScannSettings) -> None:
@@ -208,9 +213,9 @@ class ScannSearch(tf.Module):
         self.leaves_to_search.assign(settings.leaves_to_search)
         self.reorder.assign(settings.reorder)
 
-    def describe(self) -> dict[str, int | str]:
+    def describe(self) -> dict[str, int | float | str]:
         """See ``Search``."""
-        settings: dict[str, int | str] = {
+        settings: dict[str, int | float | str] = {
             ALGORITHM: SCANN_TREE if self.num_leaves else SCANN_HASHED,
             "dimensions_per_block": _DIMENSIONS_PER_BLOCK,
             "reorder": int(self.reorder.numpy()),
@@ -218,12 +223,15 @@ class ScannSearch(tf.Module):
         if self.num_leaves:
             settings["num_leaves"] = self.num_leaves
             settings["leaves_to_search"] = int(self.leaves_to_search.numpy())
+        merge_cosine = float(self.merge_cosine.numpy())
+        if merge_cosine != NEVER:
+            settings[MERGE_COSINE] = round(merge_cosine, 4)
         return settings
 
     def candidates(
         self, interests: tf.Tensor, mask: tf.Tensor, depth: tf.Tensor, k: tf.Tensor
     ) -> Candidates:
-        """See ``Search``; up to ``depth`` items per interest."""
+        """See ``Search``; up to ``depth`` items per search, each scored with all interests."""
         # At more items than the settings were tuned for, search more.
         widening = tf.maximum(1.0, tf.cast(k, tf.float32) / self._recall_k)
 
@@ -233,45 +241,44 @@ class ScannSearch(tf.Module):
         leaves = tf.minimum(widened(self.leaves_to_search), max(self.num_leaves, 1))
         # Made at the first request and found by its name from then on.
         searcher = self._ops.tensors_to_scann(
-            x=self.vectors, shared_name=self._shared_name, **self._state
+            x=tf.zeros([0, self.vectors.shape[1]]) if self._has_hashes else self.vectors,
+            shared_name=self._shared_name,
+            **self._state,
         )
-        queries = tf.boolean_mask(interests, mask)  # [Q, d], the active ones
-        half = (tf.shape(queries)[0] + 1) // 2
+        queries = merge_interests(interests, mask, self.merge_cosine)
+        rows = tf.where(queries.mask)  # [Q, 2]
+        wanted = tf.gather_nd(queries.vectors, rows)  # [Q, d]
+        num_queries = tf.shape(wanted)[0]
+        half = (num_queries + 1) // 2
+        width = tf.minimum(tf.maximum(widened(self.reorder), depth), tf.shape(self.vectors)[0])
         # ScaNN's own parallel search uses one thread fewer than there are cores. Two
         # searches at the same time, with half of the queries each, use all of them.
-        found = [
-            self._search(
-                searcher,
-                part,
-                final_num_neighbors=depth,
-                pre_reordering_num_neighbors=tf.maximum(widened(self.reorder), depth),
-                leaves_to_search=leaves if self.num_leaves else -1,
-                parallel=True,
-            )
-            for part in (queries[:half], queries[half:])
-        ]
+        found = tf.concat(
+            [
+                self._search(searcher, part, width, leaves if self.num_leaves else -1)
+                for part in (wanted[:half], wanted[half:])
+            ],
+            axis=0,
+        )  # [Q, width]
+        best = self._score_exactly(found, interests, mask, rows[:, 0], depth)
         batch, num_interests = tf.unstack(tf.shape(mask))
-        rows = tf.where(mask)  # [Q, 2]
         shape = [batch, num_interests, depth]
-        positions = tf.tensor_scatter_nd_update(
-            tf.fill(shape, -1), rows, tf.concat([part.positions for part in found], axis=0)
-        )
-        scores = tf.tensor_scatter_nd_update(
-            tf.fill(shape, -np.inf), rows, tf.concat([part.scores for part in found], axis=0)
-        )
+        positions = tf.tensor_scatter_nd_update(tf.fill(shape, -1), rows, best.positions)
+        scores = tf.tensor_scatter_nd_update(tf.fill(shape, -np.inf), rows, best.scores)
         flat = [batch, num_interests * depth]
         return Candidates(tf.reshape(positions, flat), tf.reshape(scores, flat))
 
     def _search(
-        self,
-        searcher: tf.Tensor,
-        queries: tf.Tensor,
-        final_num_neighbors: tf.Tensor,
-        **settings: Any,
-    ) -> Candidates:
-        """Returns what ScaNN finds for ``queries`` [Q, d]: ``final_num_neighbors`` columns."""
+        self, searcher: tf.Tensor, queries: tf.Tensor, width: tf.Tensor, leaves: tf.Tensor | int
+    ) -> tf.Tensor:
+        """Returns int32 [Q, width], what ScaNN finds for ``queries`` [Q, d]; -1 fills up."""
         found = self._ops.scann_search_batched(
-            searcher, queries, final_num_neighbors=final_num_neighbors, **settings
+            searcher,
+            queries,
+            final_num_neighbors=width,
+            pre_reordering_num_neighbors=width,
+            leaves_to_search=leaves,
+            parallel=True,
         )
         if tf.inside_function():
             # A search changes no state, so TensorFlow need not run them in order.
@@ -279,8 +286,56 @@ class ScannSearch(tf.Module):
             manager.run_independently(found.indices.op)
         # ScaNN fills rows that found less than others with NaN distances.
         present = tf.math.is_finite(found.distances)
-        missing = [[0, 0], [0, final_num_neighbors - tf.shape(present)[1]]]
-        return Candidates(
-            tf.pad(tf.where(present, found.indices, -1), missing, constant_values=-1),
-            tf.pad(tf.where(present, found.distances, -np.inf), missing, constant_values=-np.inf),
+        missing = [[0, 0], [0, width - tf.shape(present)[1]]]
+        return tf.pad(tf.where(present, found.indices, -1), missing, constant_values=-1)
+
+    def _score_exactly(
+        self,
+        positions: tf.Tensor,
+        interests: tf.Tensor,
+        mask: tf.Tensor,
+        people: tf.Tensor,
+        depth: tf.Tensor,
+    ) -> Candidates:
+        """Scores what was found with every active interest of the person.
+
+        Args:
+          positions: int32 [Q, W], by query; -1 is none.
+          interests: float32 [B, K, d].
+          mask: bool [B, K], the active interests.
+          people: int64 [Q], whose query it is, as a row of ``mask``.
+          depth: int32 [], at most W.
+
+        Returns:
+          The ``depth`` best of each query [Q, depth], best first.
+        """
+        num_queries, width = tf.unstack(tf.shape(positions))
+        numbers = width * self.vectors.shape[1]
+        block = tf.maximum(_SCORES_PER_BLOCK // tf.maximum(numbers, 1), 1)
+        inactive = tf.where(mask, 0.0, -np.inf)[:, tf.newaxis, :]  # [B, 1, K]
+
+        def score_block(start: tf.Tensor, best: Candidates) -> tuple[tf.Tensor, Candidates]:
+            found, person = positions[start : start + block], people[start : start + block]
+            # Read whole: see RetrievalBundle.
+            items = tf.gather(self.vectors.read_value(), tf.maximum(found, 0))  # [n, W, d]
+            scores = tf.matmul(items, tf.gather(interests, person), transpose_b=True)  # [n, W, K]
+            scores = tf.reduce_max(scores + tf.gather(inactive, person), axis=2)
+            top = tf.math.top_k(tf.where(found >= 0, scores, -np.inf), depth)
+            kept = tf.gather(found, top.indices, batch_dims=1)
+            return start + block, Candidates(
+                tf.concat([best.positions, kept], axis=0),
+                tf.concat([best.scores, top.values], axis=0),
+            )
+
+        nothing = Candidates(tf.zeros([0, depth], tf.int32), tf.zeros([0, depth]))
+        _, best = tf.while_loop(
+            lambda start, _: start < num_queries,
+            score_block,
+            (tf.constant(0), nothing),
+            parallel_iterations=1,
+            shape_invariants=(
+                tf.TensorShape([]),
+                Candidates(tf.TensorShape([None, None]), tf.TensorShape([None, None])),
+            ),
         )
+        return best

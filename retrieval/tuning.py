@@ -13,7 +13,8 @@ import tensorflow as tf
 from contract import signatures as names
 from retrieval.bundle import RetrievalBundle
 from retrieval.config import IndexConfig
-from retrieval.measure import latencies_ms, recall
+from retrieval.interest_merging import NEVER, merge_interests
+from retrieval.measure import largest_loss, latencies_ms, recall, recall_shares
 from retrieval.people import People
 from retrieval.ranking import rank_once
 from retrieval.search import ExactSearch, ScannSearch, ScannSettings, Search
@@ -26,6 +27,10 @@ _PEOPLE_PER_BATCH = 64
 _TIMED_REQUESTS = 50
 # Others are answered by the exact search: they must stay rare.
 _MIN_FULL_ANSWERS = 0.99
+# Tried in this order, until one loses too much.
+_MERGE_COSINES = tuple(np.round(np.arange(0.975, -0.01, -0.025), 3).tolist())
+# A merging that saves fewer searches is not worth its own cost.
+_LEAST_SAVED = 0.05
 
 
 class Query(NamedTuple):
@@ -76,7 +81,21 @@ def build_search(vectors: tf.Variable, config: IndexConfig) -> Search:
     return ScannSearch(vectors, num_leaves, settings, config.recall_k)
 
 
-def tune(search: ScannSearch, queries: Sequence[Query], config: IndexConfig) -> list[CurvePoint]:
+class Tuned(NamedTuple):
+    """What a tuning found; the search has these settings.
+
+    Attributes:
+      curve: Everything tried without merging: recall and latency.
+      recall: Mean recall of the settings in use over the people of the tuning.
+      searches_saved: Share of their searches that merging like interests saves.
+    """
+
+    curve: list[CurvePoint]
+    recall: float
+    searches_saved: float
+
+
+def tune(search: ScannSearch, queries: Sequence[Query], config: IndexConfig) -> Tuned:
     """Sets ``search`` to the fastest tried settings that reach the recall target.
 
     The lower confidence bound must reach it, so that other people's recall
@@ -84,43 +103,121 @@ def tune(search: ScannSearch, queries: Sequence[Query], config: IndexConfig) -> 
     search that fills up the others is slow. If no setting does, the one of
     best recall is set; the validator then decides.
 
+    If like interests may be merged, the settings first have to be better than the target by
+    what may be lost. Then the smallest cosine is set at which the upper confidence bound of
+    the loss is at most ``max_merge_loss`` and the recall still reaches the target.
+
     Args:
       search: Left with the chosen settings.
       queries: Real people's interests, in batches.
-      config: Names target and depth.
-
-    Returns:
-      Everything tried: the recall-latency curve; ``choose`` names the point in use.
+      config: Names target, loss and depth.
     """
-    num_items = int(tf.shape(search.vectors)[0])
-    k = min(config.recall_k, num_items)
-    single = list(itertools.islice(itertools.cycle(_one_by_one(queries)), _TIMED_REQUESTS))
-    exact = _scores(ExactSearch(search.vectors), k)
-    exact_scores = np.concatenate([exact(query) for query in queries])
-    approximate = _scores(search, k)
+    people = TuningPeople(search, queries, config.recall_k)
+    target = config.recall_target
+    num_interests = queries[0].mask.shape[1]
+    may_lose = config.max_merge_loss if num_interests > 1 else 0.0
+    curve = _curve(search, people, config, min(target + may_lose, 1.0))
+    chosen = choose(curve, target)
+    search.use(ScannSettings(chosen.leaves_to_search, chosen.reorder))
+    if may_lose:
+        ample = choose(curve, min(target + may_lose, 1.0))
+        search.use(ScannSettings(ample.leaves_to_search, ample.reorder))
+        if merged := _merge(search, people, config):
+            return Tuned(curve, *merged)
+        search.use(ScannSettings(chosen.leaves_to_search, chosen.reorder))
+    return Tuned(curve, chosen.recall, 0.0)
 
+
+def _curve(
+    search: ScannSearch, people: "TuningPeople", config: IndexConfig, target: float
+) -> list[CurvePoint]:
+    """Tries settings, each group of them until it reaches ``target``."""
     curve = []
-    for group in _settings(num_items, search.num_leaves, config.recall_k):
+    for group in _settings(people.num_items, search.num_leaves, config.recall_k):
         for settings in group:
             search.use(settings)
-            scores = np.concatenate([approximate(query) for query in queries])
-            times = latencies_ms(lambda i: approximate(single[i]), len(single))
-            found = recall(scores, exact_scores)
-            is_full = np.isfinite(scores).sum(axis=1) >= np.isfinite(exact_scores).sum(axis=1)
+            scores = people.found()
+            times = people.latencies_ms()
+            measured = recall(scores, people.exact)
             point = CurvePoint(
                 leaves_to_search=settings.leaves_to_search,
                 reorder=settings.reorder,
-                recall=round(found.mean, 5),
-                recall_lower=round(found.lower, 5),
-                full_answers=round(float(is_full.mean()), 5),
+                recall=round(measured.mean, 5),
+                recall_lower=round(measured.lower, 5),
+                full_answers=round(people.full_answers(scores), 5),
                 latency_ms=round(float(np.median(times)), 3),
             )
             curve.append(point)
-            if _reaches(point, config.recall_target):
+            if _reaches(point, target):
                 break
-    chosen = choose(curve, config.recall_target)
-    search.use(ScannSettings(chosen.leaves_to_search, chosen.reorder))
     return curve
+
+
+def _merge(
+    search: ScannSearch, people: "TuningPeople", config: IndexConfig
+) -> tuple[float, float] | None:
+    """Sets the smallest cosine that loses little; leaves ``NEVER`` if it saves too little.
+
+    Returns:
+      Recall and the share of the searches saved, or None if nothing is merged.
+    """
+    apart = recall_shares(people.found(), people.exact)
+    best = None
+    for cosine in _MERGE_COSINES:
+        saved = people.searches_saved(cosine)
+        if saved < _LEAST_SAVED:
+            continue
+        search.merge_cosine.assign(cosine)
+        scores = people.found()
+        measured = recall(scores, people.exact)
+        loss = largest_loss(apart, recall_shares(scores, people.exact))
+        if (
+            loss > config.max_merge_loss
+            or measured.lower < config.recall_target
+            or people.full_answers(scores) < _MIN_FULL_ANSWERS
+        ):
+            break
+        best = cosine, round(measured.mean, 5), round(saved, 4)
+    search.merge_cosine.assign(best[0] if best else NEVER)
+    return best[1:] if best else None
+
+
+class TuningPeople:
+    """Those with whom a search is tuned, and what it should find for them."""
+
+    def __init__(self, search: ScannSearch, queries: Sequence[Query], recall_k: int) -> None:
+        """Searches exactly for ``queries``."""
+        self.num_items = int(tf.shape(search.vectors)[0])
+        k = min(recall_k, self.num_items)
+        self._queries = queries
+        self._single = list(
+            itertools.islice(itertools.cycle(_one_by_one(queries)), _TIMED_REQUESTS)
+        )
+        exact = _scores(ExactSearch(search.vectors), k)
+        self.exact = np.concatenate([exact(query) for query in queries])  # [P, k]
+        self._approximate = _scores(search, k)
+
+    def found(self) -> np.ndarray:
+        """Returns the scores [P, k] that the search finds."""
+        return np.concatenate([self._approximate(query) for query in self._queries])
+
+    def latencies_ms(self) -> np.ndarray:
+        """Returns times of searches for one person."""
+        return latencies_ms(lambda i: self._approximate(self._single[i]), len(self._single))
+
+    def full_answers(self, scores: np.ndarray) -> float:
+        """Returns the share of people with as many ``scores`` [P, k] as there should be."""
+        is_full = np.isfinite(scores).sum(axis=1) >= np.isfinite(self.exact).sum(axis=1)
+        return float(is_full.mean())
+
+    def searches_saved(self, cosine: float) -> float:
+        """Returns the share of all searches that merging from ``cosine`` on saves."""
+        apart = merged = 0
+        for query in self._queries:
+            together = merge_interests(query.interests, query.mask, tf.constant(cosine))
+            apart += int(tf.math.count_nonzero(query.mask))
+            merged += int(tf.math.count_nonzero(together.mask))
+        return 1.0 - merged / max(apart, 1)
 
 
 def queries_of(bundle: RetrievalBundle, people: People) -> list[Query]:

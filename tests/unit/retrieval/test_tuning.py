@@ -5,6 +5,7 @@ import pytest
 import tensorflow as tf
 
 from retrieval.config import IndexConfig
+from retrieval.interest_merging import NEVER
 from retrieval.search import ScannSearch, ScannSettings
 from retrieval.tuning import CurvePoint, Query, build_search, choose, tune
 from tests.synthetic_tower import unit_vectors
@@ -43,9 +44,9 @@ def _queries(num_people, seed, num_excluded=3, num_items=4000):
 @pytest.mark.parametrize("num_leaves", [0, 40])
 def test_the_chosen_settings_reach_the_target_and_are_in_use(num_leaves):
     vectors = tf.Variable(unit_vectors(4000, 16))
-    config = IndexConfig(recall_k=20, recall_target=0.95)
+    config = IndexConfig(recall_k=20, recall_target=0.95, max_merge_loss=0.0)
     search = ScannSearch(vectors, num_leaves, ScannSettings(1, 20), 20)
-    curve = tune(search, _queries(90, seed=1), config)
+    curve = tune(search, _queries(90, seed=1), config).curve
     reaching = [point for point in curve if point.recall_lower >= 0.95]
     chosen = min(reaching, key=lambda point: point.latency_ms)
     described = search.describe()
@@ -90,6 +91,56 @@ def test_recall_is_measured_without_the_exact_search_behind_it():
     vectors = tf.Variable(unit_vectors(4000, 16))
     search = ScannSearch(vectors, 100, ScannSettings(1, 200), 200)
     config = IndexConfig(recall_k=200, recall_target=0.9)
-    curve = tune(search, _queries(30, seed=3), config)
+    curve = tune(search, _queries(30, seed=3), config).curve
     assert curve[0].full_answers < 1.0
     assert curve[0].recall < 0.5
+
+
+def _alike(noise, num_people=120):
+    """People of two interests whose cosine is about 1 / (1 + noise squared)."""
+    generator = np.random.default_rng(7)
+    centres = unit_vectors(num_people, 16, seed=8)[:, np.newaxis, :]
+    spread = generator.normal(size=(num_people, 2, 16)) * noise / 4.0
+    interests = (centres + spread).astype(np.float32)
+    return [
+        Query(
+            tf.constant(interests),
+            tf.ones([num_people, 2], tf.bool),
+            tf.fill([num_people, 1], -1),
+        )
+    ]
+
+
+def _tuned(queries, **config):
+    vectors = tf.Variable(unit_vectors(4000, 16))
+    search = ScannSearch(vectors, 40, ScannSettings(1, 20), 20)
+    tuned = tune(search, queries, IndexConfig(recall_k=20, recall_target=0.95, **config))
+    return search, tuned
+
+
+def test_like_interests_are_merged_as_far_as_the_loss_allows():
+    queries = _alike(noise=0.05)
+    search, tuned = _tuned(queries, max_merge_loss=0.02)
+    assert tuned.searches_saved == 0.5
+    assert search.describe()["merge_cosine"] == pytest.approx(float(search.merge_cosine))
+    assert tuned.recall >= 0.95
+    # Less than what merging everything would lose.
+    search, some = _tuned(_queries(120, seed=4), max_merge_loss=0.02)
+    assert some.searches_saved < 0.5
+    assert some.recall >= 0.95
+
+
+def test_no_loss_allowed_leaves_interests_apart():
+    search, tuned = _tuned(_alike(noise=0.05), max_merge_loss=0.0)
+    assert tuned.searches_saved == 0.0
+    assert float(search.merge_cosine) == NEVER
+    assert "merge_cosine" not in search.describe()
+
+
+def test_interests_that_are_not_alike_leave_the_settings_of_no_merging():
+    search, tuned = _tuned(_queries(120, seed=4), max_merge_loss=0.001)
+    chosen = choose(tuned.curve, 0.95)
+    assert tuned.searches_saved == 0.0
+    assert float(search.merge_cosine) == NEVER
+    assert search.describe()["reorder"] == chosen.reorder
+    assert search.describe()["leaves_to_search"] == chosen.leaves_to_search

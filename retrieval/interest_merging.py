@@ -43,24 +43,30 @@ def merge_interests(interests: tf.Tensor, mask: tf.Tensor, min_cosine: tf.Tensor
       At the place of each interest that is searched the sum of those that joined it, or
       exactly the interest if none did.
     """
-    num_interests = interests.shape[1]
-    if num_interests == 1:
+    if interests.shape[1] == 1:
         return Queries(interests, mask)
+    return tf.cond(
+        min_cosine == NEVER,
+        lambda: Queries(interests, mask),
+        lambda: _merge(interests, mask, min_cosine),
+    )
+
+
+def _merge(interests: tf.Tensor, mask: tf.Tensor, min_cosine: tf.Tensor) -> Queries:
     directions = tf.math.l2_normalize(interests, axis=-1)
     is_like = tf.matmul(directions, directions, transpose_b=True) >= min_cosine  # [B, K, K]
     searched: list[tf.Tensor] = []  # by interest, bool [B]
-    members: list[tf.Tensor] = []  # by interest, bool [B, K]: the one whose search it joins
-    itself = tf.eye(num_interests, dtype=tf.bool)
-    for number in range(num_interests):
-        active = mask[:, number]
-        joins = tf.zeros_like(mask)
+    for number, active in enumerate(tf.unstack(mask, axis=1)):
         if number:
-            near = tf.stack(searched, axis=1) & is_like[:, :number, number] & active[:, tf.newaxis]
-            first = tf.cumsum(tf.cast(near, tf.int32), axis=1) == 1
-            joins = tf.pad(near & first, [[0, 0], [0, num_interests - number]])
-        searched.append(active & ~tf.reduce_any(joins, axis=1))
-        members.append(joins | (searched[-1][:, tf.newaxis] & itself[number]))
-    membership = tf.stack(members, axis=2)  # [B, K searched, K member]
-    sums = tf.matmul(tf.cast(membership, interests.dtype), interests)
-    is_alone = tf.math.count_nonzero(membership, axis=2, keepdims=True) <= 1
-    return Queries(tf.where(is_alone, interests, sums), tf.stack(searched, axis=1))
+            near = tf.stack(searched, axis=1) & is_like[:, :number, number]
+            active &= ~tf.reduce_any(near, axis=1)
+        searched.append(active)
+    leads = tf.stack(searched, axis=1)  # [B, K]
+    # The first place among those that are searched and like it; its own if it is one of them.
+    places = tf.argmax(leads[:, tf.newaxis, :] & is_like, axis=2, output_type=tf.int32)
+    num_interests = len(searched)
+    places = tf.where(leads, tf.range(num_interests), tf.where(mask, places, -1))
+    membership = tf.one_hot(places, num_interests, axis=1)  # [B, K searched, K member]
+    sums = tf.matmul(membership, interests)
+    is_alone = tf.reduce_sum(membership, axis=2, keepdims=True) <= 1.0
+    return Queries(tf.where(is_alone, interests, sums), leads)

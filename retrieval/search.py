@@ -307,35 +307,42 @@ class ScannSearch(tf.Module):
           depth: int32 [], at most W.
 
         Returns:
-          The ``depth`` best of each query [Q, depth], best first.
+          The ``depth`` best of each query [Q, depth], in any order.
         """
         num_queries, width = tf.unstack(tf.shape(positions))
-        numbers = width * self.vectors.shape[1]
-        block = tf.maximum(_SCORES_PER_BLOCK // tf.maximum(numbers, 1), 1)
         inactive = tf.where(mask, 0.0, -np.inf)[:, tf.newaxis, :]  # [B, 1, K]
 
-        def score_block(start: tf.Tensor, best: Candidates) -> tuple[tf.Tensor, Candidates]:
-            found, person = positions[start : start + block], people[start : start + block]
+        def score(found: tf.Tensor, person: tf.Tensor) -> Candidates:
             # Read whole: see RetrievalBundle.
             items = tf.gather(self.vectors.read_value(), tf.maximum(found, 0))  # [n, W, d]
             scores = tf.matmul(items, tf.gather(interests, person), transpose_b=True)  # [n, W, K]
             scores = tf.reduce_max(scores + tf.gather(inactive, person), axis=2)
-            top = tf.math.top_k(tf.where(found >= 0, scores, -np.inf), depth)
-            kept = tf.gather(found, top.indices, batch_dims=1)
-            return start + block, Candidates(
-                tf.concat([best.positions, kept], axis=0),
-                tf.concat([best.scores, top.values], axis=0),
+            # Not sorted: what ranks the candidates sorts those of all queries of a person.
+            top = tf.math.top_k(tf.where(found >= 0, scores, -np.inf), depth, sorted=False)
+            return Candidates(tf.gather(found, top.indices, batch_dims=1), top.values)
+
+        block = tf.maximum(_SCORES_PER_BLOCK // tf.maximum(width * self.vectors.shape[1], 1), 1)
+
+        def score_block(start: tf.Tensor, best: Candidates) -> tuple[tf.Tensor, Candidates]:
+            end = start + block
+            found = score(positions[start:end], people[start:end])
+            return end, Candidates(
+                tf.concat([best.positions, found.positions], axis=0),
+                tf.concat([best.scores, found.scores], axis=0),
             )
 
-        nothing = Candidates(tf.zeros([0, depth], tf.int32), tf.zeros([0, depth]))
-        _, best = tf.while_loop(
-            lambda start, _: start < num_queries,
-            score_block,
-            (tf.constant(0), nothing),
-            parallel_iterations=1,
-            shape_invariants=(
-                tf.TensorShape([]),
-                Candidates(tf.TensorShape([None, None]), tf.TensorShape([None, None])),
-            ),
-        )
-        return best
+        def score_in_blocks() -> Candidates:
+            nothing = Candidates(tf.zeros([0, depth], tf.int32), tf.zeros([0, depth]))
+            _, best = tf.while_loop(
+                lambda start, _: start < num_queries,
+                score_block,
+                (tf.constant(0), nothing),
+                parallel_iterations=1,
+                shape_invariants=(
+                    tf.TensorShape([]),
+                    Candidates(tf.TensorShape([None, None]), tf.TensorShape([None, None])),
+                ),
+            )
+            return best
+
+        return tf.cond(num_queries <= block, lambda: score(positions, people), score_in_blocks)

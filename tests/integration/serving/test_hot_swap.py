@@ -1,14 +1,9 @@
 """Versions come and go under load: nothing fails, nothing mixes, nothing leaks."""
 
 import contextlib
-import os
 import re
 import shutil
-import signal
-import subprocess
-import sys
 import threading
-from pathlib import Path
 
 import grpc
 import httpx
@@ -21,63 +16,21 @@ from tensorflow_serving.apis import predict_pb2, prediction_service_pb2_grpc
 from serving import release
 from tests import serving_models
 from tests.running_server import LONG_SECONDS, RunningServer, wait_until
+from tests.server_process import ServerProcess
 
-_ROOT = Path(__file__).resolve().parents[3]
 SWAPS = 20
 BALLAST = 16 * 2**20  # what one leaked version would cost
 
 
-class _Process:
-    """The server as people start it: a process of its own."""
-
-    def __init__(self, base, log):
-        self._log = log
-        self.process = subprocess.Popen(
-            [
-                *(sys.executable, "-m", "serving.server", "--model_base_path", str(base)),
-                *("--model_name", "m", "--rest_port", "0", "--grpc_port", "0"),
-                *("--settle_seconds", "0", "--file_system_poll_wait_seconds", "0.05"),
-            ],
-            stderr=log.open("w"),
-            # As people have it; the tests themselves silence TensorFlow's own log.
-            env={k: v for k, v in os.environ.items() if k != "TF_CPP_MIN_LOG_LEVEL"},
-            cwd=_ROOT,
-        )
-
-    def listens(self):
-        # Importing TensorFlow can take minutes on a busy machine.
-        wait_until(lambda: re.search(r'"grpc_port": \d+', self.log()), LONG_SECONDS)
-        self.rest_port = int(re.search(r'"rest_port": (\d+)', self.log())[1])
-        self.grpc_port = int(re.search(r'"grpc_port": (\d+)', self.log())[1])
-        self.http = httpx.Client(
-            base_url=f"http://127.0.0.1:{self.rest_port}", timeout=LONG_SECONDS
-        )
-
-    def log(self):
-        return self._log.read_text()
-
-    def available(self):
-        states = self.http.get("/v1/models/m").json().get("model_version_status", [])
-        return [int(s["version"]) for s in states if s["state"] == "AVAILABLE"]
-
-    def serves(self, version):
-        wait_until(lambda: self.available() == [version])
+@contextlib.contextmanager
+def _process(base, log):
+    flags = ("--model_base_path", str(base), "--model_name", "m", "--settle_seconds", "0")
+    with ServerProcess(log, *flags, "--file_system_poll_wait_seconds", "0.05") as server:
+        yield server
 
 
-@pytest.fixture
-def started(tmp_path):
-    """Starts a server process that is ended with the test."""
-    servers = []
-
-    def start(base):
-        servers.append(_Process(base, tmp_path / "log"))
-        servers[-1].listens()
-        return servers[-1]
-
-    yield start
-    for server in servers:
-        server.process.kill()
-        server.process.wait()
+def _serves(server, version):
+    wait_until(lambda: server.available("m") == [version])
 
 
 class _Load:
@@ -139,7 +92,7 @@ class _Load:
             self.problems.append(f"an answer mixes versions {versions}")
 
 
-def test_twenty_swaps_under_load(tmp_path, started):
+def test_twenty_swaps_under_load(tmp_path):
     base, saved = tmp_path / "base", tmp_path / "saved"
     serving_models.save_half_plus_two(saved, ballast_bytes=BALLAST)
 
@@ -150,53 +103,52 @@ def test_twenty_swaps_under_load(tmp_path, started):
         shutil.rmtree(copy)
 
     push(1)
-    server = started(base)
-    server.serves(1)
-    memory = {}
-    with _Load(server) as load:
-        for version in range(2, SWAPS + 2):
-            push(version)
-            server.serves(version)
-            wait_until(lambda version=version: float(version) in load.versions)
-            shutil.rmtree(base / str(version - 1))
-            memory[version] = psutil.Process(server.process.pid).memory_info().rss
-        # Nor does a request fail when the newest version is rolled back, and promoted again.
-        push(SWAPS + 2)
-        server.serves(SWAPS + 2)
-        wait_until(lambda: float(SWAPS + 2) in load.versions)
-        for command, version in (
-            (("rollback",), SWAPS + 1),
-            (("promote", str(SWAPS + 2)), SWAPS + 2),
-        ):
-            assert release.main([*command, "--model_base_path", str(base)]) == 0
-            server.serves(version)
-            load.answers = 0
+    with _process(base, tmp_path / "log") as server:
+        _serves(server, 1)
+        memory = {}
+        with _Load(server) as load:
+            for version in range(2, SWAPS + 2):
+                push(version)
+                _serves(server, version)
+                wait_until(lambda version=version: float(version) in load.versions)
+                shutil.rmtree(base / str(version - 1))
+                memory[version] = psutil.Process(server.process.pid).memory_info().rss
+            # Nor does a request fail when the newest version is rolled back, and promoted again.
+            push(SWAPS + 2)
+            _serves(server, SWAPS + 2)
+            wait_until(lambda: float(SWAPS + 2) in load.versions)
+            for command, version in (
+                (("rollback",), SWAPS + 1),
+                (("promote", str(SWAPS + 2)), SWAPS + 2),
+            ):
+                assert release.main([*command, "--model_base_path", str(base)]) == 0
+                _serves(server, version)
+                load.answers = 0
+                wait_until(lambda: load.answers > 20)
+        assert load.problems == []
+        assert load.versions == set(range(1, SWAPS + 3))
+        # The first swaps fill allocators' caches; after them, no growth. A single reading may fall
+        # into the moment in which two versions are in memory.
+        early = max(memory[version] for version in (4, 5, 6))
+        late = min(memory[version] for version in range(SWAPS - 1, SWAPS + 2))
+        assert late - early < 3 * BALLAST
+
+        # TensorFlow's own log would write the value as it is.
+        forged = {"signature_name": "number", "inputs": ["x\nforged"]}
+        assert server.http.post("/v1/models/m:predict", json=forged).status_code == 400
+
+        # Asked to stop under load, it ends what it began and leaves in peace.
+        with _Load(server) as load:
             wait_until(lambda: load.answers > 20)
-    assert load.problems == []
-    assert load.versions == set(range(1, SWAPS + 3))
-    # The first swaps fill allocators' caches; after them, no growth. A single reading may fall
-    # into the moment in which two versions are in memory.
-    early = max(memory[version] for version in (4, 5, 6))
-    late = min(memory[version] for version in range(SWAPS - 1, SWAPS + 2))
-    assert late - early < 3 * BALLAST
-
-    # TensorFlow's own log would write the value as it is.
-    forged = {"signature_name": "number", "inputs": ["x\nforged"]}
-    assert server.http.post("/v1/models/m:predict", json=forged).status_code == 400
-
-    # Asked to stop under load, it ends what it began and leaves in peace.
-    with _Load(server) as load:
-        wait_until(lambda: load.answers > 20)
-        server.process.send_signal(signal.SIGTERM)
-        assert server.process.wait(LONG_SECONDS) == 0
-    # gRPC itself cancels calls that have arrived and not reached a handler; one that
-    # a handler had begun would be in the log.
-    gone = re.compile("refused|reset|disconnected|UNAVAILABLE|CANCELLED", re.IGNORECASE)
-    assert [problem for problem in load.problems if not gone.search(problem)] == []
-    log = server.log()
-    assert [line for line in log.splitlines() if line.startswith("forged")] == []
-    assert '"code": "CANCELLED"' not in log
-    assert '"event": "stopped"' in log
+            assert server.terminate() == 0
+        # gRPC itself cancels calls that have arrived and not reached a handler; one that
+        # a handler had begun would be in the log.
+        gone = re.compile("refused|reset|disconnected|UNAVAILABLE|CANCELLED", re.IGNORECASE)
+        assert [problem for problem in load.problems if not gone.search(problem)] == []
+        log = server.log()
+        assert [line for line in log.splitlines() if line.startswith("forged")] == []
+        assert '"code": "CANCELLED"' not in log
+        assert '"event": "stopped"' in log
 
 
 @contextlib.contextmanager

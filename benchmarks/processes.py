@@ -27,23 +27,29 @@ def embedded_server(bundle: Path, *flags: str) -> Iterator[dict[str, Any]]:
     Yields:
       ``pid``, ``kind`` ("embedded"), and the addresses ``rest`` and ``grpc``.
     """
-    log = bundle.parent / f"{bundle.name}.log"
     with tempfile.TemporaryDirectory() as base:
         Path(base, "1").symlink_to(bundle.absolute(), target_is_directory=True)
-        command = [
-            *(sys.executable, "-m", "serving.server", "--model_base_path", base),
-            *("--rest_port", "0", "--grpc_port", "0", *flags),
-        ]
-        with running(command, log) as process:
-            rest_port, grpc_port = wait_for(lambda: ports(log))
-            target = {
-                "pid": process.pid,
-                "kind": "embedded",
-                "rest": f"http://127.0.0.1:{rest_port}",
-                "grpc": f"127.0.0.1:{grpc_port}",
-            }
-            wait_for(lambda: is_answering(f"{target['rest']}/ready"))
+        with served(Path(base), bundle.parent / f"{bundle.name}.log", *flags) as target:
             yield target
+
+
+@contextlib.contextmanager
+def served(base: Path, log: Path, *flags: str) -> Iterator[dict[str, Any]]:
+    """Serves the versions in ``base``; see ``embedded_server``. The server's log is in ``log``."""
+    command = [
+        *(sys.executable, "-m", "serving.server", "--model_base_path", str(base)),
+        *("--rest_port", "0", "--grpc_port", "0", *flags),
+    ]
+    with running(command, log) as process:
+        rest_port, grpc_port = wait_for(lambda: ports(log))
+        target = {
+            "pid": process.pid,
+            "kind": "embedded",
+            "rest": f"http://127.0.0.1:{rest_port}",
+            "grpc": f"127.0.0.1:{grpc_port}",
+        }
+        wait_for(lambda: is_answering(f"{target['rest']}/ready"))
+        yield target
 
 
 def ports(log: Path) -> tuple[int, int] | None:

@@ -77,7 +77,6 @@ class Admission:
         self._metrics = metrics
         self._calls = 0
         self._held = 0
-        metrics.held_bytes.set_function(lambda: self._held)
 
     @contextlib.contextmanager
     def call(self, flow: Hashable, caller_key: str, num_bytes: int) -> Iterator[Call]:
@@ -118,3 +117,4 @@ class Admission:
                 f" beyond the limit of {limit} (max_bytes_under_way); retry later or elsewhere"
             )
         self._held += num_bytes
+        self._metrics.held_bytes.set(self._held)

@@ -106,8 +106,6 @@ class Runner:
         self._queue = FairQueue[_Block](config.max_queued_requests, config.max_queued_work)
         self._running: set[asyncio.Task[None]] = set()
         self._work_per_byte = 0.0
-        metrics.queued_requests.set_function(lambda: len(self._queue))
-        metrics.queued_work.set_function(lambda: self._queue.cost)
 
     def admit(self, flow: Hashable, num_bytes: int) -> None:
         """Refuses a request before it is decoded, if it would not get into the queue then.
@@ -183,6 +181,7 @@ class Runner:
         finally:
             expiry.cancel()
             self._queue.discard(job)
+            self._show_queue()
 
     def close(self) -> None:
         """Ends the threads once what they run has ended."""
@@ -238,6 +237,11 @@ class Runner:
             if first is not None:
                 self._is_express_free = False
                 self._run(self._next_batch(first, _SMALL), self._free_express)
+        self._show_queue()
+
+    def _show_queue(self) -> None:
+        self._metrics.queued_requests.set(len(self._queue))
+        self._metrics.queued_work.set(self._queue.cost)
 
     def _run(self, batch: list[_Block], ended: Callable[[], None]) -> None:
         cost = sum(block.cost for block in batch)

@@ -62,6 +62,11 @@ def parse_args(argv: Sequence[str]) -> ServerConfig:
         parser.error("--tls_client_ca needs --tls_certificate")
     if config.request_log_sample and not config.request_log_dir:
         parser.error("--request_log_sample needs --request_log_dir")
+    if config.allow_reload and config.workers > 1:
+        parser.error(
+            "--allow_reload needs --workers 1: a reload would reach one worker only. Change the"
+            " file of --model_config_file and restart the server"
+        )
     return config
 
 

@@ -149,9 +149,19 @@ class ServerConfig:
         ge=0.0,
         description="Time for running requests to end when the server stops.",
     )
+    workers: int = Field(
+        default=1,
+        ge=1,
+        le=256,
+        description="Processes that serve behind the two ports. Each has the models, the queue and"
+        " all limits for itself; more than one use more cores than Python does in one.",
+    )
     batching: BatchingConfig = BatchingConfig()
     intra_op_threads: int = Field(
-        default=0, ge=0, description="TensorFlow threads of one operation; 0 uses all cores."
+        default=0,
+        ge=0,
+        description="TensorFlow threads of one operation; 0 uses all cores, shared out among the"
+        " workers.",
     )
     inter_op_threads: int = Field(
         default=0, ge=-1, description="TensorFlow threads across operations; 0 uses all cores."

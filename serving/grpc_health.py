@@ -32,6 +32,7 @@ class HealthService(health_pb2_grpc.HealthServicer):
 
     Args:
       manager: Knows the model versions.
+      is_ready: Whether the server as a whole can answer for every model.
       is_draining: Whether the server is about to stop.
       max_watchers: Calls of Watch at the same time; more are RESOURCE_EXHAUSTED.
     """
@@ -39,15 +40,16 @@ class HealthService(health_pb2_grpc.HealthServicer):
     def __init__(
         self,
         manager: ModelManager,
+        is_ready: Callable[[], bool],
         is_draining: Callable[[], bool],
         max_watchers: int = _MAX_WATCHERS,
     ):
         self._manager = manager
+        self._is_ready = is_ready
         self._is_draining = is_draining
         self._max_watchers = max_watchers
         self._watchers = 0
         self._changed = asyncio.Event()
-        manager.on_change = self.notify
 
     def notify(self) -> None:
         """Lets watchers know that the answer may have changed."""
@@ -98,7 +100,7 @@ class HealthService(health_pb2_grpc.HealthServicer):
         if self._is_draining():
             return _NOT_SERVING
         if service == _WHOLE_SERVER:
-            return _SERVING if self._manager.is_ready() else _NOT_SERVING
+            return _SERVING if self._is_ready() else _NOT_SERVING
         return _SERVING if self._manager.model(service).available() else _NOT_SERVING
 
 

@@ -21,21 +21,25 @@ class JsonFormatter(logging.Formatter):
     Args:
       with_content: Whether exceptions are written with their messages, which may repeat values
         of a request; otherwise their types and where they were raised.
+      worker: Number of the process among others of one server; None if it is alone.
     """
 
-    def __init__(self, *, with_content: bool = False):
+    def __init__(self, *, with_content: bool = False, worker: int | None = None):
         super().__init__()
         self._with_content = with_content
+        self._worker = worker
 
     def format(self, record: logging.LogRecord) -> str:
         """Formats one record as one line."""
-        entry = {
+        entry: dict[str, object] = {
             "time": time.strftime("%Y-%m-%dT%H:%M:%S", time.gmtime(record.created))
             + f".{int(record.msecs):03d}Z",
             "level": record.levelname,
             "logger": record.name,
             "event": record.getMessage(),
         }
+        if self._worker is not None:
+            entry["worker"] = self._worker
         trace = tracing.current()
         if trace is not None:
             entry.update(trace_id=trace.trace_id, span_id=trace.span_id)
@@ -136,15 +140,18 @@ class ErrorThrottle(logging.Filter):
         return True
 
 
-def configure(level: int = logging.INFO, *, with_content: bool = False) -> None:
+def configure(
+    level: int = logging.INFO, *, with_content: bool = False, worker: int | None = None
+) -> None:
     """Sends all logs of the process to standard error as JSON lines.
 
     Args:
       level: Of the records that are written.
       with_content: See ``JsonFormatter``.
+      worker: See ``JsonFormatter``.
     """
     handler = logging.StreamHandler()
-    handler.setFormatter(JsonFormatter(with_content=with_content))
+    handler.setFormatter(JsonFormatter(with_content=with_content, worker=worker))
     handler.addFilter(ErrorThrottle())
     logging.basicConfig(level=level, handlers=[handler], force=True)
     # Warnings are lines of the log as well; NumPy's repeat numbers that do not fit a type.

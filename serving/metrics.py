@@ -1,6 +1,7 @@
 """What the server measures, in Prometheus' terms."""
 
 import re
+from typing import Final
 
 import prometheus_client
 from prometheus_client import (
@@ -11,6 +12,18 @@ from prometheus_client import (
     ProcessCollector,
 )
 from prometheus_client.openmetrics import exposition as openmetrics
+
+from serving.worker_board import Worker
+from serving.worker_metrics import registry_of_all
+
+# Gauges of what comes and goes.
+_AVAILABLE = "serving_model_version_available"
+_RELEASE_VERSION = "serving_release_version"
+
+# How the gauges of several workers become one.
+_SUM: Final = "livesum"
+_SMALLEST: Final = "livemin"
+_LARGEST: Final = "livemax"
 
 # From the overhead of an empty request to the point where a person gives up.
 _LATENCY_BUCKETS = (
@@ -37,11 +50,19 @@ class Metrics:
 
     Labels only take values that exist on the server (a request for an unknown
     model counts under an empty name), so that no client can grow them.
+
+    Args:
+      worker: This process among others of one server, whose metrics are shown together; None if
+        it is alone.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, worker: Worker | None = None) -> None:
         self.registry = CollectorRegistry()
-        ProcessCollector(registry=self.registry)
+        if worker is None:
+            self._shown = self.registry
+            ProcessCollector(registry=self.registry)
+        else:
+            self._shown = registry_of_all(worker, only_if_set=(_AVAILABLE, _RELEASE_VERSION))
         self.requests = Counter(
             "serving_requests",
             "Requests answered, by status code.",
@@ -77,17 +98,22 @@ class Metrics:
             registry=self.registry,
         )
         self.queued_requests = Gauge(
-            "serving_queued_requests", "Requests that wait for a thread.", registry=self.registry
+            "serving_queued_requests",
+            "Requests that wait for a thread.",
+            registry=self.registry,
+            multiprocess_mode=_SUM,
         )
         self.queued_work = Gauge(
             "serving_queued_work",
             "Work that waits for a thread, in rows of a short answer.",
             registry=self.registry,
+            multiprocess_mode=_SUM,
         )
         self.held_bytes = Gauge(
             "serving_queued_bytes",
             "Bytes held by requests that are read, decoded, queued, run or answered.",
             registry=self.registry,
+            multiprocess_mode=_SUM,
         )
         self.refused_requests = Counter(
             "serving_refused_requests",
@@ -119,6 +145,7 @@ class Metrics:
             "serving_requests_in_flight",
             "Requests that have begun to arrive and are not answered.",
             registry=self.registry,
+            multiprocess_mode=_SUM,
         )
         self.model_loads = Counter(
             "serving_model_loads",
@@ -127,10 +154,11 @@ class Metrics:
             registry=self.registry,
         )
         self.version_available = Gauge(
-            "serving_model_version_available",
+            _AVAILABLE,
             "1 for each version that serves.",
             ["model", "version"],
             registry=self.registry,
+            multiprocess_mode=_SMALLEST,
         )
         self.release_requests = Counter(
             "serving_release_requests",
@@ -164,16 +192,18 @@ class Metrics:
             registry=self.registry,
         )
         self.release_version = Gauge(
-            "serving_release_version",
+            _RELEASE_VERSION,
             "The version that serves as stable, or as canary.",
             ["model", "label"],
             registry=self.registry,
+            multiprocess_mode=_LARGEST,
         )
         self.release_problem = Gauge(
             "serving_release_problem",
             "1 if the release state cannot be read or followed; the log says why.",
             ["model"],
             registry=self.registry,
+            multiprocess_mode=_LARGEST,
         )
         self.request_samples = Counter(
             "serving_request_samples",
@@ -224,7 +254,7 @@ class Metrics:
     def page(self, *, is_openmetrics: bool = False) -> bytes:
         """All metrics, in OpenMetrics or in Prometheus' own text format."""
         form = openmetrics if is_openmetrics else prometheus_client
-        page = form.generate_latest(self.registry)
+        page = form.generate_latest(self._shown)
         # In OpenMetrics, the client library writes the names of samples with underscores in
         # place of colons, and those of their types with colons.
         for metric in (self.tf_request_count, self.tf_request_latency, self.tf_runtime_latency):
@@ -284,6 +314,19 @@ class Metrics:
         for gauge in (self.release_version, self.release_problem):
             gauge.remove_by_labels({"model": model})
 
+    def set_release_version(self, model: str, label: str, version: int | None) -> None:
+        """Notes which version has a label; None for none."""
+        if version is None:
+            _remove(self.release_version, model, label)
+        else:
+            self.release_version.labels(model, label).set(version)
+
     def forget_version(self, model: str, version: str) -> None:
         """Drops the gauge of a version that no longer serves."""
-        self.version_available.remove(model, version)
+        _remove(self.version_available, model, version)
+
+
+def _remove(gauge: Gauge, *labels: str) -> None:
+    # What other workers see of a gauge cannot be removed; those that are 0 are not shown.
+    gauge.labels(*labels).set(0)
+    gauge.remove(*labels)

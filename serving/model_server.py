@@ -38,6 +38,7 @@ from serving.rest import RestApi
 from serving.saved_model import SavedModel
 from serving.token_file import TokenFileError
 from serving.traffic import Traffic
+from serving.worker_board import State, Worker
 
 _log = logging.getLogger(__name__)
 
@@ -51,14 +52,20 @@ _KEEPALIVE_SECONDS = 75.0  # an idle or silent connection is closed after this
 class ModelServer:
     """Both ports over one set of models; use on one event loop.
 
+    Args:
+      config: Its configuration.
+      worker: Its place among other processes behind the same ports; None if it is alone.
+
     Attributes:
       rest_port: The port in use, once started.
       grpc_port: The port in use, once started.
     """
 
-    def __init__(self, config: ServerConfig):
+    def __init__(self, config: ServerConfig, worker: Worker | None = None):
         self._config = config
-        self.metrics = Metrics()
+        self._worker = worker
+        self._is_listening = False
+        self.metrics = Metrics(worker)
         self.manager = ModelManager(
             functools.partial(_load, session_config=_session_config(config)),
             self.metrics,
@@ -71,16 +78,7 @@ class ModelServer:
         self._codec_thread = CodecThread()
         admission = Admission(config, self._runner, self.metrics)
         limits = Limits.from_config(config)
-        self._sampler = (
-            RequestSampler(
-                Path(config.request_log_dir),
-                config.request_log_sample,
-                config.request_log_max_bytes,
-                self.metrics,
-            )
-            if config.request_log_sample
-            else None
-        )
+        self._sampler = _sampler(config, self.metrics, worker)
         predictor = Predictor(self._runner, self.metrics, limits, self._sampler)
         self._request_log = RequestLog(
             self.metrics,
@@ -94,6 +92,7 @@ class ModelServer:
             predictor,
             self.metrics,
             self._request_log,
+            is_ready=self._is_ready,
             is_draining=lambda: self._draining,
             admission=admission,
             codec_thread=self._codec_thread,
@@ -126,8 +125,9 @@ class ModelServer:
             options=[
                 ("grpc.max_receive_message_length", config.max_request_bytes),
                 ("grpc.max_send_message_length", -1),
-                # A second server on the port is an error, not a silent split.
-                ("grpc.so_reuseport", 0),
+                # A second server on the port is an error, not a silent split; the ports of
+                # workers are held for them.
+                ("grpc.so_reuseport", int(worker is not None)),
             ],
             # Beyond what is refused with a reason and counted; gRPC itself refuses these.
             maximum_concurrent_rpcs=2 * config.max_requests_under_way,
@@ -150,13 +150,16 @@ class ModelServer:
             ModelService(self.manager, self._request_log, config.allow_reload, self.metrics),
             self._grpc,
         )
-        self._health = HealthService(self.manager, is_draining=lambda: self._draining)
+        self._health = HealthService(
+            self.manager, is_ready=self._is_ready, is_draining=lambda: self._draining
+        )
+        self.manager.on_change = self._changed
         add_to_server(self._health, self._grpc)
         self.rest_port = config.rest_port
         self.grpc_port = config.grpc_port
 
     async def start(self) -> None:
-        """Opens both ports, then loads what there is and watches for more.
+        """Opens both ports, loads what there is, and watches for more.
 
         Raises:
           OSError: a port, a TLS file or the directory of samples cannot be used.
@@ -166,6 +169,19 @@ class ModelServer:
         if self._sampler is not None:
             self._sampler.start()
         self._auth.start()
+        if self._worker is None or self._worker.listens_first:
+            await self._listen()
+            await self.manager.configure(model_server_config(config))
+        else:
+            await self.manager.configure(model_server_config(config))
+            while not self.manager.is_ready():
+                await asyncio.sleep(config.file_system_poll_wait_seconds)
+                await self.manager.poll()
+            await self._listen()
+        self._watcher = asyncio.create_task(self._watch())
+
+    async def _listen(self) -> None:
+        config = self._config
         address = f"{config.host}:{config.grpc_port}"
         # gRPC raises RuntimeError where a port cannot be bound.
         try:
@@ -181,16 +197,17 @@ class ModelServer:
             config.host,
             config.rest_port,
             ssl_context=_ssl_context(config) if config.tls_certificate else None,
+            reuse_port=self._worker is not None,
         )
         await site.start()
         self.rest_port = self._http.addresses[0][1]
         await self._grpc.start()
+        self._is_listening = True
+        self._changed()
         _log.info(
             "listening",
             extra={"host": config.host, "rest_port": self.rest_port, "grpc_port": self.grpc_port},
         )
-        await self.manager.configure(model_server_config(config))
-        self._watcher = asyncio.create_task(self._watch())
 
     async def _watch(self) -> None:
         """Polls base paths and judges canaries for ever."""
@@ -198,10 +215,25 @@ class ModelServer:
             await asyncio.sleep(self._config.file_system_poll_wait_seconds)
             await self.manager.poll()
             await self._traffic.check()
+            self._changed()  # with other workers, something may have without a sign here
+
+    def _is_ready(self) -> bool:
+        """Whether the server as a whole can answer for every model."""
+        are_others = self._worker is None or self._worker.others_are_ready()
+        return self.manager.is_ready() and are_others
+
+    def _changed(self) -> None:
+        """Lets those know who want to whether it serves."""
+        if self._worker is not None and self._is_listening:
+            self._worker.report(State.READY if self.manager.is_ready() else State.STARTING)
+        self._health.notify()
 
     async def stop(self) -> None:
         """Refuses new requests, waits for those under way, and unloads."""
         self._draining = True
+        self._is_listening = False
+        if self._worker is not None:
+            self._worker.report(State.ABSENT)
         self._health.notify()
         if self._watcher is not None:
             self._watcher.cancel()
@@ -225,35 +257,64 @@ class ModelServer:
         await self._http.cleanup()
 
 
-async def serve(config: ServerConfig) -> None:
-    """Runs a server until SIGINT or SIGTERM."""
+async def serve(config: ServerConfig, worker: Worker | None = None) -> None:
+    """Runs a server until SIGINT or SIGTERM, or until there is no supervisor any longer."""
     # The modules stay for ever. Looking at their objects at each collection would stop everything
     # for half a second.
     gc.collect()
     gc.freeze()
-    server = ModelServer(config)
+    server = ModelServer(config, worker)
     stop = asyncio.Event()
     loop = asyncio.get_running_loop()
     for number in (signal.SIGINT, signal.SIGTERM):
         loop.add_signal_handler(number, stop.set)
+    if worker is not None:
+        loop.add_reader(worker.lifeline, _end, loop, worker.lifeline, stop)
+    started = asyncio.create_task(server.start())
+    stopping = asyncio.create_task(stop.wait())
     try:
-        await server.start()
-        await stop.wait()
+        await asyncio.wait({started, stopping}, return_when=asyncio.FIRST_COMPLETED)
+        if started.done():
+            started.result()
+            await stopping
     finally:
+        for task in (started, stopping):
+            task.cancel()
+        await asyncio.gather(started, stopping, return_exceptions=True)
         await server.stop()
 
 
-def run(config: ServerConfig) -> int:
+def _end(loop: asyncio.AbstractEventLoop, lifeline: int, stop: asyncio.Event) -> None:
+    loop.remove_reader(lifeline)
+    stop.set()
+
+
+def run(config: ServerConfig, worker: Worker | None = None) -> int:
     """Serves until the process is asked to stop; returns its exit code.
 
     Exceptions that somebody who starts a server can bring about are logged.
     """
     try:
-        asyncio.run(serve(config))
+        asyncio.run(serve(config, worker))
     except (OSError, ServingError, TokenFileError, text_format.ParseError) as e:
         _log.error("cannot serve", extra={"error": str(e)})
         return 1
     return 0
+
+
+def _sampler(
+    config: ServerConfig, metrics: Metrics, worker: Worker | None
+) -> RequestSampler | None:
+    if not config.request_log_sample:
+        return None
+    directory = Path(config.request_log_dir)
+    return RequestSampler(
+        directory,
+        config.request_log_sample,
+        config.request_log_max_bytes,
+        metrics,
+        key_directory=directory if worker is None else directory.parent,
+    )
 
 
 def _load(path: Path, session_config: tf.compat.v1.ConfigProto) -> SavedModel:

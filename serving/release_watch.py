@@ -68,10 +68,7 @@ def note(model: ConfiguredModel, problem: str, metrics: Metrics) -> None:
     model.release_problem = problem
     metrics.release_problem.labels(model.name).set(bool(problem))
     for label, version in ((STABLE, model.stable), (CANARY, model.canary)):
-        if version is None:
-            metrics.release_version.remove(model.name, label)
-        else:
-            metrics.release_version.labels(model.name, label).set(version)
+        metrics.set_release_version(model.name, label, version)
 
 
 def _waits(model: ConfiguredModel, version: int) -> bool:

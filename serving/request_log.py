@@ -67,7 +67,6 @@ class RequestLog:
         self._throttle = throttle or Throttle(_LINES_OF_A_KIND)
         self._under_way = 0
         self._last_change = time.monotonic()
-        metrics.in_flight.set_function(lambda: self._under_way)
 
     async def drained(self, seconds: float) -> None:
         """Waits until requests have ceased, for at most ``seconds``."""
@@ -129,4 +128,5 @@ class RequestLog:
 
     def _change(self, number: int) -> None:
         self._under_way += number
+        self._metrics.in_flight.set(self._under_way)
         self._last_change = time.monotonic()

@@ -7,7 +7,7 @@ to ask another version the same; ``request_sampler`` writes them.
 
 import dataclasses
 import json
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -23,6 +23,7 @@ from contract.signatures import (
     K,
 )
 from serving.signature import Signature
+from serving.worker_board import worker_folders
 
 _FILE_PREFIX = "request-sample-"
 _FILE_SUFFIX = ".jsonl"
@@ -157,27 +158,28 @@ def read_samples(directory: Path, limit: int, model: str = "") -> tuple[list[Req
       SampleError: there are none, or they are of several models.
     """
     newest: list[RequestSample] = []
-    num_damaged = 0
+    num_damaged = num_files = 0
     names: set[str] = set()
-    files = sample_files(directory)
-    for file in reversed(files):
-        for line in reversed(file.read_bytes().splitlines()):
-            try:
-                sample = RequestSample.from_line(line)
-            except ValueError:
+    # Each worker of a server has files of its own.
+    for folder in (directory, *worker_folders(directory)):
+        files = sample_files(folder)
+        num_files += len(files)
+        found: list[RequestSample] = []
+        for sample in _newest_first(files):
+            if sample is None:
                 num_damaged += 1
                 continue
             names.add(sample.model)
             if model in ("", sample.model):
-                newest.append(sample)
-            if len(newest) == limit:
+                found.append(sample)
+            if len(found) == limit:
                 break
-        if len(newest) == limit:
-            break
+        newest += found[::-1]
+    newest = sorted(newest, key=lambda sample: sample.time)[-limit:]
     if not newest:
         raise SampleError(
             f"There is no sampled request{f' of the model {model}' if model else ''} in the "
-            f"{len(files)} files {directory}/{_FILE_PREFIX}*{_FILE_SUFFIX}"
+            f"{num_files} files {directory}/{_FILE_PREFIX}*{_FILE_SUFFIX}"
             f"{f'; there are some of {sorted(names)}' if names else ''}. A server writes them "
             "with --request_log_sample and --request_log_dir"
         )
@@ -186,7 +188,17 @@ def read_samples(directory: Path, limit: int, model: str = "") -> tuple[list[Req
             f"The samples in {directory} are of several models: {', '.join(sorted(names))}. "
             "Choose one with --model"
         )
-    return newest[::-1], num_damaged
+    return newest, num_damaged
+
+
+def _newest_first(files: list[Path]) -> Iterator[RequestSample | None]:
+    """The samples of ``files``; None for a line that is none."""
+    for file in reversed(files):
+        for line in reversed(file.read_bytes().splitlines()):
+            try:
+                yield RequestSample.from_line(line)
+            except ValueError:
+                yield None
 
 
 def _row_of(array: np.ndarray, row: int, rows: int) -> Any:

@@ -56,6 +56,8 @@ class RequestSampler:
       share: Of the rows, from 0 to 1.
       max_bytes: Of all files of samples together, at most.
       metrics: Counts what becomes of the samples.
+      key_directory: Of the key by which callers are hashed; the same as ``directory`` by default.
+        The workers of one server share it, so that they give a caller the same hash.
       clock: Gives the time in seconds since 1970.
       draw: Gives so many random numbers from 0 to 1.
     """
@@ -66,6 +68,7 @@ class RequestSampler:
         share: float,
         max_bytes: int,
         metrics: Metrics,
+        key_directory: Path | None = None,
         clock: Callable[[], float] = time.time,
         draw: Callable[[int], np.ndarray] | None = None,
     ):
@@ -75,7 +78,7 @@ class RequestSampler:
         self._clock = clock
         self._draw = draw or np.random.default_rng().random
         self._files = _SampleFiles(directory, max_bytes)
-        self._callers = _CallerHashes(directory)
+        self._callers = _CallerHashes(key_directory or directory)
         self._queue: queue.Queue[tuple[RequestSample, str] | None] = queue.Queue(_MAX_QUEUED)
         self._thread = threading.Thread(target=self._write_all, name="request-sampler", daemon=True)
         self._lock: int | None = None
@@ -206,7 +209,9 @@ class _CallerHashes:
           day: Of the request, as ISO 8601 writes it.
         """
         if day != self._day:
-            self._key = self._stored(day) or self._renewed(day)
+            with self._path.with_suffix(".lock").open("w") as lock:
+                fcntl.flock(lock, fcntl.LOCK_EX)
+                self._key = self._stored(day) or self._renewed(day)
             self._day = day
         return hmac.digest(
             self._key, caller_key.encode(errors="surrogateescape"), hashlib.sha256

@@ -73,6 +73,7 @@ class RestApi:
       predictor: Runs them.
       metrics: Served at ``/metrics`` and where TF Serving has them.
       request_log: Records every API request.
+      is_ready: Whether the server can answer for every model.
       is_draining: Whether the server is about to stop.
       admission: Takes predict requests on.
       codec_thread: Decodes and encodes large bodies.
@@ -91,6 +92,7 @@ class RestApi:
         predictor: Predictor,
         metrics: Metrics,
         request_log: RequestLog,
+        is_ready: Callable[[], bool],
         is_draining: Callable[[], bool],
         admission: Admission,
         codec_thread: CodecThread,
@@ -105,6 +107,7 @@ class RestApi:
         self._predictor = predictor
         self._metrics = metrics
         self._request_log = request_log
+        self._is_ready = is_ready
         self._is_draining = is_draining
         self._admission = admission
         self._codec_thread = codec_thread
@@ -156,7 +159,7 @@ class RestApi:
         """Tells a load balancer whether to send traffic here."""
         if self._is_draining():
             return web.json_response({"status": "draining"}, status=503)
-        if not self._manager.is_ready():
+        if not self._is_ready():
             return web.json_response({"status": "loading"}, status=503)
         return web.json_response({"status": "ready"})
 

@@ -10,14 +10,18 @@ import os
 import sys
 from collections.abc import Sequence
 
-from serving import logs
+from serving import logs, workers
 from serving.command_line import parse_args
 
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Entry point."""
     config = parse_args(sys.argv[1:] if argv is None else argv)
-    # Here, because it imports TensorFlow: mistakes on the command line are told at once.
+    if config.workers > 1:
+        logs.configure(with_content=config.log_request_content)
+        return workers.run(config)
+    # Here, because it imports TensorFlow: mistakes on the command line are told at once, and the
+    # supervisor of workers does without.
     from serving import model_server
 
     logs.configure(with_content=config.log_request_content)

@@ -112,9 +112,8 @@ def test_watchers_see_a_server_drain_and_do_not_hold_it(half_plus_two, tmp_path)
 def test_a_draining_server_is_not_serving():
     async def statuses():
         manager = ModelManager(lambda path: None, Metrics())
-        manager.is_ready = lambda: True
         draining = False
-        health = HealthService(manager, lambda: draining)
+        health = HealthService(manager, lambda: True, lambda: draining)
         before = await health.Check(health_pb2.HealthCheckRequest(), None)
         draining = True
         after = await health.Check(health_pb2.HealthCheckRequest(), None)

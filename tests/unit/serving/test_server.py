@@ -41,6 +41,10 @@ def test_flags_become_the_configuration():
             ["--model_base_path", "m", "--request_log_sample", "0.1"],
             "--request_log_sample needs --request_log_dir",
         ),
+        (
+            ["--model_base_path", "m", "--workers", "2", "--allow_reload"],
+            "--allow_reload needs --workers 1",
+        ),
         (["--nope"], "unrecognized arguments"),
     ],
 )

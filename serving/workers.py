@@ -1,0 +1,216 @@
+"""Several processes that serve behind one pair of ports, and the one that watches over them.
+
+TensorFlow does not survive a fork, so every worker is a new process, and the supervisor imports
+no TensorFlow. Each worker listens on the same ports (SO_REUSEPORT): the kernel gives every new
+connection to one of them. Workers know of each other by the ``Board`` and by the files of
+their metrics.
+"""
+
+import asyncio
+import contextlib
+import dataclasses
+import logging
+import os
+import signal
+import socket
+import sys
+import tempfile
+import time
+from asyncio.subprocess import Process
+from collections.abc import Iterator
+from pathlib import Path
+
+from prometheus_client import multiprocess
+
+from contract.config_types import config_dataclass, to_json
+from serving.config import ServerConfig
+from serving.worker_board import Board, State, worker_folder
+
+_log = logging.getLogger(__name__)
+
+BOARD_FILE = "board"
+# prometheus_client reads it when it is imported.
+METRICS_DIR_VARIABLE = "PROMETHEUS_MULTIPROC_DIR"
+# How a worker ends that finds its configuration unusable.
+CANNOT_SERVE = os.EX_CONFIG
+
+# Time before a worker is started again: doubled each time, up to the second, and back to the
+# first for one that has been there for longer than the second.
+_FIRST_PAUSE_SECONDS = 1.0
+_LONGEST_PAUSE_SECONDS = 60.0
+# Beyond drain_seconds, before a worker that does not end is killed.
+_ENDING_SECONDS = 15.0
+_KEPT_BYTES = 2**20  # the smallest request_log_max_bytes
+
+
+@config_dataclass
+class Orders:
+    """What a worker is told, as JSON on its standard input.
+
+    Attributes:
+      config: Its configuration.
+      worker: Its number, from 0.
+      folder: Shared by all workers of the server.
+      listens_first: See ``Worker``.
+    """
+
+    config: ServerConfig
+    worker: int
+    folder: str
+    listens_first: bool
+
+
+def run(config: ServerConfig) -> int:
+    """Serves with ``config.workers`` processes until SIGINT or SIGTERM; returns the exit code."""
+    try:
+        with _ports_reserved(config) as chosen, tempfile.TemporaryDirectory() as folder:
+            return asyncio.run(_Supervisor(chosen, folder).run())
+    except OSError as e:
+        _log.error("cannot serve", extra={"error": str(e)})
+        return 1
+
+
+class _Supervisor:
+    """Starts workers, starts those again that end, and ends them all.
+
+    Args:
+      config: Of the server as a whole, with the ports in use.
+      folder: Shared by the workers; only this server uses it.
+    """
+
+    def __init__(self, config: ServerConfig, folder: str):
+        self._config = config
+        self._folder = folder
+        self._board = Board(Path(folder, BOARD_FILE), config.workers)
+        self._stop = asyncio.Event()
+        self._exit_code = 0
+
+    async def run(self) -> int:
+        loop = asyncio.get_running_loop()
+        for number in (signal.SIGINT, signal.SIGTERM):
+            loop.add_signal_handler(number, self._stop.set)
+        _log.info("starting workers", extra={"workers": self._config.workers})
+        await asyncio.gather(*(self._keep(worker) for worker in range(self._config.workers)))
+        _log.info("workers stopped")
+        return self._exit_code
+
+    async def _keep(self, worker: int) -> None:
+        """Keeps one worker running until the server stops."""
+        pause, is_first = _FIRST_PAUSE_SECONDS, True
+        while not self._stop.is_set():
+            began = time.monotonic()
+            process = await self._start(worker, is_first=is_first)
+            code = await self._ended(process)
+            self._board.set_pid(worker, 0)
+            self._board.set_state(worker, State.ABSENT)
+            multiprocess.mark_process_dead(worker, self._folder)
+            if self._stop.is_set():
+                return
+            if is_first and code == CANNOT_SERVE:  # the others cannot either; it has said why
+                self._exit_code = 1
+                self._stop.set()
+                return
+            is_first = False
+            if time.monotonic() - began > _LONGEST_PAUSE_SECONDS:
+                pause = _FIRST_PAUSE_SECONDS
+            _log.error(
+                "worker ended",
+                extra={
+                    "worker": worker,
+                    "pid": process.pid,
+                    "exit_code": code,
+                    "error": f"it is started again in {pause:g} seconds",
+                },
+            )
+            with contextlib.suppress(asyncio.TimeoutError, TimeoutError):
+                await asyncio.wait_for(self._stop.wait(), pause)
+            pause = min(2 * pause, _LONGEST_PAUSE_SECONDS)
+
+    async def _start(self, worker: int, *, is_first: bool) -> Process:
+        if not is_first:
+            self._board.count_restart(worker)
+        process = await asyncio.create_subprocess_exec(
+            *(sys.executable, "-m", "serving.worker"),
+            stdin=asyncio.subprocess.PIPE,
+            env={**os.environ, METRICS_DIR_VARIABLE: self._folder},
+            # Ctrl-C reaches it through the supervisor, once.
+            start_new_session=True,
+        )
+        self._board.set_pid(worker, process.pid)
+        orders = Orders(
+            config=_config_of(self._config, worker),
+            worker=worker,
+            folder=self._folder,
+            # One that comes later than the others listens once it can answer.
+            listens_first=is_first,
+        )
+        assert process.stdin is not None
+        # Not closed: it ends with this process, and that tells the worker.
+        process.stdin.write(to_json(orders).encode() + b"\n")
+        with contextlib.suppress(ConnectionError):
+            await process.stdin.drain()
+        return process
+
+    async def _ended(self, process: Process) -> int:
+        """Waits for the end of a worker, asks for it when the server stops, and sees to it."""
+        ended = asyncio.create_task(process.wait())
+        stopped = asyncio.create_task(self._stop.wait())
+        await asyncio.wait({ended, stopped}, return_when=asyncio.FIRST_COMPLETED)
+        stopped.cancel()
+        if not ended.done():
+            process.terminate()
+            await asyncio.wait({ended}, timeout=self._config.drain_seconds + _ENDING_SECONDS)
+        if not ended.done():
+            _log.error("worker killed", extra={"pid": process.pid})
+            process.kill()
+        return await ended
+
+
+def _config_of(config: ServerConfig, worker: int) -> ServerConfig:
+    """The configuration of one worker."""
+    changes: dict[str, object] = {}
+    if not config.intra_op_threads:
+        cores = len(os.sched_getaffinity(0))
+        changes["intra_op_threads"] = max(1, cores // config.workers)
+    if config.request_log_dir:
+        changes["request_log_dir"] = str(worker_folder(Path(config.request_log_dir), worker))
+        share = config.request_log_max_bytes // config.workers
+        changes["request_log_max_bytes"] = max(share, _KEPT_BYTES)
+    return dataclasses.replace(config, **changes)  # type: ignore[arg-type]
+
+
+@contextlib.contextmanager
+def _ports_reserved(config: ServerConfig) -> Iterator[ServerConfig]:
+    """Holds both ports of a server, so that all its workers, and no other server, get them.
+
+    Yields:
+      ``config`` with the ports that were chosen where it has 0.
+
+    Raises:
+      OSError: a port is in use, or the host is none of this machine.
+    """
+    with contextlib.ExitStack() as sockets:
+        yield dataclasses.replace(
+            config,
+            rest_port=_reserve(config.host, config.rest_port, sockets),
+            grpc_port=_reserve(config.host, config.grpc_port, sockets),
+        )
+
+
+def _reserve(host: str, port: int, sockets: contextlib.ExitStack) -> int:
+    """Binds a port without listening; returns it."""
+    found = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE)
+    for family, kind, protocol, _, address in found:
+        reserved = sockets.enter_context(socket.socket(family, kind, protocol))
+        # As servers do: connections of one that has ended do not count.
+        reserved.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        if family == socket.AF_INET6:
+            reserved.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY, 1)
+        try:
+            reserved.bind((address[0], port, *address[2:]))
+        except OSError as e:
+            raise OSError(f"cannot listen on {host}:{port}: {e}") from e
+        # Only now: bound with it, it would share the port with another server's workers.
+        reserved.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEPORT, 1)
+        port = reserved.getsockname()[1]
+    return port

@@ -18,7 +18,7 @@ from aiohttp import web
 from grpc_health.v1 import health_pb2
 
 from serving import codec, tracing
-from serving.browsers import is_loopback
+from serving.browsers import is_loopback, is_preflight
 from serving.config import ServerConfig
 from serving.errors import ServingError
 from serving.request_log import RequestLog
@@ -102,6 +102,8 @@ class _RestAuth:
     async def middleware(self, request: web.Request, handler: _Handler) -> web.StreamResponse:
         """Of aiohttp: answers 401 in place of ``handler``."""
         if request.path in self._open and request.method in ("GET", "HEAD"):
+            return await handler(request)
+        if is_preflight(request):
             return await handler(request)
         sent = request.headers.get(AUTHORIZATION)
         problem = self._tokens.problem(sent)

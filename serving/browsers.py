@@ -15,6 +15,7 @@ from aiohttp import web
 
 from serving import codec
 from serving.errors import ServingError
+from serving.token_file import AUTHORIZATION
 
 _LOOPBACK_NAME = "localhost"
 _HOSTS_REMEMBERED = 256  # they are looked at in every request
@@ -30,6 +31,32 @@ def is_loopback(host: str) -> bool:
         return ipaddress.ip_address(host.strip("[]")).is_loopback
     except ValueError:
         return False
+
+
+def is_preflight(request: web.Request) -> bool:
+    """Whether a browser asks, for a page, if it may send a request (CORS-preflight of Fetch).
+
+    Such a request carries no credentials, and its answer tells nothing.
+    """
+    return (
+        request.method == "OPTIONS"
+        and "Origin" in request.headers
+        and "Access-Control-Request-Method" in request.headers
+    )
+
+
+def cors_headers(*, with_tokens: bool) -> dict[str, str]:
+    """The headers by which pages of other sites may read answers: TF Serving's.
+
+    Args:
+      with_tokens: Whether pages have to send a token, which they may then.
+    """
+    sent = ["Content-Type", *([AUTHORIZATION] if with_tokens else ())]
+    return {
+        "Access-Control-Allow-Origin": "*",
+        "Access-Control-Allow-Methods": "POST, GET",
+        "Access-Control-Allow-Headers": ", ".join(sent),
+    }
 
 
 class BrowserGuard:

@@ -18,7 +18,7 @@ from tensorflow_serving.apis import get_model_metadata_pb2, model_pb2
 
 from serving import codec, demo
 from serving.admission import Admission, Call
-from serving.browsers import BrowserGuard
+from serving.browsers import BrowserGuard, cors_headers
 from serving.codec_thread import CodecThread
 from serving.config import ServerConfig
 from serving.errors import RETRY_AFTER_SECONDS, ServingError, internal, invalid_argument
@@ -45,12 +45,6 @@ _MODEL_PATH = re.compile(
     rf"/v1/models(?:/(?P<name>[^/:]+))?{_VERSION}(?:/(?P<method>metadata))?",
     re.IGNORECASE | re.ASCII,
 )
-_CORS_HEADERS = {
-    "Access-Control-Allow-Origin": "*",
-    "Access-Control-Allow-Methods": "POST, GET",
-    "Access-Control-Allow-Headers": "Content-Type",
-}
-
 _NO_GZIP = "JSON Parse error: The document is empty: the body is not gzip, as its header says"
 _API_PATH = "/{path:(?i:v1)/.*}"
 
@@ -120,6 +114,7 @@ class RestApi:
         self._share_header = config.share_header
         self._guard = guard
         self._has_cors = has_cors
+        self._cors_headers = cors_headers(with_tokens=bool(config.auth_token_file))
         self._has_demo = has_demo
 
     def application(self) -> web.Application:
@@ -142,7 +137,7 @@ class RestApi:
 
     async def _add_cors_headers(self, request: web.Request, response: web.StreamResponse) -> None:
         if request.match_info.get("path"):
-            response.headers.update(_CORS_HEADERS)
+            response.headers.update(self._cors_headers)
 
     async def _close_if_draining(self, request: web.Request, response: web.StreamResponse) -> None:
         """Makes clients open a new connection, to another server, for their next request."""

@@ -107,6 +107,34 @@ def test_with_a_token_everything_is_as_without(server, authorization):
     assert _call(server, authorization) == "NOT_FOUND"  # the model that it names
 
 
+def test_a_preflight_needs_no_token_and_what_follows_does(base, token_file):
+    origin = {"Origin": "http://shop.example"}
+    with _serving(
+        base,
+        token_file,
+        rest_api_enable_cors_support=True,
+        allowed_hosts=("shop.example",),
+    ) as server:
+        # A browser asks without credentials (https://fetch.spec.whatwg.org/#cors-preflight-fetch).
+        asked = {
+            "Access-Control-Request-Method": "POST",
+            "Access-Control-Request-Headers": "authorization,content-type",
+        }
+        answer = server.http.options(_PREDICT, headers=origin | asked)
+        assert answer.status_code == 200
+        allowed = answer.headers["Access-Control-Allow-Headers"].lower().split(", ")
+        assert allowed == ["content-type", "authorization"]
+        assert answer.content == b""
+        other = {"Origin": "http://other.example"}
+        assert server.http.options(_PREDICT, headers=other | asked).status_code == 403
+        # What is no preflight, and what follows one, needs a token.
+        assert server.http.options(_PREDICT, headers=origin).status_code == 401
+        assert server.http.options(_PREDICT, headers=asked).status_code == 401
+        headers = origin | {"Authorization": f"Bearer {_OLD}"}
+        assert server.http.post(_PREDICT, json=_BODY, headers=origin).status_code == 401
+        assert server.http.post(_PREDICT, json=_BODY, headers=headers).status_code == 200
+
+
 def test_what_is_open_and_what_is_not(server):
     for path in ("/health", "/ready"):
         assert server.http.get(path).status_code == 200

@@ -6,11 +6,11 @@ end takes the others of the same name with it.
 """
 
 import asyncio
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Callable, Iterable
 
 import grpc
 from grpc_health.v1 import health_pb2, health_pb2_grpc
-from grpc_reflection.v1alpha import reflection
+from grpc_reflection.v1alpha import reflection, reflection_pb2, reflection_pb2_grpc
 
 from serving import service_descriptors
 from serving.model_manager import ModelManager
@@ -50,6 +50,14 @@ class HealthService(health_pb2_grpc.HealthServicer):
         self._max_watchers = max_watchers
         self._watchers = 0
         self._changed = asyncio.Event()
+
+    async def draining(self) -> None:
+        """Returns once the server is about to stop."""
+        while True:
+            changed = self._changed
+            if self._is_draining():
+                return
+            await changed.wait()
 
     def notify(self) -> None:
         """Lets watchers know that the answer may have changed."""
@@ -104,6 +112,40 @@ class HealthService(health_pb2_grpc.HealthServicer):
         return _SERVING if self._manager.model(service).available() else _NOT_SERVING
 
 
+class Reflection(reflection.aio.ReflectionServicer):
+    """Server reflection whose calls, which last as long as the client likes, end with the server.
+
+    Args:
+      service_names: Full names of the services.
+      health: Knows when the server is about to stop.
+    """
+
+    def __init__(self, service_names: Iterable[str], health: HealthService):
+        super().__init__(service_names)
+        self._health = health
+
+    async def ServerReflectionInfo(
+        self,
+        request_iterator: AsyncIterator[reflection_pb2.ServerReflectionRequest],
+        unused_context: grpc.aio.ServicerContext,
+    ) -> AsyncIterator[reflection_pb2.ServerReflectionResponse]:
+        """Answers one request after the other until the client ends or the server drains."""
+        answers = super().ServerReflectionInfo(request_iterator, unused_context)
+        draining = asyncio.create_task(self._health.draining())
+        try:
+            while not draining.done():
+                answer = asyncio.ensure_future(anext(answers, None))
+                await asyncio.wait({answer, draining}, return_when=asyncio.FIRST_COMPLETED)
+                if not answer.done():
+                    answer.cancel()
+                    return
+                if answer.result() is None:
+                    return
+                yield answer.result()
+        finally:
+            draining.cancel()
+
+
 def add_to_server(health: HealthService, server: grpc.aio.Server) -> None:
     """Adds health and reflection to a gRPC server."""
     health_pb2_grpc.add_HealthServicer_to_server(health, server)
@@ -112,4 +154,4 @@ def add_to_server(health: HealthService, server: grpc.aio.Server) -> None:
         health_pb2.DESCRIPTOR.services_by_name["Health"].full_name,
         reflection.SERVICE_NAME,
     ]
-    reflection.enable_server_reflection(names, server)
+    reflection_pb2_grpc.add_ServerReflectionServicer_to_server(Reflection(names, health), server)

@@ -2,11 +2,13 @@
 
 import asyncio
 import concurrent.futures
+import threading
 
 import grpc
 import pytest
 from google.protobuf import descriptor_pool, message_factory
 from grpc_health.v1 import health_pb2, health_pb2_grpc
+from grpc_reflection.v1alpha import reflection_pb2, reflection_pb2_grpc
 from grpc_reflection.v1alpha.proto_reflection_descriptor_database import (
     ProtoReflectionDescriptorDatabase,
 )
@@ -120,6 +122,31 @@ def test_a_draining_server_is_not_serving():
         return _name(before), _name(after)
 
     assert asyncio.run(statuses()) == (_SERVING, _NOT_SERVING)
+
+
+def test_an_open_reflection_call_does_not_hold_a_server_that_stops(half_plus_two, tmp_path):
+    serving_models.push(half_plus_two, tmp_path, 1)
+    server = RunningServer(model_base_path=str(tmp_path), model_name="m", drain_seconds=3600.0)
+    with (
+        server,
+        grpc.insecure_channel(server.grpc_address) as channel,
+        concurrent.futures.ThreadPoolExecutor(1) as thread,
+    ):
+        ends = threading.Event()
+
+        def requests():
+            yield reflection_pb2.ServerReflectionRequest(list_services="*")
+            ends.wait()  # the client stays
+
+        stub = reflection_pb2_grpc.ServerReflectionStub(channel)
+        call = stub.ServerReflectionInfo(requests())
+        assert next(call).list_services_response.service
+        stopped = thread.submit(server.call, server.server.stop())
+        with pytest.raises(StopIteration):
+            next(call)
+        assert call.code() == grpc.StatusCode.OK
+        stopped.result(LONG_SECONDS)
+        ends.set()
 
 
 def test_watchers_are_limited(server):

@@ -1,6 +1,7 @@
 """One model of the server's configuration: what is wanted of it, and what there is."""
 
 import dataclasses
+import logging
 from pathlib import Path
 
 import grpc
@@ -8,8 +9,10 @@ from tensorflow_serving.config import model_server_config_pb2
 
 from contract.release import CANARY, STABLE, ReleaseState
 from serving.errors import ServingError, invalid_argument
-from serving.servable import Servable
+from serving.servable import Servable, State
 from serving.versions import Snapshot, VersionPolicy
+
+_log = logging.getLogger(__name__)
 
 
 @dataclasses.dataclass
@@ -55,6 +58,37 @@ class ConfiguredModel:
         self.servables, self.seen = before.servables, before.seen
         self.release, self.stable, self.canary = before.release, before.stable, before.canary
         self.rejected = before.rejected
+
+    def note(self, servable: Servable, previous: Servable | None) -> None:
+        """Shows why a version does not serve: in the status, and once in the log.
+
+        Args:
+          servable: The version, with the reason.
+          previous: What was known of it before.
+        """
+        assert servable.error is not None
+        self.servables[servable.version] = servable
+        message = servable.error.message
+        known = previous.error if previous is not None else None
+        if known is not None and known.message == message:
+            return
+        has_failed = servable.state == State.END
+        _log.log(
+            logging.ERROR if has_failed else logging.INFO,
+            "version not loaded" if has_failed else "version waits",
+            extra={"model": self.name, "version": servable.version, "error": message},
+        )
+
+    def label_settles(self) -> bool:
+        """Whether a version with a label only waits for its files to settle."""
+        return any(map(self._settles, self.labels.values()))
+
+    def first_settles(self) -> bool:
+        """Whether nothing serves, and a version only waits for that."""
+        return not self.available() and any(map(self._settles, self.seen))
+
+    def _settles(self, version: int) -> bool:
+        return version in self.seen and self.servables[version].state == State.START
 
     def default_version(self) -> int:
         """The version that answers requests which name none; -1 if nothing serves."""

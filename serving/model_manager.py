@@ -10,9 +10,10 @@ Everything but the loading itself runs on one event loop, so no locks are needed
 """
 
 import asyncio
+import functools
 import logging
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Awaitable, Callable, Mapping
 from pathlib import Path
 
 import grpc
@@ -30,6 +31,9 @@ from serving.threads import background_threads
 from serving.versions import Listing, Snapshot, has_saved_model
 
 _log = logging.getLogger(__name__)
+
+_SETTLING_TIMES = 2  # how long a reload waits for files to settle, in times of settle_seconds
+_LOOK_AGAIN_SECONDS = 0.05
 
 
 class ModelManager:
@@ -81,9 +85,11 @@ class ModelManager:
         async with self._reconciling:
             before = self._models
             await self._replace(models)
-        await self.poll()
-        if before:
-            check_labels(self._models, before)
+        if not before:
+            await self.poll()
+            return
+        await self._settled(self.poll, lambda: any(m.label_settles() for m in models.values()))
+        check_labels(self._models, before)
 
     async def _replace(self, models: dict[str, ConfiguredModel]) -> None:
         """Serves ``models`` in place of those before; what is new is loaded first."""
@@ -96,7 +102,9 @@ class ModelManager:
             else:
                 added.append(model)
         for model in () if is_first else added:
-            await self._reconcile_safely(model)
+            await self._settled(
+                functools.partial(self._reconcile_safely, model), model.first_settles
+            )
             if not model.available():
                 for loaded in added:
                     self._withdraw(loaded)
@@ -112,6 +120,16 @@ class ModelManager:
             if name not in models or models[name].servables is not old.servables:
                 self._withdraw(old)
         self.on_change()
+
+    async def _settled(
+        self, look: Callable[[], Awaitable[None]], waits: Callable[[], bool]
+    ) -> None:
+        """Calls ``look``, again and again while ``waits`` says that files only need to settle."""
+        until = self._clock() + _SETTLING_TIMES * self._settle_seconds
+        await look()
+        while waits() and self._clock() < until:
+            await asyncio.sleep(_LOOK_AGAIN_SECONDS)
+            await look()
 
     async def poll(self) -> None:
         """Looks at every base path once and loads and unloads what follows."""
@@ -283,11 +301,11 @@ class ModelManager:
             files = await asyncio.to_thread(_files_of_model, path)
         except OSError as e:
             servable.end(load_error(path, e))
-            _note(model, servable, previous)
+            model.note(servable, previous)
             return False
         if waits_for := self._waits_for(model, version, files):
             servable.error = ServingError(grpc.StatusCode.UNAVAILABLE, f"{path} {waits_for}")
-            _note(model, servable, previous)
+            model.note(servable, previous)
             return False
         assert files is not None
         if (
@@ -306,7 +324,7 @@ class ModelManager:
             servable.end(load_error(path, e))
             servable.failed_files, servable.failed_at = files, self._clock()
             self._metrics.model_loads.labels(model.name, "failure").inc()
-            _note(model, servable, previous)
+            model.note(servable, previous)
             return False
         model.seen.pop(version, None)
         self._metrics.model_loads.labels(model.name, "success").inc()
@@ -378,18 +396,3 @@ class ModelManager:
 def _files_of_model(path: Path) -> Snapshot | None:
     """The files of a version; None if they are no SavedModel. Raises OSError."""
     return Snapshot.take(path) if has_saved_model(path) else None
-
-
-def _note(model: ConfiguredModel, servable: Servable, previous: Servable | None) -> None:
-    """Shows why a version does not serve: in the status, and once in the log."""
-    assert servable.error is not None
-    model.servables[servable.version] = servable
-    message = servable.error.message
-    if previous is not None and previous.error is not None and previous.error.message == message:
-        return
-    has_failed = servable.state == State.END
-    _log.log(
-        logging.ERROR if has_failed else logging.INFO,
-        "version not loaded" if has_failed else "version waits",
-        extra={"model": model.name, "version": servable.version, "error": message},
-    )

@@ -364,6 +364,66 @@ def test_a_label_of_a_version_that_does_not_serve_changes_no_label(tmp_path):
     asyncio.run(scenario())
 
 
+@pytest.mark.parametrize("moves", [False, True])
+def test_a_reload_waits_until_files_have_settled(tmp_path, moves):
+    """For the version of a label, and for those of a new base path."""
+    clock = _Clock()
+    base = tmp_path / "old"
+    _push(base, 1)
+
+    async def scenario():
+        manager = _manager(settle_seconds=1000.0, clock=clock)
+        await manager.configure(_config(m=base))
+        clock.now += 1000.0
+        await manager.poll()
+        assert _states(manager) == {1: State.AVAILABLE}
+        new = tmp_path / "new" if moves else base
+        config = _config(m=new)
+        config.model_config_list.config[0].version_labels["new"] = 2
+        _push(new, 2)
+        reload = asyncio.create_task(manager.configure(config))
+        while 2 not in manager.model("m").seen and not reload.done() and not moves:
+            await asyncio.sleep(0)
+        for _ in range(100):  # it has looked, and does not give up
+            await asyncio.sleep(0)
+        assert not reload.done()
+        while not reload.done():
+            clock.now += 100.0
+            await asyncio.wait({reload}, timeout=0.01)
+        await reload
+        spec = model_pb2.ModelSpec(name="m", version_label="new")
+        assert manager.get(spec).version == 2
+        await manager.close()
+
+    asyncio.run(scenario())
+
+
+def test_a_reload_gives_up_on_files_that_never_settle(tmp_path):
+    clock = _Clock()
+    _push(tmp_path, 1)
+
+    async def scenario():
+        manager = _manager(settle_seconds=1000.0, clock=clock)
+        await manager.configure(_config(m=tmp_path))
+        clock.now += 1000.0
+        await manager.poll()
+        config = _config(m=tmp_path)
+        config.model_config_list.config[0].version_labels["new"] = 2
+        path = _push(tmp_path, 2)
+        reload = asyncio.create_task(manager.configure(config))
+        count = 0
+        while not reload.done():
+            count += 1
+            clock.now += 900.0
+            (path / "still").write_text("x" * count)
+            await asyncio.wait({reload}, timeout=0.2)
+        with pytest.raises(ServingError, match="assign label to version 2 of model m"):
+            await reload
+        await manager.close()
+
+    asyncio.run(scenario())
+
+
 def test_a_label_may_wait_for_its_version_when_the_server_starts(tmp_path):
     _push(tmp_path, 1)
     config = _config(m=tmp_path)

@@ -22,8 +22,10 @@ from contract import manifest
 _INTERESTS = 4
 _HISTORY = 20
 _PEOPLE = 1200
+_BLOCK = 1 << 16  # items made, or scored, at once
 RECALL_K = 100
 _NUM_QUERIES = 300
+RECALL_PEOPLE = 192
 _COLUMNS = (
     "items",
     "algorithm",
@@ -46,6 +48,9 @@ def main() -> None:
     parser.add_argument("--dimensions", type=int, default=64)
     parser.add_argument("--kinds", nargs="*", default=["exact", "scann"])
     parser.add_argument("--recall_target", type=float, default=0.98)
+    parser.add_argument(
+        "--ivf_pq", action="store_true", help="also FAISS IVF-PQ with refinement (needs uv)"
+    )
     parser.add_argument("--json", type=Path, help="also write the figures here")
     arguments = parser.parse_args()
     print(" ".join(f"{name:>13}" for name in _COLUMNS))
@@ -59,8 +64,30 @@ def main() -> None:
                 row |= run_step("serve", work_dir, kind, arguments.recall_target)
                 rows.append(row)
                 print(" ".join(f"{row[name]:>13}" for name in _COLUMNS), flush=True)
+            if arguments.ivf_pq:
+                for row in _ivf_pq(work_dir, items, arguments.recall_target):
+                    rows.append(row)
+                    print(" ".join(f"{row[name]:>13}" for name in _COLUMNS), flush=True)
     if arguments.json:
         arguments.json.write_text(json.dumps(rows, indent=2))
+
+
+def _ivf_pq(work_dir: str, items: int, recall_target: float) -> list[dict]:
+    """FAISS over the same vectors, interests and truth; its times have no user tower."""
+    from benchmarks import peers  # imports TensorFlow, which this process need not hold
+
+    run_step("queries", work_dir, RECALL_PEOPLE)
+    outputs = []
+    for step in ("build", "serve"):
+        command = peers.command("faiss_ivf_pq", [step, work_dir, str(recall_target)])
+        done = subprocess.run(
+            command, check=True, stdout=subprocess.PIPE, text=True, env=peers.environment()
+        )
+        outputs.append(json.loads(done.stdout.splitlines()[-1]))
+    built, served = outputs
+    return [
+        {"items": items, "algorithm": f"ivf_pq@{row['nprobe']}", **built, **row} for row in served
+    ]
 
 
 def run_step(step: str, *arguments: object) -> dict:
@@ -87,10 +114,14 @@ def trained_step() -> None:
 
     generator = np.random.default_rng(0)
     num_clusters = max(20, items // 500)
-    centres = generator.normal(size=(num_clusters, dimensions)).astype(np.float32)
-    cluster = generator.integers(0, num_clusters, items)
-    vectors = centres[cluster] + generator.normal(size=(items, dimensions)).astype(np.float32)
-    vectors /= np.linalg.norm(vectors, axis=1, keepdims=True)
+    centres = generator.standard_normal((num_clusters, dimensions), np.float32)
+    cluster = generator.integers(0, num_clusters, items, np.int32)
+    vectors = np.empty([items, dimensions], np.float32)
+    for start in range(0, items, _BLOCK):
+        part = vectors[start : start + _BLOCK]
+        generator.standard_normal(dtype=np.float32, out=part)
+        part += centres[cluster[start : start + _BLOCK]]
+        part /= np.linalg.norm(part, axis=1, keepdims=True)
     members = np.split(np.argsort(cluster, kind="stable"), np.cumsum(np.bincount(cluster))[:-1])
     members = [group for group in members if group.size]
 
@@ -133,14 +164,8 @@ def requests_step() -> None:
     tower = tf.saved_model.load(str(work_dir / "trained"))
     asked = histories("validation", people)
     user = tower.user_interests(tf.constant(asked), {})
-    vectors, ids = tower.item_vectors.numpy(), tower.item_ids.numpy().astype(str)
-    exact = []
-    for interests, owned in zip(
-        user["interests"].numpy(), user["history_index"].numpy(), strict=True
-    ):
-        scores = (vectors @ interests.T).max(axis=1)
-        scores[owned - 1] = -np.inf
-        exact.append(ids[np.argpartition(-scores, RECALL_K)[:RECALL_K]].tolist())
+    rows = _best_rows(tower, user)
+    exact = tf.gather(tower.item_ids.read_value(), rows).numpy().astype(str).tolist()
     requests = {
         "histories": histories("tuning", _PEOPLE).tolist(),
         "asked": asked.tolist(),
@@ -148,6 +173,56 @@ def requests_step() -> None:
     }
     (work_dir / "requests.json").write_text(json.dumps(requests))
     print("{}")
+
+
+def queries_step() -> None:
+    """Writes what a peer without our tower searches: work_dir, people."""
+    work_dir, people = Path(sys.argv[1]), int(sys.argv[2])
+    import numpy as np
+    import tensorflow as tf
+
+    import model  # noqa: F401
+    from retrieval.people import read_people
+    from retrieval.tower import blocks
+
+    tower = tf.saved_model.load(str(work_dir / "trained"))
+    shape = tuple(tf.shape(tower.item_vectors).numpy())
+    vectors = np.lib.format.open_memmap(work_dir / "vectors.npy", "w+", np.float32, shape)
+    for start, block in blocks(tower.item_vectors):
+        vectors[start : start + len(block)] = block
+    vectors.flush()
+    asked = read_people([str(work_dir / "examples.gz")], "validation", people, ()).history
+    user = tower.user_interests(tf.constant(asked), {})
+    np.savez(
+        work_dir / "queries.npz",
+        interests=user["interests"].numpy(),
+        owned=user["history_index"].numpy() - 1,
+        exact=_best_rows(tower, user),
+    )
+    print("{}")
+
+
+def _best_rows(tower, user):
+    """Returns int64 [P, k]: the best items of people by NumPy, without those of the history."""
+    import numpy as np
+
+    from retrieval.tower import blocks
+
+    # [P, K, d], and [P, T]: 0 is padding.
+    interests, owned = user["interests"].numpy(), user["history_index"].numpy()
+    best = np.full([len(interests), RECALL_K], -np.inf, np.float32)
+    rows = np.zeros([len(interests), RECALL_K], np.int64)
+    for start, vectors in blocks(tower.item_vectors):
+        for person, own_interests in enumerate(interests):
+            scores = (own_interests @ vectors.T).max(axis=0)
+            own = owned[person] - 1 - start
+            scores[own[(own >= 0) & (own < len(scores))]] = -np.inf
+            better = np.flatnonzero(scores > best[person].min())
+            merged = np.concatenate([best[person], scores[better]])
+            top = np.argsort(-merged, kind="stable")[:RECALL_K]
+            best[person] = merged[top]
+            rows[person] = np.concatenate([rows[person], start + better])[top]
+    return rows
 
 
 def build_step() -> None:
@@ -236,8 +311,9 @@ def _synthetic_tower(vectors):
         def __init__(self) -> None:
             super().__init__()
             num_items = len(vectors)
-            self.item_ids = tf.Variable([f"item-{i}" for i in range(num_items)], trainable=False)
-            self.item_titles = tf.Variable([""] * num_items, trainable=False)
+            numbers = tf.strings.as_string(tf.range(num_items))
+            self.item_ids = tf.Variable(tf.strings.join(["item-", numbers]), trainable=False)
+            self.item_titles = tf.Variable(tf.fill([num_items], ""), trainable=False)
             self.item_vectors = tf.Variable(vectors, trainable=False)
             self.train_counts = tf.Variable(np.arange(num_items, 0, -1), trainable=False)
             self.table = tf.lookup.StaticHashTable(VocabularyInitializer(self.item_ids), 0)

@@ -33,11 +33,10 @@ import httpx
 import numpy as np
 import psutil
 
-from benchmarks.index import RECALL_K, run_step
+from benchmarks.index import RECALL_K, RECALL_PEOPLE, run_step
 from benchmarks.processes import embedded_server, is_answering, running, wait_for
 
 _BATCHES = (1, 32)
-_RECALL_PEOPLE = 192
 _HNSW_EF_SEARCH = (64, 128, 256, 512, 1024, 2048)
 # Whichever is over first.
 _WARM_UP_REQUESTS = 20
@@ -92,7 +91,7 @@ def _measure_size(folder: Path, items: int, arguments: argparse.Namespace) -> li
     rows = []
     if not (folder / "requests.json").exists():
         run_step("trained", folder, items, arguments.dimensions)
-        run_step("requests", folder, _RECALL_PEOPLE)
+        run_step("requests", folder, RECALL_PEOPLE)
     servers: list[tuple[str, tuple[str, ...]]] = [
         (kind, ("grpc", "rest")) for kind in arguments.kinds
     ]

@@ -15,6 +15,7 @@ from contract import signatures as names
 from retrieval.bundle import RetrievalBundle
 from retrieval.config import IndexConfig
 from retrieval.manifest import write_manifest
+from retrieval.measure import affordable_people
 from retrieval.model_card import write_model_card
 from retrieval.people import read_people
 from retrieval.search import ScannSearch
@@ -72,18 +73,19 @@ def build_bundle_of(
     search = build_search(vectors, config)
     bundle = RetrievalBundle(tower, rows, search, config)
     index: dict[str, Any] = {manifest.RECALL: 1.0, manifest.CURVE: []}
+    interests = tower.signatures[names.USER_INTERESTS].structured_outputs[names.INTERESTS]
     if isinstance(search, ScannSearch):
-        people = read_people(example_files, "tuning", config.num_queries, bundle.person_inputs)
+        limit = affordable_people(config.num_queries, len(rows), interests.shape[1:])
+        people = read_people(example_files, "tuning", limit, bundle.person_inputs)
         tuned = tune(search, queries_of(bundle, people), config)
         index[manifest.RECALL] = tuned.recall
         index[manifest.CURVE] = [dataclasses.asdict(point) for point in tuned.curve]
         if tuned.searches_saved:
             index[manifest.SEARCHES_SAVED] = tuned.searches_saved
     tf.saved_model.save(bundle, output_dir, signatures=bundle_signatures(bundle))
-    most_frequent = tower.item_ids.numpy()[np.argmax(tower.train_counts.numpy())]
+    most_frequent = tower.item_ids[np.argmax(tower.train_counts.numpy())].numpy()
     write_warmup(output_dir, [most_frequent], config.default_k)
     index |= {**search.describe(), manifest.RECALL_K: config.recall_k}
-    interests = tower.signatures[names.USER_INTERESTS].structured_outputs[names.INTERESTS]
     facts = {
         **facts,
         manifest.NUM_INTERESTS: interests.shape[1],

@@ -26,7 +26,7 @@ class ItemLookup(tf.Module):
         super().__init__(name="item_lookup")
         self._tower = tower
         self.vocabulary = tf.lookup.StaticHashTable(VocabularyInitializer(tower.item_ids), -1)
-        positions = np.full([len(tower.item_ids.numpy())], -1, np.int32)
+        positions = np.full([int(tf.size(tower.item_ids))], -1, np.int32)
         positions[rows] = np.arange(rows.size, dtype=np.int32)
         self._rows = tf.Variable(rows, trainable=False, name="rows")
         self._positions = tf.Variable(positions, trainable=False, name="positions")

@@ -15,11 +15,14 @@ import tensorflow as tf
 
 from contract.manifest import ALGORITHM, EXACT, MERGE_COSINE, SCANN_HASHED, SCANN_TREE
 from retrieval.interest_merging import NEVER, merge_interests
+from retrieval.tower import blocks
 
 # Numbers held at once by one step of an exact scoring (64 MiB of float32).
 _SCORES_PER_BLOCK = 1 << 24
-# Items whose vectors train the ScaNN partitions and codebooks.
+# Items whose vectors train the ScaNN partitions and codebooks: at least so many, and for each
+# partition.
 _TRAINING_SAMPLE = 100_000
+_SAMPLE_PER_LEAF = 50
 # Two dimensions per 4-bit code: the finest ScaNN offers, 8x smaller than float32.
 _DIMENSIONS_PER_BLOCK = 2
 # Anisotropic quantisation, the value of ScaNN's documentation
@@ -141,6 +144,13 @@ class ScannSettings:
     reorder: int
 
 
+def _have_one_length(vectors: tf.Variable) -> bool:
+    """Returns whether all vectors [R, d] are of length 1 but for rounding, as the model's are."""
+    return all(
+        np.allclose(np.linalg.norm(block, axis=1), 1.0, atol=1e-3) for _, block in blocks(vectors)
+    )
+
+
 class ScannSearch(tf.Module):
     """Approximate search with ScaNN's TensorFlow ops.
 
@@ -178,7 +188,10 @@ class ScannSearch(tf.Module):
             builder = builder.tree(
                 num_leaves=num_leaves,
                 num_leaves_to_search=min(settings.leaves_to_search, num_leaves),
-                training_sample_size=_TRAINING_SAMPLE,
+                training_sample_size=max(_TRAINING_SAMPLE, num_leaves * _SAMPLE_PER_LEAF),
+                # Leaves are chosen by the product of their centre and the query, so that among
+                # items of one length shorter centres, those of wider leaves, would lose.
+                spherical=_have_one_length(vectors),
             )
         # Without ScaNN's own reordering, for which it would hold a second copy of the vectors.
         builder = builder.score_ah(
@@ -186,7 +199,9 @@ class ScannSearch(tf.Module):
             anisotropic_quantization_threshold=_ANISOTROPIC_THRESHOLD,
             training_sample_size=_TRAINING_SAMPLE,
         )
-        state = scann_ops.scann_to_tensors(builder.build().searcher_handle)
+        built = builder.build().searcher_handle
+        state = scann_ops.scann_to_tensors(built)
+        tf.raw_ops.DestroyResourceOp(resource=built)
         self._state = {
             name: tf.Variable(value, trainable=False, name=name)
             for name, value in state._asdict().items()

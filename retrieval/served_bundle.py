@@ -1,14 +1,18 @@
 """A bundle behind its signatures, as a client of a server sees it."""
 
 import contextlib
+import functools
 
 import numpy as np
 import tensorflow as tf
 
 from contract import signatures as names
 from contract.features import HISTORY
+from retrieval.exact_truth import exact_scores
 from retrieval.people import People
-from retrieval.tower import person_inputs
+from retrieval.tower import blocks, person_inputs
+
+_PEOPLE_AT_ONCE = 32
 
 
 class ServedBundle:
@@ -16,6 +20,7 @@ class ServedBundle:
 
     Attributes:
       person_inputs: Names of the inputs about a person beside the history.
+      interests_shape: K and d of a person's interests.
     """
 
     def __init__(self, model_dir: str) -> None:
@@ -27,16 +32,15 @@ class ServedBundle:
         self._serve = self._loaded.signatures[names.SERVE]
         self._user_interests = self._loaded.signatures[names.USER_INTERESTS]
         self.person_inputs = person_inputs(self._loaded.signatures)
-        vectors = self._loaded.tower.item_vectors.numpy()
-        is_retrievable = np.any(vectors != 0.0, axis=1)
-        self._vectors = vectors[is_retrievable]
-        ids = self._loaded.tower.item_ids.numpy()[is_retrievable]
-        self._position = {item: position for position, item in enumerate(ids)}
+        self._tower = self._loaded.tower
+        interests = self._user_interests.structured_outputs[names.INTERESTS]
+        self.interests_shape = tuple(interests.shape[1:])
 
-    @property
+    @functools.cached_property
     def num_retrievable(self) -> int:
         """Items that can be recommended."""
-        return len(self._vectors)
+        parts = blocks(self._tower.item_vectors)
+        return sum(np.count_nonzero(block.any(axis=1)) for _, block in parts)
 
     def recommend(self, people: People, k: int) -> dict[str, np.ndarray]:
         """Asks ``serving_default`` for ``k`` items for each person, without the history."""
@@ -55,21 +59,34 @@ class ServedBundle:
     def exact_scores(self, people: People, k: int) -> np.ndarray:
         """Returns the best possible scores [P, k], best first; -inf is none.
 
-        NumPy over the bundle's vectors: nothing of the index takes part.
+        NumPy over the bundle's vectors, block by block: nothing of the index takes part.
         """
-        inputs = {name: tf.constant(value) for name, value in _inputs(people).items()}
-        user = self._user_interests(**inputs)
-        interests, mask = user[names.INTERESTS].numpy(), user[names.INTEREST_MASK].numpy()
-        knows_any = user[names.HISTORY_INDEX].numpy().any(axis=1)
-        best = np.full([len(people), k], -np.inf, np.float32)
-        for row, history in enumerate(people.history):
-            owned = [self._position[item] for item in history if item in self._position]
-            if not owned or not knows_any[row]:
-                continue
-            scores = (self._vectors @ interests[row][mask[row]].T).max(axis=1)
-            scores[owned] = -np.inf
-            best[row] = -np.sort(np.partition(-scores, k - 1)[:k])
-        return best
+        parts = [
+            self._user_interests(
+                **{name: tf.constant(value) for name, value in _inputs(part).items()}
+            )
+            for part in people.batches(_PEOPLE_AT_ONCE)
+        ]
+        interests, mask, history = (
+            [part[name].numpy() for part in parts]
+            for name in (names.INTERESTS, names.INTEREST_MASK, names.HISTORY_INDEX)
+        )
+        knows_any = np.concatenate([index.any(axis=1, keepdims=True) for index in history])
+        return exact_scores(
+            self._tower.item_vectors,
+            np.concatenate(interests),
+            np.concatenate(mask) & knows_any,
+            self._rows_of(people.history),
+            k,
+        )
+
+    def _rows_of(self, history: np.ndarray) -> list[np.ndarray]:
+        """Returns where the items of each row of ``history`` [P, T] are among all items."""
+        wanted = set(history.ravel())
+        rows = {}
+        for start, ids in blocks(self._tower.item_ids):
+            rows.update({item: start + row for row, item in enumerate(ids) if item in wanted})
+        return [np.array([rows[i] for i in own if i in rows], np.int64) for own in history]
 
 
 def _inputs(people: People) -> dict[str, np.ndarray]:

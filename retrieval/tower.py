@@ -1,6 +1,6 @@
 """What the retrieval package needs of a trained model, the user tower."""
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from typing import Any, Protocol, runtime_checkable
 
 import numpy as np
@@ -73,10 +73,13 @@ def retrievable_items(tower: Tower) -> np.ndarray:
     Raises:
       ValueError: if no item has one.
     """
-    rows = np.flatnonzero(np.any(tower.item_vectors.numpy() != 0.0, axis=1)).astype(np.int32)
+    found = [
+        start + np.flatnonzero(block.any(axis=1)) for start, block in blocks(tower.item_vectors)
+    ]
+    rows = np.concatenate([*found, np.zeros([0], np.int64)]).astype(np.int32)
     if not rows.size:
         raise ValueError(
-            f"None of the model's {len(tower.item_vectors.numpy())} items has a vector other than "
+            f"None of the model's {int(tf.size(tower.item_ids))} items has a vector other than "
             "zero; expected at least one trained item. Check the Trainer's item_vectors."
         )
     return rows
@@ -84,10 +87,19 @@ def retrievable_items(tower: Tower) -> np.ndarray:
 
 def retrievable_vectors(tower: Tower, rows: np.ndarray) -> tf.Variable:
     """Returns float32 [R, d], the vectors of ``rows``; the tower's own if it is all of them."""
-    vectors = tower.item_vectors.numpy()
-    if rows.size == len(vectors):
+    if rows.size == int(tf.size(tower.item_ids)):
         return tower.item_vectors
-    return tf.Variable(vectors[rows], trainable=False, name="retrievable_vectors")
+    vectors = tf.gather(tower.item_vectors.read_value(), rows)
+    return tf.Variable(vectors, trainable=False, name="retrievable_vectors")
+
+
+def blocks(vectors: tf.Variable, size: int = 1 << 16) -> Iterator[tuple[int, np.ndarray]]:
+    """Yields the first row and the values [n, d] of each block of at most ``size`` rows.
+
+    A large catalogue's vectors are gigabytes: no array beside the variable holds all of them.
+    """
+    for start in range(0, int(tf.shape(vectors)[0]), size):
+        yield start, vectors[start : start + size].numpy()
 
 
 def person_inputs(signatures: Mapping[str, Any]) -> tuple[str, ...]:

@@ -13,6 +13,7 @@ import tensorflow as tf
 from contract import signatures as names
 from retrieval.bundle import RetrievalBundle
 from retrieval.config import IndexConfig
+from retrieval.exact_truth import exact_scores
 from retrieval.interest_merging import NEVER, merge_interests
 from retrieval.measure import largest_loss, latencies_ms, recall, recall_shares
 from retrieval.people import People
@@ -27,6 +28,8 @@ _PEOPLE_PER_BATCH = 64
 _TIMED_REQUESTS = 50
 # Others are answered by the exact search: they must stay rare.
 _MIN_FULL_ANSWERS = 0.99
+# Of what is missing to the target, what a step has to bring for further steps to be tried.
+_LEAST_GAIN = 0.02
 # Tried in this order, until one loses too much.
 _MERGE_COSINES = tuple(np.round(np.arange(0.975, -0.01, -0.025), 3).tolist())
 # A merging that saves fewer searches is not worth its own cost.
@@ -103,9 +106,10 @@ def tune(search: ScannSearch, queries: Sequence[Query], config: IndexConfig) -> 
     search that fills up the others is slow. If no setting does, the one of
     best recall is set; the validator then decides.
 
-    If like interests may be merged, the settings first have to be better than the target by
-    what may be lost. Then the smallest cosine is set at which the upper confidence bound of
-    the loss is at most ``max_merge_loss`` and the recall still reaches the target.
+    If like interests may be merged, the candidates are first made ample: settings better than the
+    target by what may be lost, and then half as many again. With each of them the smallest
+    cosine is sought that reaches the target and costs at most ``max_merge_loss`` of the recall
+    that the settings without merging have, both with 95 % confidence.
 
     Args:
       search: Left with the chosen settings.
@@ -120,24 +124,51 @@ def tune(search: ScannSearch, queries: Sequence[Query], config: IndexConfig) -> 
     chosen = choose(curve, target)
     search.use(ScannSettings(chosen.leaves_to_search, chosen.reorder))
     if may_lose:
+        apart = recall_shares(people.found(), people.exact)
         ample = choose(curve, min(target + may_lose, 1.0))
-        search.use(ScannSettings(ample.leaves_to_search, ample.reorder))
-        if merged := _merge(search, people, config):
-            return Tuned(curve, *merged)
+        best: _Merging | None = None
+        for factor in (1.0, _STEP):
+            reorder = min(math.ceil(ample.reorder * factor), people.num_items)
+            settings = ScannSettings(ample.leaves_to_search, reorder)
+            merging = _merge(search, settings, people, apart, config)
+            if merging and merging.saved >= _LEAST_SAVED + (best.saved if best else 0.0):
+                best = merging
+        if best:
+            search.use(best.settings)
+            search.merge_cosine.assign(best.cosine)
+            return Tuned(curve, round(best.recall, 5), round(best.saved, 4))
         search.use(ScannSettings(chosen.leaves_to_search, chosen.reorder))
+        search.merge_cosine.assign(NEVER)
     return Tuned(curve, chosen.recall, 0.0)
+
+
+class _Merging(NamedTuple):
+    """Settings under which like interests may be merged.
+
+    Attributes:
+      settings: Those of the search.
+      cosine: The least cosine of interests that are merged.
+      recall: Mean recall with them.
+      saved: Share of the searches saved.
+    """
+
+    settings: ScannSettings
+    cosine: float
+    recall: float
+    saved: float
 
 
 def _curve(
     search: ScannSearch, people: "TuningPeople", config: IndexConfig, target: float
 ) -> list[CurvePoint]:
-    """Tries settings, each group of them until it reaches ``target``."""
-    curve = []
+    """Tries settings, each group of them until it reaches ``target`` or cannot win any more."""
+    curve: list[CurvePoint] = []
     for group in _settings(people.num_items, search.num_leaves, config.recall_k):
+        best = min((p.latency_ms for p in curve if _reaches(p, target)), default=math.inf)
+        before = -math.inf
         for settings in group:
             search.use(settings)
             scores = people.found()
-            times = people.latencies_ms()
             measured = recall(scores, people.exact)
             point = CurvePoint(
                 leaves_to_search=settings.leaves_to_search,
@@ -145,23 +176,25 @@ def _curve(
                 recall=round(measured.mean, 5),
                 recall_lower=round(measured.lower, 5),
                 full_answers=round(people.full_answers(scores), 5),
-                latency_ms=round(float(np.median(times)), 3),
+                latency_ms=round(float(np.median(people.latencies_ms())), 3),
             )
             curve.append(point)
-            if _reaches(point, target):
+            is_at_its_end = point.recall - before < (target - point.recall) * _LEAST_GAIN
+            if _reaches(point, target) or point.latency_ms > best or is_at_its_end:
                 break
+            before = point.recall
     return curve
 
 
 def _merge(
-    search: ScannSearch, people: "TuningPeople", config: IndexConfig
-) -> tuple[float, float] | None:
-    """Sets the smallest cosine that loses little; leaves ``NEVER`` if it saves too little.
-
-    Returns:
-      Recall and the share of the searches saved, or None if nothing is merged.
-    """
-    apart = recall_shares(people.found(), people.exact)
+    search: ScannSearch,
+    settings: ScannSettings,
+    people: "TuningPeople",
+    apart: np.ndarray,
+    config: IndexConfig,
+) -> _Merging | None:
+    """Returns the smallest cosine that loses little of ``apart``, the shares found without it."""
+    search.use(settings)
     best = None
     for cosine in _MERGE_COSINES:
         saved = people.searches_saved(cosine)
@@ -177,9 +210,8 @@ def _merge(
             or people.full_answers(scores) < _MIN_FULL_ANSWERS
         ):
             break
-        best = cosine, round(measured.mean, 5), round(saved, 4)
-    search.merge_cosine.assign(best[0] if best else NEVER)
-    return best[1:] if best else None
+        best = _Merging(settings, cosine, measured.mean, saved)
+    return best
 
 
 class TuningPeople:
@@ -193,8 +225,12 @@ class TuningPeople:
         self._single = list(
             itertools.islice(itertools.cycle(_one_by_one(queries)), _TIMED_REQUESTS)
         )
-        exact = _scores(ExactSearch(search.vectors), k)
-        self.exact = np.concatenate([exact(query) for query in queries])  # [P, k]
+        interests, mask = (
+            np.concatenate([part.numpy() for part in parts])
+            for parts in ([q.interests for q in queries], [q.mask for q in queries])
+        )
+        excluded = [row for query in queries for row in query.excluded.numpy()]
+        self.exact = exact_scores(search.vectors, interests, mask, excluded, k)  # [P, k]
         self._approximate = _scores(search, k)
 
     def found(self) -> np.ndarray:

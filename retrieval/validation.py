@@ -10,7 +10,7 @@ import numpy as np
 from contract.signatures import ITEM_IDS, PADDING, SCORES
 from retrieval.config import IndexConfig
 from retrieval.manifest import missing_files, total_bytes
-from retrieval.measure import latencies_ms, recall
+from retrieval.measure import affordable_people, latencies_ms, recall
 from retrieval.people import read_people
 from retrieval.served_bundle import ServedBundle
 
@@ -67,12 +67,13 @@ def validate(model_dir: str, example_files: Sequence[str], config: IndexConfig) 
         reasons.append("a request with a real history was answered with no item")
 
     k = min(config.recall_k, config.max_k, server.num_retrievable)
-    found, exact = [], []
-    for batch in people.batches(_BATCH):
+    limit = affordable_people(len(people), server.num_retrievable, server.interests_shape)
+    asked = people.repeated(limit)
+    found = []
+    for batch in asked.batches(_BATCH):
         answer = server.recommend(batch, k)
         found.append(np.where(answer[ITEM_IDS] != PADDING.encode(), answer[SCORES], -np.inf))
-        exact.append(server.exact_scores(batch, k))
-    measured = recall(np.concatenate(found), np.concatenate(exact))
+    measured = recall(np.concatenate(found), server.exact_scores(asked, k))
     if measured.mean < config.recall_target:
         reasons.append(
             f"recall@{k} is {measured.mean:.4f}, below the target of {config.recall_target}"

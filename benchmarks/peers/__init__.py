@@ -25,8 +25,9 @@ REQUIREMENTS = {
         *("faiss-cpu==1.15.1", "fastapi==0.165.0", "uvicorn==0.54.0"),
         *("tensorflow-cpu==2.16.2", "numpy<2"),
     ),
+    "faiss_ivf_pq": ("faiss-cpu==1.15.1", "numpy<2"),
 }
-# Those that are trained (the other one serves), and which of them draw a few
+# Those that are trained (the others serve or search), and which of them draw a few
 # negatives for every example instead of many for the batch.
 TRAINERS = ("deepmatch", "rechub")
 OWN_NEGATIVES = ("rechub",)
@@ -36,6 +37,7 @@ _SCRIPTS = {
     "deepmatch": "deepmatch_mind.py",
     "rechub": "rechub_mind.py",
     "faiss": "faiss_server.py",
+    "faiss_ivf_pq": "faiss_ivf_pq.py",
 }
 
 

@@ -134,3 +134,22 @@ def test_nobody_with_an_interest_is_a_valid_batch(vectors):
     search = ScannSearch(vectors, 0, ScannSettings(1, 50), 20)
     found = _rank(search, (np.zeros([2, 3, _DIM], np.float32), np.zeros([2, 3], bool)), 5)
     assert found.positions.numpy().tolist() == [[-1] * 5] * 2
+
+
+def test_items_of_one_length_are_partitioned_by_direction(people):
+    """Among them the centre of a wide leaf is short, and would lose against narrower leaves."""
+    generator = np.random.default_rng(0)
+    narrow, wide = (
+        centre + spread * generator.normal(size=(600, _DIM))
+        for centre, spread in zip(np.eye(2, _DIM), (0.02, 0.6), strict=True)
+    )
+    items = np.concatenate([narrow, wide]).astype(np.float32)
+    items /= np.linalg.norm(items, axis=1, keepdims=True)
+    # Nearer to the wide cluster; the product with its centre is smaller all the same.
+    query = np.array([0.75, 1.0, *[0.0] * (_DIM - 2)], np.float32)
+    query /= np.linalg.norm(query)
+    exact = set(np.argsort(-(items @ query))[:20].tolist())
+    assert len([item for item in exact if item >= 600]) >= 10
+    search = ScannSearch(tf.Variable(items), 2, ScannSettings(1, 600), 20)
+    found = _rank(search, (query[np.newaxis, np.newaxis], np.array([[True]])), 20)
+    assert len(exact & set(found.positions.numpy()[0].tolist())) >= 10

@@ -1,8 +1,10 @@
 """Versions come and go under load: nothing fails, nothing mixes, nothing leaks."""
 
 import contextlib
+import os
 import re
 import shutil
+import statistics
 import threading
 
 import grpc
@@ -36,15 +38,14 @@ def _serves(server, version):
 class _Load:
     """Threads that ask for ``version`` without pause and check each answer."""
 
-    def __init__(self, server):
+    def __init__(self, server, *, over_grpc=True):
         self._server = server
         self._stop = threading.Event()
         self.answers = 0
         self.problems = []
         self.versions = set()
-        self._threads = [
-            threading.Thread(target=target) for target in (self._rest, self._rest, self._grpc)
-        ]
+        targets = [self._rest, self._rest, *([self._grpc] if over_grpc else ())]
+        self._threads = [threading.Thread(target=target) for target in targets]
 
     def __enter__(self):
         for thread in self._threads:
@@ -149,6 +150,39 @@ def test_twenty_swaps_under_load(tmp_path):
         assert [line for line in log.splitlines() if line.startswith("forged")] == []
         assert '"code": "CANCELLED"' not in log
         assert '"event": "stopped"' in log
+
+
+@pytest.mark.slow
+def test_two_hundred_swaps_leave_memory_and_descriptors_as_they_were(tmp_path):
+    base, saved = tmp_path / "base", tmp_path / "saved"
+    serving_models.save_half_plus_two(saved, half=1.0, ballast_bytes=BALLAST)
+    base.mkdir()
+
+    def push(version):
+        staging = base / f".staging-{version}"
+        shutil.copytree(saved, staging, copy_function=os.link)
+        staging.rename(base / str(version))
+
+    push(1)
+    with _process(base, tmp_path / "log") as server:
+        _serves(server, 1)
+        process = psutil.Process(server.process.pid)
+        memory, descriptors = [], []
+        with _Load(server, over_grpc=False) as load:
+            for version in range(2, 202):
+                push(version)
+                _serves(server, version)
+                load.answers = 0
+                wait_until(lambda: load.answers > 5)
+                shutil.rmtree(base / str(version - 1))
+                memory.append(process.memory_info().rss)
+                descriptors.append(process.num_fds())
+    assert load.problems == []
+    early, late = statistics.median(memory[20:40]), statistics.median(memory[-20:])
+    figures = [round(statistics.median(memory[i : i + 20]) / 2**20) for i in range(0, 200, 20)]
+    print(f"medians of 20 swaps, MiB: {figures}")
+    assert late < 1.05 * early, figures
+    assert statistics.median(descriptors[-20:]) <= statistics.median(descriptors[20:40])
 
 
 @contextlib.contextmanager

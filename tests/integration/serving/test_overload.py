@@ -1,5 +1,6 @@
 """A server that has too much to do says so at once, and does nothing for who has gone."""
 
+import base64
 import contextlib
 import json
 import socket
@@ -134,3 +135,30 @@ def test_who_leaves_while_an_answer_is_written_is_let_go(half_plus_two, tmp_path
             connection.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
         wait_until(lambda: server.metric("serving_requests_total", **labels) == 1)
         assert server.metric("serving_queued_bytes") == 0
+
+
+def test_who_stays_and_never_reads_an_answer_is_cut_off(half_plus_two, tmp_path_factory):
+    sent = base64.b64encode(bytes(8 * 2**20)).decode()  # more than the buffers of both sides take
+    request = {"signature_name": "bytes", "inputs": {"image_bytes": [{"b64": sent}]}}
+    body = json.dumps(request).encode()
+    head = _HEAD.replace(str(_ANNOUNCED).encode(), str(len(body)).encode())
+    labels = {"model": "m", "api": "REST", "method": "predict"}
+    with _server(half_plus_two, tmp_path_factory, request_timeout_seconds=5.0) as server:
+        wait_until(server.server.manager.is_ready)
+        with socket.socket() as connection:
+            connection.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4096)
+            connection.settimeout(LONG_SECONDS)
+            connection.connect(("127.0.0.1", server.server.rest_port))
+            connection.sendall(head + body)
+            assert connection.recv(15) == b"HTTP/1.1 200 OK"
+            assert server.metric("serving_queued_bytes") > len(sent)
+            wait_until(lambda: server.metric("serving_queued_bytes") == 0)
+            # It got a part of the answer, and no other answer behind it.
+            received = 0
+            with contextlib.suppress(ConnectionResetError):
+                while part := connection.recv(65536):
+                    assert b"HTTP/1.1" not in part
+                    received += len(part)
+            assert received < len(sent)
+        assert server.metric("serving_requests_total", **labels, code="CANCELLED") == 1
+        assert server.metric("serving_requests_total", **labels, code="OK") == 0

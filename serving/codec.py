@@ -18,7 +18,9 @@ from serving.json_document import RepeatedKeys, parse_object, show
 from serving.limits import Limits
 from serving.signature import Signature
 
-_MAX_COMMAS_PER_ELEMENT = 4  # with room for ids that have commas, and for names
+_MARKS = (b",", b"[", b"{")
+_FEW_MARKS = 10_000  # take no time
+_MAX_MARKS_PER_ELEMENT = 2  # with room for base64 objects, ids that have commas, and names
 
 
 @dataclasses.dataclass(frozen=True)
@@ -46,12 +48,13 @@ def parse_predict_document(body: bytes, limits: Limits) -> dict[str, Any]:
     Raises:
       ServingError: INVALID_ARGUMENT.
     """
-    # A value stands between two commas, most often: so much for bodies whose values alone would
-    # take a hundred times their size.
-    if body.count(b",") > _MAX_COMMAS_PER_ELEMENT * limits.elements:
+    # A value stands between two commas, most often, and a list or an object begins with a bracket:
+    # so much for bodies whose values alone would take a hundred times their size, and seconds.
+    most = max(_MAX_MARKS_PER_ELEMENT * limits.elements, _FEW_MARKS)
+    if sum(map(body.count, _MARKS)) > most:
         raise invalid_argument(
             f"The request has more than {limits.elements} elements, which is the limit"
-            " (max_request_elements)"
+            " (max_request_elements), or more brackets and commas than they need"
         )
     document = parse_object(body)
     if not isinstance(document.get("signature_name", ""), str):

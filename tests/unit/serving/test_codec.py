@@ -11,6 +11,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 
+from serving import codec
 from serving.codec import (
     decode_predict_request,
     format_error,
@@ -56,6 +57,20 @@ def _error(body):
         _parse(body)
     assert e.value.code == grpc.StatusCode.INVALID_ARGUMENT
     return e.value.message
+
+
+@pytest.mark.parametrize("unit", [b"[" * 60 + b"]" * 60, b'{"a":' * 60 + b"0" + b"}" * 60, b"0"])
+def test_a_body_of_more_values_than_elements_is_not_parsed(unit, monkeypatch):
+    def fail(body):
+        raise AssertionError("it is parsed, which takes seconds and a hundred times its size")
+
+    limits = Limits(rows=10, answer_items=10, elements=10_000, rank=8)
+    number = 20_001 // (unit.count(b"[") + unit.count(b"{") + 1) + 1
+    body = b'{"inputs":{"x":[' + b",".join([unit] * number) + b"]}}"
+    monkeypatch.setattr(codec, "parse_object", fail)
+    with pytest.raises(ServingError, match="more than 10000 elements") as e:
+        parse_predict_document(body, limits)
+    assert e.value.code == grpc.StatusCode.INVALID_ARGUMENT
 
 
 def test_row_format_of_one_input_batches_the_instances():

@@ -74,12 +74,14 @@ def main() -> None:
 
 def _ivf_pq(work_dir: str, items: int, recall_target: float) -> list[dict]:
     """FAISS over the same vectors, interests and truth; its times have no user tower."""
-    from benchmarks import peers  # imports TensorFlow, which this process need not hold
+    # Both import TensorFlow, which the process need not hold before.
+    from benchmarks import peers
+    from retrieval.tuning import leaves_of
 
     run_step("queries", work_dir, RECALL_PEOPLE)
     outputs = []
-    for step in ("build", "serve"):
-        command = peers.command("faiss_ivf_pq", [step, work_dir, str(recall_target)])
+    for step, argument in (("build", leaves_of(items)), ("serve", recall_target)):
+        command = peers.command("faiss_ivf_pq", [step, work_dir, str(argument)])
         done = subprocess.run(
             command, check=True, stdout=subprocess.PIPE, text=True, env=peers.environment()
         )

@@ -22,7 +22,7 @@ _SCORES_PER_BLOCK = 1 << 24
 # Items whose vectors train the ScaNN partitions and codebooks: at least so many, and for each
 # partition.
 _TRAINING_SAMPLE = 100_000
-_SAMPLE_PER_LEAF = 50
+_SAMPLE_PER_LEAF = 30
 # Two dimensions per 4-bit code: the finest ScaNN offers, 8x smaller than float32.
 _DIMENSIONS_PER_BLOCK = 2
 # Anisotropic quantisation, the value of ScaNN's documentation

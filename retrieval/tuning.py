@@ -21,6 +21,8 @@ from retrieval.ranking import rank_once
 from retrieval.search import ExactSearch, ScannSearch, ScannSettings, Search
 from retrieval.tower import knows_person
 
+_ITEMS_PER_LEAF = 1000
+_MOST_LEAVES_BY_ROOT = 2.6
 # Steps between tried settings, and candidates reordered per item shown.
 _STEP = 1.5
 _REORDER_PER_ITEM = (2, 4, 8)
@@ -76,7 +78,7 @@ def build_search(vectors: tf.Variable, config: IndexConfig) -> Search:
     num_items = int(tf.shape(vectors)[0])
     if config.kind == "exact" or (config.kind == "auto" and num_items < config.exact_below_items):
         return ExactSearch(vectors)
-    num_leaves = round(math.sqrt(num_items)) if num_items >= config.tree_from_items else 0
+    num_leaves = leaves_of(num_items) if num_items >= config.tree_from_items else 0
     settings = ScannSettings(
         leaves_to_search=max(1, num_leaves // 10),
         reorder=min(num_items, config.recall_k * _REORDER_PER_ITEM[0]),
@@ -96,6 +98,18 @@ class Tuned(NamedTuple):
     curve: list[CurvePoint]
     recall: float
     searches_saved: float
+
+
+def leaves_of(num_items: int) -> int:
+    """Returns into how many leaves a tree partitions the items.
+
+    About as many as a leaf has items, as ScaNN's documentation advises; beyond a million items
+    more, because a catalogue of ten times the items has ten times the kinds of items, and leaves
+    that mix kinds have to be searched in large numbers. The time to build grows with the product
+    of items and leaves, which is why there are never more than a few times the square root.
+    """
+    root = math.sqrt(num_items)
+    return round(max(root, min(num_items / _ITEMS_PER_LEAF, _MOST_LEAVES_BY_ROOT * root)))
 
 
 def tune(search: ScannSearch, queries: Sequence[Query], config: IndexConfig) -> Tuned:

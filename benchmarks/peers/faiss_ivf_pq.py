@@ -3,7 +3,8 @@
 Runs in an environment of its own (see ``benchmarks/peers/__init__.py``) and so imports
 nothing of this project:
 
-  faiss_ivf_pq.py build|serve FOLDER RECALL_TARGET
+  faiss_ivf_pq.py build FOLDER NUM_LISTS
+  faiss_ivf_pq.py serve FOLDER RECALL_TARGET
 
 FOLDER has ``vectors.npy`` (float32 [N, d]) and ``queries.npz`` (``interests`` [P, K, d],
 ``owned`` int [P, T] with -1 as padding, ``exact`` [P, k], the best rows). ``build`` writes the
@@ -22,7 +23,7 @@ import numpy as np
 
 # 4-bit codes of two dimensions each, scored with SIMD shuffles: what ScaNN's hashes are, too.
 _DIMENSIONS_PER_CODE = 2
-_SAMPLE_PER_LIST = 50
+_SAMPLE_PER_LIST = 40
 _BLOCK = 1 << 18
 _NPROBE = (8, 16, 32, 64, 128, 256, 512)
 _K_FACTOR = 4.0  # candidates refined per item wanted
@@ -31,12 +32,11 @@ _REQUESTS = 200
 _INDEX = "ivf_pq.faiss"
 
 
-def build(folder: Path) -> dict[str, float]:
+def build(folder: Path, num_lists: int) -> dict[str, float]:
     """Trains on a sample, adds in blocks, and writes the index."""
     start = time.monotonic()
     vectors = np.load(folder / "vectors.npy", mmap_mode="r")
     num_items, dimensions = vectors.shape
-    num_lists = round(num_items**0.5)
     codes = dimensions // _DIMENSIONS_PER_CODE
     index = faiss.index_factory(
         dimensions, f"IVF{num_lists},PQ{codes}x4fs,RFlat", faiss.METRIC_INNER_PRODUCT
@@ -130,6 +130,6 @@ def _peak_mb() -> int:
 if __name__ == "__main__":
     directory = Path(sys.argv[2])
     if sys.argv[1] == "build":
-        print(json.dumps(build(directory)))
+        print(json.dumps(build(directory, int(sys.argv[3]))))
     else:
         print(json.dumps(serve(directory, float(sys.argv[3]))))

@@ -7,7 +7,7 @@ import tensorflow as tf
 from retrieval.config import IndexConfig
 from retrieval.interest_merging import NEVER
 from retrieval.search import ScannSearch, ScannSettings
-from retrieval.tuning import CurvePoint, Query, build_search, choose, tune
+from retrieval.tuning import CurvePoint, Query, build_search, choose, leaves_of, tune
 from tests.synthetic_tower import unit_vectors
 
 
@@ -27,6 +27,11 @@ def test_the_algorithm_suits_the_catalogue(kind, num_items, algorithm):
     config = IndexConfig(kind=kind, exact_below_items=2000, tree_from_items=3000)
     search = build_search(tf.Variable(unit_vectors(num_items, 4)), config)
     assert search.describe()["algorithm"] == algorithm
+
+
+def test_leaves_stay_small_as_the_catalogue_grows_and_their_number_bounded():
+    assert [leaves_of(n) for n in (10_000, 1_000_000, 3_000_000)] == [100, 1000, 3000]
+    assert leaves_of(100_000_000) == 26_000
 
 
 def _queries(num_people, seed, num_excluded=3, num_items=4000):

@@ -36,6 +36,8 @@ _LEAST_GAIN = 0.02
 _MERGE_COSINES = tuple(np.round(np.arange(0.975, -0.01, -0.025), 3).tolist())
 # A merging that saves fewer searches is not worth its own cost.
 _LEAST_SAVED = 0.05
+# A smaller cosine is tried only if it saves more by this share of all searches.
+_MORE_SAVED = 0.005
 
 
 class Query(NamedTuple):
@@ -210,10 +212,12 @@ def _merge(
     """Returns the smallest cosine that loses little of ``apart``, the shares found without it."""
     search.use(settings)
     best = None
+    wanted = _LEAST_SAVED
     for cosine in _MERGE_COSINES:
         saved = people.searches_saved(cosine)
-        if saved < _LEAST_SAVED:
+        if saved < wanted:
             continue
+        wanted = saved + _MORE_SAVED
         search.merge_cosine.assign(cosine)
         scores = people.found()
         measured = recall(scores, people.exact)
@@ -326,6 +330,8 @@ def _one_by_one(queries: Sequence[Query]) -> Iterator[Query]:
 def _scores(search: Search, k: int) -> Callable[[Query], np.ndarray]:
     """Returns a function from a query to the scores [B, k] that ``search`` finds."""
     ranked = tf.function(
-        functools.partial(rank_once, search, k=tf.constant(k)), reduce_retracing=True
+        functools.partial(rank_once, search, k=tf.constant(k)),
+        autograph=False,
+        reduce_retracing=True,
     )
     return lambda query: ranked(*query).scores.numpy()

@@ -52,6 +52,7 @@ def main() -> None:
     parser.add_argument("--dimensions", type=int, default=64)
     parser.add_argument("--kind", default="scann", choices=["exact", "scann"])
     parser.add_argument("--seconds", type=float, default=5.0, help="length of each loop")
+    parser.add_argument("--workers", type=int, default=1, help="processes of our server")
     parser.add_argument("--work_dir", type=Path, help="keep what is built here, for the next run")
     parser.add_argument("--json", type=Path, help="also write the figures here")
     arguments = parser.parse_args()
@@ -61,9 +62,10 @@ def main() -> None:
         folder = arguments.work_dir or Path(temporary)
         bundle = built_bundle(folder, arguments.items, arguments.dimensions, arguments.kind)
         histories = json.loads((bundle.parent / "requests.json").read_text())["histories"]
+        workers = ("--workers", str(arguments.workers))
         with (
-            embedded_server(bundle) as mind,
-            embedded_server(_constant_model(folder, mind, histories)) as shell,
+            embedded_server(bundle, *workers) as mind,
+            embedded_server(_constant_model(folder, mind, histories), *workers) as shell,
             _echo(folder, mind, histories) as echo,
         ):
             targets = {"echo": echo, "shell": shell, "mind": mind}
@@ -171,12 +173,10 @@ def _compare(
 ) -> Iterator[dict[str, Any]]:
     echo_rate = 0.0
     for name, target in targets.items():
-        process = psutil.Process(target["pid"])
         port = int(target[api].rsplit(":", 1)[1])
-        before, ran = process.cpu_times(), _run_seconds(target)
+        before, ran = _cpu_seconds(target["pid"]), _run_seconds(target)
         found = load.measure(load.Load(api, port, request, connections, seconds))
-        after = process.cpu_times()
-        used = after.user + after.system - before.user - before.system
+        used = _cpu_seconds(target["pid"]) - before
         if set(found["statuses"]) != {"200"}:
             raise RuntimeError(f"{name} did not answer every request: {found['statuses']}")
         echo_rate = echo_rate or found["rate"]
@@ -189,6 +189,13 @@ def _compare(
             "model": round((_run_seconds(target) - ran) / seconds, 2),
             **{key: found[key] for key in ("rate", "p50_ms", "p95_ms", "p99_ms")},
         }
+
+
+def _cpu_seconds(pid: int) -> float:
+    """Processor time of a server, that of its workers included."""
+    server = psutil.Process(pid)
+    times = [process.cpu_times() for process in (server, *server.children())]
+    return sum(time.user + time.system for time in times)
 
 
 def _run_seconds(server: dict[str, Any]) -> float:

@@ -15,6 +15,7 @@ import numpy as np
 import psutil
 import pytest
 import tensorflow as tf
+from prometheus_client.openmetrics import parser
 from tensorflow_serving.apis import predict_pb2, prediction_service_pb2_grpc
 
 from serving.request_sample import read_samples
@@ -104,6 +105,9 @@ def test_all_workers_answer_and_count_together(server):
     assert _metric(server, "serving_model_version_available", model="m", version="1") == 1
     assert _metric(server, "serving_model_loads_total", model="m", outcome="success") == 2
     assert _metric(server, "serving_requests_in_flight") == 0
+    page = server.http.get("/metrics", headers={"Accept": "application/openmetrics-text"}).text
+    families = {family.name for family in parser.text_string_to_metric_families(page)}
+    assert {"serving_requests", "serving_worker_restarts", name} <= families
     for worker in (0, 1):
         assert _metric(server, "serving_worker_ready", worker=worker) == 1
         assert _metric(server, "process_resident_memory_bytes", worker=worker) > 2**20

@@ -24,6 +24,8 @@ _HISTORY = 20
 _PEOPLE = 1200
 _BLOCK = 1 << 16  # items made, or scored, at once
 RECALL_K = 100
+# What ``encode_items`` of the synthetic tower reads.
+_FEATURES = {"like": {"kind": "categorical"}, "angle": {"kind": "numeric"}}
 _NUM_QUERIES = 300
 RECALL_PEOPLE = 192
 _COLUMNS = (
@@ -239,7 +241,7 @@ def build_step() -> None:
         [str(work_dir / "examples.gz")],
         str(work_dir / kind),
         _config(kind, recall_target),
-        {},
+        {manifest.CONFIG: {"data": {"items": {"features": _FEATURES}}}},
     )
     peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
     index = manifest.from_json((work_dir / kind / manifest.MANIFEST_PATH).read_text())[
@@ -335,6 +337,21 @@ def _synthetic_tower(vectors):
                 "interest_mask": tf.ones(tf.shape(interests)[:2], tf.bool),
                 "history_index": index + 1,
             }
+
+        @tf.function(input_signature=[tf.TensorSpec([None], tf.string, "examples")])
+        def encode_items(self, examples):
+            # An item is like another one, and lies from it in a direction of its own.
+            parsed = tf.io.parse_example(
+                examples,
+                {
+                    "item_like": tf.io.FixedLenFeature([], tf.string, ""),
+                    "item_angle": tf.io.FixedLenFeature([], tf.float32, 0.0),
+                },
+            )
+            like = tf.gather(self.item_vectors.read_value(), self.table.lookup(parsed["item_like"]))
+            waves = tf.range(1.0, vectors.shape[1] + 1.0) ** 1.5
+            away = tf.math.l2_normalize(tf.sin(parsed["item_angle"][:, tf.newaxis] * waves), -1)
+            return tf.math.l2_normalize(like + 0.5 * away, axis=-1)
 
         @tf.function(input_signature=[tf.TensorSpec([None, None], tf.string, "history")])
         def user_interests_signature(self, history):

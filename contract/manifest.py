@@ -40,6 +40,10 @@ BUILD_SECONDS = "build_seconds"
 FILES = "files"
 # Only in a version that item_refresh made.
 REFRESH = "refresh"
+# Inside it: up to which position of which log it contains the changes of the catalogue.
+LOG_POSITION = "log_position"
+ITEMS_DIGEST = "items_digest"  # of the items file that it contains
+LOG_IDENTITY = "log_identity"
 # Keys inside INDEX; the parameters of the algorithm stand beside them.
 ALGORITHM = "algorithm"
 RECALL = "recall"

@@ -2,9 +2,12 @@
 
 python -m item_refresh --model_base_path output/serving_models/mind \
       --items new_items.csv
+python -m item_refresh --model_base_path output/serving_models/mind \
+      --changes output/changes
 
-Takes the newest pushed version, embeds the file's new items by their side
-features, builds the index anew, validates it and pushes a new version.
+Takes the newest pushed version, embeds new items by their side features, builds the index anew,
+validates it and pushes a new version. Items come from a file, from the log of changes that servers
+of the live catalogue write, or from both.
 """
 
 import argparse
@@ -27,10 +30,22 @@ def main(argv: Sequence[str] | None = None) -> int:
     parser.add_argument("--model_base_path", required=True, help="where versions are pushed")
     parser.add_argument(
         "--items",
-        required=True,
         nargs="+",
+        default=[],
         metavar="FILE",
         help="items, in the format and with the columns of data.items",
+    )
+    parser.add_argument(
+        "--changes",
+        default="",
+        metavar="LOCATION",
+        help="directory or URL of the logs of changes, as --live_catalogue of the server",
+    )
+    parser.add_argument(
+        "--model_name",
+        default="",
+        help="name under which the model is served, for its log; by default the last part of"
+        " --model_base_path",
     )
     parser.add_argument("--version", default="", help="version to refresh; the newest by default")
     parser.add_argument(
@@ -44,10 +59,16 @@ def main(argv: Sequence[str] | None = None) -> int:
         help="directory Split-eval of an example-gen output; by default that of the version",
     )
     flags = parser.parse_args(argv)
+    if not flags.items and not flags.changes:
+        parser.error("give --items, --changes or both")
+    if flags.remove_absent and not flags.items:
+        parser.error("--remove_absent needs --items")
     os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
     from components.example_gen.errors import DataError
+    from contract.change_log import open_log
     from item_refresh.refresh import refresh
 
+    name = flags.model_name or os.path.basename(os.path.normpath(flags.model_base_path))
     try:
         done = refresh(
             flags.model_base_path,
@@ -55,6 +76,7 @@ def main(argv: Sequence[str] | None = None) -> int:
             version=flags.version,
             examples=flags.examples,
             remove_absent=flags.remove_absent,
+            log=open_log(flags.changes, name) if flags.changes else None,
         )
     except (DataError, ValueError) as error:
         print(f"error: {error}", file=sys.stderr)

@@ -39,6 +39,13 @@ class Changes:
     unchanged: int
 
 
+def total(done: Sequence[Changes]) -> Changes:
+    """Adds up what was done one after the other; an item may be counted in each."""
+    fields = [field.name for field in dataclasses.fields(Changes)]
+    sums = {name: sum(getattr(changes, name) for changes in done) for name in fields}
+    return Changes(**{**sums, "unchanged": min(changes.unchanged for changes in done)})
+
+
 def refresh_catalogue(tower: Tower, items: Items, remove_absent: bool) -> Changes:
     """Adds ``items`` to the catalogue of ``tower``, in place.
 

@@ -1,4 +1,4 @@
-"""From the pushed version and an items file to a new pushed version, without training."""
+"""From the pushed version and changes of its catalogue to a new version, without training."""
 
 import dataclasses
 import hashlib
@@ -13,9 +13,20 @@ from absl import logging
 from components.example_gen.config import ItemsConfig
 from components.example_gen.files import resolve
 from components.example_gen.forgotten import read_forgotten
+from contract.change_log import ChangeLog
 from contract.config_types import from_dict
-from contract.manifest import CONFIG, EXAMPLES, FILES, MANIFEST_PATH, REFRESH
-from item_refresh.catalogue import Changes, refresh_catalogue
+from contract.manifest import (
+    CONFIG,
+    EXAMPLES,
+    FILES,
+    ITEMS_DIGEST,
+    LOG_IDENTITY,
+    LOG_POSITION,
+    MANIFEST_PATH,
+    REFRESH,
+)
+from item_refresh.catalogue import Changes, refresh_catalogue, total
+from item_refresh.changes import fold_changes, read_changes
 from item_refresh.items_file import read_items
 from retrieval.build import build_bundle_of, keep_training_state
 from retrieval.config import IndexConfig
@@ -49,20 +60,23 @@ def refresh(
     version: str = "",
     examples: str = "",
     remove_absent: bool = False,
+    log: ChangeLog | None = None,
 ) -> Refreshed:
-    """Adds the items of a file to a pushed version and pushes the result.
+    """Puts items of a file, and changes of a log, into a pushed version and pushes the result.
 
     How the file is read and the index is built is what the version's manifest
     says. Nothing is pushed unless the index validator's checks hold.
 
     Args:
       model_base_path: Where versions are pushed, as the server reads it.
-      item_files: Items: paths or globs, with the columns of ``data.items``.
+      item_files: Items: paths or globs, with the columns of ``data.items``; may be empty if
+        there is a log.
       version: The version to refresh; empty is the one in service.
       examples: Directory of ExampleGen's eval split, whose people's histories
         tune and validate the index; empty is the one that the version was built
         with.
       remove_absent: Whether items that the files lack are to be found no more.
+      log: Changes of the live catalogue. They are made after those of the files.
 
     Raises:
       ValueError: if there is no such version, or it cannot be refreshed.
@@ -73,14 +87,25 @@ def refresh(
     facts = read_manifest(base)
     data, index_config = _configuration(facts, base)
     files = _example_files(examples or (facts or {}).get(EXAMPLES, ""), base)
-    items = read_items(
-        item_files,
-        from_dict(ItemsConfig, data["items"]),
-        data["max_bad_row_fraction"],
-        read_forgotten(data.get("forgotten", "")),
-    )
+    items_config = from_dict(ItemsConfig, data["items"])
     tower = _load(base).tower
-    changes = refresh_catalogue(tower, items, remove_absent)
+    done = []
+    made_of: dict[str, Any] = {}
+    if item_files:
+        items = read_items(
+            item_files,
+            items_config,
+            data["max_bad_row_fraction"],
+            read_forgotten(data.get("forgotten", "")),
+        )
+        done.append(refresh_catalogue(tower, items, remove_absent))
+        made_of[ITEMS_DIGEST] = _digest(data["items"], item_files)
+    made_of |= _contained(facts)
+    if log is not None:
+        logged = read_changes(log, _position_in(made_of, log))
+        done.append(fold_changes(tower, logged.entries, items_config))
+        made_of |= {LOG_POSITION: logged.position, LOG_IDENTITY: logged.identity}
+    changes = total(done)
     logging.info("Refreshing version %s: %s", base_version, changes)
     with tempfile.TemporaryDirectory(prefix="item-refresh-") as folder:
         model_dir = os.path.join(folder, "model")
@@ -88,7 +113,7 @@ def refresh(
             **{key: value for key, value in (facts or {}).items() if key != FILES},
             REFRESH: {
                 "base_version": base_version,
-                "items_digest": _digest(data["items"], item_files),
+                **made_of,
                 **dataclasses.asdict(changes),
             },
         }
@@ -100,6 +125,17 @@ def refresh(
             _check_still_newest(model_base_path, base_version, version)
             pushed = push(model_dir, model_base_path)
     return Refreshed(base_version, pushed, changes, validation)
+
+
+def _contained(facts: Mapping[str, Any] | None) -> dict[str, Any]:
+    """Up to which position of which log the base version contains the changes."""
+    refreshed = (facts or {}).get(REFRESH, {})
+    return {key: refreshed[key] for key in (LOG_POSITION, LOG_IDENTITY) if key in refreshed}
+
+
+def _position_in(contained: Mapping[str, Any], log: ChangeLog) -> int:
+    is_same = contained.get(LOG_IDENTITY) == log.identity
+    return int(contained[LOG_POSITION]) if is_same else 0
 
 
 def _newest(model_base_path: str) -> str:

@@ -18,8 +18,8 @@ from retrieval.manifest import write_manifest
 from retrieval.measure import affordable_people
 from retrieval.model_card import write_model_card
 from retrieval.people import read_people
+from retrieval.save import save_bundle
 from retrieval.search import ScannSearch
-from retrieval.signatures import bundle_signatures
 from retrieval.tower import Tower, retrievable_items, retrievable_vectors
 from retrieval.tuning import build_search, queries_of, tune
 from retrieval.warmup import write_warmup
@@ -82,7 +82,8 @@ def build_bundle_of(
         index[manifest.CURVE] = [dataclasses.asdict(point) for point in tuned.curve]
         if tuned.searches_saved:
             index[manifest.SEARCHES_SAVED] = tuned.searches_saved
-    tf.saved_model.save(bundle, output_dir, signatures=bundle_signatures(bundle))
+    items_config = facts.get(manifest.CONFIG, {}).get("data", {}).get("items")
+    save_bundle(bundle, output_dir, items_config)
     most_frequent = tower.item_ids[np.argmax(tower.train_counts.numpy())].numpy()
     write_warmup(output_dir, [most_frequent], config.default_k)
     index |= {**search.describe(), manifest.RECALL_K: config.recall_k}

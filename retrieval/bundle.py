@@ -8,7 +8,11 @@ from contract.features import HISTORY_TIME
 from contract.signatures import NO_INTEREST, PADDING
 from retrieval.category_ranking import CategoryRanking
 from retrieval.config import IndexConfig
+from retrieval.filters import ItemCategories
 from retrieval.item_lookup import CategoryLookup, ItemLookup
+from retrieval.leaves import leaves_of
+from retrieval.live_items import LiveItems, NewCategories
+from retrieval.pushed_search import PushedSearch
 from retrieval.ranking import best_distinct, count_distinct, rank
 from retrieval.requests import (
     CategoryOptions,
@@ -18,7 +22,7 @@ from retrieval.requests import (
     checked_times,
     repeated_rows,
 )
-from retrieval.search import Candidates, Search
+from retrieval.search import Candidates, ExactSearch, Search
 from retrieval.tower import Tower, TowerWithCategories, knows_person, person_inputs
 
 
@@ -31,6 +35,8 @@ class RetrievalBundle(tf.Module):
       tower: The Trainer's loaded SavedModel.
       config: Defaults and limits of requests.
       items: Finds items by their ids.
+      live: What has changed since the push.
+      item_categories: Categories by position; None if the tower has none.
       categories: Finds the categories of items; None if the tower has none.
       person_inputs: Names of the inputs about a person beside the history.
     """
@@ -49,16 +55,29 @@ class RetrievalBundle(tf.Module):
         self.search = search
         self.config = config
         self.person_inputs = person_inputs(tower.signatures)
-        self.items = ItemLookup(tower, rows)
+        self.live = LiveItems(
+            rows.size,
+            search.vectors.shape[1],
+            leaves_of(search),
+            isinstance(tower, TowerWithCategories),
+        )
+        self.items = ItemLookup(tower, rows, self.live)
         counts = tower.train_counts.numpy()[rows]
         by_count = np.argsort(-counts, kind="stable").astype(np.int32)
         self._popular = tf.Variable(by_count, trainable=False, name="popular")
-        self._counts = tf.Variable(counts.astype(np.float32), trainable=False, name="counts")
+        # Popularity is a search as well: the dot product of counts and 1.
+        column = counts.astype(np.float32)[:, np.newaxis]
+        self._popularity = ExactSearch(tf.Variable(column, trainable=False, name="count_column"))
+        self.item_categories: ItemCategories | None = None
         self.categories: CategoryLookup | None = None
         self._category_ranking: CategoryRanking | None = None
         if isinstance(tower, TowerWithCategories):
-            self.categories = CategoryLookup(tower, self.items.vocabulary)
-            self._category_ranking = CategoryRanking(tower, rows, search, counts, config.over_fetch)
+            new = NewCategories(len(tower.categories.numpy()))
+            self.item_categories = ItemCategories(tower, rows, self.live, new)
+            self.categories = CategoryLookup(tower, self.items, new)
+            self._category_ranking = CategoryRanking(
+                self.item_categories, search, self._popularity, self.live, config.over_fetch
+            )
 
     def recommend(
         self,
@@ -142,21 +161,34 @@ class RetrievalBundle(tf.Module):
         k, width = checked_k(k, tf.shape(items)[0], self.config.max_k)
         own = self.items.to_positions(items)[:, tf.newaxis]  # [B, 1]
         vectors = self._vectors_of(own)  # [B, 1, d]
-        found = rank(self.search, vectors, own >= 0, own, width)
+        found = self._rank(Request(vectors, own >= 0, own, k), width)
         positions = tf.where(tf.range(width) < k[:, tf.newaxis], found.positions, -1)
         return {
             names.ITEM_IDS: self.items.to_ids(positions),
             names.SCORES: tf.where(positions >= 0, found.scores, 0.0),
         }
 
+    def counts_of(self, positions: tf.Tensor) -> tf.Tensor:
+        """Returns float32 [...], how often pushed items are in train."""
+        return tf.gather(self._popularity.vectors.read_value()[:, 0], positions)
+
     def _popular_items(self, excluded: tf.Tensor, k: tf.Tensor) -> Candidates:
-        """Returns the ``k`` most frequent items of train, scored by their count."""
+        """Returns the ``k`` most frequent items of train, scored by their count.
+
+        Items that came since then were not in train, and come last.
+        """
         num_excluded = tf.reduce_max(tf.pad(count_distinct(excluded), [[0, 1]]))
-        positions = self._popular[: k + num_excluded]
-        shape = tf.concat([tf.shape(excluded)[:1], tf.shape(positions)], axis=0)
+        depth = k + num_excluded
+        pushed = self._popular[: depth + self.live.num_replaced]
+        batch = tf.shape(excluded)[0]
+        shape = [batch, tf.size(pushed)]
+        positions = self.live.current(pushed)
+        scores = tf.where(positions >= 0, self.counts_of(pushed), -np.inf)
+        # Some of these are among the others too. That is an item with its slot, found twice.
+        slots = self.live.popular(batch, depth)
         candidates = Candidates(
-            tf.broadcast_to(positions, shape),
-            tf.broadcast_to(tf.gather(self._counts, positions), shape),
+            tf.concat([tf.broadcast_to(positions, shape), slots.positions], axis=1),
+            tf.concat([tf.broadcast_to(scores, shape), slots.scores], axis=1),
         )
         return best_distinct(candidates, excluded, k)
 
@@ -175,7 +207,7 @@ class RetrievalBundle(tf.Module):
         )
 
     def _rank_by_score(self, request: Request, width: tf.Tensor) -> Candidates:
-        people = rank(self.search, request.interests, request.mask, request.excluded, width)
+        people = self._rank(request, width)
         is_cold = request.is_cold[:, tf.newaxis]
         popular = tf.cond(
             tf.reduce_any(is_cold),
@@ -187,8 +219,19 @@ class RetrievalBundle(tf.Module):
             tf.where(is_cold, popular.scores, people.scores),
         )
 
+    def _rank(self, request: Request, width: tf.Tensor) -> Candidates:
+        """Ranks pushed items and slots by score."""
+        interests, mask, excluded, _ = request
+        depth = width + tf.shape(excluded)[1]
+        slots = self.live.candidates(interests, mask, depth)
+        search = PushedSearch(self.search, self.live)
+        return rank(search, interests, mask, excluded, width, slots)
+
     def _vectors_of(self, positions: tf.Tensor) -> tf.Tensor:
         """Returns float32 [..., d], the vectors at ``positions``."""
         # Not tf.gather on the variable itself: its sparse read turns every
         # later whole read, such as a search, into a copy of the variable.
-        return tf.gather(self.search.vectors.read_value(), tf.maximum(positions, 0))
+        last = self.live.num_pushed - 1
+        pushed = tf.clip_by_value(positions, 0, last)
+        found = tf.gather(self.search.vectors.read_value(), pushed)
+        return self.live.vectors_at(positions, found)

@@ -1,14 +1,17 @@
 """Ranks items for requests that have options for the items' categories."""
 
+from collections.abc import Callable
+
 import numpy as np
 import tensorflow as tf
 
 from retrieval.diversity import diversify
-from retrieval.filters import AllowedSearch, ItemCategories, drop_forbidden
+from retrieval.filters import AllowedSearch, ItemCategories, drop_forbidden, is_allowed
+from retrieval.live_items import LiveItems
+from retrieval.pushed_search import PushedSearch
 from retrieval.ranking import best_distinct, rank, rank_once
 from retrieval.requests import CategoryOptions, Request
 from retrieval.search import Candidates, ExactSearch, Search
-from retrieval.tower import TowerWithCategories
 
 
 class CategoryRanking(tf.Module):
@@ -16,29 +19,29 @@ class CategoryRanking(tf.Module):
 
     def __init__(
         self,
-        tower: TowerWithCategories,
-        rows: np.ndarray,
+        items: ItemCategories,
         search: Search,
-        counts: np.ndarray,
+        popularity: ExactSearch,
+        live: LiveItems,
         over_fetch: int,
     ) -> None:
         """Puts the parts together.
 
         Args:
-          tower: Holds the categories.
-          rows: int32 [R], the items that can be found.
-          search: Searches their vectors.
-          counts: [R], their counts in train.
+          items: Their categories.
+          search: Searches the vectors of the pushed items.
+          popularity: Searches their counts in train, [R, 1].
+          live: What has changed since the push.
           over_fetch: Candidates per item wanted, see ``IndexConfig``.
         """
         super().__init__(name="category_ranking")
-        self.items = ItemCategories(tower, rows)
-        self._search = search
+        self.items = items
+        self._search = PushedSearch(search, live)
+        self._exact = ExactSearch(search.vectors)
+        self._popularity = popularity
+        self._live = live
         self._over_fetch = over_fetch
-        # Popularity is a search as well: the dot product of counts and 1.
-        column = counts.astype(np.float32)[:, np.newaxis]
-        self._popularity = ExactSearch(tf.Variable(column, trainable=False, name="count_column"))
-        self._largest_count = max(float(counts.max()), 1.0)
+        self._largest_count = max(float(popularity.vectors.numpy().max()), 1.0)
 
     def rank(self, request: Request, options: CategoryOptions) -> Candidates:
         """Returns the items of each row, best first; fewer than asked only where fewer exist.
@@ -63,41 +66,60 @@ class CategoryRanking(tf.Module):
         )
 
     def _rank_all(self, request: Request, k: tf.Tensor) -> Candidates:
-        people = rank(self._search, request.interests, request.mask, request.excluded, k)
-        return self._with_popular(request, people, self._popularity, k)
+        interests, mask, excluded, _ = request
+        slots = self._live.candidates(interests, mask, k + tf.shape(excluded)[1])
+        people = rank(self._search, interests, mask, excluded, k, slots)
+        return self._with_popular(request, people, None, k)
 
     def _rank_allowed(self, request: Request, options: CategoryOptions, k: tf.Tensor) -> Candidates:
         points = self.items.points(options.allow, options.deny)
         interests, mask, excluded, _ = request
-        exact = AllowedSearch(ExactSearch(self._search.vectors), self.items, points)
+        exact = PushedSearch(AllowedSearch(self._exact, self.items, points), self._live)
+        allowed = self._allowed_by(points)
+        slots = self._live.candidates(interests, mask, k + tf.shape(excluded)[1], allowed)
 
         def search_exactly() -> Candidates:
-            return rank_once(exact, interests, mask, excluded, k)
+            return rank_once(exact, interests, mask, excluded, k, slots)
 
-        if isinstance(self._search, ExactSearch):
+        if self._search.is_exact:
             people = search_exactly()
         else:
-            pool = rank_once(self._search, interests, mask, excluded, k * self._over_fetch)
-            allowed = drop_forbidden(pool, self.items, points)
-            allowed = best_distinct(allowed, excluded[:, :0], k)
+            pool = rank_once(self._search, interests, mask, excluded, k * self._over_fetch, slots)
+            found = drop_forbidden(pool, self.items, points)
+            found = best_distinct(found, excluded[:, :0], k)
             # An approximate search cannot be told what is allowed: if too much
             # of what it found is not, every item is looked at.
-            is_full = allowed.positions[:, k - 1] >= 0
+            is_full = found.positions[:, k - 1] >= 0
             people = tf.cond(
-                tf.reduce_all(is_full | request.is_cold), lambda: allowed, search_exactly
+                tf.reduce_all(is_full | request.is_cold), lambda: found, search_exactly
             )
-        popular = AllowedSearch(self._popularity, self.items, points)
-        return self._with_popular(request, people, popular, k)
+        return self._with_popular(request, people, points, k)
+
+    def _allowed_by(self, points: tf.Tensor) -> Callable[[tf.Tensor], tf.Tensor]:
+        return lambda positions: is_allowed(points, self.items.of(positions))
 
     def _with_popular(
-        self, request: Request, people: Candidates, popularity: Search, k: tf.Tensor
+        self, request: Request, people: Candidates, points: tf.Tensor | None, k: tf.Tensor
     ) -> Candidates:
-        """Puts popular items where there is no history."""
+        """Puts popular items where there is no history; those that ``points`` allow, if given."""
         is_cold = request.is_cold[:, tf.newaxis]  # [B, 1]
+        search: ExactSearch | AllowedSearch = self._popularity
+        allowed: Callable[[tf.Tensor], tf.Tensor] | None = None
+        if points is not None:
+            search = AllowedSearch(self._popularity, self.items, points)
+            allowed = self._allowed_by(points)
 
         def with_popular() -> Candidates:
-            ones = tf.ones([tf.shape(is_cold)[0], 1, 1])
-            popular = rank_once(popularity, ones, is_cold, request.excluded, k)
+            batch = tf.shape(is_cold)[0]
+            slots = self._live.popular(batch, k + tf.shape(request.excluded)[1], allowed)
+            popular = rank_once(
+                PushedSearch(search, self._live),
+                tf.ones([batch, 1, 1]),
+                is_cold,
+                request.excluded,
+                k,
+                slots,
+            )
             return Candidates(
                 tf.where(is_cold, popular.positions, people.positions),
                 tf.where(is_cold, popular.scores, people.scores),

@@ -1,30 +1,61 @@
 """Which items a request's category lists leave: by item, and by block of items."""
 
+from collections.abc import Callable
+
 import numpy as np
 import tensorflow as tf
 
 from contract.signatures import PADDING
 from model.categories import NO_CATEGORY
+from retrieval.live_items import LiveItems, NewCategories
 from retrieval.search import Candidates, ExactSearch
 from retrieval.tower import TowerWithCategories
 from retrieval.vocabulary import VocabularyInitializer
 
+# More than an item can have.
+_MOST_CATEGORIES = 1 << 20
+
 
 class ItemCategories(tf.Module):
-    """The categories of the items that can be found."""
+    """The categories of the items that can be found.
 
-    def __init__(self, tower: TowerWithCategories, rows: np.ndarray) -> None:
-        """Takes the categories of ``rows``, int32 [R], from the tower."""
+    Attributes:
+      new: The categories that came since the push.
+    """
+
+    def __init__(
+        self,
+        tower: TowerWithCategories,
+        rows: np.ndarray,
+        live: LiveItems,
+        new: NewCategories,
+    ) -> None:
+        """Takes the categories of ``rows``, int32 [R], from the tower.
+
+        Args:
+          tower: Holds the categories of the push.
+          rows: int32 [R], the items that can be found.
+          live: What has changed since the push.
+          new: The categories that came since then.
+        """
         super().__init__(name="filter_categories")
+        self._live = live
+        self.new = new
         items = tower.item_categories
         if rows.size != items.numpy().shape[0]:
             items = tf.Variable(items.numpy()[rows], trainable=False, name="retrievable_categories")
         self._items = items  # [R, F]
-        self._names = tower.categories
-        self._table = tf.lookup.StaticHashTable(VocabularyInitializer(self._names), -1)
+        self._table = tf.lookup.StaticHashTable(VocabularyInitializer(tower.categories), -1)
 
     def of(self, positions: tf.Tensor) -> tf.Tensor:
         """Returns int32 [..., F]: the categories at ``positions``; none at -1."""
+        last = tf.shape(self._items)[0] - 1
+        found = tf.gather(self._items.read_value(), tf.clip_by_value(positions, 0, last))
+        found = self._live.categories_at(positions, found)
+        return tf.where(positions[..., tf.newaxis] >= 0, found, NO_CATEGORY)
+
+    def pushed(self, positions: tf.Tensor) -> tf.Tensor:
+        """Returns int32 [..., F]: the categories in the push; none at -1."""
         found = tf.gather(self._items.read_value(), tf.maximum(positions, 0))
         return tf.where(positions[..., tf.newaxis] >= 0, found, NO_CATEGORY)
 
@@ -49,17 +80,21 @@ class ItemCategories(tf.Module):
         has_list = tf.reduce_any(allow != PADDING, axis=1, keepdims=True)  # [B, 1]
         listed = tf.where(has_list, self._contains(allow), True)  # [B, V + 1]
         # More than all other categories of an item can make up for.
-        denied = -tf.shape(self._items)[1] - 1
+        denied = -_MOST_CATEGORIES
         points = tf.where(self._contains(deny), denied, tf.cast(listed, tf.int32))
         return tf.concat([tf.cast(~has_list, tf.int32), points[:, 1:]], axis=1)
 
+    def numbers(self, names: tf.Tensor) -> tf.Tensor:
+        """Returns int32 [...], the numbers of names; 0 for padding and unknown ones."""
+        return self.new.numbers(names, 1 + self._table.lookup(names))
+
     def _contains(self, names: tf.Tensor) -> tf.Tensor:
         """Returns bool [B, V + 1]: whether ``names``, string [B, C], hold a category."""
-        numbers = 1 + self._table.lookup(names)  # [B, C]; 0 for padding and unknown names
+        numbers = self.numbers(names)  # [B, C]
         batch, width = tf.unstack(tf.shape(numbers))
         row = tf.repeat(tf.range(batch), width)
         pairs = tf.stack([row, tf.reshape(numbers, [-1])], axis=1)  # [B * C, 2]
-        shape = [batch, tf.size(self._names) + 1]
+        shape = [batch, self.new.num_names + 1]
         return tf.scatter_nd(pairs, tf.ones([batch * width], tf.int32), shape) > 0
 
 
@@ -89,15 +124,31 @@ class AllowedSearch:
         self._items = items
         self._points = points
 
-    def candidates(
-        self, interests: tf.Tensor, mask: tf.Tensor, depth: tf.Tensor, k: tf.Tensor
-    ) -> Candidates:
+    is_exact = True
+
+    def num_items(self) -> tf.Tensor:
+        """See ``Search``; those that are not allowed included."""
+        return self._search.num_items()
+
+    def exact(self) -> "AllowedSearch":
         """See ``Search``."""
+        return self
 
-        def allowed(start: tf.Tensor, size: tf.Tensor) -> tf.Tensor:
-            return is_allowed(self._points, self._items.block(start, size))
+    def candidates(
+        self,
+        interests: tf.Tensor,
+        mask: tf.Tensor,
+        depth: tf.Tensor,
+        k: tf.Tensor,
+        allowed: Callable[[tf.Tensor, tf.Tensor], tf.Tensor] | None = None,
+    ) -> Candidates:
+        """See ``ExactSearch``."""
 
-        return self._search.candidates(interests, mask, depth, k, allowed)
+        def both_allow(start: tf.Tensor, size: tf.Tensor) -> tf.Tensor:
+            listed = is_allowed(self._points, self._items.block(start, size))
+            return listed if allowed is None else listed & allowed(start, size)
+
+        return self._search.candidates(interests, mask, depth, k, both_allow)
 
     def describe(self) -> dict[str, int | float | str]:
         """See ``Search``."""

@@ -5,58 +5,88 @@ import tensorflow as tf
 
 from contract import signatures as names
 from model.categories import NO_CATEGORY
+from retrieval.live_items import LiveItems, NewCategories
 from retrieval.tower import Tower, TowerWithCategories
 from retrieval.vocabulary import VocabularyInitializer
 
 
 class ItemLookup(tf.Module):
-    """Ids, titles, vectors and categories of items, inside the served graph.
+    """Ids, titles and vectors of items, inside the served graph.
 
     An item has a row, its place in the vocabulary, and, if it can be found, a
-    position, its place among the vectors that are searched.
+    position, its place among the vectors that are searched, or that of its slot (see
+    ``retrieval.live_items``).
     """
 
-    def __init__(self, tower: Tower, rows: np.ndarray) -> None:
+    def __init__(self, tower: Tower, rows: np.ndarray, live: LiveItems) -> None:
         """Takes the items from the tower.
 
         Args:
           tower: The Trainer's loaded SavedModel.
           rows: int32 [R], the items that can be found.
+          live: What has changed since the push.
         """
         super().__init__(name="item_lookup")
         self._tower = tower
+        self.live = live
         self.vocabulary = tf.lookup.StaticHashTable(VocabularyInitializer(tower.item_ids), -1)
         positions = np.full([int(tf.size(tower.item_ids))], -1, np.int32)
         positions[rows] = np.arange(rows.size, dtype=np.int32)
         self._rows = tf.Variable(rows, trainable=False, name="rows")
         self._positions = tf.Variable(positions, trainable=False, name="positions")
 
-    def to_positions(self, ids: tf.Tensor) -> tf.Tensor:
-        """Maps string ids to int32 positions; -1 for what cannot be found."""
+    def pushed_positions(self, ids: tf.Tensor) -> tf.Tensor:
+        """Maps string ids to int32 positions in the push; -1 for what it cannot find."""
         rows = self.vocabulary.lookup(ids)
         return tf.where(rows >= 0, tf.gather(self._positions, tf.maximum(rows, 0)), -1)
 
+    def pushed_titles(self, ids: tf.Tensor) -> tf.Tensor:
+        """Maps string ids to string titles in the push; "" where there is none."""
+        rows = self.vocabulary.lookup(ids)
+        return tf.where(rows >= 0, tf.gather(self._tower.item_titles, tf.maximum(rows, 0)), "")
+
+    def slot_positions(self, ids: tf.Tensor) -> tf.Tensor:
+        """Maps string ids to int32 positions of slots; -1 for ids without one."""
+        return self.live.positions_of(ids)
+
+    def to_positions(self, ids: tf.Tensor) -> tf.Tensor:
+        """Maps string ids to int32 positions; -1 for what cannot be found.
+
+        An item that was removed keeps its position, where no search finds it.
+        """
+        pushed, slots = self.pushed_positions(ids), self.slot_positions(ids)
+        return tf.where(slots >= 0, slots, pushed)
+
     def to_ids(self, positions: tf.Tensor) -> tf.Tensor:
         """Maps positions to string ids; "" at -1."""
-        rows = tf.gather(self._rows, tf.maximum(positions, 0))
-        ids = tf.gather(self._tower.item_ids, rows)
+        pushed = tf.clip_by_value(positions, 0, self.live.num_pushed - 1)
+        ids = tf.gather(self._tower.item_ids, tf.gather(self._rows, pushed))
+        ids = self.live.ids_at(positions, ids)
         return tf.where(positions >= 0, ids, names.PADDING)
 
     def embeddings(self, items: tf.Tensor) -> dict[str, tf.Tensor]:
         """Returns ``vectors`` float32 [M, d] (zeros if unknown) and ``known`` bool [M]."""
-        rows = self.vocabulary.lookup(items)
-        known = rows >= 0
+        rows, slots = self.vocabulary.lookup(items), self.slot_positions(items)
         vectors = tf.gather(self._tower.item_vectors.read_value(), tf.maximum(rows, 0))
-        return {names.VECTORS: tf.where(known[:, tf.newaxis], vectors, 0.0), names.KNOWN: known}
+        vectors = tf.where(rows[:, tf.newaxis] >= 0, vectors, 0.0)
+        return {
+            names.VECTORS: self.live.vectors_at(slots, vectors),
+            names.KNOWN: (rows >= 0) | (slots >= 0),
+        }
 
     def titles(self, items: tf.Tensor) -> dict[str, tf.Tensor]:
         """Returns ``titles`` string [M] ("" if there is none) and ``known`` bool [M]."""
-        rows = self.vocabulary.lookup(items)
-        titles = tf.gather(self._tower.item_titles, tf.maximum(rows, 0))
-        return {names.TITLES: tf.where(rows >= 0, titles, ""), names.KNOWN: rows >= 0}
+        slots = self.slot_positions(items)
+        return {
+            names.TITLES: self.live.titles_at(slots, self.pushed_titles(items)),
+            names.KNOWN: (self.vocabulary.lookup(items) >= 0) | (slots >= 0),
+        }
 
     def list_items(self, offset: tf.Tensor, limit: tf.Tensor) -> dict[str, tf.Tensor]:
         """Returns a part of the catalogue in vocabulary order, most frequent items first.
+
+        Items that were added or changed since the push come after all others. Those that were
+        changed have an entry among the others too, as they were pushed.
 
         Args:
           offset: int32 [], items to pass over.
@@ -68,40 +98,62 @@ class ItemLookup(tf.Module):
         num_items = tf.size(self._tower.item_ids)
         first = tf.clip_by_value(offset, 0, num_items)
         rows = tf.range(first, first + tf.clip_by_value(limit, 0, num_items - first))
+        slots = self.live.page(
+            tf.maximum(offset - num_items, 0), tf.maximum(limit - tf.size(rows), 0)
+        )
         return {
-            names.ITEM_IDS: tf.gather(self._tower.item_ids, rows),
-            names.TITLES: tf.gather(self._tower.item_titles, rows),
-            names.TRAIN_COUNTS: tf.gather(self._tower.train_counts, rows),
+            names.ITEM_IDS: tf.concat([tf.gather(self._tower.item_ids, rows), slots.ids], 0),
+            names.TITLES: tf.concat([tf.gather(self._tower.item_titles, rows), slots.titles], 0),
+            names.TRAIN_COUNTS: tf.concat(
+                [tf.gather(self._tower.train_counts, rows), slots.counts], 0
+            ),
         }
 
 
 class CategoryLookup(tf.Module):
     """The categories of items, for a tower that has them."""
 
-    def __init__(self, tower: TowerWithCategories, vocabulary: tf.lookup.StaticHashTable) -> None:
-        """Takes the categories from the tower; ``vocabulary`` maps ids to rows."""
+    def __init__(self, tower: TowerWithCategories, items: ItemLookup, new: NewCategories) -> None:
+        """Takes the categories from the tower.
+
+        Args:
+          tower: Holds those of the push.
+          items: Finds items by their ids.
+          new: The categories that came since the push.
+        """
         super().__init__(name="category_lookup")
         self._tower = tower
-        self._vocabulary = vocabulary
+        self._items = items
+        self._new = new
 
     def of_items(self, items: tf.Tensor) -> dict[str, tf.Tensor]:
         """Returns ``categories`` string [M, F], padded with "", and ``known`` bool [M]."""
-        rows = self._vocabulary.lookup(items)
+        rows, slots = self._items.vocabulary.lookup(items), self._items.slot_positions(items)
         numbers = tf.gather(self._tower.item_categories, tf.maximum(rows, 0))  # [M, F]
         numbers = tf.where(rows[:, tf.newaxis] >= 0, numbers, NO_CATEGORY)
-        categories = tf.concat([[names.PADDING], self._tower.categories], axis=0)
-        return {names.CATEGORIES: tf.gather(categories, numbers), names.KNOWN: rows >= 0}
+        numbers = self._items.live.categories_at(slots, numbers)
+        names_by_number = tf.concat([[names.PADDING], self._names()], axis=0)
+        return {
+            names.CATEGORIES: tf.gather(names_by_number, numbers),
+            names.KNOWN: (rows >= 0) | (slots >= 0),
+        }
 
     def list_categories(self, limit: tf.Tensor) -> dict[str, tf.Tensor]:
         """Returns the ``limit`` (int32 []) categories of most items, the largest first.
+
+        Items are counted as they were pushed; categories that came since then have a count of 0.
 
         Returns:
           ``categories`` string [L] and ``item_counts`` int32 [L].
         """
         numbers = tf.reshape(self._tower.item_categories, [-1])
-        counts = tf.math.bincount(numbers, minlength=1 + tf.size(self._tower.categories))[1:]
+        counts = tf.math.bincount(numbers, minlength=1 + tf.size(self._names()))[1:]
         top = tf.math.top_k(counts, tf.clip_by_value(limit, 0, tf.size(counts)))
         return {
-            names.CATEGORIES: tf.gather(self._tower.categories, top.indices),
+            names.CATEGORIES: tf.gather(self._names(), top.indices),
             names.ITEM_COUNTS: top.values,
         }
+
+    def _names(self) -> tf.Tensor:
+        """Returns string [V + W], in the order of their numbers."""
+        return tf.concat([self._tower.categories, self._new.names], axis=0)

@@ -3,19 +3,24 @@
 import numpy as np
 import tensorflow as tf
 
-from retrieval.search import Candidates, ExactSearch, Search
+from retrieval.search import Candidates, Search
 
 _BITS = np.int64(32)  # of a score
 _MAX = np.int32(2**31 - 1)
 
 
 def rank(
-    search: Search, interests: tf.Tensor, mask: tf.Tensor, excluded: tf.Tensor, k: tf.Tensor
+    search: Search,
+    interests: tf.Tensor,
+    mask: tf.Tensor,
+    excluded: tf.Tensor,
+    k: tf.Tensor,
+    more: Candidates | None = None,
 ) -> Candidates:
     """Returns the ``k`` best items that are not excluded, best first.
 
-    Fewer than ``k`` only where fewer exist: if an approximate search finds too
-    few, the batch is searched exactly.
+    Fewer than ``k`` only where fewer exist: people for whom an approximate search finds too few
+    are searched exactly. The others keep their answer.
 
     Args:
       search: Where to search.
@@ -23,33 +28,47 @@ def rank(
       mask: bool [B, K], the active interests.
       excluded: int32 [B, X] positions; -1 is none.
       k: int32 [].
+      more: Candidates from elsewhere, [B, M]; None is none.
 
     Returns:
       Candidates [B, k], filled up with -1 and -inf.
     """
-    found = rank_once(search, interests, mask, excluded, k)
-    if isinstance(search, ExactSearch):
+    found = rank_once(search, interests, mask, excluded, k, more)
+    if search.is_exact:
         return found
     num_found = tf.reduce_sum(tf.cast(found.positions >= 0, tf.int32), axis=1)
-    num_items = tf.shape(search.vectors)[0]
-    is_full = num_found >= tf.minimum(k, num_items - count_distinct(excluded))
-    exact = ExactSearch(search.vectors)
-    return tf.cond(
-        tf.reduce_all(is_full | ~tf.reduce_any(mask, axis=1)),
-        lambda: found,
-        lambda: rank_once(exact, interests, mask, excluded, k),
-    )
+    is_full = num_found >= tf.minimum(k, search.num_items() - count_distinct(excluded))
+    is_full |= ~tf.reduce_any(mask, axis=1)
+
+    def completed() -> Candidates:
+        exact = rank_once(search.exact(), interests, mask, excluded, k, more)
+        return Candidates(
+            tf.where(is_full[:, tf.newaxis], found.positions, exact.positions),
+            tf.where(is_full[:, tf.newaxis], found.scores, exact.scores),
+        )
+
+    return tf.cond(tf.reduce_all(is_full), lambda: found, completed)
 
 
 def rank_once(
-    search: Search, interests: tf.Tensor, mask: tf.Tensor, excluded: tf.Tensor, k: tf.Tensor
+    search: Search,
+    interests: tf.Tensor,
+    mask: tf.Tensor,
+    excluded: tf.Tensor,
+    k: tf.Tensor,
+    more: Candidates | None = None,
 ) -> Candidates:
     """As ``rank``, but an approximate search may find fewer than exist."""
-    num_items = tf.shape(search.vectors)[0]
     # Over-fetch, so that k remain after the exclusions.
     num_excluded = tf.reduce_max(tf.pad(count_distinct(excluded), [[0, 1]]))
-    depth = tf.minimum(k + num_excluded, num_items)
-    return best_distinct(search.candidates(interests, mask, depth, k), excluded, k)
+    depth = tf.minimum(k + num_excluded, search.num_items())
+    found = search.candidates(interests, mask, depth, k)
+    if more is not None:
+        found = Candidates(
+            tf.concat([found.positions, more.positions], axis=1),
+            tf.concat([found.scores, more.scores], axis=1),
+        )
+    return best_distinct(found, excluded, k)
 
 
 def best_distinct(candidates: Candidates, excluded: tf.Tensor, k: tf.Tensor) -> Candidates:

@@ -47,9 +47,17 @@ class Search(Protocol):
 
     Attributes:
       vectors: float32 [R, d], the items that can be found.
+      is_exact: Whether it finds the best items always.
     """
 
     vectors: tf.Variable
+    is_exact: bool
+
+    def num_items(self) -> tf.Tensor:
+        """Returns int32 [], the number of items that can be found."""
+
+    def exact(self) -> "Search":
+        """Returns an exact search for the same items."""
 
     def candidates(
         self, interests: tf.Tensor, mask: tf.Tensor, depth: tf.Tensor, k: tf.Tensor
@@ -71,10 +79,20 @@ class Search(Protocol):
 class ExactSearch(tf.Module):
     """Scores every item, block by block, with plain TensorFlow ops."""
 
+    is_exact = True
+
     def __init__(self, vectors: tf.Variable) -> None:
         """Searches ``vectors``, float32 [R, d]."""
         super().__init__(name="exact_search")
         self.vectors = vectors
+
+    def num_items(self) -> tf.Tensor:
+        """See ``Search``."""
+        return tf.shape(self.vectors)[0]
+
+    def exact(self) -> "ExactSearch":
+        """See ``Search``."""
+        return self
 
     def describe(self) -> dict[str, int | float | str]:
         """See ``Search``."""
@@ -159,6 +177,8 @@ class ScannSearch(tf.Module):
     that every setting tried would be another build.
     """
 
+    is_exact = False
+
     def __init__(
         self,
         vectors: tf.Variable,
@@ -222,6 +242,18 @@ class ScannSearch(tf.Module):
         self.reorder = tf.Variable(0, trainable=False, dtype=tf.int32, name="reorder")
         self.merge_cosine = tf.Variable(NEVER, trainable=False, dtype=tf.float32, name=MERGE_COSINE)
         self.use(settings)
+
+    def num_items(self) -> tf.Tensor:
+        """See ``Search``."""
+        return tf.shape(self.vectors)[0]
+
+    def exact(self) -> ExactSearch:
+        """See ``Search``."""
+        return ExactSearch(self.vectors)
+
+    def leaf_of_items(self) -> np.ndarray:
+        """Returns int32 [R], the partition of each item."""
+        return self._state["datapoint_to_token"].numpy().reshape(-1)
 
     def use(self, settings: ScannSettings) -> None:
         """Searches with ``settings`` from now on."""

@@ -18,9 +18,11 @@ from aiohttp import web
 from grpc_health.v1 import health_pb2
 
 from serving import codec, tracing
-from serving.browsers import is_loopback, is_preflight
+from serving.browsers import is_preflight
+from serving.catalogue_api import SERVICE, is_for_catalogue
 from serving.config import ServerConfig
 from serving.errors import ServingError
+from serving.loopback import is_loopback
 from serving.request_log import RequestLog
 from serving.rest import METRICS_PATHS, PROBE_PATHS
 from serving.token_file import AUTHORIZATION, SCHEME, TokenFileError, read_tokens
@@ -88,13 +90,22 @@ class _RestAuth:
     """Refuses REST requests without a valid token.
 
     Args:
-      tokens: The valid ones.
+      tokens: The valid ones; None if none is wanted.
+      catalogue_tokens: Those for changes of the catalogue; None if none is wanted.
       request_log: Records what is refused.
       has_open_metrics: Whether metrics are shown without a token.
     """
 
-    def __init__(self, tokens: Tokens, request_log: RequestLog, *, has_open_metrics: bool):
+    def __init__(
+        self,
+        tokens: Tokens | None,
+        catalogue_tokens: Tokens | None,
+        request_log: RequestLog,
+        *,
+        has_open_metrics: bool,
+    ):
         self._tokens = tokens
+        self._catalogue_tokens = catalogue_tokens
         self._request_log = request_log
         self._open = {*PROBE_PATHS, *(METRICS_PATHS if has_open_metrics else ())}
 
@@ -105,8 +116,9 @@ class _RestAuth:
             return await handler(request)
         if is_preflight(request):
             return await handler(request)
+        tokens = self._catalogue_tokens if is_for_catalogue(request) else self._tokens
         sent = request.headers.get(AUTHORIZATION)
-        problem = self._tokens.problem(sent)
+        problem = tokens.problem(sent) if tokens is not None else ""
         if not problem:
             return await handler(request)
         error = ServingError(grpc.StatusCode.UNAUTHENTICATED, problem)
@@ -126,20 +138,26 @@ class _GrpcAuth(grpc.aio.ServerInterceptor):
     """Refuses gRPC calls without a valid token, whatever their method; health is open.
 
     Args:
-      tokens: The valid ones.
+      tokens: The valid ones; None if none is wanted.
+      catalogue_tokens: Those for changes of the catalogue; None if none is wanted.
       request_log: Records what is refused.
     """
 
-    def __init__(self, tokens: Tokens, request_log: RequestLog):
+    def __init__(
+        self, tokens: Tokens | None, catalogue_tokens: Tokens | None, request_log: RequestLog
+    ):
         self._tokens = tokens
+        self._catalogue_tokens = catalogue_tokens
         self._request_log = request_log
 
     async def intercept_service(self, continuation: Any, details: Any) -> Any:
         """See the base class."""
         if details.method.startswith(_OPEN_SERVICE):
             return await continuation(details)
+        is_catalogue = details.method.startswith(f"/{SERVICE}/")
+        tokens = self._catalogue_tokens if is_catalogue else self._tokens
         sent = dict(details.invocation_metadata or ()).get(AUTHORIZATION.lower())
-        problem = self._tokens.problem(sent)
+        problem = tokens.problem(sent) if tokens is not None else ""
         if not problem:
             return await continuation(details)
         with self._request_log.record("gRPC", _METHOD, "") as record:
@@ -157,7 +175,7 @@ class Auth:
     """What a server does about tokens: nothing, unless it is told to want them.
 
     Args:
-      config: Names the file of tokens, and what needs none.
+      config: Names the files of tokens, and what needs none.
       request_log: Records what is refused.
 
     Raises:
@@ -168,24 +186,32 @@ class Auth:
     def __init__(self, config: ServerConfig, request_log: RequestLog):
         self._config = config
         self._request_log = request_log
-        path = config.auth_token_file
+        path, catalogue_path = config.auth_token_file, config.live_catalogue_token_file
         self._tokens = Tokens(Path(path)) if path else None
+        self._catalogue_tokens = Tokens(Path(catalogue_path)) if catalogue_path else self._tokens
+        self._all = [tokens for tokens in (self._tokens, self._catalogue_tokens) if tokens]
         self._watcher: asyncio.Task[None] | None = None
 
     def add_to(self, app: web.Application) -> None:
         """Guards the routes of ``app``, those that do not exist included."""
-        if self._tokens is not None:
-            has_open_metrics = self._config.auth_open_metrics
-            auth = _RestAuth(self._tokens, self._request_log, has_open_metrics=has_open_metrics)
+        if self._all:
+            auth = _RestAuth(
+                self._tokens,
+                self._catalogue_tokens,
+                self._request_log,
+                has_open_metrics=self._config.auth_open_metrics,
+            )
             app.middlewares.append(auth.middleware)
 
     def interceptors(self) -> list[grpc.aio.ServerInterceptor]:
         """What guards the gRPC server."""
-        return [_GrpcAuth(self._tokens, self._request_log)] if self._tokens is not None else []
+        if not self._all:
+            return []
+        return [_GrpcAuth(self._tokens, self._catalogue_tokens, self._request_log)]
 
     def start(self) -> None:
-        """Watches the file from now on; call it on the server's loop."""
-        if self._tokens is None:
+        """Watches the files from now on; call it on the server's loop."""
+        if not self._all:
             return
         if not self._config.tls_certificate and not is_loopback(self._config.host):
             _log.warning(
@@ -196,7 +222,7 @@ class Auth:
                     " --tls_certificate and --tls_key, or let a proxy on this machine encrypt",
                 },
             )
-        self._watcher = asyncio.create_task(self._watch(self._tokens))
+        self._watcher = asyncio.create_task(self._watch())
 
     async def close(self) -> None:
         """Ends what ``start`` began."""
@@ -205,10 +231,11 @@ class Auth:
             with contextlib.suppress(asyncio.CancelledError):
                 await self._watcher
 
-    async def _watch(self, tokens: Tokens) -> None:
+    async def _watch(self) -> None:
         while True:
             await asyncio.sleep(self._config.file_system_poll_wait_seconds)
-            await tokens.refresh()
+            for tokens in self._all:
+                await tokens.refresh()
 
 
 def _challenge(*, is_invalid: bool) -> str:

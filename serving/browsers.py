@@ -6,7 +6,6 @@ answers. The first shows in the Host header, the second in the Origin header.
 """
 
 import functools
-import ipaddress
 import urllib.parse
 from collections.abc import Awaitable, Callable, Collection
 
@@ -15,22 +14,11 @@ from aiohttp import web
 
 from serving import codec
 from serving.errors import ServingError
+from serving.loopback import is_loopback
 from serving.token_file import AUTHORIZATION
 
-_LOOPBACK_NAME = "localhost"
 _HOSTS_REMEMBERED = 256  # they are looked at in every request
 _Handler = Callable[[web.Request], Awaitable[web.StreamResponse]]
-
-
-@functools.lru_cache(_HOSTS_REMEMBERED)
-def is_loopback(host: str) -> bool:
-    """Whether ``host``, a name or an address, is this machine's loopback."""
-    if host.lower() == _LOOPBACK_NAME:
-        return True
-    try:
-        return ipaddress.ip_address(host.strip("[]")).is_loopback
-    except ValueError:
-        return False
 
 
 def is_preflight(request: web.Request) -> bool:

@@ -8,6 +8,7 @@ import pydantic
 
 from contract.config_types import from_dict, to_dict
 from serving.config import BatchingConfig, ServerConfig
+from serving.loopback import is_loopback
 
 
 def parse_args(argv: Sequence[str]) -> ServerConfig:
@@ -66,6 +67,13 @@ def parse_args(argv: Sequence[str]) -> ServerConfig:
         parser.error(
             "--allow_reload needs --workers 1: a reload would reach one worker only. Change the"
             " file of --model_config_file and restart the server"
+        )
+    is_guarded = config.live_catalogue_token_file or config.auth_token_file
+    if config.live_catalogue and not is_guarded and not is_loopback(config.host):
+        parser.error(
+            "--live_catalogue on another host than the loopback needs"
+            " --live_catalogue_token_file or --auth_token_file: whoever reaches the server could"
+            " change what it recommends"
         )
     return config
 

@@ -1,12 +1,11 @@
 """Which versions of which models are in memory, and how they come and go.
 
-The manager polls each model's base path and moves what is served towards what
-the version policy wants: it loads before it unloads, so that there is no gap; a
-version is unloaded once the last request that holds it has ended; and a directory
-that is incomplete, still being written or broken never touches the version that
-serves.
+The manager polls each model's base path and moves what is served towards what the version policy
+wants: it loads before it unloads, so that there is no gap; a version is unloaded once the last
+request that holds it has ended; and a directory that is incomplete, still being written or broken
+never touches the version that serves.
 
-Everything but the loading itself runs on one event loop, so no locks are needed.
+Everything but the loading runs on one event loop, so no locks are needed.
 """
 
 import asyncio
@@ -28,7 +27,7 @@ from serving.release_watch import note as note_release
 from serving.saved_model import SavedModel
 from serving.servable import Servable, State
 from serving.threads import background_threads
-from serving.versions import Listing, Snapshot, has_saved_model
+from serving.versions import Listing, Snapshot, files_of_model
 
 _log = logging.getLogger(__name__)
 
@@ -49,6 +48,7 @@ class ModelManager:
 
     Attributes:
       on_change: Called after other models or versions than before serve.
+      prepare: Awaited with a loaded version before it serves; what it raises fails the load.
     """
 
     def __init__(
@@ -66,6 +66,7 @@ class ModelManager:
         self._retry_seconds = retry_seconds
         self._clock = clock
         self.on_change: Callable[[], None] = lambda: None
+        self.prepare: Callable[[str, Path, SavedModel], Awaitable[None]] | None = None
         self._models: dict[str, ConfiguredModel] = {}
         self._reconciling = asyncio.Lock()
         # Not one of the threads that run models, because a load takes long.
@@ -298,7 +299,7 @@ class ModelManager:
             return False
         servable = Servable(model.name, version, path)
         try:
-            files = await asyncio.to_thread(_files_of_model, path)
+            files = await asyncio.to_thread(files_of_model, path)
         except OSError as e:
             servable.end(load_error(path, e))
             model.note(servable, previous)
@@ -318,7 +319,14 @@ class ModelManager:
         model.servables[version] = servable
         started = self._clock()
         try:
-            servable.serve(await self._load_unchanged(path, files))
+            loaded = await self._load_unchanged(path, files)
+            try:
+                if self.prepare is not None:
+                    await self.prepare(model.name, path, loaded)
+            except BaseException:
+                await asyncio.get_running_loop().run_in_executor(self._loader, loaded.close)
+                raise
+            servable.serve(loaded)
             self.on_change()
         except Exception as e:
             servable.end(load_error(path, e))
@@ -329,13 +337,10 @@ class ModelManager:
         model.seen.pop(version, None)
         self._metrics.model_loads.labels(model.name, "success").inc()
         self._metrics.version_available.labels(model.name, str(version)).set(1)
+        seconds = self._clock() - started
         _log.info(
             "version available",
-            extra={
-                "model": model.name,
-                "version": version,
-                "load_seconds": round(self._clock() - started, 3),
-            },
+            extra={"model": model.name, "version": version, "load_seconds": round(seconds, 3)},
         )
         return True
 
@@ -391,8 +396,3 @@ class ModelManager:
         servable.end()
         await asyncio.get_running_loop().run_in_executor(self._loader, model.close)
         _log.info("version unloaded", extra={"model": servable.name, "version": servable.version})
-
-
-def _files_of_model(path: Path) -> Snapshot | None:
-    """The files of a version; None if they are no SavedModel. Raises OSError."""
-    return Snapshot.take(path) if has_saved_model(path) else None

@@ -20,7 +20,8 @@ from serving import tracing
 from serving.admission import Admission
 from serving.auth import Auth
 from serving.batching import Runner
-from serving.browsers import BrowserGuard, is_loopback
+from serving.browsers import BrowserGuard
+from serving.catalogue_api import CatalogueApi
 from serving.codec_thread import CodecThread
 from serving.config import ServerConfig
 from serving.errors import ServingError
@@ -29,6 +30,8 @@ from serving.grpc_messages import MessageReader
 from serving.grpc_service import ModelService, PredictionService
 from serving.integrity import verify_manifest
 from serving.limits import Limits
+from serving.live_catalogue import LiveCatalogue
+from serving.loopback import is_loopback
 from serving.metrics import Metrics
 from serving.model_manager import ModelManager
 from serving.predictor import Predictor
@@ -103,7 +106,18 @@ class ModelServer:
             has_demo=config.demo == "on" or (config.demo == "auto" and is_loopback(config.host)),
         )
         self._auth = Auth(config, self._request_log)
-        app = rest.application()
+        self._live: LiveCatalogue | None = None
+        catalogue_api: CatalogueApi | None = None
+        if config.live_catalogue:
+            self._live = LiveCatalogue(
+                config.live_catalogue,
+                self.manager,
+                self.metrics,
+                max_items=config.live_catalogue_max_items,
+                poll_seconds=config.live_catalogue_poll_seconds,
+            )
+            catalogue_api = CatalogueApi(self._live, self._request_log, config.max_request_bytes)
+        app = rest.application(catalogue_api)
         tracing.add_to(app)
         self._auth.add_to(app)
         self._http = web.AppRunner(
@@ -150,6 +164,8 @@ class ModelServer:
             ModelService(self.manager, self._request_log, config.allow_reload, self.metrics),
             self._grpc,
         )
+        if catalogue_api is not None:
+            catalogue_api.add_to_grpc(self._grpc)
         self._health = HealthService(
             self.manager, is_ready=self._is_ready, is_draining=lambda: self._draining
         )
@@ -169,6 +185,8 @@ class ModelServer:
         if self._sampler is not None:
             self._sampler.start()
         self._auth.start()
+        if self._live is not None:
+            self._live.start()
         if self._worker is None or self._worker.listens_first:
             await self._listen()
             await self.manager.configure(model_server_config(config))
@@ -242,6 +260,8 @@ class ModelServer:
         await self._auth.close()
         await asyncio.gather(self._grpc.stop(self._config.drain_seconds), self._stop_http())
         await self.manager.close()
+        if self._live is not None:
+            await self._live.close()
         self._runner.close()
         self._codec_thread.close()
         if self._sampler is not None:
@@ -330,10 +350,12 @@ def _load(path: Path, session_config: tf.compat.v1.ConfigProto) -> SavedModel:
 
 
 def _session_config(config: ServerConfig) -> tf.compat.v1.ConfigProto:
-    return tf.compat.v1.ConfigProto(
+    session = tf.compat.v1.ConfigProto(
         intra_op_parallelism_threads=config.intra_op_threads,
         inter_op_parallelism_threads=config.inter_op_threads,
     )
+    session.graph_options.rewrite_options.disable_meta_optimizer = not config.graph_optimization
+    return session
 
 
 def model_server_config(config: ServerConfig) -> model_server_config_pb2.ModelServerConfig:

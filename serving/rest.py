@@ -19,6 +19,7 @@ from tensorflow_serving.apis import get_model_metadata_pb2, model_pb2
 from serving import codec, demo
 from serving.admission import Admission, Call
 from serving.browsers import BrowserGuard, cors_headers
+from serving.catalogue_api import CatalogueApi
 from serving.codec_thread import CodecThread
 from serving.config import ServerConfig
 from serving.errors import RETRY_AFTER_SECONDS, ServingError, internal, invalid_argument
@@ -117,8 +118,8 @@ class RestApi:
         self._cors_headers = cors_headers(with_tokens=bool(config.auth_token_file))
         self._has_demo = has_demo
 
-    def application(self) -> web.Application:
-        """The aiohttp application."""
+    def application(self, catalogue: CatalogueApi | None = None) -> web.Application:
+        """The aiohttp application, with the routes of ``catalogue`` if there is one."""
         app = web.Application(
             client_max_size=self._max_request_bytes, middlewares=[self._guard.middleware]
         )
@@ -128,6 +129,8 @@ class RestApi:
             app.router.add_get(path, self._prometheus)
         if self._has_demo:
             demo.add_routes(app, self._manager)
+        if catalogue is not None:
+            catalogue.add_to(app)
         app.router.add_route("OPTIONS", _API_PATH, self._preflight)
         app.router.add_route("*", _API_PATH, self._api)
         app.on_response_prepare.append(self._close_if_draining)

@@ -22,6 +22,7 @@ from tensorflow_serving.apis import prediction_log_pb2
 from contract.signatures import SERVE
 from contract.versions import WARMUP_PATH
 from serving.errors import ServingError, from_tensorflow, invalid_argument, quoted
+from serving.read_write_lock import ReadWriteLock
 from serving.signature import Signature, TensorSlot, array_from_proto, dtype_name
 
 with contextlib.suppress(ImportError):
@@ -38,6 +39,9 @@ class SavedModel:
     Args:
       path: Version directory.
       session_config: Thread counts and the like; TensorFlow's defaults if None.
+
+    Attributes:
+      is_closed: Whether it was closed; nothing runs any more then.
 
     Raises:
       ServingError: the directory does not hold a SavedModel that loads.
@@ -68,6 +72,8 @@ class SavedModel:
             if name != _INIT_OP
         }
         self._tensors: dict[str, tf.Tensor] = {}
+        self._lock = ReadWriteLock()
+        self.is_closed = False
 
     def complete_inputs(
         self, signature_name: str, inputs: Mapping[str, np.ndarray]
@@ -150,7 +156,46 @@ class SavedModel:
         Raises:
           ServingError: what the graph refused, or DEADLINE_EXCEEDED.
         """
-        signature = self._signature(signature_name)
+        return self._call(self._signature(signature_name), inputs, output_names, timeout_ms)
+
+    def run_function(
+        self, function: Signature, inputs: Mapping[str, np.ndarray], *, alone: bool
+    ) -> dict[str, np.ndarray]:
+        """Runs a function of the graph that is no signature; blocks.
+
+        Args:
+          function: Its inputs and outputs.
+          inputs: Every input.
+          alone: Whether nothing else may run in the meantime.
+
+        Raises:
+          ServingError: what the graph refused.
+        """
+        outputs = tuple(function.outputs)
+        if not alone:
+            return self._call(function, inputs, outputs, 0)
+        with self._lock.write():
+            return self._call_locked(function, inputs, outputs, 0)
+
+    def _call(
+        self,
+        signature: Signature,
+        inputs: Mapping[str, np.ndarray],
+        output_names: Sequence[str],
+        timeout_ms: int,
+    ) -> dict[str, np.ndarray]:
+        with self._lock.read():
+            return self._call_locked(signature, inputs, output_names, timeout_ms)
+
+    def _call_locked(
+        self,
+        signature: Signature,
+        inputs: Mapping[str, np.ndarray],
+        output_names: Sequence[str],
+        timeout_ms: int,
+    ) -> dict[str, np.ndarray]:
+        if self.is_closed:
+            raise ServingError(grpc.StatusCode.UNAVAILABLE, "the version was unloaded")
         feeds = {self._tensor(slot).ref(): inputs[name] for name, slot in signature.inputs.items()}
         # Not in the caller's thread (an ``inter_op_thread_pool`` of -1), which takes a quarter less
         # processor time: TensorFlow keeps no deadline there.
@@ -195,9 +240,11 @@ class SavedModel:
         return count
 
     def close(self) -> None:
-        """Frees the model; no run may be under way, and none may follow."""
-        self._session.close()
-        del self._session
+        """Frees the model; no signature may be running, and none may follow."""
+        with self._lock.write():
+            self.is_closed = True
+            self._session.close()
+            del self._session
         self._tensors.clear()
         # A graph of TensorFlow refers to itself. Without this it waits for the collector, which
         # counts Python's objects and not what they hold: megabytes for every version.

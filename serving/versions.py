@@ -170,6 +170,11 @@ def has_saved_model(path: Path) -> bool:
     return False
 
 
+def files_of_model(path: Path) -> Snapshot | None:
+    """The files of a version; None if they are no SavedModel. Raises OSError."""
+    return Snapshot.take(path) if has_saved_model(path) else None
+
+
 def _files_below(path: Path) -> Iterator[Path]:
     def refuse(error: OSError) -> None:
         if not isinstance(error, FileNotFoundError):

@@ -32,6 +32,8 @@ class RunningServer:
             "settle_seconds": 0.0,
             "drain_seconds": 2.0,
             "request_timeout_seconds": LONG_SECONDS,
+            # Tests load many versions and ask them little.
+            "graph_optimization": False,
         }
         self.config = ServerConfig(**{**defaults, **config})
         self._loop = asyncio.new_event_loop()

@@ -57,6 +57,16 @@ class Tower(tf.Module):
         }
 
     @tf.function(input_signature=[tf.TensorSpec([None], tf.string, "examples")])
+    def encode_items(self, examples):
+        """Vectors by the numeric feature ``point``, see ``encoded``; zeros without it."""
+        point = tf.io.parse_example(
+            examples, {"item_point": tf.io.FixedLenFeature([], tf.float32, np.nan)}
+        )["item_point"]
+        angles = point[:, tf.newaxis] * tf.range(1.0, self.item_vectors.shape[1] + 1)
+        vectors = tf.math.l2_normalize(tf.cos(angles), axis=1)
+        return tf.where(tf.math.is_nan(point)[:, tf.newaxis], 0.0, vectors)
+
+    @tf.function(input_signature=[tf.TensorSpec([None], tf.string, "examples")])
     def evaluate(self, examples):
         return {"ranks": tf.ones([tf.shape(examples)[0], 1], tf.int32)}
 
@@ -78,6 +88,12 @@ class Tower(tf.Module):
                 "evaluate": self.evaluate,
             },
         )
+
+
+def encoded(point: float, dim: int) -> np.ndarray:
+    """Returns what ``Tower.encode_items`` gives for an item, float32 [dim]."""
+    vector = np.cos(np.float32(point) * np.arange(1, dim + 1, dtype=np.float32))
+    return vector / np.linalg.norm(vector)
 
 
 def unit_vectors(num_items: int, dim: int, seed: int = 0) -> np.ndarray:

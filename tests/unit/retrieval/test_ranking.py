@@ -81,6 +81,14 @@ class BlindSearch:
         self.vectors = vectors
         self._exact = ExactSearch(vectors)
 
+    is_exact = False
+
+    def num_items(self):
+        return self._exact.num_items()
+
+    def exact(self):
+        return self._exact
+
     def candidates(self, interests, mask, depth, k):
         found = self._exact.candidates(interests, mask, depth, k)
         missed = (found.positions == 1) | (found.positions == 3)

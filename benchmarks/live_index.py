@@ -1,0 +1,296 @@
+"""The live catalogue: how soon a change is seen, how many there can be, and what they cost.
+
+Serves a synthetic bundle in a process of its own and changes its catalogue over REST: first as
+fast as it goes, up to a share of the catalogue, half of it new items and half of it removals; then
+one item at a time, from the request to the first answer that shows it. Before and after, one
+client asks for recommendations, and the answers are compared with an exact search in NumPy over
+the catalogue as it is then. At the end the server is killed in the middle of changes, started
+again, and asked for every item that it had acknowledged.
+
+  python -m benchmarks.live_index --items 1000000
+"""
+
+import argparse
+import itertools
+import json
+import os
+import signal
+import tempfile
+import threading
+import time
+from pathlib import Path
+from typing import Any
+
+import httpx
+import numpy as np
+
+from benchmarks.index import RECALL_K, run_step
+from benchmarks.processes import served
+
+_WRITERS = 4
+_ITEMS_PER_REQUEST = 100
+_REQUESTS = 400
+_PEOPLE = 100
+_CHANGES_SEEN = 100
+_MODEL = "/v1/models/mind"
+
+
+def main() -> None:
+    """Prints what was measured, one line each."""
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--items", type=int, default=100_000)
+    parser.add_argument("--dimensions", type=int, default=64)
+    parser.add_argument("--churn", type=float, default=0.1, help="share of the catalogue")
+    parser.add_argument("--kind", choices=["scann", "exact"], default="scann")
+    parser.add_argument("--json", type=Path, help="also write the figures here")
+    arguments = parser.parse_args()
+    with tempfile.TemporaryDirectory() as folder:
+        work_dir = Path(folder)
+        run_step("trained", folder, arguments.items, arguments.dimensions)
+        run_step("build", folder, arguments.kind, 0.98)
+        run_step("requests", folder, _PEOPLE)
+        base = work_dir / "base"
+        base.mkdir()
+        (base / "1").symlink_to(work_dir / arguments.kind, target_is_directory=True)
+        rows = measure(base, work_dir, arguments.items, arguments.churn)
+    for name, value in rows.items():
+        print(f"{name:<44} {value}")
+    if arguments.json:
+        arguments.json.write_text(json.dumps(rows, indent=2))
+
+
+def measure(base: Path, work_dir: Path, num_items: int, churn: float) -> dict[str, Any]:
+    """Runs everything; returns figures by name."""
+    requests = json.loads((work_dir / "requests.json").read_text())
+    flags = ("--live_catalogue", str(work_dir / "log"))
+    rows: dict[str, Any] = {}
+    with (
+        served(base, work_dir / "server.log", *flags) as target,
+        httpx.Client(base_url=target["rest"], timeout=120) as http,
+    ):
+        catalogue = Catalogue(http)
+        rows["one request, as pushed: p50, p99 ms"] = before = quantiles(
+            latencies(http, requests["histories"])
+        )
+        rows["recall@100, as pushed"] = recall(http, catalogue, requests["asked"])
+        new = [f"new-{i}" for i in range(round(num_items * churn / 2))]
+        removed = np.random.default_rng(1).choice(num_items, len(new), replace=False)
+        gone = [f"item-{i}" for i in removed]
+        # Nobody's history may lose its items: it would have no interests to search with.
+        histories = {item for row in requests["asked"] + requests["histories"] for item in row}
+        gone = [item for item in gone if item not in histories]
+        seconds = change_all(target["rest"], new, gone, num_items)
+        rows["items changed"] = len(new) + len(gone)
+        rows["items changed per second"] = round(rows["items changed"] / seconds)
+        catalogue.add(new)
+        catalogue.remove(gone)
+        rows["one request, after them: p50, p99 ms"] = after = quantiles(
+            latencies(http, requests["histories"])
+        )
+        rows["p99 after / before"] = round(after[1] / before[1], 2)
+        rows["recall@100, after them"] = recall(http, catalogue, requests["asked"])
+        rows["removal to answer: p50, p99, max ms"] = seen(http, requests["histories"])
+        stop = threading.Event()
+        load = threading.Thread(target=write_until, args=(target["rest"], stop, num_items))
+        load.start()
+        try:
+            rows["the same while others write"] = seen(http, requests["histories"])
+        finally:
+            stop.set()
+            load.join()
+        rows["server MB"] = memory(target["pid"])
+    rows |= killed(base, work_dir, flags, num_items)
+    return rows
+
+
+class Catalogue:
+    """The vectors of the items that should be found.
+
+    Args:
+      http: Reads them from the server.
+    """
+
+    def __init__(self, http: httpx.Client):
+        self._http = http
+        answer = post(http, "list_items", {"offset": 0, "limit": 2**30})
+        self.ids = np.array(answer["item_ids"])
+        self.vectors = self._vectors(self.ids)
+
+    def add(self, ids: list[str]) -> None:
+        """Adds items."""
+        self.ids = np.concatenate([self.ids, ids])
+        self.vectors = np.concatenate([self.vectors, self._vectors(np.array(ids))])
+
+    def remove(self, ids: list[str]) -> None:
+        """Removes items."""
+        stays = ~np.isin(self.ids, ids)
+        self.ids, self.vectors = self.ids[stays], self.vectors[stays]
+
+    def _vectors(self, ids: np.ndarray) -> np.ndarray:
+        parts = [
+            np.array(
+                post(self._http, "item_embeddings", {"items": ids[i : i + 1000].tolist()})[
+                    "vectors"
+                ],
+                np.float32,
+            )
+            for i in range(0, len(ids), 1000)
+        ]
+        return np.concatenate(parts)
+
+
+def post(http: httpx.Client, signature: str, inputs: dict[str, Any]) -> dict[str, Any]:
+    """Asks a signature for its outputs."""
+    body = {"signature_name": signature, "inputs": inputs}
+    answer = http.post(f"{_MODEL}:predict", json=body)
+    answer.raise_for_status()
+    return answer.json()["outputs"]
+
+
+def recommend(http: httpx.Client, history: list[str]) -> list[str]:
+    """The items recommended to one person."""
+    inputs = {"history": [history], "k": RECALL_K, "exclude": [[""]], "exclude_history": True}
+    return post(http, "serving_default", inputs)["item_ids"][0]
+
+
+def latencies(http: httpx.Client, histories: list[list[str]]) -> list[float]:
+    """Times of single requests, in seconds, after a warm-up."""
+    times = []
+    for number, history in enumerate(itertools.islice(itertools.cycle(histories), _REQUESTS + 50)):
+        start = time.perf_counter()
+        recommend(http, history)
+        if number >= 50:
+            times.append(time.perf_counter() - start)
+    return times
+
+
+def recall(http: httpx.Client, catalogue: Catalogue, people: list[list[str]]) -> float:
+    """Share of the exact best items that answers have, over people."""
+    shares = []
+    for history in people:
+        interests = post(http, "user_interests", {"history": [history]})["interests"][0]
+        scores = (catalogue.vectors @ np.array(interests, np.float32).T).max(axis=1)
+        scores[np.isin(catalogue.ids, history)] = -np.inf
+        best = catalogue.ids[np.argpartition(-scores, RECALL_K)[:RECALL_K]]
+        shares.append(len({*best} & {*recommend(http, history)}) / RECALL_K)
+    return round(float(np.mean(shares)), 4)
+
+
+def upsert_of(item: str, number: int, num_items: int) -> dict[str, Any]:
+    """An item like one of the pushed ones."""
+    features = {"like": f"item-{number * 7919 % num_items}", "angle": 1.0 + number % 1000}
+    return {"id": item, "features": features}
+
+
+def change_all(url: str, new: list[str], gone: list[str], num_items: int) -> float:
+    """Adds and removes items over several connections; returns the seconds it took."""
+    items = [upsert_of(item, number, num_items) for number, item in enumerate(new)]
+    work: list[tuple[str, list[Any]]] = []
+    for start in range(0, max(len(items), len(gone)), _ITEMS_PER_REQUEST):
+        part = slice(start, start + _ITEMS_PER_REQUEST)
+        work += [("upsert", items[part])] if items[part] else []
+        work += [("remove", gone[part])] if gone[part] else []
+    queue = iter(work)
+    lock = threading.Lock()
+
+    def write() -> None:
+        with httpx.Client(base_url=url, timeout=120) as http:
+            while True:
+                with lock:
+                    job = next(queue, None)
+                if job is None:
+                    return
+                answer = http.post(f"{_MODEL}/items:{job[0]}", json={"items": job[1]})
+                answer.raise_for_status()
+
+    threads = [threading.Thread(target=write) for _ in range(_WRITERS)]
+    started = time.perf_counter()
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    return time.perf_counter() - started
+
+
+def seen(http: httpx.Client, histories: list[list[str]]) -> tuple[float, float, float]:
+    """From a change to the answer that shows it: removals and returns of recommended items."""
+    times = []
+    for number in range(_CHANGES_SEEN // 2):
+        history = histories[number]
+        item = recommend(http, history)[0]
+        for in_stock in (False, True):
+            start = time.perf_counter()
+            change = {"items": [{"id": item, "in_stock": in_stock}]}
+            http.post(f"{_MODEL}/items:upsert", json=change).raise_for_status()
+            while (item in recommend(http, history)) != in_stock:
+                pass
+            times.append(time.perf_counter() - start)
+    return (*quantiles(times), round(1e3 * max(times), 1))
+
+
+def write_until(url: str, stop: threading.Event, num_items: int) -> None:
+    """Changes items again and again."""
+    with httpx.Client(base_url=url, timeout=120) as http:
+        for number in itertools.count():
+            if stop.is_set():
+                return
+            items = [
+                upsert_of(f"again-{i}", number + i, num_items) for i in range(_ITEMS_PER_REQUEST)
+            ]
+            http.post(f"{_MODEL}/items:upsert", json={"items": items}).raise_for_status()
+
+
+def killed(base: Path, work_dir: Path, flags: tuple[str, ...], num_items: int) -> dict[str, Any]:
+    """Kills the server in the middle of changes, and looks for what it had acknowledged."""
+    acknowledged: list[str] = []
+
+    def write(url: str) -> None:
+        with httpx.Client(base_url=url, timeout=120) as http:
+            for number in itertools.count():
+                item = f"kept-{number}"
+                body = {"items": [upsert_of(item, number, num_items)]}
+                try:
+                    http.post(f"{_MODEL}/items:upsert", json=body).raise_for_status()
+                except httpx.HTTPError:
+                    return
+                acknowledged.append(item)
+
+    with served(base, work_dir / "killed.log", *flags) as target:
+        writer = threading.Thread(target=write, args=(target["rest"],))
+        writer.start()
+        while len(acknowledged) < 100:
+            time.sleep(0.01)
+        os.kill(target["pid"], signal.SIGKILL)
+        writer.join()
+    start = time.perf_counter()
+    with (
+        served(base, work_dir / "again.log", *flags) as target,
+        httpx.Client(base_url=target["rest"], timeout=120) as http,
+    ):
+        ready = time.perf_counter() - start
+        known = post(http, "item_embeddings", {"items": acknowledged})["known"]
+    return {
+        "acknowledged before the server was killed": len(acknowledged),
+        "of these lost": known.count(False),
+        "start with all changes, s": round(ready, 1),
+    }
+
+
+def quantiles(seconds: list[float]) -> tuple[float, float]:
+    """Median and 99th percentile in milliseconds."""
+    return (
+        round(1e3 * float(np.percentile(seconds, 50)), 2),
+        round(1e3 * float(np.percentile(seconds, 99)), 2),
+    )
+
+
+def memory(pid: int) -> int:
+    """Resident megabytes of a process."""
+    for line in Path(f"/proc/{pid}/status").read_text().splitlines():
+        if line.startswith("VmRSS"):
+            return int(line.split()[1]) // 1024
+    raise ValueError(f"/proc/{pid}/status has no VmRSS")
+
+
+if __name__ == "__main__":
+    main()

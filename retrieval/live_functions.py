@@ -1,0 +1,160 @@
+"""The functions by which a server changes the catalogue of a version, and their description.
+
+They are saved like signatures, and then taken out of the list of signatures; see
+``contract.live_catalogue``.
+"""
+
+import json
+import os
+from collections.abc import Mapping
+from typing import Any
+
+import tensorflow as tf
+from google.protobuf import json_format
+from tensorflow.core.protobuf import saved_model_pb2
+
+from contract import live_catalogue as names
+from contract.versions import SAVED_MODEL_FILE
+from retrieval.bundle import RetrievalBundle
+from retrieval.tower import TowerThatEncodes
+
+
+def live_functions(bundle: RetrievalBundle) -> dict[str, Any]:
+    """Returns ``describe_items`` and ``apply_changes`` of ``bundle``, by name."""
+    dimensions = bundle.search.vectors.shape[1]
+    strings = tf.TensorSpec([None], tf.string)
+    numbers = tf.TensorSpec([None], tf.int32)
+    return {
+        names.DESCRIBE: _function(
+            lambda **inputs: _describe(bundle, **inputs),
+            {
+                names.IDS: strings,
+                names.EXAMPLES: strings,
+                names.CATEGORY_NAMES: tf.TensorSpec([None, None], tf.string),
+            },
+        ),
+        names.APPLY: _function(
+            lambda **inputs: _apply(bundle, **inputs),
+            {
+                names.SLOTS: numbers,
+                names.IDS: strings,
+                names.NEW_TITLES: strings,
+                names.VECTORS: tf.TensorSpec([None, dimensions], tf.float32),
+                names.COUNTS: tf.TensorSpec([None], tf.float32),
+                names.CATEGORIES: tf.TensorSpec([None, None], tf.int32),
+                names.FREED_IDS: strings,
+                names.POSITIONS: numbers,
+                names.REPLACED_BY: numbers,
+                names.NUM_REPLACED: tf.TensorSpec([], tf.int32),
+                names.ORDER: numbers,
+                names.STARTS: numbers,
+                names.FRESH: numbers,
+                names.NEW_CATEGORIES: strings,
+            },
+        ),
+    }
+
+
+def hide_live_functions(
+    model_dir: str, bundle: RetrievalBundle, items_config: Mapping[str, Any] | None
+) -> None:
+    """Takes the functions out of the signatures, and describes them beside the SavedModel.
+
+    Args:
+      model_dir: The saved bundle.
+      bundle: What was saved.
+      items_config: ``data.items`` of the configuration, which has the side features; None if
+        there is none. Then the vectors of items cannot be made anew.
+    """
+    path = os.path.join(model_dir, SAVED_MODEL_FILE)
+    with tf.io.gfile.GFile(path, "rb") as file:
+        saved = saved_model_pb2.SavedModel.FromString(file.read())
+    (meta_graph,) = saved.meta_graphs
+    functions = {}
+    for name in (names.DESCRIBE, names.APPLY):
+        functions[name] = json_format.MessageToDict(meta_graph.signature_def[name])
+        del meta_graph.signature_def[name]
+    with tf.io.gfile.GFile(path, "wb") as file:
+        file.write(saved.SerializeToString(deterministic=True))
+    features = (items_config or {}).get("features") or {}
+    is_encoder = isinstance(bundle.tower, TowerThatEncodes)
+    description = {
+        names.FUNCTIONS: functions,
+        names.FEATURES: {name: spec.get("kind", "categorical") for name, spec in features.items()}
+        if is_encoder
+        else {},
+        names.CATEGORY_FEATURE: _category_feature(bundle, items_config),
+        names.NUM_LEAVES: bundle.live.num_leaves,
+        names.NUM_PUSHED: bundle.live.num_pushed,
+    }
+    path = os.path.join(model_dir, names.LIVE_CATALOGUE_PATH)
+    tf.io.gfile.makedirs(os.path.dirname(path))
+    with tf.io.gfile.GFile(path, "w") as file:
+        file.write(json.dumps(description, indent=2, sort_keys=True))
+
+
+def _category_feature(bundle: RetrievalBundle, items_config: Mapping[str, Any] | None) -> str:
+    if bundle.item_categories is None:
+        return ""
+    return (items_config or {}).get("category_feature") or names.CATEGORY
+
+
+def _describe(
+    bundle: RetrievalBundle, ids: tf.Tensor, examples: tf.Tensor, category_names: tf.Tensor
+) -> dict[str, tf.Tensor]:
+    """What the version makes of items.
+
+    Args:
+      bundle: Describes them.
+      ids: string [M].
+      examples: string [M], serialized catalogue rows; "" leaves the vector as it was pushed.
+      category_names: string [M, F], padded with "".
+
+    Returns:
+      The outputs that ``contract.live_catalogue`` names.
+    """
+    positions = bundle.items.pushed_positions(ids)
+    is_pushed = positions >= 0
+    pushed = tf.maximum(positions, 0)
+    vectors = tf.gather(bundle.search.vectors.read_value(), pushed)
+    vectors = tf.where(is_pushed[:, tf.newaxis], vectors, 0.0)
+    if isinstance(bundle.tower, TowerThatEncodes):
+        encoded = bundle.tower.encode_items(examples)
+        vectors = tf.where((examples != "")[:, tf.newaxis], encoded, vectors)
+    outputs = {
+        names.POSITIONS: positions,
+        names.VECTORS: vectors,
+        names.LEAVES: bundle.live.leaves_of(vectors),
+        names.COUNTS: tf.where(is_pushed, bundle.counts_of(pushed), 0.0),
+        names.PUSHED_TITLES: bundle.items.pushed_titles(ids),
+        names.PUSHED_CATEGORIES: tf.zeros([tf.size(ids), 0], tf.int32),
+        names.CATEGORY_NUMBERS: tf.zeros([tf.size(ids), 0], tf.int32),
+        names.NUM_CATEGORIES: tf.constant(0),
+    }
+    if bundle.item_categories is not None:
+        outputs |= {
+            names.PUSHED_CATEGORIES: bundle.item_categories.pushed(positions),
+            names.CATEGORY_NUMBERS: bundle.item_categories.numbers(category_names),
+            names.NUM_CATEGORIES: bundle.item_categories.new.num_names,
+        }
+    return outputs
+
+
+def _apply(
+    bundle: RetrievalBundle, new_categories: tf.Tensor, **changes: tf.Tensor
+) -> dict[str, tf.Tensor]:
+    """Changes the state; see ``LiveItems.apply``."""
+    bundle.live.apply(**changes)
+    if bundle.item_categories is not None:
+        bundle.item_categories.new.add(new_categories)
+    return {names.NUM_FOUND: bundle.live.num_found.read_value()}
+
+
+def _function(body: Any, specs: Mapping[str, tf.TensorSpec]) -> Any:
+    keys = list(specs)
+
+    def call(*args: tf.Tensor) -> dict[str, tf.Tensor]:
+        return body(**dict(zip(keys, args, strict=True)))
+
+    signature = [tf.TensorSpec(spec.shape, spec.dtype, name) for name, spec in specs.items()]
+    return tf.function(call, input_signature=signature, autograph=False)

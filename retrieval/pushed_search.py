@@ -1,0 +1,63 @@
+"""Search over the pushed items that are still as they were pushed."""
+
+import numpy as np
+import tensorflow as tf
+
+from retrieval.live_items import LiveItems
+from retrieval.search import Candidates, Search
+
+# How many times more candidates an approximate search looks for, once items are gone, than
+# would be needed if the gone ones were everywhere alike. They cost little: an index rescores more
+# candidates than it returns.
+_MARGIN = 2
+
+
+class PushedSearch:
+    """Leaves out what has changed since the push; a ``Search``.
+
+    While nothing has changed, it finds what the search below it finds, bit for bit.
+    """
+
+    def __init__(self, search: Search, live: LiveItems) -> None:
+        """Wraps a search.
+
+        Args:
+          search: Searches all items that were pushed.
+          live: What has changed.
+        """
+        self.vectors = search.vectors
+        self.is_exact = search.is_exact
+        self._search = search
+        self._live = live
+
+    def num_items(self) -> tf.Tensor:
+        """See ``Search``."""
+        return self._search.num_items() - self._live.num_replaced
+
+    def exact(self) -> "PushedSearch":
+        """See ``Search``."""
+        return PushedSearch(self._search.exact(), self._live)
+
+    def describe(self) -> dict[str, int | float | str]:
+        """See ``Search``."""
+        return self._search.describe()
+
+    def candidates(
+        self, interests: tf.Tensor, mask: tf.Tensor, depth: tf.Tensor, k: tf.Tensor
+    ) -> Candidates:
+        """See ``Search``."""
+        if self.is_exact:
+            return self._search.candidates(  # type: ignore[call-arg]
+                interests, mask, depth, k, self._live.is_as_pushed
+            )
+        num_pushed = self._search.num_items()
+        share = tf.cast(num_pushed, tf.float32) / tf.cast(
+            tf.maximum(self.num_items(), 1), tf.float32
+        )
+        deeper = tf.cast(tf.math.ceil(_MARGIN * tf.cast(depth, tf.float32) * share), tf.int32)
+        wanted = tf.where(self._live.num_replaced > 0, deeper, depth)
+        found = self._search.candidates(interests, mask, tf.minimum(wanted, num_pushed), k)
+        is_there = self._live.current(found.positions) == found.positions
+        return Candidates(
+            tf.where(is_there, found.positions, -1), tf.where(is_there, found.scores, -np.inf)
+        )

@@ -1,0 +1,370 @@
+"""The live catalogue of one loaded version: which slot has which item."""
+
+import dataclasses
+import json
+import threading
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any, Final
+
+import numpy as np
+from google.protobuf import json_format
+from tensorflow.core.protobuf import meta_graph_pb2
+
+from contract import live_catalogue as names
+from contract.catalogue_changes import Change
+from contract.change_log import ChangeLog, Entry
+from contract.manifest import LOG_IDENTITY, LOG_POSITION, MANIFEST_PATH, REFRESH, from_json
+from model.catalogue_examples import catalogue_example
+from serving.saved_model import SavedModel
+from serving.signature import Signature
+
+# Slots that are scored in every request; with more, they are put into the order of the leaves.
+_MAX_FRESH: Final = 4096
+# Items described by one run of the model, and entries read from the log at once.
+_ITEMS_AT_ONCE: Final = 1024
+_ENTRIES_AT_ONCE: Final = 8192
+
+
+@dataclasses.dataclass(frozen=True)
+class Described:
+    """What the version makes of items; the outputs of ``describe_items`` as arrays."""
+
+    positions: np.ndarray
+    vectors: np.ndarray
+    leaves: np.ndarray
+    counts: np.ndarray
+    pushed_titles: np.ndarray
+    pushed_categories: np.ndarray
+    category_numbers: np.ndarray
+    num_categories: int
+
+
+class LiveModel:
+    """Applies the changes of a log to a version; for one thread at a time.
+
+    Attributes:
+      model: The version.
+      folded: Position of the last change that the version contains.
+      position: Of the last change that was applied, or that the version contains.
+      features: Kind of each side feature by its name.
+      num_pushed: Items that the pushed index finds.
+      without_vector: Items of the changes that cannot be found, because nothing that the training
+        knows is said of them.
+    """
+
+    def __init__(self, model: SavedModel, path: Path, log_identity: str):
+        """Reads what the version says of itself.
+
+        Args:
+          model: The loaded version.
+          path: Its directory.
+          log_identity: Of the log whose changes are applied.
+
+        Raises:
+          FileNotFoundError: it was pushed without a description, by an earlier program.
+        """
+        description = json.loads((path / names.LIVE_CATALOGUE_PATH).read_text())
+        self.model = model
+        self._functions = {
+            name: Signature.from_proto(
+                json_format.ParseDict(definition, meta_graph_pb2.SignatureDef())
+            )
+            for name, definition in description[names.FUNCTIONS].items()
+        }
+        self.features: dict[str, str] = description[names.FEATURES]
+        self._category_feature: str = description[names.CATEGORY_FEATURE]
+        self._num_leaves: int = description[names.NUM_LEAVES]
+        self.num_pushed: int = description[names.NUM_PUSHED]
+        self.folded = folded_position(path, log_identity)
+        self.position = self.folded
+        self.without_vector: set[str] = set()
+        self._has_read_kept = False
+        self._catching_up = threading.Lock()
+        self._has_failed = False
+        self._touched: set[int] = set()
+        self._freed: set[str] = set()
+        self._slot_of: dict[str, int] = {}
+        self._free: list[int] = []
+        self._replaced: dict[int, int] = {}
+        self._leaf_of = np.zeros([0], np.int32)
+        # As in retrieval.live_items; the place in ``_order`` of each slot that is in it.
+        self._order = np.zeros([0], np.int32)
+        self._place_of: dict[int, int] = {}
+        self._starts = np.zeros([self._num_leaves + 1], np.int32)
+        self._fresh: dict[int, None] = {}
+
+    @property
+    def num_slots(self) -> int:
+        """Items in slots: those that were added or changed."""
+        return len(self._slot_of)
+
+    @property
+    def num_replaced(self) -> int:
+        """Pushed items that are not found as they were pushed."""
+        return len(self._replaced)
+
+    def catch_up(self, log: ChangeLog) -> None:
+        """Applies what the log has beyond ``position``. Requests find all of a part or nothing.
+
+        Raises:
+          ChangeLogError: the log cannot be read.
+          ServingError: the model failed; what was applied before stays.
+        """
+        with self._catching_up:
+            if self._has_failed:
+                self._start_over()
+            self._has_failed = True
+            if not self._has_read_kept:
+                self._apply(log.kept(self.folded))
+                self._has_read_kept = True
+            while entries := log.read(self.position, _ENTRIES_AT_ONCE):
+                self._apply(entries)
+                self.position = entries[-1].position
+            self._has_failed = False
+
+    def _start_over(self) -> None:
+        """Takes everything back, because a failure may have left a part undone."""
+        freed = [*self._slot_of, *self._freed]
+        moved = dict.fromkeys([*self._replaced, *self._touched], names.AS_PUSHED)
+        for state in (self._slot_of, self._free, self._replaced, self._place_of, self._fresh):
+            state.clear()
+        self.without_vector.clear()
+        self._order, self._starts = self._order[:0], np.zeros_like(self._starts)
+        nothing = self._described([])[0]
+        self._change(
+            {
+                names.SLOTS: np.zeros([0], np.int32),
+                names.IDS: _strings([]),
+                names.NEW_TITLES: _strings([]),
+                names.VECTORS: nothing.vectors,
+                names.COUNTS: nothing.counts,
+                names.CATEGORIES: nothing.category_numbers,
+                names.NEW_CATEGORIES: _strings([]),
+            },
+            freed,
+            moved,
+        )
+        self.position = self.folded
+        self._has_read_kept = False
+
+    def _apply(self, entries: Sequence[Entry]) -> None:
+        if not entries:
+            return
+        parts = [
+            self._described(entries[start : start + _ITEMS_AT_ONCE])
+            for start in range(0, len(entries), _ITEMS_AT_ONCE)
+        ]
+        described = _concatenated([part for part, _ in parts])
+        categories = [row for _, rows in parts for row in rows]
+        new_names, numbers = self._number(described, categories)
+        written: list[int] = []  # entries that get a slot
+        slots: list[int] = []
+        freed: list[str] = []
+        moved: dict[int, int] = {}
+        for index, (_, item, change) in enumerate(entries):
+            position = int(described.positions[index])
+            had_slot = self._drop(item)
+            has_vector = bool(described.vectors[index].any())
+            if change.is_found and not has_vector:
+                self.without_vector.add(item)
+            else:
+                self.without_vector.discard(item)
+            if not change.is_found or not has_vector:
+                now = names.REMOVED
+            elif position >= 0 and not change.needs_slot:
+                now = names.AS_PUSHED
+            else:
+                now = self._take(item, int(described.leaves[index]))
+                written.append(index)
+                slots.append(now)
+            if had_slot and now < 0:
+                freed.append(item)
+            if position >= 0:
+                moved[position] = now
+                if now == names.AS_PUSHED:
+                    self._replaced.pop(position, None)
+                else:
+                    self._replaced[position] = now
+        if len(self._fresh) > _MAX_FRESH and self._num_leaves:
+            self._put_in_order()
+        titles = [
+            str.encode(change.title) if change.title is not None else described.pushed_titles[i]
+            for i, (_, _, change) in enumerate(entries)
+        ]
+        self._change(
+            {
+                names.SLOTS: np.array(slots, np.int32),
+                names.IDS: _strings([entries[i].item_id.encode() for i in written]),
+                names.NEW_TITLES: _strings([titles[i] for i in written]),
+                names.VECTORS: described.vectors[written],
+                names.COUNTS: described.counts[written],
+                names.CATEGORIES: numbers[written],
+                names.NEW_CATEGORIES: _strings(new_names),
+            },
+            freed,
+            moved,
+        )
+
+    def _change(
+        self, rows: Mapping[str, np.ndarray], freed: Sequence[str], moved: Mapping[int, int]
+    ) -> None:
+        """Changes the state of the graph.
+
+        Args:
+          rows: Inputs of ``apply_changes`` about the slots that are written.
+          freed: Items that have no slot any more.
+          moved: What takes the place of pushed items, by their positions.
+        """
+        # What would have to be taken back if the model failed now.
+        self._touched.update(moved)
+        self._freed.update(freed)
+        state = {
+            names.FREED_IDS: _strings([item.encode() for item in freed]),
+            names.POSITIONS: np.array(list(moved), np.int32),
+            names.REPLACED_BY: np.array(list(moved.values()), np.int32),
+            names.NUM_REPLACED: np.array(len(self._replaced), np.int32),
+            names.ORDER: self._order,
+            names.STARTS: self._starts,
+            names.FRESH: np.array(list(self._fresh), np.int32),
+        }
+        self._run(names.APPLY, {**rows, **state}, alone=True)
+        self._touched.clear()
+        self._freed.clear()
+
+    def _described(self, entries: Sequence[Entry]) -> tuple[Described, list[list[bytes] | None]]:
+        """Asks the version about the items, and returns the categories that changes give."""
+        categories = [self._categories(change) for _, _, change in entries]
+        width = max((len(row) for row in categories if row), default=0) or 1
+        padded = np.full([len(entries), width], b"", object)
+        for row, given in enumerate(categories):
+            padded[row, : len(given or ())] = given or ()
+        outputs = self._run(
+            names.DESCRIBE,
+            {
+                names.IDS: _strings([item.encode() for _, item, _ in entries]),
+                names.EXAMPLES: _strings([self._example(entry) for entry in entries]),
+                names.CATEGORY_NAMES: padded,
+            },
+        )
+        described = Described(
+            positions=outputs[names.POSITIONS],
+            vectors=outputs[names.VECTORS],
+            leaves=outputs[names.LEAVES],
+            counts=outputs[names.COUNTS],
+            pushed_titles=outputs[names.PUSHED_TITLES],
+            pushed_categories=outputs[names.PUSHED_CATEGORIES],
+            category_numbers=outputs[names.CATEGORY_NUMBERS],
+            num_categories=int(outputs[names.NUM_CATEGORIES]),
+        )
+        return described, categories
+
+    def _categories(self, change: Change) -> list[bytes] | None:
+        """Names of the categories that a change gives; None if it leaves them."""
+        if not self._category_feature or change.features is None:
+            return None
+        values = change.features.get(self._category_feature, ())
+        assert isinstance(values, tuple)
+        return [value.encode() for value in dict.fromkeys(values)]
+
+    def _number(
+        self, described: Described, categories: Sequence[list[bytes] | None]
+    ) -> tuple[list[bytes], np.ndarray]:
+        """Returns names that are new to the version, and the numbers of all, [M, F]."""
+        new: dict[bytes, int] = {}
+        rows = []
+        for index, given in enumerate(categories):
+            if given is None:
+                rows.append([int(n) for n in described.pushed_categories[index] if n])
+                continue
+            known = described.category_numbers[index]
+            rows.append(
+                [
+                    int(number) or new.setdefault(name, described.num_categories + len(new) + 1)
+                    for name, number in zip(given, known, strict=False)
+                ]
+            )
+        width = max(map(len, rows), default=0)
+        numbers = np.zeros([len(rows), width], np.int32)
+        for index, row in enumerate(rows):
+            numbers[index, : len(row)] = row
+        return list(new), numbers
+
+    def _example(self, entry: Entry) -> bytes:
+        """The item as a catalogue row; empty if its vector stays that of the push."""
+        values = entry.change.features
+        if values is None:
+            return b""
+        return catalogue_example(entry.item_id, values, self.features)
+
+    def _take(self, item: str, leaf: int) -> int:
+        """Gives an item a slot."""
+        slot = self._free.pop() if self._free else len(self._slot_of)
+        if slot >= len(self._leaf_of):
+            self._leaf_of = np.resize(self._leaf_of, [max(2 * len(self._leaf_of), slot + 1)])
+        self._slot_of[item] = slot
+        self._leaf_of[slot] = leaf
+        self._fresh[slot] = None
+        return slot
+
+    def _drop(self, item: str) -> bool:
+        """Takes an item's slot away; returns whether it had one."""
+        slot = self._slot_of.pop(item, None)
+        if slot is None:
+            return False
+        self._free.append(slot)
+        if slot in self._place_of:
+            # A copy, because the model may still be fed with what was.
+            self._order = self._order.copy()
+            self._order[self._place_of.pop(slot)] = -1
+        self._fresh.pop(slot, None)
+        return True
+
+    def _put_in_order(self) -> None:
+        """Puts all slots into the order of their leaves."""
+        slots = np.fromiter(self._slot_of.values(), np.int32, len(self._slot_of))
+        leaves = self._leaf_of[slots]
+        by_leaf = np.argsort(leaves, kind="stable")
+        self._order = slots[by_leaf]
+        self._place_of = {int(slot): place for place, slot in enumerate(self._order)}
+        sizes = np.bincount(leaves, minlength=self._num_leaves)
+        self._starts = np.concatenate([[0], np.cumsum(sizes)]).astype(np.int32)
+        self._fresh = {}
+
+    def _run(
+        self, name: str, inputs: Mapping[str, Any], *, alone: bool = False
+    ) -> dict[str, np.ndarray]:
+        return self.model.run_function(self._functions[name], inputs, alone=alone)
+
+
+def folded_position(path: Path, log_identity: str) -> int:
+    """Up to which position of a log the version at ``path`` contains the changes; 0 is none."""
+    manifest = path / MANIFEST_PATH
+    if not manifest.exists():
+        return 0
+    refresh = from_json(manifest.read_text()).get(REFRESH, {})
+    return int(refresh[LOG_POSITION]) if refresh.get(LOG_IDENTITY) == log_identity else 0
+
+
+def _concatenated(parts: Sequence[Described]) -> Described:
+    if len(parts) == 1:
+        return parts[0]
+    width = max(part.category_numbers.shape[1] for part in parts)
+    joined: dict[str, Any] = {
+        field.name: np.concatenate([getattr(part, field.name) for part in parts])
+        for field in dataclasses.fields(Described)
+        if field.name not in ("category_numbers", "num_categories")
+    }
+    numbers = [
+        np.pad(part.category_numbers, [(0, 0), (0, width - part.category_numbers.shape[1])])
+        for part in parts
+    ]
+    return Described(
+        **joined, category_numbers=np.concatenate(numbers), num_categories=parts[0].num_categories
+    )
+
+
+def _strings(values: Sequence[bytes]) -> np.ndarray:
+    array = np.empty(len(values), object)
+    array[:] = values
+    return array

@@ -1,0 +1,243 @@
+"""Changes of the catalogue through a real server: visible at once, durable, the same everywhere."""
+
+import itertools
+import threading
+
+import grpc
+import httpx
+import pytest
+from google.protobuf import json_format, struct_pb2
+
+from tests import serving_models
+from tests.category_bundle import NUM_ITEMS
+from tests.running_server import RunningServer, wait_until
+
+_ITEMS = "/v1/models/mind/items"
+_ALL = NUM_ITEMS + 100
+_MAX_ITEMS = 20
+_NEW = {"id": "new", "title": "A new one", "features": {"point": 1.0, "category": ["fresh"]}}
+
+
+@pytest.fixture
+def base(shop, tmp_path):
+    serving_models.push(shop, tmp_path / "mind", 1)
+    return tmp_path / "mind"
+
+
+@pytest.fixture(scope="module")
+def shared(shop, tmp_path_factory):
+    root = tmp_path_factory.mktemp("shared")
+    serving_models.push(shop, root / "mind", 1)
+    with _serving(root / "mind", root, live_catalogue_max_items=_MAX_ITEMS) as running:
+        yield running
+
+
+@pytest.fixture
+def live(shared):
+    """A server whose catalogue is as it was pushed, and is so again afterwards."""
+    yield shared
+    _remove(shared, "new", "bare")
+    assert _upsert(shared, *[{"id": item, "in_stock": True} for item in ("2", "3")]).is_success
+
+
+def _serving(base, tmp_path, **config):
+    return RunningServer(
+        model_base_path=str(base),
+        live_catalogue=str(tmp_path / "log"),
+        file_system_poll_wait_seconds=0.05,
+        live_catalogue_poll_seconds=0.05,
+        **config,
+    )
+
+
+def _found(server, history="1", **options):
+    """Ids of everything that is recommended to somebody."""
+    inputs = {
+        "history": [[history]],
+        "k": _ALL,
+        "exclude": [[""]],
+        "exclude_history": True,
+        "diversity": 0.0,
+        "user_taste": [""],
+        **{name: [[""]] for name in ("allow_categories", "deny_categories")},
+        **options,
+    }
+    answer = server.http.post("/v1/models/mind:predict", json={"inputs": inputs})
+    assert answer.status_code == 200, answer.text
+    return {item for item in answer.json()["outputs"]["item_ids"][0] if item}
+
+
+def _position(server):
+    return server.http.get(_ITEMS).json()["position"]
+
+
+def _upsert(server, *items, **fields):
+    return server.http.post(f"{_ITEMS}:upsert", json={"items": list(items), **fields})
+
+
+def _remove(server, *items, **fields):
+    return server.http.post(f"{_ITEMS}:remove", json={"items": list(items), **fields})
+
+
+def test_a_change_is_in_the_next_answer(live):
+    before, position = _found(live), _position(live)
+    answer = _upsert(live, _NEW, {"id": "2", "in_stock": False})
+    assert answer.json() == {
+        "position": position + 2,
+        "items": 2,
+        "repeated": False,
+        "without_vector": [],
+        "items_without_vector": 0,
+    }
+    assert _found(live) == before - {"2"} | {"new"}
+    assert _found(live, allow_categories=[["fresh"]]) == {"new"}
+    _upsert(live, {"id": "2", "in_stock": True})
+    assert _remove(live, "new").status_code == 200
+    assert _found(live) == before
+    status = live.http.get(_ITEMS).json()
+    assert (status["live_items"], status["replaced_items"]) == (0, 0)
+    assert status["position"] == position + 4
+    assert status["features"] == {"point": "numeric", "category": "categorical"}
+
+
+def test_the_same_over_grpc(live):
+    before, position = _found(live), _position(live)
+    assert _call(live, "Upsert", {"model": "mind", "items": [_NEW]})["position"] == position + 1
+    assert _found(live) == before | {"new"}
+    answer = _call(live, "Remove", {"model": "mind", "items": ["new", "3"]})
+    assert answer["position"] == position + 3
+    assert _found(live) == before - {"3"}
+    assert _call(live, "Status", {"model": "mind"})["replaced_items"] == 1
+    with pytest.raises(grpc.RpcError) as error:
+        _call(live, "Upsert", {"model": "mind", "items": [{"id": ""}]})
+    assert error.value.code() == grpc.StatusCode.INVALID_ARGUMENT
+
+
+@pytest.mark.parametrize(
+    ("body", "problem"),
+    [
+        (b"{", "no JSON"),
+        (b"[]", "must be a JSON object"),
+        (b'{"items": []}', "a list items that is not empty"),
+        (b'{"items": ["x"]}', "must be a JSON object with 'id', got 'x'"),
+        (b'{"items": [{"title": "x"}]}', "must be a string that is not empty, got None"),
+        (b'{"items": [{"id": 7}]}', "must be a string that is not empty, got 7"),
+        (b'{"items": [{"id": "x", "titel": "x"}]}', "did you mean 'title'?"),
+        (b'{"items": [{"id": "x", "in_stock": 1}]}', "must be true or false, got 1"),
+        (b'{"items": [{"id": "x", "features": {"points": 1}}]}', "did you mean 'point'?"),
+        (b'{"items": [{"id": "x", "features": {"point": "1"}}]}', "must be a finite number"),
+        (b'{"items": [{"id": "x", "features": {"category": [""]}}]}', "none of them empty"),
+        (b'{"items": [{"id": "x"}], "key": 7}', "key must be a string"),
+    ],
+)
+def test_a_body_that_cannot_be_read_changes_nothing(live, body, problem):
+    position = _position(live)
+    answer = live.http.post(f"{_ITEMS}:upsert", content=body)
+    assert answer.status_code == 400
+    assert problem in answer.json()["error"]
+    assert _position(live) == position
+
+
+def test_a_request_that_is_sent_again_is_not_done_again(live):
+    assert _upsert(live, _NEW, key="a").json()["repeated"] is False
+    _remove(live, "new", key="b")
+    assert _upsert(live, _NEW, key="a").json()["repeated"] is True
+    assert "new" not in _found(live)
+
+
+def test_an_item_of_which_nothing_is_known_is_named(live):
+    answer = _upsert(live, {"id": "bare", "title": "x"}).json()
+    assert answer["without_vector"] == ["bare"]
+    assert "bare" not in _found(live)
+
+
+def test_more_items_than_allowed_are_refused(live):
+    items = [{**_NEW, "id": f"new{number}"} for number in range(_MAX_ITEMS + 1)]
+    refused = _upsert(live, *items)
+    assert refused.status_code == 429
+    assert "item refresh" in refused.json()["error"]
+    assert "new1" not in _found(live)
+
+
+def test_changes_survive_a_restart_and_reach_a_second_server(base, tmp_path):
+    with _serving(base, tmp_path) as first, _serving(base, tmp_path) as second:
+        _upsert(first, _NEW)
+        wait_until(lambda: "new" in _found(second))
+        _remove(second, "4")
+        wait_until(lambda: "4" not in _found(first))
+        expected = _found(first)
+    with _serving(base, tmp_path) as third:
+        assert _found(third) == expected
+
+
+def test_no_answer_lacks_an_acknowledged_item_while_versions_are_swapped(base, shop, tmp_path):
+    acknowledged, missing = ["1"], []
+    with _serving(base, tmp_path) as server:
+        stop = threading.Event()
+
+        def write():
+            with httpx.Client(base_url=server.url, timeout=600) as http:
+                # The same items again and again: all of them together fit into an answer.
+                for number in itertools.count():
+                    if stop.is_set():
+                        return
+                    item = {**_NEW, "id": f"n{number % 300}"}
+                    answer = http.post(f"{_ITEMS}:upsert", json={"items": [item]})
+                    assert answer.status_code == 200
+                    acknowledged.append(item["id"])
+
+        writer = threading.Thread(target=write)
+        writer.start()
+        try:
+            wait_until(lambda: len(acknowledged) > 5)
+            serving_models.push(shop, base, 2)
+            while not server.metric("serving_model_version_available", model="mind", version="2"):
+                expected = {*acknowledged} - {"1"}
+                missing.append(expected - _found(server, k=1000))
+        finally:
+            stop.set()
+            writer.join()
+        missing.append({*acknowledged} - {"1"} - _found(server, k=1000))
+    assert len(acknowledged) > 6
+    assert not any(missing)
+
+
+def test_a_token_of_its_own(base, tmp_path):
+    tokens, writers = tmp_path / "tokens", tmp_path / "writers"
+    tokens.write_text("reader-token-0123456789\n")
+    writers.write_text("writer-token-0123456789\n")
+    with _serving(
+        base,
+        tmp_path,
+        auth_token_file=str(tokens),
+        live_catalogue_token_file=str(writers),
+    ) as server:
+        for token, path, body, status in (
+            ("reader", f"{_ITEMS}:upsert", {"items": [_NEW]}, 401),
+            ("writer", f"{_ITEMS}:upsert", {"items": [_NEW]}, 200),
+            ("writer", "/v1/models/mind:predict", {}, 401),
+        ):
+            headers = {"Authorization": f"Bearer {token}-token-0123456789"}
+            assert server.http.post(path, json=body, headers=headers).status_code == status
+        assert server.http.get(_ITEMS).status_code == 401
+        with pytest.raises(grpc.RpcError) as error:
+            _call(server, "Remove", {"model": "mind", "items": ["1"]}, "reader-token-0123456789")
+        assert error.value.code() == grpc.StatusCode.UNAUTHENTICATED
+        _call(server, "Remove", {"model": "mind", "items": ["1"]}, "writer-token-0123456789")
+
+
+def test_without_a_log_there_is_no_such_path(server):
+    answer = _upsert(server, _NEW)
+    assert (answer.status_code, answer.json()["error"][:17]) == (400, "Malformed request")
+
+
+def _call(server, method, body, token=""):
+    with grpc.insecure_channel(server.grpc_address) as channel:
+        call = channel.unary_unary(
+            f"/mind.serving.Catalogue/{method}",
+            request_serializer=struct_pb2.Struct.SerializeToString,
+            response_deserializer=struct_pb2.Struct.FromString,
+        )
+        request = json_format.ParseDict(body, struct_pb2.Struct())
+        metadata = [("authorization", f"Bearer {token}")] if token else []
+        return json_format.MessageToDict(call(request, metadata=metadata))

@@ -100,18 +100,12 @@ def open_log(location: str, model: str) -> ChangeLog:
     """Opens the log of a model; makes it if there is none.
 
     Args:
-      location: A directory, or the URL of a Redis or Valkey server (``redis://``,
-        ``rediss://`` or ``unix://``).
+      location: A directory.
       model: Name of the model.
 
     Raises:
       ChangeLogError: it cannot be opened.
     """
-    if location.startswith(("redis://", "rediss://", "unix://")):
-        # Imported here, so that the local log needs no client.
-        from contract.redis_change_log import RedisChangeLog
-
-        return RedisChangeLog(location, model)
     return SqliteChangeLog(Path(location) / f"{model}.changes.sqlite")
 
 

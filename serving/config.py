@@ -214,8 +214,8 @@ class ServerConfig:
     )
     live_catalogue: str = Field(
         default="",
-        description="Directory, or redis:// URL, of the logs of changes of the catalogue; when set,"
-        " items can be added, changed and removed while the server runs.",
+        description="Directory of the logs of changes of the catalogue; when set, items can be"
+        " added, changed and removed while the server runs.",
     )
     live_catalogue_token_file: str = Field(
         default="",

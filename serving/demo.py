@@ -64,8 +64,14 @@ class ItemSearch:
         ]
 
 
-def add_routes(app: web.Application, manager: ModelManager) -> None:
-    """Adds ``/``, its static files and ``/demo/...`` to ``app``."""
+def add_routes(app: web.Application, manager: ModelManager, *, may_change: bool) -> None:
+    """Adds ``/``, its static files and ``/demo/...`` to ``app``.
+
+    Args:
+      app: Gets the routes.
+      manager: Knows the models.
+      may_change: Whether the page may change the catalogue: it has no token to do it with.
+    """
     searches: weakref.WeakKeyDictionary[SavedModel, ItemSearch] = weakref.WeakKeyDictionary()
     building = asyncio.Lock()
 
@@ -74,6 +80,9 @@ def add_routes(app: web.Application, manager: ModelManager) -> None:
 
     async def models(request: web.Request) -> web.Response:
         return web.json_response(manager.model_names())
+
+    async def features(request: web.Request) -> web.Response:
+        return web.json_response({"may_change_catalogue": may_change})
 
     async def items(request: web.Request) -> web.Response:
         spec = model_pb2.ModelSpec(name=request.query.get("model", ""))
@@ -91,6 +100,7 @@ def add_routes(app: web.Application, manager: ModelManager) -> None:
 
     app.router.add_get("/", page)
     app.router.add_get("/demo/models", models)
+    app.router.add_get("/demo/features", features)
     app.router.add_get("/demo/items", items)
     app.router.add_static("/static/", _STATIC)
 

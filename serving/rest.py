@@ -117,6 +117,7 @@ class RestApi:
         self._has_cors = has_cors
         self._cors_headers = cors_headers(with_tokens=bool(config.auth_token_file))
         self._has_demo = has_demo
+        self._has_tokens = bool(config.auth_token_file or config.live_catalogue_token_file)
 
     def application(self, catalogue: CatalogueApi | None = None) -> web.Application:
         """The aiohttp application, with the routes of ``catalogue`` if there is one."""
@@ -128,7 +129,8 @@ class RestApi:
         for path in METRICS_PATHS:
             app.router.add_get(path, self._prometheus)
         if self._has_demo:
-            demo.add_routes(app, self._manager)
+            may_change = catalogue is not None and not self._has_tokens
+            demo.add_routes(app, self._manager, may_change=may_change)
         if catalogue is not None:
             catalogue.add_to(app)
         app.router.add_route("OPTIONS", _API_PATH, self._preflight)

@@ -8,7 +8,7 @@ const MOST_ITEMS = 1000;
 const MOST_CATEGORIES = 200;
 
 const element = (id) => document.getElementById(id);
-const state = { model: "", inputs: {}, history: [], titles: new Map(), categories: new Map(), turn: 0 };
+const state = { model: "", inputs: {}, history: [], titles: new Map(), categories: new Map(), turn: 0, live: null, outOfStock: [] };
 
 function make(tag, properties = {}, ...children) {
   const node = Object.assign(document.createElement(tag), properties);
@@ -183,6 +183,11 @@ function showResults(found, groups, k, shown) {
       const card = make("li", {}, add, make("span", { className: "detail" }, detail));
       const categories = state.categories.get(id) || [];
       if (categories.length) card.append(make("span", { className: "detail categories" }, categories.join(", ")));
+      if (state.live) {
+        const hide = make("button", { type: "button", className: "hide", title: "Out of stock" }, "out of stock");
+        hide.addEventListener("click", () => setInStock(id, false));
+        card.append(hide);
+      }
       card.dataset.item = id;
       return card;
     })));
@@ -257,6 +262,60 @@ async function sample() {
   setHistory(ids.slice(0, SAMPLE_SIZE));
 }
 
+// Only a server with a live catalogue that wants no token for it lets the page change it.
+async function startCatalogue() {
+  if (!(await json("/demo/features")).may_change_catalogue) return;
+  state.live = await json(`/v1/models/${encodeURIComponent(state.model)}/items`);
+  for (const [name, kind] of Object.entries(state.live.features)) {
+    const id = `new-feature-${name}`;
+    const input = make("input", { type: kind === "numeric" ? "number" : "text", step: "any", id, name });
+    const label = kind === "numeric" ? name : `${name} (several: with commas)`;
+    element("new-features").append(make("label", { htmlFor: id }, label), input);
+  }
+  element("new-item").addEventListener("submit", (event) => { event.preventDefault(); addItem(); });
+  element("catalogue").hidden = false;
+}
+
+async function change(items) {
+  const url = `/v1/models/${encodeURIComponent(state.model)}/items:upsert`;
+  try {
+    await json(url, { method: "POST", headers, body: JSON.stringify({ items }) });
+  } catch (error) {
+    element("error").textContent = error.message;
+    element("error").hidden = false;
+    return;
+  }
+  await recommend();
+}
+
+function setInStock(id, inStock) {
+  state.outOfStock = state.outOfStock.filter((item) => item !== id);
+  if (!inStock) state.outOfStock.push(id);
+  element("hidden-items").replaceChildren(...state.outOfStock.map((item) => {
+    const back = make("button", { type: "button", className: "chip", title: "In stock again" }, title(item));
+    back.dataset.item = item;
+    back.addEventListener("click", () => setInStock(item, true));
+    return back;
+  }));
+  return change([{ id, in_stock: inStock }]);
+}
+
+async function addItem() {
+  const id = element("new-id").value.trim();
+  const features = {};
+  for (const input of element("new-features").querySelectorAll("input")) {
+    const text = input.value.trim();
+    if (!text) continue;
+    const isNumber = state.live.features[input.name] === "numeric";
+    features[input.name] = isNumber ? Number(text) : text.split(",").map((value) => value.trim()).filter(Boolean);
+  }
+  const item = { id, features };
+  if (element("new-title").value.trim()) item.title = element("new-title").value.trim();
+  state.titles.delete(id);
+  state.categories.delete(id);
+  await change([item]);
+}
+
 function delayed(action, milliseconds) {
   let timer;
   return () => { clearTimeout(timer); timer = setTimeout(action, milliseconds); };
@@ -293,6 +352,7 @@ async function start() {
   for (const id of ["k", "diversity", "category", "interests", "exclude-history"]) {
     element(id).addEventListener("input", () => { showValues(); saveAddress(); recommend(); });
   }
+  await startCatalogue();
   await learnTitles(history);
   setHistory(history);
 }

@@ -9,8 +9,9 @@ import time
 import httpx
 import pytest
 
+from tests import serving_models
 from tests.category_bundle import MAIN_CATEGORIES, SECOND_CATEGORY, categories_of
-from tests.running_server import LONG_SECONDS, wait_until
+from tests.running_server import LONG_SECONDS, RunningServer, wait_until
 
 pytestmark = pytest.mark.slow
 
@@ -239,3 +240,32 @@ def test_nothing_is_fetched_from_elsewhere(page, server):
     urls = page.script("return performance.getEntriesByType('resource').map((e) => e.name)")
     assert urls
     assert [url for url in urls if not url.startswith((server.url, "data:"))] == []
+
+
+def test_an_item_goes_out_of_stock_and_another_is_added(browser, shop, tmp_path):
+    serving_models.push(shop, tmp_path / "shop", 1)
+    with RunningServer(
+        model_base_path=str(tmp_path / "shop"),
+        model_name="shop",
+        live_catalogue=str(tmp_path / "log"),
+    ) as server:
+        browser.open(f"{server.url}/#history=3,9")
+        wait_until(lambda: len(_rows(browser)) == 2)
+        _settle(browser)
+        shown = _rows(browser)
+        gone = next(iter(shown.values()))[0]
+        browser.click(f'.items [data-item="{gone}"] button.hide')
+        wait_until(lambda: browser.items("#hidden-items button") == [gone])
+        _settle(browser)
+        assert gone not in {item for row in _rows(browser).values() for item in row}
+        browser.click("#hidden-items button")
+        wait_until(lambda: _rows(browser) == shown)
+
+        browser.type("#new-id", "brand-new")
+        browser.type("#new-title", "Brand new")
+        browser.type("#new-feature-point", "1.5")
+        browser.type("#new-feature-category", "war, fresh")
+        browser.click("#new-item button")
+        browser.set_slider("#k", 30)
+        wait_until(lambda: "Brand new" in browser.texts(".items .title"))
+        assert server.http.get("/v1/models/shop/items").json()["live_items"] == 1

@@ -82,7 +82,7 @@ def add_routes(app: web.Application, manager: ModelManager, *, may_change: bool)
         return web.json_response(manager.model_names())
 
     async def features(request: web.Request) -> web.Response:
-        return web.json_response({"may_change_catalogue": may_change})
+        return web.json_response({"mayChangeCatalogue": may_change})
 
     async def items(request: web.Request) -> web.Response:
         spec = model_pb2.ModelSpec(name=request.query.get("model", ""))

@@ -264,7 +264,7 @@ async function sample() {
 
 // Only a server with a live catalogue that wants no token for it lets the page change it.
 async function startCatalogue() {
-  if (!(await json("/demo/features")).may_change_catalogue) return;
+  if (!(await json("/demo/features")).mayChangeCatalogue) return;
   state.live = await json(`/v1/models/${encodeURIComponent(state.model)}/items`);
   for (const [name, kind] of Object.entries(state.live.features)) {
     const id = `new-feature-${name}`;

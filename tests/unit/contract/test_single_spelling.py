@@ -106,8 +106,8 @@ def test_the_demo_page_uses_names_of_the_contract():
     assert {"item_ids", "interest_index", "scores", "interests", "interest_mask"} <= outputs
     # The page's own names are in camel case: what has an underscore is a name of the
     # contract or of TF Serving's API.
-    tf_serving = {"signature_name", "model_spec", "signature_def"}
-    assert set(re.findall(r"\b[a-z]+(?:_[a-z]+)+\b", text)) - tf_serving <= set(_contract_names())
+    others = {"signature_name", "model_spec", "signature_def", catalogue_changes.IN_STOCK}
+    assert set(re.findall(r"\b[a-z]+(?:_[a-z]+)+\b", text)) - others <= set(_contract_names())
     assert re.findall(r'"(user_)"', text)[0] == features.USER_PREFIX
     assert re.findall(r'"(x-[a-z-]+)"', text) == [DEFAULT_CALLER_KEY_HEADER]
     # People see interests counted from 1.

@@ -7,6 +7,7 @@ from pathlib import Path
 import pytest
 
 from contract import (
+    catalogue_changes,
     evaluation_outputs,
     features,
     manifest,

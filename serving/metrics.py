@@ -157,30 +157,35 @@ class Metrics:
             "serving_live_items",
             "Items that were added or changed since the push and can be found.",
             ["model"],
+            multiprocess_mode=_LARGEST,
             registry=self.registry,
         )
         self.live_replaced = Gauge(
             "serving_live_replaced_items",
             "Pushed items that were changed or removed since the push.",
             ["model"],
+            multiprocess_mode=_LARGEST,
             registry=self.registry,
         )
         self.live_share = Gauge(
             "serving_live_changed_ratio",
             "Changed items as a share of the pushed ones; at some size, item refresh pays.",
             ["model"],
+            multiprocess_mode=_LARGEST,
             registry=self.registry,
         )
         self.live_position = Gauge(
             "serving_live_log_position",
             "Position of the log of changes that all versions have reached.",
             ["model"],
+            multiprocess_mode=_SMALLEST,
             registry=self.registry,
         )
         self.live_followed = Gauge(
             "serving_live_followed_timestamp_seconds",
             "When the log of changes was last known to be applied; 0 if it cannot be.",
             ["model"],
+            multiprocess_mode=_SMALLEST,
             registry=self.registry,
         )
         self.model_loads = Counter(

@@ -265,6 +265,8 @@ def test_an_item_goes_out_of_stock_and_another_is_added(browser, shop, tmp_path)
         browser.type("#new-feature-point", "1.5")
         browser.type("#new-feature-category", "war, fresh")
         browser.click("#new-item button")
+        # Of one category, all items have a place on the page.
+        browser.set_slider("#category", "war")
         browser.set_slider("#k", 30)
         wait_until(lambda: "Brand new" in browser.texts(".items .title"))
         assert server.http.get("/v1/models/shop/items").json()["live_items"] == 1

@@ -230,7 +230,7 @@ def _best_rows(tower, user):
 
 
 def build_step() -> None:
-    """Builds the bundle: work_dir, kind, recall target."""
+    """Builds the bundle: work_dir, kind, recall target, and "live" if it takes changes."""
     work_dir, kind, recall_target = Path(sys.argv[1]), sys.argv[2], float(sys.argv[3])
     import model  # noqa: F401
     from retrieval.build import build_bundle
@@ -240,7 +240,7 @@ def build_step() -> None:
         str(work_dir / "trained"),
         [str(work_dir / "examples.gz")],
         str(work_dir / kind),
-        _config(kind, recall_target),
+        _config(kind, recall_target, live_catalogue="live" in sys.argv),
         {manifest.CONFIG: {"data": {"items": {"features": _FEATURES}}}},
     )
     peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
@@ -283,7 +283,7 @@ def serve_step() -> None:
     )
 
 
-def _config(kind: str, recall_target: float):
+def _config(kind: str, recall_target: float, live_catalogue: bool = False):
     from contract.config_types import from_dict
     from retrieval.config import IndexConfig
 
@@ -294,6 +294,7 @@ def _config(kind: str, recall_target: float):
             "recall_k": RECALL_K,
             "recall_target": recall_target,
             "num_queries": _NUM_QUERIES,
+            "live_catalogue": live_catalogue,
         },
     )
 

@@ -47,7 +47,7 @@ def main() -> None:
     with tempfile.TemporaryDirectory() as folder:
         work_dir = Path(folder)
         run_step("trained", folder, arguments.items, arguments.dimensions)
-        run_step("build", folder, arguments.kind, 0.98)
+        run_step("build", folder, arguments.kind, 0.98, "live")
         run_step("requests", folder, _PEOPLE)
         base = work_dir / "base"
         base.mkdir()

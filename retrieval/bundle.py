@@ -9,11 +9,12 @@ from contract.signatures import NO_INTEREST, PADDING
 from retrieval.category_ranking import CategoryRanking
 from retrieval.config import IndexConfig
 from retrieval.filters import ItemCategories
+from retrieval.fixed_items import FixedCategories, FixedItems
 from retrieval.item_lookup import CategoryLookup, ItemLookup
 from retrieval.leaves import leaves_of
 from retrieval.live_items import LiveItems, NewCategories
-from retrieval.pushed_search import PushedSearch
-from retrieval.ranking import best_distinct, count_distinct, rank
+from retrieval.pushed_search import without_changed
+from retrieval.ranking import best_distinct, count_distinct, rank, together
 from retrieval.requests import (
     CategoryOptions,
     Request,
@@ -55,12 +56,11 @@ class RetrievalBundle(tf.Module):
         self.search = search
         self.config = config
         self.person_inputs = person_inputs(tower.signatures)
-        self.live = LiveItems(
-            rows.size,
-            search.vectors.shape[1],
-            leaves_of(search),
-            isinstance(tower, TowerWithCategories),
-        )
+        has_categories = isinstance(tower, TowerWithCategories)
+        self.live: LiveItems | FixedItems = FixedItems(rows.size)
+        if config.live_catalogue:
+            dimensions = search.vectors.shape[1]
+            self.live = LiveItems(rows.size, dimensions, leaves_of(search), has_categories)
         self.items = ItemLookup(tower, rows, self.live)
         counts = tower.train_counts.numpy()[rows]
         by_count = np.argsort(-counts, kind="stable").astype(np.int32)
@@ -72,7 +72,10 @@ class RetrievalBundle(tf.Module):
         self.categories: CategoryLookup | None = None
         self._category_ranking: CategoryRanking | None = None
         if isinstance(tower, TowerWithCategories):
-            new = NewCategories(len(tower.categories.numpy()))
+            num_categories = len(tower.categories.numpy())
+            new: NewCategories | FixedCategories = FixedCategories(num_categories)
+            if config.live_catalogue:
+                new = NewCategories(num_categories)
             self.item_categories = ItemCategories(tower, rows, self.live, new)
             self.categories = CategoryLookup(tower, self.items, new)
             self._category_ranking = CategoryRanking(
@@ -186,11 +189,8 @@ class RetrievalBundle(tf.Module):
         scores = tf.where(positions >= 0, self.counts_of(pushed), -np.inf)
         # Some of these are among the others too. That is an item with its slot, found twice.
         slots = self.live.popular(batch, depth)
-        candidates = Candidates(
-            tf.concat([tf.broadcast_to(positions, shape), slots.positions], axis=1),
-            tf.concat([tf.broadcast_to(scores, shape), slots.scores], axis=1),
-        )
-        return best_distinct(candidates, excluded, k)
+        candidates = Candidates(tf.broadcast_to(positions, shape), tf.broadcast_to(scores, shape))
+        return best_distinct(together(candidates, slots), excluded, k)
 
     def _find(
         self, request: Request, width: tf.Tensor, categories: CategoryOptions | None
@@ -224,7 +224,7 @@ class RetrievalBundle(tf.Module):
         interests, mask, excluded, _ = request
         depth = width + tf.shape(excluded)[1]
         slots = self.live.candidates(interests, mask, depth)
-        search = PushedSearch(self.search, self.live)
+        search = without_changed(self.search, self.live)
         return rank(search, interests, mask, excluded, width, slots)
 
     def _vectors_of(self, positions: tf.Tensor) -> tf.Tensor:

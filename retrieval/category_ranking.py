@@ -7,8 +7,9 @@ import tensorflow as tf
 
 from retrieval.diversity import diversify
 from retrieval.filters import AllowedSearch, ItemCategories, drop_forbidden, is_allowed
+from retrieval.fixed_items import FixedItems
 from retrieval.live_items import LiveItems
-from retrieval.pushed_search import PushedSearch
+from retrieval.pushed_search import without_changed
 from retrieval.ranking import best_distinct, rank, rank_once
 from retrieval.requests import CategoryOptions, Request
 from retrieval.search import Candidates, ExactSearch, Search
@@ -22,7 +23,7 @@ class CategoryRanking(tf.Module):
         items: ItemCategories,
         search: Search,
         popularity: ExactSearch,
-        live: LiveItems,
+        live: LiveItems | FixedItems,
         over_fetch: int,
     ) -> None:
         """Puts the parts together.
@@ -36,7 +37,7 @@ class CategoryRanking(tf.Module):
         """
         super().__init__(name="category_ranking")
         self.items = items
-        self._search = PushedSearch(search, live)
+        self._search = without_changed(search, live)
         self._exact = ExactSearch(search.vectors)
         self._popularity = popularity
         self._live = live
@@ -74,7 +75,7 @@ class CategoryRanking(tf.Module):
     def _rank_allowed(self, request: Request, options: CategoryOptions, k: tf.Tensor) -> Candidates:
         points = self.items.points(options.allow, options.deny)
         interests, mask, excluded, _ = request
-        exact = PushedSearch(AllowedSearch(self._exact, self.items, points), self._live)
+        exact = without_changed(AllowedSearch(self._exact, self.items, points), self._live)
         allowed = self._allowed_by(points)
         slots = self._live.candidates(interests, mask, k + tf.shape(excluded)[1], allowed)
 
@@ -113,7 +114,7 @@ class CategoryRanking(tf.Module):
             batch = tf.shape(is_cold)[0]
             slots = self._live.popular(batch, k + tf.shape(request.excluded)[1], allowed)
             popular = rank_once(
-                PushedSearch(search, self._live),
+                without_changed(search, self._live),
                 tf.ones([batch, 1, 1]),
                 is_cold,
                 request.excluded,

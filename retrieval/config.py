@@ -34,6 +34,8 @@ class IndexConfig:
       over_fetch: Candidates per item wanted from which a diversified answer is
         chosen, and which an approximate search fetches for a request that
         filters by category.
+      live_catalogue: Whether a server may change the catalogue of a pushed version. The graph
+        for it makes a version half as long again to load.
       max_latency_ms: Single-request p99 above which the validator refuses; 0
         does not check.
     """
@@ -49,6 +51,7 @@ class IndexConfig:
     max_k: int = Field(default=1000, ge=1)
     exclude_history: bool = DEFAULT_EXCLUDE_HISTORY
     over_fetch: int = Field(default=4, ge=1)
+    live_catalogue: bool = False
     max_latency_ms: float = Field(default=0.0, ge=0.0)
 
     def __post_init__(self) -> None:

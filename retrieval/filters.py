@@ -7,6 +7,7 @@ import tensorflow as tf
 
 from contract.signatures import PADDING
 from model.categories import NO_CATEGORY
+from retrieval.fixed_items import FixedCategories, FixedItems
 from retrieval.live_items import LiveItems, NewCategories
 from retrieval.search import Candidates, ExactSearch
 from retrieval.tower import TowerWithCategories
@@ -27,8 +28,8 @@ class ItemCategories(tf.Module):
         self,
         tower: TowerWithCategories,
         rows: np.ndarray,
-        live: LiveItems,
-        new: NewCategories,
+        live: LiveItems | FixedItems,
+        new: NewCategories | FixedCategories,
     ) -> None:
         """Takes the categories of ``rows``, int32 [R], from the tower.
 

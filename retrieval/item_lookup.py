@@ -5,6 +5,7 @@ import tensorflow as tf
 
 from contract import signatures as names
 from model.categories import NO_CATEGORY
+from retrieval.fixed_items import FixedCategories, FixedItems
 from retrieval.live_items import LiveItems, NewCategories
 from retrieval.tower import Tower, TowerWithCategories
 from retrieval.vocabulary import VocabularyInitializer
@@ -18,7 +19,7 @@ class ItemLookup(tf.Module):
     ``retrieval.live_items``).
     """
 
-    def __init__(self, tower: Tower, rows: np.ndarray, live: LiveItems) -> None:
+    def __init__(self, tower: Tower, rows: np.ndarray, live: LiveItems | FixedItems) -> None:
         """Takes the items from the tower.
 
         Args:
@@ -113,7 +114,9 @@ class ItemLookup(tf.Module):
 class CategoryLookup(tf.Module):
     """The categories of items, for a tower that has them."""
 
-    def __init__(self, tower: TowerWithCategories, items: ItemLookup, new: NewCategories) -> None:
+    def __init__(
+        self, tower: TowerWithCategories, items: ItemLookup, new: NewCategories | FixedCategories
+    ) -> None:
         """Takes the categories from the tower.
 
         Args:

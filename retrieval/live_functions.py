@@ -16,17 +16,24 @@ from tensorflow.core.protobuf import saved_model_pb2
 from contract import live_catalogue as names
 from contract.versions import SAVED_MODEL_FILE
 from retrieval.bundle import RetrievalBundle
+from retrieval.live_items import LiveItems, NewCategories
 from retrieval.tower import TowerThatEncodes
 
 
 def live_functions(bundle: RetrievalBundle) -> dict[str, Any]:
-    """Returns ``describe_items`` and ``apply_changes`` of ``bundle``, by name."""
+    """Returns ``describe_items`` and ``apply_changes`` of ``bundle``, by name.
+
+    There are none if the catalogue cannot be changed.
+    """
+    live = bundle.live
+    if not isinstance(live, LiveItems):
+        return {}
     dimensions = bundle.search.vectors.shape[1]
     strings = tf.TensorSpec([None], tf.string)
     numbers = tf.TensorSpec([None], tf.int32)
     return {
         names.DESCRIBE: _function(
-            lambda **inputs: _describe(bundle, **inputs),
+            lambda **inputs: _describe(bundle, live, **inputs),
             {
                 names.IDS: strings,
                 names.EXAMPLES: strings,
@@ -34,7 +41,7 @@ def live_functions(bundle: RetrievalBundle) -> dict[str, Any]:
             },
         ),
         names.APPLY: _function(
-            lambda **inputs: _apply(bundle, **inputs),
+            lambda **inputs: _apply(bundle, live, **inputs),
             {
                 names.SLOTS: numbers,
                 names.IDS: strings,
@@ -100,12 +107,17 @@ def _category_feature(bundle: RetrievalBundle, items_config: Mapping[str, Any] |
 
 
 def _describe(
-    bundle: RetrievalBundle, ids: tf.Tensor, examples: tf.Tensor, category_names: tf.Tensor
+    bundle: RetrievalBundle,
+    live: LiveItems,
+    ids: tf.Tensor,
+    examples: tf.Tensor,
+    category_names: tf.Tensor,
 ) -> dict[str, tf.Tensor]:
     """What the version makes of items.
 
     Args:
       bundle: Describes them.
+      live: What has changed so far.
       ids: string [M].
       examples: string [M], serialized catalogue rows; "" leaves the vector as it was pushed.
       category_names: string [M, F], padded with "".
@@ -124,7 +136,7 @@ def _describe(
     outputs = {
         names.POSITIONS: positions,
         names.VECTORS: vectors,
-        names.LEAVES: bundle.live.leaves_of(vectors),
+        names.LEAVES: live.leaves_of(vectors),
         names.COUNTS: tf.where(is_pushed, bundle.counts_of(pushed), 0.0),
         names.PUSHED_TITLES: bundle.items.pushed_titles(ids),
         names.PUSHED_CATEGORIES: tf.zeros([tf.size(ids), 0], tf.int32),
@@ -141,13 +153,14 @@ def _describe(
 
 
 def _apply(
-    bundle: RetrievalBundle, new_categories: tf.Tensor, **changes: tf.Tensor
+    bundle: RetrievalBundle, live: LiveItems, new_categories: tf.Tensor, **changes: tf.Tensor
 ) -> dict[str, tf.Tensor]:
     """Changes the state; see ``LiveItems.apply``."""
-    bundle.live.apply(**changes)
-    if bundle.item_categories is not None:
-        bundle.item_categories.new.add(new_categories)
-    return {names.NUM_FOUND: bundle.live.num_found.read_value()}
+    live.apply(**changes)
+    new = bundle.item_categories.new if bundle.item_categories is not None else None
+    if isinstance(new, NewCategories):
+        new.add(new_categories)
+    return {names.NUM_FOUND: live.num_found.read_value()}
 
 
 def _function(body: Any, specs: Mapping[str, tf.TensorSpec]) -> Any:

@@ -3,6 +3,7 @@
 import numpy as np
 import tensorflow as tf
 
+from retrieval.fixed_items import FixedItems
 from retrieval.live_items import LiveItems
 from retrieval.search import Candidates, Search
 
@@ -61,3 +62,8 @@ class PushedSearch:
         return Candidates(
             tf.where(is_there, found.positions, -1), tf.where(is_there, found.scores, -np.inf)
         )
+
+
+def without_changed(search: Search, live: LiveItems | FixedItems) -> Search:
+    """Returns a search of the pushed items that are as they were."""
+    return search if isinstance(live, FixedItems) else PushedSearch(search, live)

@@ -63,12 +63,17 @@ def rank_once(
     num_excluded = tf.reduce_max(tf.pad(count_distinct(excluded), [[0, 1]]))
     depth = tf.minimum(k + num_excluded, search.num_items())
     found = search.candidates(interests, mask, depth, k)
-    if more is not None:
-        found = Candidates(
-            tf.concat([found.positions, more.positions], axis=1),
-            tf.concat([found.scores, more.scores], axis=1),
-        )
-    return best_distinct(found, excluded, k)
+    return best_distinct(together(found, more), excluded, k)
+
+
+def together(found: Candidates, more: Candidates | None) -> Candidates:
+    """Returns the candidates of both, [B, M + M']."""
+    if more is None:
+        return found
+    return Candidates(
+        tf.concat([found.positions, more.positions], axis=1),
+        tf.concat([found.scores, more.scores], axis=1),
+    )
 
 
 def best_distinct(candidates: Candidates, excluded: tf.Tensor, k: tf.Tensor) -> Candidates:

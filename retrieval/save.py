@@ -21,6 +21,7 @@ def save_bundle(
       items_config: See ``hide_live_functions``.
     """
     # Saved like signatures, because each of them then has named inputs and outputs in the graph.
-    functions = bundle_signatures(bundle) | live_functions(bundle)
-    tf.saved_model.save(bundle, model_dir, signatures=functions)
-    hide_live_functions(model_dir, bundle, items_config)
+    functions = live_functions(bundle)
+    tf.saved_model.save(bundle, model_dir, signatures=bundle_signatures(bundle) | functions)
+    if functions:
+        hide_live_functions(model_dir, bundle, items_config)

@@ -112,7 +112,7 @@ class LiveCatalogue:
         except FileNotFoundError:
             _log.warning(
                 "version takes no changes",
-                extra={"model": name, "error": f"{path} was pushed by a program before them"},
+                extra={"model": name, "error": f"{path} was pushed without index.live_catalogue"},
             )
             return
         await catalogue.add(live, path)
@@ -151,7 +151,7 @@ class LiveCatalogue:
             raise ServingError(
                 grpc.StatusCode.FAILED_PRECONDITION,
                 f"Version {servable.version} of model {name} takes no changes of its catalogue;"
-                " push it again with the present program",
+                " set index.live_catalogue and push it again",
             )
         return live
 

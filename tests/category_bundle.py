@@ -21,7 +21,7 @@ def categories_of(item: str) -> list[str]:
     return [main] + [SECOND_CATEGORY] * (number % 5 == 0)
 
 
-def save_category_bundle(path: Path) -> None:
+def save_category_bundle(path: Path, *, live_catalogue: bool = False) -> None:
     """Saves a bundle of the exact kind of items "1" .. "200", titled "Title <id>"."""
     ids = [str(i) for i in range(1, NUM_ITEMS + 1)]
     tower_path = path.parent / f"{path.name}-tower"
@@ -32,5 +32,7 @@ def save_category_bundle(path: Path) -> None:
         [f"Title {i}" for i in ids],
         [categories_of(i) for i in ids],
     ).save(tower_path)
-    save_bundle(tower_path, path, "exact", IndexConfig(over_fetch=OVER_FETCH))
+    save_bundle(
+        tower_path, path, "exact", IndexConfig(over_fetch=OVER_FETCH, live_catalogue=live_catalogue)
+    )
     write_warmup(str(path), [b"1"], 10)

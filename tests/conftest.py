@@ -66,6 +66,16 @@ def shop(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.fixture(scope="session")
+def live_shop(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """As ``shop``, with a catalogue that can be changed."""
+    from tests.category_bundle import save_category_bundle
+
+    return built_once(
+        tmp_path_factory, "live_shop", lambda path: save_category_bundle(path, live_catalogue=True)
+    )
+
+
+@pytest.fixture(scope="session")
 def trained(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """What ``trained_export.export`` wrote; copy it before changing it."""
     from tests import trained_export

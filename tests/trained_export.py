@@ -168,10 +168,13 @@ def export(folder: Path, time_gap: bool = False) -> None:
     write_examples(folder / "Split-eval" / "data-00000-of-00001.gz", people)
 
 
-def push_bundle(folder: Path, base: Path, kind: str = "exact") -> str:
+def push_bundle(
+    folder: Path, base: Path, kind: str = "exact", *, live_catalogue: bool = False
+) -> str:
     """Indexes and pushes what ``export`` wrote to ``folder``; returns the version."""
     split = folder / "Split-eval"
     settings = {"kind": kind, "recall_k": 10, "recall_target": 0.9, "num_queries": 30}
+    settings |= {"live_catalogue": live_catalogue}
     facts = {
         "run_key": "r",
         "examples": str(split),

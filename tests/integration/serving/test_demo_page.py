@@ -242,8 +242,8 @@ def test_nothing_is_fetched_from_elsewhere(page, server):
     assert [url for url in urls if not url.startswith((server.url, "data:"))] == []
 
 
-def test_an_item_goes_out_of_stock_and_another_is_added(browser, shop, tmp_path):
-    serving_models.push(shop, tmp_path / "shop", 1)
+def test_an_item_goes_out_of_stock_and_another_is_added(browser, live_shop, tmp_path):
+    serving_models.push(live_shop, tmp_path / "shop", 1)
     with RunningServer(
         model_base_path=str(tmp_path / "shop"),
         model_name="shop",

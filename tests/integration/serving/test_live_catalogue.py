@@ -19,15 +19,15 @@ _NEW = {"id": "new", "title": "A new one", "features": {"point": 1.0, "category"
 
 
 @pytest.fixture
-def base(shop, tmp_path):
-    serving_models.push(shop, tmp_path / "mind", 1)
+def base(live_shop, tmp_path):
+    serving_models.push(live_shop, tmp_path / "mind", 1)
     return tmp_path / "mind"
 
 
 @pytest.fixture(scope="module")
-def shared(shop, tmp_path_factory):
+def shared(live_shop, tmp_path_factory):
     root = tmp_path_factory.mktemp("shared")
-    serving_models.push(shop, root / "mind", 1)
+    serving_models.push(live_shop, root / "mind", 1)
     with _serving(root / "mind", root, live_catalogue_max_items=_MAX_ITEMS) as running:
         yield running
 
@@ -159,6 +159,7 @@ def test_more_items_than_allowed_are_refused(live):
     assert "new1" not in _found(live)
 
 
+@pytest.mark.slow
 def test_changes_survive_a_restart_and_reach_a_second_server(base, tmp_path):
     with _serving(base, tmp_path) as first, _serving(base, tmp_path) as second:
         _upsert(first, _NEW)
@@ -170,7 +171,8 @@ def test_changes_survive_a_restart_and_reach_a_second_server(base, tmp_path):
         assert _found(third) == expected
 
 
-def test_no_answer_lacks_an_acknowledged_item_while_versions_are_swapped(base, shop, tmp_path):
+@pytest.mark.slow
+def test_no_answer_lacks_an_acknowledged_item_while_versions_are_swapped(base, live_shop, tmp_path):
     acknowledged, missing = ["1"], []
     with _serving(base, tmp_path) as server:
         stop = threading.Event()
@@ -190,7 +192,7 @@ def test_no_answer_lacks_an_acknowledged_item_while_versions_are_swapped(base, s
         writer.start()
         try:
             wait_until(lambda: len(acknowledged) > 5)
-            serving_models.push(shop, base, 2)
+            serving_models.push(live_shop, base, 2)
             while not server.metric("serving_model_version_available", model="mind", version="2"):
                 expected = {*acknowledged} - {"1"}
                 missing.append(expected - _found(server, k=1000))
@@ -202,6 +204,7 @@ def test_no_answer_lacks_an_acknowledged_item_while_versions_are_swapped(base, s
     assert not any(missing)
 
 
+@pytest.mark.slow
 def test_a_token_of_its_own(base, tmp_path):
     tokens, writers = tmp_path / "tokens", tmp_path / "writers"
     tokens.write_text("reader-token-0123456789\n")

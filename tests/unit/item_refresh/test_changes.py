@@ -1,7 +1,5 @@
 """Changes of the live catalogue put into a version: it answers as the server did before."""
 
-import shutil
-
 import numpy as np
 import pytest
 
@@ -14,6 +12,7 @@ from retrieval.manifest import read_manifest
 from retrieval.versions import complete_versions
 from serving.live_model import LiveModel
 from serving.saved_model import SavedModel
+from tests import trained_export
 
 _CHANGES = {
     "brand-new": Change(title="New", features={"genre": ("noir", "war"), "country": ("FR",)}),
@@ -27,9 +26,13 @@ _CHANGES = {
 _HISTORIES = [["i00", "i07"], ["i11", ""], ["i03", "i05"], ["", ""]]
 
 
+# Each version that is made has to be built, saved and validated.
+pytestmark = pytest.mark.slow
+
+
 @pytest.fixture
-def base(pushed_exact, tmp_path):
-    shutil.copytree(pushed_exact, tmp_path / "mind")
+def base(trained, tmp_path):
+    trained_export.push_bundle(trained, tmp_path / "mind", live_catalogue=True)
     return tmp_path / "mind"
 
 

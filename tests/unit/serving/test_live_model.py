@@ -72,8 +72,8 @@ def bundle_dirs(tmp_path_factory):
     root = tmp_path_factory.mktemp("live")
     titles = [f"Title {i}" for i in range(_NUM_ITEMS)]
     Tower(_IDS, _VECTORS, _COUNTS, titles, _CATEGORIES).save(root / "tower")
-    for kind in ("exact", "scann", "tree"):
-        save_bundle(root / "tower", root / kind, kind, IndexConfig())
+    for kind in ("exact", "tree"):
+        save_bundle(root / "tower", root / kind, kind, IndexConfig(live_catalogue=True))
     return root
 
 
@@ -128,7 +128,7 @@ def point(value, *categories, title=None):
     return Change(title=title, features={"point": value, "category": categories})
 
 
-@pytest.mark.parametrize("kind", ["exact", "scann", "tree"])
+@pytest.mark.parametrize("kind", ["exact", "tree"])
 def test_random_changes_give_what_the_oracle_finds(model, live, log, monkeypatch):
     """Additions, changes, removals and returns, over many rounds, with the order of leaves."""
     monkeypatch.setattr(live_model, "_MAX_FRESH", 20)
@@ -215,7 +215,6 @@ def test_an_item_without_a_known_feature_is_counted_and_not_found(model, live, l
     assert live.without_vector == {"bare"}
 
 
-@pytest.mark.parametrize("kind", ["exact", "scann"])
 def test_what_was_changed_and_changed_back_is_answered_bit_for_bit(model, live, log):
     histories = [["item1", "item2"], ["item3", ""], ["", ""]]
     before = ask(model, histories)[1]

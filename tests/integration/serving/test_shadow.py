@@ -78,7 +78,7 @@ def test_no_byte_tells_the_caller(samples):
     files = list(directory.iterdir())
     assert len(files) == 2
     for file in files:
-        for part in (_CALLER, "4711", "example.com"):
+        for part in (_CALLER, "person-4711", "example.com"):
             assert part.encode() not in file.read_bytes()
 
 

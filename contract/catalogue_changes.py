@@ -21,6 +21,9 @@ TITLE: Final = "title"
 FEATURES: Final = "features"
 IN_STOCK: Final = "in_stock"
 _REMOVED: Final = "removed"
+# What a mistake sends must not fill the memory of every server.
+_MAX_TEXT: Final = 1000  # characters of an id, a title or a value
+_MAX_VALUES: Final = 100  # of one feature of one item
 _FIELDS: Final = (ID, TITLE, FEATURES, IN_STOCK)
 
 FeatureValue = float | tuple[str, ...]
@@ -142,8 +145,11 @@ def parse_item(item: Any, kinds: Mapping[str, str]) -> tuple[str, Upsert]:
             )
     item_id = parse_id(item.get(ID))
     title, features, in_stock = (item.get(name) for name in (TITLE, FEATURES, IN_STOCK))
-    if title is not None and not isinstance(title, str):
-        raise ChangeError(f"{TITLE} of item {item_id!r} must be a string, got {_shown(title)}")
+    if title is not None and not (isinstance(title, str) and len(title) <= _MAX_TEXT):
+        raise ChangeError(
+            f"{TITLE} of item {item_id!r} must be a string of at most {_MAX_TEXT} characters, got"
+            f" {_shown(title)}"
+        )
     if in_stock is not None and not isinstance(in_stock, bool):
         raise ChangeError(
             f"{IN_STOCK} of item {item_id!r} must be true or false, got {_shown(in_stock)}"
@@ -165,11 +171,12 @@ def parse_id(value: Any) -> str:
     """Returns the id of an item.
 
     Raises:
-      ChangeError: it is no string, or empty.
+      ChangeError: it is no string, empty, or too long.
     """
-    if not isinstance(value, str) or not value:
+    if not isinstance(value, str) or not 0 < len(value) <= _MAX_TEXT:
         raise ChangeError(
-            f"The id of an item must be a string that is not empty, got {_shown(value)}"
+            f"The id of an item must be a string of 1 to {_MAX_TEXT} characters, got"
+            f" {_shown(value)}"
         )
     return value
 
@@ -192,10 +199,11 @@ def _value(item_id: str, name: str, value: Any, kinds: Mapping[str, str]) -> Fea
             )
         return float(value)
     values = value if isinstance(value, list | tuple) else [value]
-    if not all(isinstance(one, str) and one for one in values):
+    is_text = all(isinstance(one, str) and 0 < len(one) <= _MAX_TEXT for one in values)
+    if not is_text or len(values) > _MAX_VALUES:
         raise ChangeError(
-            f"Feature {name!r} of item {item_id!r} must be a string or a list of strings, none of"
-            f" them empty, got {_shown(value)}"
+            f"Feature {name!r} of item {item_id!r} must be a string, or a list of at most"
+            f" {_MAX_VALUES}, each of 1 to {_MAX_TEXT} characters; got {_shown(value)}"
         )
     return tuple(values)
 

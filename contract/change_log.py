@@ -83,9 +83,6 @@ class ChangeLog(Protocol):
     def kept(self, through: int) -> list[Entry]:
         """Returns entries up to a position that no version contains: items out of stock."""
 
-    def get(self, item_ids: Sequence[str]) -> dict[str, Change]:
-        """Returns what is different of those of the items that were changed."""
-
     def last(self) -> int:
         """Returns the position of the last change; 0 if there was none."""
 
@@ -186,13 +183,6 @@ class SqliteChangeLog:
     def kept(self, through: int) -> list[Entry]:
         """See ``ChangeLog``."""
         return self._entries("position <= ? AND is_kept ORDER BY position", through)
-
-    def get(self, item_ids: Sequence[str]) -> dict[str, Change]:
-        """See ``ChangeLog``."""
-        with self._lock, self._explained():
-            find = "SELECT change FROM changes WHERE item = ?"
-            rows = {item: self._database.execute(find, [item]).fetchone() for item in item_ids}
-        return {item: Change.from_json(row[0]) for item, row in rows.items() if row}
 
     def last(self) -> int:
         """See ``ChangeLog``."""

@@ -279,7 +279,9 @@ class LiveItems(tf.Module):
         if self._leaves_to_search is None:
             return self._found_slots()
         closeness = tf.matmul(queries, self._centroids.read_value(), transpose_b=True)  # [Q, C]
-        leaves = tf.math.top_k(closeness, self._leaves_to_search.read_value()).indices
+        # Partitions without a pushed item have no centroid.
+        wanted = tf.minimum(self._leaves_to_search.read_value(), self.num_leaves)
+        leaves = tf.math.top_k(closeness, wanted).indices
         leaves = tf.unique(tf.reshape(leaves, [-1])).y
         starts = self._starts.read_value()
         places = tf.ragged.range(tf.gather(starts, leaves), tf.gather(starts, leaves + 1)).values

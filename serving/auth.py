@@ -189,7 +189,8 @@ class Auth:
         path, catalogue_path = config.auth_token_file, config.live_catalogue_token_file
         self._tokens = Tokens(Path(path)) if path else None
         self._catalogue_tokens = Tokens(Path(catalogue_path)) if catalogue_path else self._tokens
-        self._all = [tokens for tokens in (self._tokens, self._catalogue_tokens) if tokens]
+        files = (self._tokens, self._catalogue_tokens)
+        self._all = [tokens for tokens in dict.fromkeys(files) if tokens]
         self._watcher: asyncio.Task[None] | None = None
 
     def add_to(self, app: web.Application) -> None:

@@ -9,13 +9,12 @@ import asyncio
 import dataclasses
 import logging
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 
 import grpc
 from tensorflow_serving.apis import model_pb2
 
-from contract.catalogue_changes import Change
 from contract.change_log import ChangeLog, ChangeLogError, Update, open_log
 from contract.versions import is_version_name
 from serving.errors import ServingError, unavailable
@@ -154,11 +153,6 @@ class LiveCatalogue:
                 " set index.live_catalogue and push it again",
             )
         return live
-
-    async def state_of(self, name: str, items: Sequence[str]) -> Mapping[str, Change]:
-        """Returns what is different of those of ``items`` that were changed."""
-        catalogue = await self._catalogue(name)
-        return await asyncio.to_thread(catalogue.log.get, items)
 
     async def _catalogue(self, name: str) -> "_ModelCatalogue":
         if name not in self._models:
@@ -314,7 +308,13 @@ class _ModelCatalogue:
             )
 
     def _truncate(self, base_path: Path) -> None:
-        """Drops what every version in the directory contains."""
+        """Drops what every version in the directory contains; what goes wrong changes nothing."""
+        try:
+            self._drop_contained(base_path)
+        except (ChangeLogError, OSError, ValueError) as e:
+            _log.warning("changes not dropped", extra={"model": self._name, "error": str(e)})
+
+    def _drop_contained(self, base_path: Path) -> None:
         identity = self.log.identity
         versions = [path for path in base_path.iterdir() if is_version_name(path.name)]
         folded = min((folded_position(path, identity) for path in versions), default=0)

@@ -158,6 +158,8 @@ class LiveModel:
         described = _concatenated([part for part, _ in parts])
         categories = [row for _, rows in parts for row in rows]
         new_names, numbers = self._number(described, categories)
+        # A copy, because the graph may share the memory of the array that it was fed with.
+        self._order = self._order.copy()
         written: list[int] = []  # entries that get a slot
         slots: list[int] = []
         freed: list[str] = []
@@ -314,8 +316,6 @@ class LiveModel:
             return False
         self._free.append(slot)
         if slot in self._place_of:
-            # A copy, because the model may still be fed with what was.
-            self._order = self._order.copy()
             self._order[self._place_of.pop(slot)] = -1
         self._fresh.pop(slot, None)
         return True

@@ -156,7 +156,8 @@ class SavedModel:
         Raises:
           ServingError: what the graph refused, or DEADLINE_EXCEEDED.
         """
-        return self._call(self._signature(signature_name), inputs, output_names, timeout_ms)
+        with self._lock.read():
+            return self._call(self._signature(signature_name), inputs, output_names, timeout_ms)
 
     def run_function(
         self, function: Signature, inputs: Mapping[str, np.ndarray], *, alone: bool
@@ -171,28 +172,15 @@ class SavedModel:
         Raises:
           ServingError: what the graph refused.
         """
-        outputs = tuple(function.outputs)
-        if not alone:
-            return self._call(function, inputs, outputs, 0)
-        with self._lock.write():
-            return self._call_locked(function, inputs, outputs, 0)
+        with self._lock.write() if alone else self._lock.read():
+            return self._call(function, inputs, tuple(function.outputs))
 
     def _call(
         self,
         signature: Signature,
         inputs: Mapping[str, np.ndarray],
         output_names: Sequence[str],
-        timeout_ms: int,
-    ) -> dict[str, np.ndarray]:
-        with self._lock.read():
-            return self._call_locked(signature, inputs, output_names, timeout_ms)
-
-    def _call_locked(
-        self,
-        signature: Signature,
-        inputs: Mapping[str, np.ndarray],
-        output_names: Sequence[str],
-        timeout_ms: int,
+        timeout_ms: int = 0,
     ) -> dict[str, np.ndarray]:
         if self.is_closed:
             raise ServingError(grpc.StatusCode.UNAVAILABLE, "the version was unloaded")

@@ -8,6 +8,7 @@ import httpx
 import pytest
 from google.protobuf import json_format, struct_pb2
 
+from contract.manifest import MANIFEST_PATH
 from tests import serving_models
 from tests.category_bundle import NUM_ITEMS
 from tests.running_server import RunningServer, wait_until
@@ -28,6 +29,10 @@ def base(live_shop, tmp_path):
 def shared(live_shop, tmp_path_factory):
     root = tmp_path_factory.mktemp("shared")
     serving_models.push(live_shop, root / "mind", 1)
+    # One beside it of which nothing can be read.
+    broken = root / "mind" / "0" / MANIFEST_PATH
+    broken.parent.mkdir(parents=True)
+    broken.write_text("{")
     with _serving(root / "mind", root, live_catalogue_max_items=_MAX_ITEMS) as running:
         yield running
 
@@ -120,13 +125,21 @@ def test_the_same_over_grpc(live):
         (b"[]", "must be a JSON object"),
         (b'{"items": []}', "a list items that is not empty"),
         (b'{"items": ["x"]}', "must be a JSON object with 'id', got 'x'"),
-        (b'{"items": [{"title": "x"}]}', "must be a string that is not empty, got None"),
-        (b'{"items": [{"id": 7}]}', "must be a string that is not empty, got 7"),
+        (b'{"items": [{"title": "x"}]}', "must be a string of 1 to 1000 characters, got None"),
+        (b'{"items": [{"id": 7}]}', "must be a string of 1 to 1000 characters, got 7"),
         (b'{"items": [{"id": "x", "titel": "x"}]}', "did you mean 'title'?"),
         (b'{"items": [{"id": "x", "in_stock": 1}]}', "must be true or false, got 1"),
         (b'{"items": [{"id": "x", "features": {"points": 1}}]}', "did you mean 'point'?"),
         (b'{"items": [{"id": "x", "features": {"point": "1"}}]}', "must be a finite number"),
-        (b'{"items": [{"id": "x", "features": {"category": [""]}}]}', "none of them empty"),
+        (
+            b'{"items": [{"id": "x", "features": {"category": [""]}}]}',
+            "each of 1 to 1000 characters; got ['']",
+        ),
+        (
+            b'{"items": [{"id": "x", "features": {"category": [%b]}}]}' % b",".join([b'"a"'] * 101),
+            "a list of at most 100",
+        ),
+        (b'{"items": [{"id": "%b"}]}' % (b"x" * 1001), "of 1 to 1000 characters"),
         (b'{"items": [{"id": "x"}], "key": 7}', "key must be a string"),
     ],
 )

@@ -11,7 +11,7 @@ from retrieval.config import IndexConfig
 from retrieval.filters import ItemCategories
 from retrieval.fixed_items import FixedCategories, FixedItems
 from retrieval.item_lookup import CategoryLookup, ItemLookup
-from retrieval.leaves import leaves_of
+from retrieval.leaves import index_leaves
 from retrieval.live_items import LiveItems, NewCategories
 from retrieval.pushed_search import without_changed
 from retrieval.ranking import best_distinct, count_distinct, rank, together
@@ -60,7 +60,7 @@ class RetrievalBundle(tf.Module):
         self.live: LiveItems | FixedItems = FixedItems(rows.size)
         if config.live_catalogue:
             dimensions = search.vectors.shape[1]
-            self.live = LiveItems(rows.size, dimensions, leaves_of(search), has_categories)
+            self.live = LiveItems(rows.size, dimensions, index_leaves(search), has_categories)
         self.items = ItemLookup(tower, rows, self.live)
         counts = tower.train_counts.numpy()[rows]
         by_count = np.argsort(-counts, kind="stable").astype(np.int32)

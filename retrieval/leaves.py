@@ -23,7 +23,7 @@ class Leaves(NamedTuple):
     to_search: tf.Variable
 
 
-def leaves_of(search: Search) -> Leaves | None:
+def index_leaves(search: Search) -> Leaves | None:
     """Returns the partitions of ``search``; None if it has none."""
     if not isinstance(search, ScannSearch) or not search.num_leaves:
         return None

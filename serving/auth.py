@@ -19,12 +19,13 @@ from grpc_health.v1 import health_pb2
 
 from serving import codec, tracing
 from serving.browsers import is_preflight
-from serving.catalogue_api import SERVICE, is_for_catalogue
+from serving.catalogue_api import is_for_catalogue
 from serving.config import ServerConfig
 from serving.errors import ServingError
 from serving.loopback import is_loopback
 from serving.request_log import RequestLog
 from serving.rest import METRICS_PATHS, PROBE_PATHS
+from serving.service_descriptors import CATALOGUE_SERVICE
 from serving.token_file import AUTHORIZATION, SCHEME, TokenFileError, read_tokens
 
 _log = logging.getLogger(__name__)
@@ -154,7 +155,7 @@ class _GrpcAuth(grpc.aio.ServerInterceptor):
         """See the base class."""
         if details.method.startswith(_OPEN_SERVICE):
             return await continuation(details)
-        is_catalogue = details.method.startswith(f"/{SERVICE}/")
+        is_catalogue = details.method.startswith(f"/{CATALOGUE_SERVICE}/")
         tokens = self._catalogue_tokens if is_catalogue else self._tokens
         sent = dict(details.invocation_metadata or ()).get(AUTHORIZATION.lower())
         problem = tokens.problem(sent) if tokens is not None else ""

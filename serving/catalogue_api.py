@@ -26,8 +26,13 @@ from serving.errors import (
 )
 from serving.live_catalogue import LiveCatalogue
 from serving.request_log import RequestLog
+from serving.service_descriptors import (
+    CATALOGUE_SERVICE,
+    REMOVE_METHOD,
+    STATUS_METHOD,
+    UPSERT_METHOD,
+)
 
-SERVICE: Final = "mind.serving.Catalogue"
 UPSERT, REMOVE = "upsert", "remove"
 _PATH: Final = "/v1/models/{name}/items"
 _MAX_ITEMS: Final = 10_000
@@ -74,12 +79,14 @@ class CatalogueApi:
                 response_serializer=struct_pb2.Struct.SerializeToString,
             )
             for name, answer in (
-                ("Upsert", self.upsert),
-                ("Remove", self.remove),
-                ("Status", self.status),
+                (UPSERT_METHOD, self.upsert),
+                (REMOVE_METHOD, self.remove),
+                (STATUS_METHOD, self.status),
             )
         }
-        server.add_generic_rpc_handlers((grpc.method_handlers_generic_handler(SERVICE, handlers),))
+        server.add_generic_rpc_handlers(
+            (grpc.method_handlers_generic_handler(CATALOGUE_SERVICE, handlers),)
+        )
 
     async def upsert(self, name: str, body: Mapping[str, Any]) -> dict[str, Any]:
         """Adds or changes items. Raises ServingError."""

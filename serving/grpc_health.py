@@ -146,11 +146,11 @@ class Reflection(reflection.aio.ReflectionServicer):
             draining.cancel()
 
 
-def add_to_server(health: HealthService, server: grpc.aio.Server) -> None:
-    """Adds health and reflection to a gRPC server."""
+def add_to_server(health: HealthService, server: grpc.aio.Server, *, with_catalogue: bool) -> None:
+    """Adds health and reflection, with the service of the catalogue or not, to a gRPC server."""
     health_pb2_grpc.add_HealthServicer_to_server(health, server)
     names = [
-        *service_descriptors.register(),
+        *service_descriptors.register(with_catalogue=with_catalogue),
         health_pb2.DESCRIPTOR.services_by_name["Health"].full_name,
         reflection.SERVICE_NAME,
     ]

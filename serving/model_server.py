@@ -170,7 +170,7 @@ class ModelServer:
             self.manager, is_ready=self._is_ready, is_draining=lambda: self._draining
         )
         self.manager.on_change = self._changed
-        add_to_server(self._health, self._grpc)
+        add_to_server(self._health, self._grpc, with_catalogue=catalogue_api is not None)
         self.rest_port = config.rest_port
         self.grpc_port = config.grpc_port
 

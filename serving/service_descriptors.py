@@ -1,11 +1,13 @@
-"""Descriptors of TF Serving's two services, for server reflection.
+"""Descriptors of TF Serving's two services and of the catalogue's, for server reflection.
 
 tensorflow-serving-api 2.16 brings its services as modules that protoc 3 has written
 (``prediction_service_pb2``, ``model_service_pb2``). They cannot be imported with protobuf 4, so
 what they would register is registered here. The messages' own modules can be.
 """
 
-from google.protobuf import descriptor_pb2, descriptor_pool
+from typing import Final
+
+from google.protobuf import descriptor_pb2, descriptor_pool, struct_pb2
 from google.protobuf.message import Message
 from tensorflow_serving.apis import (
     classification_pb2,
@@ -17,16 +19,14 @@ from tensorflow_serving.apis import (
     regression_pb2,
 )
 
-_PACKAGE = "tensorflow.serving"
-_FOLDER = "tensorflow_serving/apis"
-
-# Name of the file, name of the service, and request and response by method:
-# tensorflow_serving/apis/prediction_service.proto and model_service.proto.
+# Request and response by method.
 _Methods = dict[str, tuple[type[Message], type[Message]]]
+
+# Name of the file, and of the service with its package: those of TF Serving.
 _SERVICES: tuple[tuple[str, str, _Methods], ...] = (
     (
-        "prediction_service.proto",
-        "PredictionService",
+        "tensorflow_serving/apis/prediction_service.proto",
+        "tensorflow.serving.PredictionService",
         {
             "Classify": (
                 classification_pb2.ClassificationRequest,
@@ -45,8 +45,8 @@ _SERVICES: tuple[tuple[str, str, _Methods], ...] = (
         },
     ),
     (
-        "model_service.proto",
-        "ModelService",
+        "tensorflow_serving/apis/model_service.proto",
+        "tensorflow.serving.ModelService",
         {
             "GetModelStatus": (
                 get_model_status_pb2.GetModelStatusRequest,
@@ -61,25 +61,39 @@ _SERVICES: tuple[tuple[str, str, _Methods], ...] = (
 )
 
 
-def register() -> list[str]:
+# The service by which the catalogue is changed; its messages have the fields of the JSON bodies.
+CATALOGUE_SERVICE: Final = "mind.serving.Catalogue"
+UPSERT_METHOD, REMOVE_METHOD, STATUS_METHOD = "Upsert", "Remove", "Status"
+_CATALOGUE: tuple[str, str, _Methods] = (
+    "mind/serving/catalogue.proto",
+    CATALOGUE_SERVICE,
+    dict.fromkeys(
+        (UPSERT_METHOD, REMOVE_METHOD, STATUS_METHOD), (struct_pb2.Struct, struct_pb2.Struct)
+    ),
+)
+
+
+def register(*, with_catalogue: bool = False) -> list[str]:
     """Makes the services known to protobuf's default pool.
+
+    Args:
+      with_catalogue: Whether there is a service that changes the catalogue.
 
     Returns:
       Their full names.
     """
-    pool = descriptor_pool.Default()
-    for file_name, service_name, methods in _SERVICES:
-        file = descriptor_pb2.FileDescriptorProto(
-            name=f"{_FOLDER}/{file_name}", package=_PACKAGE, syntax="proto3"
-        )
+    services = [*_SERVICES, *([_CATALOGUE] if with_catalogue else ())]
+    for path, full_name, methods in services:
+        package, name = full_name.rsplit(".", 1)
+        file = descriptor_pb2.FileDescriptorProto(name=path, package=package, syntax="proto3")
         messages = [message.DESCRIPTOR for pair in methods.values() for message in pair]
         file.dependency.extend(sorted({message.file.name for message in messages}))
-        service = file.service.add(name=service_name)
+        service = file.service.add(name=name)
         for method_name, (request, response) in methods.items():
             service.method.add(
                 name=method_name,
                 input_type=f".{request.DESCRIPTOR.full_name}",
                 output_type=f".{response.DESCRIPTOR.full_name}",
             )
-        pool.AddSerializedFile(file.SerializeToString())
-    return [f"{_PACKAGE}.{service_name}" for _, service_name, _ in _SERVICES]
+        descriptor_pool.Default().AddSerializedFile(file.SerializeToString())
+    return [full_name for _, full_name, _ in services]

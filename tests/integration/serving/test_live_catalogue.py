@@ -7,8 +7,13 @@ import grpc
 import httpx
 import pytest
 from google.protobuf import json_format, struct_pb2
+from google.protobuf.descriptor_pool import DescriptorPool
+from grpc_reflection.v1alpha.proto_reflection_descriptor_database import (
+    ProtoReflectionDescriptorDatabase,
+)
 
 from contract.manifest import MANIFEST_PATH
+from serving.service_descriptors import register
 from tests import serving_models
 from tests.category_bundle import NUM_ITEMS
 from tests.running_server import RunningServer, wait_until
@@ -245,6 +250,17 @@ def test_a_token_of_its_own(base, tmp_path):
 def test_without_a_log_there_is_no_such_path(server):
     answer = _upsert(server, _NEW)
     assert (answer.status_code, answer.json()["error"][:17]) == (400, "Malformed request")
+
+
+def test_the_service_can_be_called_from_its_reflection(live):
+    """As tools do that know nothing of it."""
+    with grpc.insecure_channel(live.grpc_address) as channel:
+        database = ProtoReflectionDescriptorDatabase(channel)
+        assert "mind.serving.Catalogue" in database.get_services()
+        pool = DescriptorPool(database)
+        method = pool.FindServiceByName("mind.serving.Catalogue").FindMethodByName("Status")
+        assert method.input_type.full_name == "google.protobuf.Struct"
+    assert "mind.serving.Catalogue" not in register()
 
 
 def _call(server, method, body, token=""):

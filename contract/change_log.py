@@ -27,6 +27,8 @@ KEY_SECONDS: Final = 24 * 3600.0
 # Another server, or item refresh, may be writing.
 _BUSY_SECONDS = 10.0
 _FORMAT = 1
+# Of the file of a log, after the name of its model.
+_SUFFIX = ".changes.sqlite"
 
 
 class ChangeLogError(UserError):
@@ -103,7 +105,28 @@ def open_log(location: str, model: str) -> ChangeLog:
     Raises:
       ChangeLogError: it cannot be opened.
     """
-    return SqliteChangeLog(Path(location) / f"{model}.changes.sqlite")
+    return SqliteChangeLog(Path(location) / f"{model}{_SUFFIX}")
+
+
+def find_log(location: str, model: str) -> ChangeLog:
+    """Opens a log that a server has written.
+
+    Args:
+      location: As for ``open_log``.
+      model: Name of the model.
+
+    Raises:
+      ChangeLogError: there is no such log, or it cannot be opened.
+    """
+    paths = Path(location).glob(f"*{_SUFFIX}")
+    models = sorted(path.name.removesuffix(_SUFFIX) for path in paths)
+    if model not in models:
+        raise ChangeLogError(
+            f"{location} has no log of changes of a model {model!r}; it has logs of:"
+            f" {', '.join(map(repr, models)) or 'none'}. Give the directory that the server has as"
+            " --live_catalogue, and as --model_name the name under which it serves the model"
+        )
+    return open_log(location, model)
 
 
 class SqliteChangeLog:

@@ -65,7 +65,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         parser.error("--remove_absent needs --items")
     os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
     from components.example_gen.errors import DataError
-    from contract.change_log import open_log
+    from contract.change_log import find_log
     from item_refresh.refresh import refresh
 
     name = flags.model_name or os.path.basename(os.path.normpath(flags.model_base_path))
@@ -76,7 +76,7 @@ def main(argv: Sequence[str] | None = None) -> int:
             version=flags.version,
             examples=flags.examples,
             remove_absent=flags.remove_absent,
-            log=open_log(flags.changes, name) if flags.changes else None,
+            log=find_log(flags.changes, name) if flags.changes else None,
         )
     except (DataError, ValueError) as error:
         print(f"error: {error}", file=sys.stderr)

@@ -108,6 +108,11 @@ def test_what_every_version_contains_can_go(log):
 def test_the_command(base, log, capsys):
     assert main(["--model_base_path", str(base), "--changes", str(log._path.parent)]) == 0
     assert "1 items added" in capsys.readouterr().out
+    # The server has another name for the model.
+    arguments = ["--model_base_path", str(base), "--changes", str(log._path.parent)]
+    assert main([*arguments, "--model_name", "shop"]) == 1
+    assert "'shop'; it has logs of: 'mind'." in capsys.readouterr().err
+    assert [path.name for path in log._path.parent.glob("*.sqlite")] == ["mind.changes.sqlite"]
     with pytest.raises(SystemExit):
         main(["--model_base_path", str(base)])
     assert "--items, --changes or both" in capsys.readouterr().err

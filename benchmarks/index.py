@@ -16,6 +16,7 @@ import sys
 import tempfile
 import time
 from pathlib import Path
+from typing import Any, NamedTuple
 
 from contract import manifest
 
@@ -94,9 +95,9 @@ def _ivf_pq(work_dir: str, items: int, recall_target: float) -> list[dict]:
     ]
 
 
-def run_step(step: str, *arguments: object) -> dict:
-    """Runs one step in a process of its own, so that its memory is its own."""
-    command = [sys.executable, "-c", f"from benchmarks import index; index.{step}_step()"]
+def run_step(step: str, *arguments: object, module: str = "index") -> dict:
+    """Runs one step of a benchmark in a process of its own, so that its memory is its own."""
+    command = [sys.executable, "-c", f"from benchmarks import {module}; {module}.{step}_step()"]
     environment = {**os.environ, "TF_CPP_MIN_LOG_LEVEL": "3"}
     output = subprocess.run(
         [*command, *map(str, arguments)],
@@ -112,11 +113,27 @@ def trained_step() -> None:
     """Writes a synthetic trained model and examples: work_dir, items, dimensions."""
     work_dir, items, dimensions = Path(sys.argv[1]), int(sys.argv[2]), int(sys.argv[3])
     import numpy as np
-    import tensorflow as tf
 
     import model  # noqa: F401  (selects Keras 2 before TensorFlow is imported)
 
     generator = np.random.default_rng(0)
+    catalogue = synthetic_items(items, dimensions, generator)
+    save_trained(work_dir, synthetic_tower(catalogue.vectors), catalogue.cluster, generator)
+    print("{}")
+
+
+class SyntheticItems(NamedTuple):
+    """Items in clusters: vectors float32 [N, d], cluster int [N], centres float32 [C, d]."""
+
+    vectors: Any
+    cluster: Any
+    centres: Any
+
+
+def synthetic_items(items: int, dimensions: int, generator: Any) -> SyntheticItems:
+    """Draws unit vectors around random centres, 500 of them around each."""
+    import numpy as np
+
     num_clusters = max(20, items // 500)
     centres = generator.standard_normal((num_clusters, dimensions), np.float32)
     cluster = generator.integers(0, num_clusters, items, np.int32)
@@ -126,10 +143,16 @@ def trained_step() -> None:
         generator.standard_normal(dtype=np.float32, out=part)
         part += centres[cluster[start : start + _BLOCK]]
         part /= np.linalg.norm(part, axis=1, keepdims=True)
+    return SyntheticItems(vectors, cluster, centres)
+
+
+def save_trained(work_dir: Path, tower: Any, cluster: Any, generator: Any) -> None:
+    """Saves the tower, and examples of people whose histories come from some clusters each."""
+    import numpy as np
+    import tensorflow as tf
+
     members = np.split(np.argsort(cluster, kind="stable"), np.cumsum(np.bincount(cluster))[:-1])
     members = [group for group in members if group.size]
-
-    tower = _synthetic_tower(vectors)
     tf.saved_model.save(
         tower,
         str(work_dir / "trained"),
@@ -149,7 +172,6 @@ def trained_step() -> None:
             }
             example = tf.train.Example(features=tf.train.Features(feature=features))
             writer.write(example.SerializeToString())
-    print("{}")
 
 
 def requests_step() -> None:
@@ -240,7 +262,7 @@ def build_step() -> None:
         str(work_dir / "trained"),
         [str(work_dir / "examples.gz")],
         str(work_dir / kind),
-        _config(kind, recall_target, live_catalogue="live" in sys.argv),
+        index_config(kind, recall_target, live_catalogue="live" in sys.argv),
         {manifest.CONFIG: {"data": {"items": {"features": _FEATURES}}}},
     )
     peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
@@ -267,7 +289,7 @@ def serve_step() -> None:
     from retrieval.validation import validate
 
     examples = [str(work_dir / "examples.gz")]
-    measured = validate(str(work_dir / kind), examples, _config(kind, recall_target))
+    measured = validate(str(work_dir / kind), examples, index_config(kind, recall_target))
     print(
         json.dumps(
             {
@@ -283,7 +305,8 @@ def serve_step() -> None:
     )
 
 
-def _config(kind: str, recall_target: float, live_catalogue: bool = False):
+def index_config(kind: str, recall_target: float, live_catalogue: bool = False) -> Any:
+    """Returns the ``IndexConfig`` of the benchmarks."""
     from contract.config_types import from_dict
     from retrieval.config import IndexConfig
 
@@ -305,7 +328,7 @@ def _bytes(values: list[bytes]):
     return tf.train.Feature(bytes_list=tf.train.BytesList(value=values))
 
 
-def _synthetic_tower(vectors):
+def synthetic_tower(vectors):
     """A user tower that keeps the Trainer's contract: one interest per quarter."""
     import numpy as np
     import tensorflow as tf

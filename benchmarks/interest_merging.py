@@ -40,7 +40,8 @@ def main() -> None:
     from retrieval.config import IndexConfig
     from retrieval.interest_merging import NEVER
     from retrieval.people import read_people
-    from retrieval.search import ExactSearch, ScannSearch
+    from retrieval.scann_search import ScannSearch
+    from retrieval.search import ExactSearch
     from retrieval.tower import retrievable_items, retrievable_vectors
     from retrieval.tuning import TuningPeople, build_search, queries_of, tune
 

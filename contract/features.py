@@ -17,6 +17,8 @@ CATEGORY = "category"
 # Prefixes of side and profile features, raw and transformed.
 ITEM_PREFIX = "item_"
 USER_PREFIX = "user_"
+# Transformed catalogue rows: the raw values of a side feature by which requests filter.
+FILTER_PREFIX = "filter_"
 
 # Transformed rows. Index 0 is padding or an unknown item.
 SEQUENCE = "sequence"
@@ -47,6 +49,11 @@ def splits(with_rest: bool) -> list[str]:
 def side_feature(name: str) -> str:
     """Feature name of the item side feature ``name``."""
     return ITEM_PREFIX + name
+
+
+def filter_feature(name: str) -> str:
+    """Feature name of the raw values of the side feature ``name``."""
+    return FILTER_PREFIX + name
 
 
 def profile_feature(name: str) -> str:

@@ -49,6 +49,7 @@ ALGORITHM = "algorithm"
 RECALL = "recall"
 RECALL_K = "recall_k"
 CURVE = "curve"
+FILTERS = "filters"  # what filtering costs, and the limits that follow
 # Absent unless like interests are searched together (retrieval/interest_merging.py).
 MERGE_COSINE = "merge_cosine"  # the least cosine of those that are
 SEARCHES_SAVED = "searches_saved"  # share of the searches of the people of the tuning

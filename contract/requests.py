@@ -9,12 +9,16 @@ from typing_extensions import TypedDict, Unpack
 from contract.features import HISTORY, HISTORY_TIME, USER_PREFIX
 from contract.signatures import (
     ALLOW_CATEGORIES,
+    ALLOW_PREFIX,
     DEFAULT_DIVERSITY,
     DEFAULT_EXCLUDE_HISTORY,
     DENY_CATEGORIES,
+    DENY_PREFIX,
     DIVERSITY,
     EXCLUDE,
     EXCLUDE_HISTORY,
+    MAX_PREFIX,
+    MIN_PREFIX,
     PADDING,
     UNKNOWN_TIME,
     K,
@@ -40,6 +44,11 @@ class RequestOptions(TypedDict, total=False):
       allow_categories: Each person's categories, of which an item must have one; an
         empty list, the default, allows all items.
       deny_categories: Each person's categories, of which an item must have none.
+      allow_values: Each person's values by name of a side feature that ``index.filters``
+        names, of which an item must have one; an empty list allows all items.
+      deny_values: The same, of which an item must have none.
+      ranges: Each person's least and largest number by name of a numeric side feature,
+        inclusive; None is no bound.
     """
 
     exclude: Sequence[Sequence[str]]
@@ -49,6 +58,9 @@ class RequestOptions(TypedDict, total=False):
     diversity: float | Sequence[float]
     allow_categories: Sequence[Sequence[str]]
     deny_categories: Sequence[Sequence[str]]
+    allow_values: Sequence[Mapping[str, Sequence[str]]]
+    deny_values: Sequence[Mapping[str, Sequence[str]]]
+    ranges: Sequence[Mapping[str, tuple[float | None, float | None]]]
 
 
 def request_inputs(
@@ -101,6 +113,7 @@ def request_inputs(
         if name.startswith(USER_PREFIX):
             feature = name.removeprefix(USER_PREFIX)
             inputs[name] = [profile.get(feature, PADDING) for profile in profiles]
+    inputs |= _filter_inputs(known_inputs, len(histories), options)
     unknown = sorted(_asked_for(options) - set(known_inputs))
     if unknown:
         raise ValueError(
@@ -108,6 +121,30 @@ def request_inputs(
             f" {', '.join(sorted(known_inputs))}"
         )
     return {name: value for name, value in inputs.items() if name in known_inputs}
+
+
+def _filter_inputs(
+    known_inputs: Collection[str], rows: int, options: RequestOptions
+) -> dict[str, Any]:
+    """Returns the inputs for the side features that the model filters by."""
+    nothing: Sequence[Mapping[str, Any]] = [{}] * rows
+    inputs: dict[str, Any] = {}
+    for prefix, wishes in (
+        (ALLOW_PREFIX, options.get("allow_values") or nothing),
+        (DENY_PREFIX, options.get("deny_values") or nothing),
+    ):
+        for name in known_inputs:
+            if name.startswith(prefix) and name not in (ALLOW_CATEGORIES, DENY_CATEGORIES):
+                feature = name.removeprefix(prefix)
+                inputs[name] = _padded([wish.get(feature, ()) for wish in wishes], PADDING)
+    ranges = options.get("ranges") or nothing
+    for end, prefix in enumerate((MIN_PREFIX, MAX_PREFIX)):
+        for name in known_inputs:
+            if name.startswith(prefix):
+                feature = name.removeprefix(prefix)
+                bounds = [wish.get(feature, (None, None))[end] for wish in ranges]
+                inputs[name] = [PADDING if bound is None else repr(bound) for bound in bounds]
+    return inputs
 
 
 def listed_categories(options: RequestOptions) -> set[str]:
@@ -123,6 +160,9 @@ def _check_lengths(histories: Sequence[Sequence[str]], options: RequestOptions) 
         "profiles": options.get("profiles", ()),
         ALLOW_CATEGORIES: options.get(ALLOW_CATEGORIES, ()),
         DENY_CATEGORIES: options.get(DENY_CATEGORIES, ()),
+        "allow_values": options.get("allow_values", ()),
+        "deny_values": options.get("deny_values", ()),
+        "ranges": options.get("ranges", ()),
     }
     for name, rows in by_person.items():
         if len(rows) not in (0, len(histories)):
@@ -142,6 +182,16 @@ def _asked_for(options: RequestOptions) -> set[str]:
     """Returns the inputs without which ``options`` would have no effect."""
     profiles = options.get("profiles", ())
     asked = {USER_PREFIX + feature for profile in profiles for feature in profile}
+    asked |= {
+        prefix + feature
+        for prefix, wishes in (
+            (ALLOW_PREFIX, options.get("allow_values", ())),
+            (DENY_PREFIX, options.get("deny_values", ())),
+            (MIN_PREFIX, options.get("ranges", ())),
+        )
+        for wish in wishes
+        for feature in wish
+    }
     if any(options.get(ALLOW_CATEGORIES, ())):
         asked.add(ALLOW_CATEGORIES)
     if any(options.get(DENY_CATEGORIES, ())):

@@ -29,6 +29,12 @@ EXCLUDE_HISTORY: Final = "exclude_history"
 DIVERSITY: Final = "diversity"
 ALLOW_CATEGORIES: Final = "allow_categories"
 DENY_CATEGORIES: Final = "deny_categories"
+# Inputs for each side feature that index.filters names: lists of values for a categorical one,
+# bounds for a numeric one. Those for the categories above are named alike.
+ALLOW_PREFIX: Final = "allow_"
+DENY_PREFIX: Final = "deny_"
+MIN_PREFIX: Final = "min_"
+MAX_PREFIX: Final = "max_"
 ITEMS: Final = "items"
 OFFSET: Final = "offset"
 LIMIT: Final = "limit"
@@ -73,10 +79,20 @@ _NEUTRAL: dict[str, Any] = {
 }
 
 
+def is_value_list(name: str) -> bool:
+    """Whether an input holds lists of values, string [B, C], that may be padded."""
+    return name.startswith((ALLOW_PREFIX, DENY_PREFIX))
+
+
+def is_bound(name: str) -> bool:
+    """Whether an input holds bounds of a numeric feature, string [B]: numbers as text."""
+    return name.startswith((MIN_PREFIX, MAX_PREFIX))
+
+
 def neutral_inputs(names: Iterable[str]) -> dict[str, Any]:
     """Returns the values with which an input of ``serving_default`` asks for nothing.
 
-    Nothing is excluded, no category is listed, times and profile are unknown.
+    Nothing is excluded, no value is listed or bounded, times and profile are unknown.
 
     Args:
       names: The inputs that a signature has. Those without such a value
@@ -89,7 +105,9 @@ def neutral_inputs(names: Iterable[str]) -> dict[str, Any]:
     for name in names:
         if name in _NEUTRAL:
             values[name] = _NEUTRAL[name]
-        elif name.startswith(USER_PREFIX):
+        elif is_value_list(name):
+            values[name] = [[PADDING]]
+        elif is_bound(name) or name.startswith(USER_PREFIX):
             values[name] = [PADDING]
     return values
 

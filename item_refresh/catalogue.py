@@ -7,8 +7,8 @@ import numpy as np
 import tensorflow as tf
 
 from item_refresh.items_file import Items
-from model.categories import category_table
-from retrieval.tower import Tower, TowerThatEncodes, TowerWithCategories
+from model.categories import category_table, number_table
+from retrieval.tower import Tower, TowerThatEncodes, TowerWithCategories, TowerWithFilters
 
 _ITEMS_AT_ONCE = 4096
 # The same item encoded in another batch differs in the last bits at most.
@@ -25,8 +25,8 @@ class Changes:
       added_without_vector: New items that cannot, because none of their side
         features has a value that the training has seen.
       changed: Known items that have another vector (because of other side features,
-        or because they came back after a removal), another title or other
-        categories than before.
+        or because they came back after a removal), another title, other categories
+        or other values that requests filter by than before.
       removed: Known items that cannot be found any more.
       unchanged: Known items whose title and categories are what they were, and
         whose vector is so bit for bit.
@@ -95,7 +95,17 @@ def refresh_catalogue(tower: Tower, items: Items, remove_absent: bool) -> Change
     tower.train_counts.assign(np.pad(tower.train_counts.numpy(), [0, len(new)]))
     is_changed = (vectors != before).any(axis=1) | (titles != titles_before)
     if isinstance(tower, TowerWithCategories):
-        is_changed |= _refresh_categories(tower, items, rows)
+        is_changed |= _refresh_values(
+            tower.categories, tower.item_categories, items.categories, rows
+        )
+    if isinstance(tower, TowerWithFilters):
+        for name, values in tower.filter_values.items():
+            names = tower.filter_names.get(name)
+            is_changed |= (
+                _refresh_numbers(values, items.features[name], rows)
+                if names is None
+                else _refresh_values(names, values, items.features[name], rows)
+            )
     is_removed = before.any(axis=1) & ~vectors.any(axis=1)
     return Changes(
         added=int(new.any(axis=1).sum()),
@@ -115,26 +125,52 @@ def _encode(tower: TowerThatEncodes, items: Items) -> np.ndarray:
     return np.concatenate(parts)
 
 
-def _refresh_categories(tower: TowerWithCategories, items: Items, rows: np.ndarray) -> np.ndarray:
-    """Gives ``items``, at ``rows`` (-1 is new), their categories.
+def _refresh_values(
+    names: tf.Variable, table: tf.Variable, new: Sequence[Sequence[bytes]], rows: np.ndarray
+) -> np.ndarray:
+    """Gives items their values of a categorical feature.
+
+    Args:
+      names: string [V], see ``model.categories``; changed in place, like ``table``.
+      table: int32 [N, F].
+      new: The values of the items, [M].
+      rows: [M], where the items are in ``table``; -1 is a new one.
 
     Returns:
-      bool [N]: which of the known items have other categories than before.
+      bool [N]: which of the known items have other values than before.
     """
-    names = [b"", *tower.categories.numpy()]
-    before = [[names[c] for c in row if c] for row in tower.item_categories.numpy()]
-    categories = list(before)
+    known = [b"", *names.numpy()]
+    before = [[known[c] for c in row if c] for row in table.numpy()]
+    values = _replaced(before, new, rows)
+    numbered = category_table(values)
+    names.assign(_strings(numbered.names.tolist()))
+    table.assign(numbered.items)
+    return _differ(before, values)
+
+
+def _refresh_numbers(
+    table: tf.Variable, new: Sequence[Sequence[float]], rows: np.ndarray
+) -> np.ndarray:
+    """As ``_refresh_values``, of a numeric feature: float32 [N, F], padded with NaN."""
+    before = [row[~np.isnan(row)].tolist() for row in table.numpy()]
+    values = _replaced(before, new, rows)
+    table.assign(number_table(values))
+    return _differ(before, values)
+
+
+def _replaced(before: list[list], new: Sequence[Sequence], rows: np.ndarray) -> list[list]:
+    """Returns ``before`` with the new values of known items, and then those of new items."""
+    values = list(before)
     for item, row in enumerate(rows):
         if row < 0:
-            categories.append(items.categories[item])
+            values.append(list(new[item]))
         else:
-            categories[row] = items.categories[item]
-    table = category_table(categories)
-    tower.categories.assign(_strings(table.names.tolist()))
-    tower.item_categories.assign(table.items)
-    return np.array(
-        [set(old) != set(new) for old, new in zip(before, categories, strict=False)], bool
-    )
+            values[row] = list(new[item])
+    return values
+
+
+def _differ(before: list[list], values: list[list]) -> np.ndarray:
+    return np.array([set(old) != set(new) for old, new in zip(before, values, strict=False)], bool)
 
 
 def _objects(values: Sequence[bytes]) -> np.ndarray:

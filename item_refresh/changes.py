@@ -2,11 +2,13 @@
 
 import dataclasses
 from collections.abc import Sequence
+from typing import Any
 
 import numpy as np
 import tensorflow as tf
 
 from components.example_gen.config import ItemsConfig
+from contract.catalogue_changes import Change
 from contract.change_log import ChangeLog, Entry
 from item_refresh.catalogue import Changes, refresh_catalogue
 from item_refresh.items_file import Items
@@ -89,12 +91,26 @@ def fold_changes(tower: Tower, entries: Sequence[Entry], config: ItemsConfig) ->
 def _items(entries: Sequence[Entry], titles: dict[bytes, bytes], config: ItemsConfig) -> Items:
     kinds = {name: feature.kind for name, feature in config.features.items()}
     ids = [entry.item_id.encode() for entry in entries]
-    categories, examples, new_titles = [], [], []
-    for item, entry in zip(ids, entries, strict=True):
-        features = entry.change.features or {}
-        values = features.get(config.category, ()) if config.category else ()
-        categories.append([v.encode() for v in values] if isinstance(values, tuple) else [])
-        examples.append(catalogue_example(entry.item_id, features, kinds))
-        title = entry.change.title
-        new_titles.append(titles.get(item, b"") if title is None else title.encode())
-    return Items(ids, new_titles, categories, examples)
+    values = [_values(entry.change) for entry in entries]
+    names = [entry.change.title for entry in entries]
+    return Items(
+        ids=ids,
+        titles=[
+            titles.get(item, b"") if name is None else name.encode()
+            for item, name in zip(ids, names, strict=True)
+        ],
+        categories=[given.get(config.category, []) for given in values],
+        examples=[
+            catalogue_example(entry.item_id, entry.change.features or {}, kinds)
+            for entry in entries
+        ],
+        features={name: [given.get(name, []) for given in values] for name in config.features},
+    )
+
+
+def _values(change: Change) -> dict[str, list[Any]]:
+    """The values of side features, as an items file has them: lists of bytes or numbers."""
+    return {
+        name: [text.encode() for text in value] if isinstance(value, tuple) else [value]
+        for name, value in (change.features or {}).items()
+    }

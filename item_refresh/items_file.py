@@ -2,6 +2,7 @@
 
 import dataclasses
 from collections.abc import Sequence
+from typing import Any
 
 import pyarrow as pa
 
@@ -23,12 +24,14 @@ class Items:
       titles: [M], b"" where there is none.
       categories: [M], the names of each item's categories.
       examples: [M], serialized catalogue rows.
+      features: By side feature, the values of each item, [M]: bytes or numbers.
     """
 
     ids: list[bytes]
     titles: list[bytes]
     categories: list[list[bytes]]
     examples: list[bytes]
+    features: dict[str, list[list[Any]]]
 
     def __len__(self) -> int:
         return len(self.ids)
@@ -78,4 +81,8 @@ def read_items(
         titles=[values[0] if values else b"" for values in titles],
         categories=[values or [] for values in categories],
         examples=list(catalogue_examples(table)),
+        features={
+            name: [values or [] for values in table[FEATURE_PREFIX + name].to_pylist()]
+            for name in config.features
+        },
     )

@@ -1,4 +1,4 @@
-"""The categories of items as arrays: names, and a table of them by item."""
+"""The values of items as arrays: categories by name and table, and numbers."""
 
 import collections
 from collections.abc import Sequence
@@ -41,3 +41,17 @@ def category_table(values: Sequence[Sequence[bytes]]) -> CategoryTable:
     for row, names in enumerate(distinct):
         table[row, : len(names)] = [number[name] for name in names]
     return CategoryTable(np.array(ordered, dtype=object), table)
+
+
+def number_table(values: Sequence[Sequence[float]]) -> np.ndarray:
+    """Returns float32 [N, F]: the distinct numbers of each item, ascending; NaN fills up.
+
+    Args:
+      values: The numbers of each item, [N]; none, one or several.
+    """
+    distinct = [np.unique(np.asarray(numbers, np.float32)) for numbers in values]
+    width = max((len(numbers) for numbers in distinct), default=0)
+    table = np.full([len(distinct), max(width, 1)], np.nan, np.float32)
+    for row, numbers in enumerate(distinct):
+        table[row, : len(numbers)] = numbers
+    return table

@@ -252,7 +252,32 @@ def _checked(values: Mapping[str, Any], origins: _Origins) -> RunConfig:
         check_fits(config.model, config.training)
     except ValueError as error:
         raise ConfigError(f"{origins.default}: {error}") from None
+    _check_filters(config, origins)
     return config
+
+
+def _check_filters(config: RunConfig, origins: _Origins) -> None:
+    """Compares ``index.filters`` with the side features."""
+    items = config.data.items
+    category = items.category if items else ""
+    # An input named after this one would be that of the categories.
+    taken = {category, "categories"}
+    valid = sorted(set(items.features) - taken) if items else []
+    for name in config.index.filters:
+        if name in valid:
+            continue
+        if name == category:
+            reason = "is the category, by which requests filter without being told"
+        elif items and name in items.features:
+            reason = "would share its inputs with the category lists; name the feature otherwise"
+        else:
+            close = difflib.get_close_matches(name, valid, n=1, cutoff=0.5)
+            reason = "is no feature of data.items"
+            reason += f"; did you mean {close[0]!r}?" if close else ""
+        raise ConfigError(
+            f"{origins.of('index.filters')}: 'index.filters': {name!r} {reason}. Features that can "
+            f"be named here: {', '.join(valid) or 'none'}."
+        )
 
 
 def _is_remote(path: str) -> bool:

@@ -375,4 +375,5 @@ def preprocessing_config(config: RunConfig) -> PreprocessingConfig:
         user_features=select(users, config.model.profile_features),
         titles=bool(items and items.title_column),
         category=items.category if items else "",
+        filters=config.index.filters,
     )

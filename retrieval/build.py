@@ -14,12 +14,14 @@ from contract import manifest
 from contract import signatures as names
 from retrieval.bundle import RetrievalBundle
 from retrieval.config import IndexConfig
+from retrieval.filter_costs import choose_limits, measure_filter_costs
+from retrieval.filters import ItemCategories
 from retrieval.manifest import write_manifest
 from retrieval.measure import affordable_people
 from retrieval.model_card import write_model_card
 from retrieval.people import read_people
 from retrieval.save import save_bundle
-from retrieval.search import ScannSearch
+from retrieval.scann_search import ScannSearch
 from retrieval.tower import Tower, retrievable_items, retrievable_vectors
 from retrieval.tuning import build_search, queries_of, tune
 from retrieval.warmup import write_warmup
@@ -82,6 +84,18 @@ def build_bundle_of(
         index[manifest.CURVE] = [dataclasses.asdict(point) for point in tuned.curve]
         if tuned.searches_saved:
             index[manifest.SEARCHES_SAVED] = tuned.searches_saved
+    if bundle.category_ranking is not None:
+        ranking = bundle.category_ranking
+        categorical = [ranking.items, *ranking.filters.values()]
+        costs = measure_filter_costs(
+            search,
+            next((feature for feature in categorical if isinstance(feature, ItemCategories)), None),
+            interests.shape[1] or 1,
+            config,
+        )
+        limits = dataclasses.asdict(choose_limits(costs, config.recall_k, len(rows)))
+        ranking.limits.use(**limits)
+        index[manifest.FILTERS] = dataclasses.asdict(costs) | limits
     items_config = facts.get(manifest.CONFIG, {}).get("data", {}).get("items")
     save_bundle(bundle, output_dir, items_config)
     most_frequent = tower.item_ids[np.argmax(tower.train_counts.numpy())].numpy()

@@ -6,15 +6,14 @@ import tensorflow as tf
 from contract import signatures as names
 from contract.features import HISTORY_TIME
 from contract.signatures import NO_INTEREST, PADDING
-from retrieval.category_ranking import CategoryRanking
+from retrieval.category_ranking import CategoryRanking, has_options
 from retrieval.config import IndexConfig
-from retrieval.filters import ItemCategories
+from retrieval.filters import Changed, ItemCategories
 from retrieval.fixed_items import FixedCategories, FixedItems
 from retrieval.item_lookup import CategoryLookup, ItemLookup
 from retrieval.leaves import index_leaves
 from retrieval.live_items import LiveItems, NewCategories
-from retrieval.pushed_search import without_changed
-from retrieval.ranking import best_distinct, count_distinct, rank, together
+from retrieval.popular_items import PopularItems
 from retrieval.requests import (
     CategoryOptions,
     Request,
@@ -23,7 +22,8 @@ from retrieval.requests import (
     checked_times,
     repeated_rows,
 )
-from retrieval.search import Candidates, ExactSearch, Search
+from retrieval.score_ranking import ScoreRanking
+from retrieval.search import Candidates, CatalogueSearch
 from retrieval.tower import Tower, TowerWithCategories, knows_person, person_inputs
 
 
@@ -38,11 +38,17 @@ class RetrievalBundle(tf.Module):
       items: Finds items by their ids.
       live: What has changed since the push.
       item_categories: Categories by position; None if the tower has none.
+      new_categories: Names that came since the push; None if there can be none.
       categories: Finds the categories of items; None if the tower has none.
+      popular: Ranks items by their counts in train.
+      category_ranking: Ranks for options about categories and other features of the items;
+        None if the tower has none of them.
       person_inputs: Names of the inputs about a person beside the history.
     """
 
-    def __init__(self, tower: Tower, rows: np.ndarray, search: Search, config: IndexConfig) -> None:
+    def __init__(
+        self, tower: Tower, rows: np.ndarray, search: CatalogueSearch, config: IndexConfig
+    ) -> None:
         """Puts the parts together.
 
         Args:
@@ -62,24 +68,34 @@ class RetrievalBundle(tf.Module):
             dimensions = search.vectors.shape[1]
             self.live = LiveItems(rows.size, dimensions, index_leaves(search), has_categories)
         self.items = ItemLookup(tower, rows, self.live)
-        counts = tower.train_counts.numpy()[rows]
-        by_count = np.argsort(-counts, kind="stable").astype(np.int32)
-        self._popular = tf.Variable(by_count, trainable=False, name="popular")
-        # Popularity is a search as well: the dot product of counts and 1.
-        column = counts.astype(np.float32)[:, np.newaxis]
-        self._popularity = ExactSearch(tf.Variable(column, trainable=False, name="count_column"))
+        self.popular = PopularItems(tower.train_counts.numpy()[rows], self.live)
+        self._by_score = ScoreRanking(search, self.popular, self.live)
         self.item_categories: ItemCategories | None = None
+        self.new_categories: NewCategories | None = None
         self.categories: CategoryLookup | None = None
-        self._category_ranking: CategoryRanking | None = None
+        self.category_ranking: CategoryRanking | None = None
         if isinstance(tower, TowerWithCategories):
             num_categories = len(tower.categories.numpy())
-            new: NewCategories | FixedCategories = FixedCategories(num_categories)
-            if config.live_catalogue:
-                new = NewCategories(num_categories)
-            self.item_categories = ItemCategories(tower, rows, self.live, new)
-            self.categories = CategoryLookup(tower, self.items, new)
-            self._category_ranking = CategoryRanking(
-                self.item_categories, search, self._popularity, self.live, config.over_fetch
+            changed: Changed | None = None
+            if isinstance(self.live, LiveItems):
+                self.new_categories = NewCategories(num_categories)
+                changed = Changed(self.live, self.new_categories)
+            self.item_categories = ItemCategories(
+                tower.categories, tower.item_categories, rows, changed
+            )
+            self.categories = CategoryLookup(
+                tower, self.items, self.new_categories or FixedCategories(num_categories)
+            )
+        if has_options(tower):
+            self.category_ranking = CategoryRanking(
+                tower,
+                rows,
+                self.item_categories,
+                search,
+                self._by_score,
+                self.popular,
+                self.live,
+                config.over_fetch,
             )
 
     def recommend(
@@ -102,8 +118,8 @@ class RetrievalBundle(tf.Module):
           person: string [B] or [1] by name of the profile feature; "" is unknown.
             ``history_time``, if the tower reads it: int64 [B, T]; 0 is unknown,
             of any shape if nothing is known.
-          categories: Diversity (scalar or [B]) and category lists ([B, C] or
-            [1, C]); of no effect where the items have no categories.
+          categories: Diversity (scalar or [B]), lists ([B, C] or [1, C]) and bounds
+            ([B] or [1]); of no effect where the items have nothing to filter by.
 
         Returns:
           ``item_ids`` string [B, k], ``scores`` float32 [B, k] and
@@ -164,68 +180,22 @@ class RetrievalBundle(tf.Module):
         k, width = checked_k(k, tf.shape(items)[0], self.config.max_k)
         own = self.items.to_positions(items)[:, tf.newaxis]  # [B, 1]
         vectors = self._vectors_of(own)  # [B, 1, d]
-        found = self._rank(Request(vectors, own >= 0, own, k), width)
+        found = self._by_score.nearest(vectors, own >= 0, own, width)
         positions = tf.where(tf.range(width) < k[:, tf.newaxis], found.positions, -1)
         return {
             names.ITEM_IDS: self.items.to_ids(positions),
             names.SCORES: tf.where(positions >= 0, found.scores, 0.0),
         }
 
-    def counts_of(self, positions: tf.Tensor) -> tf.Tensor:
-        """Returns float32 [...], how often pushed items are in train."""
-        return tf.gather(self._popularity.vectors.read_value()[:, 0], positions)
-
-    def _popular_items(self, excluded: tf.Tensor, k: tf.Tensor) -> Candidates:
-        """Returns the ``k`` most frequent items of train, scored by their count.
-
-        Items that came since then were not in train, and come last.
-        """
-        num_excluded = tf.reduce_max(tf.pad(count_distinct(excluded), [[0, 1]]))
-        depth = k + num_excluded
-        pushed = self._popular[: depth + self.live.num_replaced]
-        batch = tf.shape(excluded)[0]
-        shape = [batch, tf.size(pushed)]
-        positions = self.live.current(pushed)
-        scores = tf.where(positions >= 0, self.counts_of(pushed), -np.inf)
-        # Some of these are among the others too. That is an item with its slot, found twice.
-        slots = self.live.popular(batch, depth)
-        candidates = Candidates(tf.broadcast_to(positions, shape), tf.broadcast_to(scores, shape))
-        return best_distinct(together(candidates, slots), excluded, k)
-
     def _find(
         self, request: Request, width: tf.Tensor, categories: CategoryOptions | None
     ) -> Candidates:
         """Returns candidates [B, width], the largest k of the request."""
-        ranking = self._category_ranking
+        ranking = self.category_ranking
         if categories is None or ranking is None:
-            return self._rank_by_score(request, width)
-        checked = checked_category_options(categories, tf.shape(request.k)[0])
-        return tf.cond(
-            checked.are_used(),
-            lambda: ranking.rank(request, checked),
-            lambda: self._rank_by_score(request, width),
-        )
-
-    def _rank_by_score(self, request: Request, width: tf.Tensor) -> Candidates:
-        people = self._rank(request, width)
-        is_cold = request.is_cold[:, tf.newaxis]
-        popular = tf.cond(
-            tf.reduce_any(is_cold),
-            lambda: self._popular_items(request.excluded, width),
-            lambda: people,
-        )
-        return Candidates(
-            tf.where(is_cold, popular.positions, people.positions),
-            tf.where(is_cold, popular.scores, people.scores),
-        )
-
-    def _rank(self, request: Request, width: tf.Tensor) -> Candidates:
-        """Ranks pushed items and slots by score."""
-        interests, mask, excluded, _ = request
-        depth = width + tf.shape(excluded)[1]
-        slots = self.live.candidates(interests, mask, depth)
-        search = without_changed(self.search, self.live)
-        return rank(search, interests, mask, excluded, width, slots)
+            return self._by_score.rank(request, request.is_cold, width)
+        batch = tf.shape(request.k)[0]
+        return ranking.rank(request, checked_category_options(categories, batch))
 
     def _vectors_of(self, positions: tf.Tensor) -> tf.Tensor:
         """Returns float32 [..., d], the vectors at ``positions``."""

@@ -1,141 +1,165 @@
-"""Ranks items for requests that have options for the items' categories."""
-
-from collections.abc import Callable
+"""Ranks items for requests that may have options for the items' categories."""
 
 import numpy as np
 import tensorflow as tf
 
+from contract.signatures import ALLOW_PREFIX, DENY_PREFIX, MAX_PREFIX, MIN_PREFIX
+from retrieval.as_pushed import AsPushed
 from retrieval.diversity import diversify
-from retrieval.filters import AllowedSearch, ItemCategories, drop_forbidden, is_allowed
+from retrieval.filtered_ranking import FilteredRanking, Limits
+from retrieval.filters import ItemCategories, ItemFilter, Selection
 from retrieval.fixed_items import FixedItems
+from retrieval.item_numbers import ItemNumbers
 from retrieval.live_items import LiveItems
-from retrieval.pushed_search import without_changed
-from retrieval.ranking import best_distinct, rank, rank_once
+from retrieval.popular_items import PopularItems
+from retrieval.ranking import best_distinct, together
 from retrieval.requests import CategoryOptions, Request
-from retrieval.search import Candidates, ExactSearch, Search
+from retrieval.score_ranking import ScoreRanking, chosen
+from retrieval.search import Candidates, CatalogueSearch
+from retrieval.tower import Tower, TowerWithCategories, TowerWithFilters
 
 
 class CategoryRanking(tf.Module):
-    """Ranks with filters by category, then for diversity of categories."""
+    """Ranks with filters by categories and other features, then for diversity of categories.
+
+    Attributes:
+      items: The categories of the items; None if they have none.
+      filters: The other features that requests filter by, by name.
+      limits: Which way filters take.
+    """
 
     def __init__(
         self,
-        items: ItemCategories,
-        search: Search,
-        popularity: ExactSearch,
+        tower: Tower,
+        rows: np.ndarray,
+        items: ItemCategories | None,
+        search: CatalogueSearch,
+        by_score: ScoreRanking,
+        popular: PopularItems,
         live: LiveItems | FixedItems,
         over_fetch: int,
     ) -> None:
         """Puts the parts together.
 
         Args:
-          items: Their categories.
-          search: Searches the vectors of the pushed items.
-          popularity: Searches their counts in train, [R, 1].
+          tower: Holds other features to filter by.
+          rows: int32 [R], the items that can be found.
+          items: Their categories; None if they have none.
+          search: Searches their vectors.
+          by_score: Ranks rows without filters.
+          popular: Ranks for people without a history.
           live: What has changed since the push.
           over_fetch: Candidates per item wanted, see ``IndexConfig``.
         """
         super().__init__(name="category_ranking")
         self.items = items
-        self._search = without_changed(search, live)
-        self._exact = ExactSearch(search.vectors)
-        self._popularity = popularity
+        self.filters: dict[str, ItemCategories | ItemNumbers] = {}
+        if isinstance(tower, TowerWithFilters):
+            for name, values in tower.filter_values.items():
+                if name in tower.filter_names:
+                    names = tower.filter_names[name]
+                    self.filters[name] = ItemCategories(names, values, rows)
+                else:
+                    self.filters[name] = ItemNumbers(values, rows)
+        self.limits = Limits(rows.size)
+        self._num_items = rows.size
+        self._by_score = by_score
+        self._filtered = FilteredRanking(search, self.limits)
+        self._popular = popular
         self._live = live
         self._over_fetch = over_fetch
-        self._largest_count = max(float(popularity.vectors.numpy().max()), 1.0)
+        self._largest_count = max(float(popular.counts.numpy().max()), 1.0)
 
     def rank(self, request: Request, options: CategoryOptions) -> Candidates:
         """Returns the items of each row, best first; fewer than asked only where fewer exist.
 
-        Rows without options are ordered as by ``ranking.rank``.
+        Rows without options are ordered as by ``ScoreRanking``.
 
         Returns:
           Candidates [B, max k], filled up with -1 and -inf.
         """
-        width = tf.reduce_max(request.k)
-        are_diverse = options.are_diverse()
-        pool = tf.where(are_diverse, width * self._over_fetch, width)
+        # Each row has a pool of its own size: what others ask for changes nothing.
+        per_item = tf.where(options.diversity > 0.0, self._over_fetch, 1)
+        pools = request._replace(k=request.k * per_item)
+        width = tf.reduce_max(pools.k)
+        is_filtered = options.are_filtered()  # [B]
+        # A row without an interest that is not cold gets nothing, at no cost.
+        rest = pools._replace(mask=pools.mask & ~is_filtered[:, tf.newaxis])
+        found = self._by_score.rank(rest, pools.is_cold & ~is_filtered, width)
         found = tf.cond(
-            options.are_filtered(),
-            lambda: self._rank_allowed(request, options, pool),
-            lambda: self._rank_all(request, pool),
+            tf.reduce_any(is_filtered),
+            lambda: chosen(is_filtered, self._rank_filtered(pools, options, is_filtered), found),
+            lambda: found,
         )
+        if self.items is None:
+            return found
         return tf.cond(
-            are_diverse,
-            lambda: self._diversify(request, options, found, width),
+            options.are_diverse(),
+            lambda: self._diversify(request, options, found),
             lambda: found,
         )
 
-    def _rank_all(self, request: Request, k: tf.Tensor) -> Candidates:
-        interests, mask, excluded, _ = request
-        slots = self._live.candidates(interests, mask, k + tf.shape(excluded)[1])
-        people = rank(self._search, interests, mask, excluded, k, slots)
-        return self._with_popular(request, people, None, k)
-
-    def _rank_allowed(self, request: Request, options: CategoryOptions, k: tf.Tensor) -> Candidates:
-        points = self.items.points(options.allow, options.deny)
-        interests, mask, excluded, _ = request
-        exact = without_changed(AllowedSearch(self._exact, self.items, points), self._live)
-        allowed = self._allowed_by(points)
-        slots = self._live.candidates(interests, mask, k + tf.shape(excluded)[1], allowed)
-
-        def search_exactly() -> Candidates:
-            return rank_once(exact, interests, mask, excluded, k, slots)
-
-        if self._search.is_exact:
-            people = search_exactly()
-        else:
-            pool = rank_once(self._search, interests, mask, excluded, k * self._over_fetch, slots)
-            found = drop_forbidden(pool, self.items, points)
-            found = best_distinct(found, excluded[:, :0], k)
-            # An approximate search cannot be told what is allowed: if too much
-            # of what it found is not, every item is looked at.
-            is_full = found.positions[:, k - 1] >= 0
-            people = tf.cond(
-                tf.reduce_all(is_full | request.is_cold), lambda: found, search_exactly
-            )
-        return self._with_popular(request, people, points, k)
-
-    def _allowed_by(self, points: tf.Tensor) -> Callable[[tf.Tensor], tf.Tensor]:
-        return lambda positions: is_allowed(points, self.items.of(positions))
-
-    def _with_popular(
-        self, request: Request, people: Candidates, points: tf.Tensor | None, k: tf.Tensor
+    def _rank_filtered(
+        self, request: Request, options: CategoryOptions, is_filtered: tf.Tensor
     ) -> Candidates:
-        """Puts popular items where there is no history; those that ``points`` allow, if given."""
-        is_cold = request.is_cold[:, tf.newaxis]  # [B, 1]
-        search: ExactSearch | AllowedSearch = self._popularity
-        allowed: Callable[[tf.Tensor], tf.Tensor] | None = None
-        if points is not None:
-            search = AllowedSearch(self._popularity, self.items, points)
-            allowed = self._allowed_by(points)
+        """Ranks the rows that have a filter, bool [B]; what others get means nothing."""
+        selection = self._selection(options)
+        width = tf.reduce_max(request.k)
+        is_cold = request.is_cold & is_filtered
+        people = request._replace(mask=request.mask & is_filtered[:, tf.newaxis])
+        found = self._filtered.rank(people, selection, width)
+        depth = width + tf.shape(request.excluded)[1]
+        slots = self._live.candidates(people.interests, people.mask, depth, selection.allows_of_all)
+        if slots is not None:
+            found = best_distinct(together(found, slots), request.excluded, width)
 
         def with_popular() -> Candidates:
-            batch = tf.shape(is_cold)[0]
-            slots = self._live.popular(batch, k + tf.shape(request.excluded)[1], allowed)
-            popular = rank_once(
-                without_changed(search, self._live),
-                tf.ones([batch, 1, 1]),
-                is_cold,
-                request.excluded,
-                k,
-                slots,
-            )
-            return Candidates(
-                tf.where(is_cold, popular.positions, people.positions),
-                tf.where(is_cold, popular.scores, people.scores),
-            )
+            wanted = tf.where(is_cold, request.k, 0)
+            popular = self._popular.best(wanted, request.excluded, width, selection)
+            return chosen(is_cold, popular, found)
 
-        return tf.cond(tf.reduce_any(is_cold), with_popular, lambda: people)
+        found = tf.cond(tf.reduce_any(is_cold), with_popular, lambda: found)
+        is_wanted = tf.range(width) < request.k[:, tf.newaxis]
+        return Candidates(
+            tf.where(is_wanted, found.positions, -1), tf.where(is_wanted, found.scores, -np.inf)
+        )
+
+    def _selection(self, options: CategoryOptions) -> Selection:
+        batch = tf.shape(options.diversity)[0]
+        parts: list[tuple[ItemFilter, tf.Tensor]] = []
+        if isinstance(self._live, LiveItems):
+            parts.append((AsPushed(self._live), AsPushed.condition(batch)))
+        if self.items is not None:
+            parts.append((self.items, self.items.points(options.allow, options.deny)))
+        for name, feature in self.filters.items():
+            first, second = (options.filters[given] for given in filter_inputs(name, feature))
+            if isinstance(feature, ItemNumbers):
+                parts.append((feature, feature.bounds(name, first, second)))
+            else:
+                parts.append((feature, feature.points(first, second)))
+        filters, conditions = zip(*parts, strict=True)
+        return Selection(filters, conditions, self._num_items)
 
     def _diversify(
-        self, request: Request, options: CategoryOptions, found: Candidates, k: tf.Tensor
+        self, request: Request, options: CategoryOptions, found: Candidates
     ) -> Candidates:
-        # Each row has a pool of its own size: what others ask for changes nothing.
         slot = tf.range(tf.shape(found.scores)[1])[tf.newaxis, :]
         is_in_pool = slot < (request.k * self._over_fetch)[:, tf.newaxis]  # [B, P]
         # Counts are brought to the range of a dot product of unit vectors.
         scale = tf.where(request.is_cold, 1.0 / self._largest_count, 1.0)[:, tf.newaxis]
         quality = tf.where(is_in_pool, found.scores * scale, -np.inf)
+        assert self.items is not None  # without categories nobody can ask for diversity
         categories = self.items.of(found.positions)
-        return diversify(found, quality, categories, options.diversity, k)
+        return diversify(found, quality, categories, options.diversity, tf.reduce_max(request.k))
+
+
+def has_options(tower: Tower) -> bool:
+    """Whether requests have options for the items of ``tower``."""
+    return isinstance(tower, TowerWithCategories | TowerWithFilters)
+
+
+def filter_inputs(name: str, feature: ItemCategories | ItemNumbers) -> tuple[str, str]:
+    """Returns the two inputs by which a request filters by a feature."""
+    if isinstance(feature, ItemNumbers):
+        return MIN_PREFIX + name, MAX_PREFIX + name
+    return ALLOW_PREFIX + name, DENY_PREFIX + name

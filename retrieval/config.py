@@ -32,10 +32,11 @@ class IndexConfig:
       exclude_history: Whether a request that does not say leaves out the items
         of its own history.
       over_fetch: Candidates per item wanted from which a diversified answer is
-        chosen, and which an approximate search fetches for a request that
-        filters by category.
+        chosen.
       live_catalogue: Whether a server may change the catalogue of a pushed version. The graph
         for it makes a version half as long again to load.
+      filters: Side features of the items, beside the categories, by which requests
+        can filter: lists of values of a categorical one, bounds of a numeric one.
       max_latency_ms: Single-request p99 above which the validator refuses; 0
         does not check.
     """
@@ -51,10 +52,13 @@ class IndexConfig:
     max_k: int = Field(default=1000, ge=1)
     exclude_history: bool = DEFAULT_EXCLUDE_HISTORY
     over_fetch: int = Field(default=4, ge=1)
+    filters: tuple[str, ...] = ()
     live_catalogue: bool = False
     max_latency_ms: float = Field(default=0.0, ge=0.0)
 
     def __post_init__(self) -> None:
+        if len(set(self.filters)) < len(self.filters):
+            raise ValueError(f"filters must name each feature once, got {list(self.filters)}")
         if self.default_k > self.max_k:
             raise ValueError(
                 f"default_k ({self.default_k}) must not be above max_k ({self.max_k}), the largest "

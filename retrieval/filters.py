@@ -1,64 +1,119 @@
-"""Which items a request's category lists leave: by item, and by block of items."""
+"""What a request's lists leave of the items: by item, by block, and as a list of positions."""
 
-from collections.abc import Callable
+from collections.abc import Sequence
+from typing import NamedTuple, Protocol
 
 import numpy as np
 import tensorflow as tf
 
 from contract.signatures import PADDING
 from model.categories import NO_CATEGORY
-from retrieval.fixed_items import FixedCategories, FixedItems
+from retrieval.inverted_lists import inverted_lists
 from retrieval.live_items import LiveItems, NewCategories
 from retrieval.search import Candidates, ExactSearch
-from retrieval.tower import TowerWithCategories
 from retrieval.vocabulary import VocabularyInitializer
 
 # More than an item can have.
 _MOST_CATEGORIES = 1 << 20
 
 
-class ItemCategories(tf.Module):
-    """The categories of the items that can be found.
+class ItemFilter(Protocol):
+    """A feature of the items that requests filter by.
+
+    What a request asks is a *condition*: a tensor whose rows are those of the request.
+    """
+
+    def of(self, positions: tf.Tensor) -> tf.Tensor:
+        """Returns [..., F], the values of the feature at ``positions``; none at -1."""
+
+    def block(self, start: tf.Tensor, size: tf.Tensor) -> tf.Tensor:
+        """Returns [size, F], the values from position ``start`` on."""
+
+    def accepts(self, condition: tf.Tensor, values: tf.Tensor) -> tf.Tensor:
+        """Returns bool [B, M], which items a row allows.
+
+        Args:
+          condition: Of B rows.
+          values: [B, M, F] of items of each row, or [M, F] of items common to all.
+        """
+
+    def is_used(self, condition: tf.Tensor) -> tf.Tensor:
+        """Returns bool [B], whether a row asks for anything."""
+
+    def num_listed(self, condition: tf.Tensor) -> tf.Tensor:
+        """Returns float32 [B], how many entries the lists of the allowed values have."""
+
+    def listed(self, condition: tf.Tensor) -> tf.Tensor:
+        """Returns int32 [L], distinct positions: all that are allowed, and maybe others.
+
+        Args:
+          condition: Of one row.
+        """
+
+
+class Changed(NamedTuple):
+    """Where the categories of changed items are.
 
     Attributes:
-      new: The categories that came since the push.
+      live: Those of the items.
+      new: Names that came since the push.
+    """
+
+    live: LiveItems
+    new: NewCategories
+
+
+class ItemCategories(tf.Module):
+    """The categories of the items that can be found; an ``ItemFilter``.
+
+    The values of any categorical feature are categories here.
+
+    Attributes:
+      changed: Where those of changed items are; None if they are not kept. Then these have none.
     """
 
     def __init__(
         self,
-        tower: TowerWithCategories,
+        names: tf.Variable,
+        items: tf.Variable,
         rows: np.ndarray,
-        live: LiveItems | FixedItems,
-        new: NewCategories | FixedCategories,
+        changed: Changed | None = None,
     ) -> None:
-        """Takes the categories of ``rows``, int32 [R], from the tower.
+        """Takes the categories of some items.
 
         Args:
-          tower: Holds the categories of the push.
+          names: string [V], see ``model.categories``.
+          items: int32 [N, F], see there.
           rows: int32 [R], the items that can be found.
-          live: What has changed since the push.
-          new: The categories that came since then.
+          changed: See the attributes.
         """
         super().__init__(name="filter_categories")
-        self._live = live
-        self.new = new
-        items = tower.item_categories
+        self.changed = changed
         if rows.size != items.numpy().shape[0]:
             items = tf.Variable(items.numpy()[rows], trainable=False, name="retrievable_categories")
         self._items = items  # [R, F]
-        self._table = tf.lookup.StaticHashTable(VocabularyInitializer(tower.categories), -1)
+        self._num_pushed = rows.size
+        self._have_one_at_most = items.numpy().shape[1] == 1
+        self._names = names
+        self._table = tf.lookup.StaticHashTable(VocabularyInitializer(self._names), -1)
+        lists = inverted_lists(items.numpy(), len(names.numpy()))
+        self._offsets = tf.Variable(lists.offsets, trainable=False, name="list_offsets")
+        self._positions = tf.Variable(lists.positions, trainable=False, name="list_positions")
 
     def of(self, positions: tf.Tensor) -> tf.Tensor:
         """Returns int32 [..., F]: the categories at ``positions``; none at -1."""
-        last = tf.shape(self._items)[0] - 1
-        found = tf.gather(self._items.read_value(), tf.clip_by_value(positions, 0, last))
-        found = self._live.categories_at(positions, found)
-        return tf.where(positions[..., tf.newaxis] >= 0, found, NO_CATEGORY)
+        found = self.pushed(tf.where(positions < self._num_pushed, positions, -1))
+        return found if self.changed is None else self.changed.live.categories_at(positions, found)
 
     def pushed(self, positions: tf.Tensor) -> tf.Tensor:
         """Returns int32 [..., F]: the categories in the push; none at -1."""
         found = tf.gather(self._items.read_value(), tf.maximum(positions, 0))
         return tf.where(positions[..., tf.newaxis] >= 0, found, NO_CATEGORY)
+
+    def numbers(self, names: tf.Tensor) -> tf.Tensor:
+        """Returns int32 [...], the numbers of names; 0 for padding and unknown ones."""
+        pushed = 1 + self._table.lookup(names)
+        return pushed if self.changed is None else self.changed.new.numbers(names, pushed)
 
     def block(self, start: tf.Tensor, size: tf.Tensor) -> tf.Tensor:
         """Returns int32 [size, F]: the categories from position ``start`` on."""
@@ -76,7 +131,7 @@ class ItemCategories(tf.Module):
           deny: string [B, C]; "" is padding.
 
         Returns:
-          int32 [B, V + 1], by category; see ``is_allowed``.
+          int32 [B, V + 1], by category; see ``is_allowed``. V counts new names too.
         """
         has_list = tf.reduce_any(allow != PADDING, axis=1, keepdims=True)  # [B, 1]
         listed = tf.where(has_list, self._contains(allow), True)  # [B, V + 1]
@@ -85,9 +140,53 @@ class ItemCategories(tf.Module):
         points = tf.where(self._contains(deny), denied, tf.cast(listed, tf.int32))
         return tf.concat([tf.cast(~has_list, tf.int32), points[:, 1:]], axis=1)
 
-    def numbers(self, names: tf.Tensor) -> tf.Tensor:
-        """Returns int32 [...], the numbers of names; 0 for padding and unknown ones."""
-        return self.new.numbers(names, 1 + self._table.lookup(names))
+    def accepts(self, condition: tf.Tensor, values: tf.Tensor) -> tf.Tensor:
+        """See ``ItemFilter``; the condition is the points."""
+        return is_allowed(condition, values)
+
+    def is_used(self, condition: tf.Tensor) -> tf.Tensor:
+        """See ``ItemFilter``; a list of unknown names asks for something if it allows."""
+        return tf.reduce_any(condition != 1, axis=1)
+
+    def num_listed(self, condition: tf.Tensor) -> tf.Tensor:
+        """See ``ItemFilter``."""
+        offsets = tf.cast(self._offsets.read_value(), tf.float32)
+        is_allowed_in_push = condition[:, : tf.size(offsets) - 1] > 0
+        return tf.linalg.matvec(tf.cast(is_allowed_in_push, tf.float32), offsets[1:] - offsets[:-1])
+
+    def listed(self, condition: tf.Tensor) -> tf.Tensor:
+        """See ``ItemFilter``: the union of the lists of the allowed categories."""
+        offsets = self._offsets.read_value()
+        points = condition[0, : tf.size(offsets) - 1]
+        categories = tf.cast(tf.where(points > 0)[:, 0], tf.int32)
+        starts, ends = tf.gather(offsets, categories), tf.gather(offsets, categories + 1)
+        entries = tf.ragged.range(starts, ends).flat_values
+        positions = tf.gather(self._positions.read_value(), entries)
+        if self._have_one_at_most:
+            return positions
+        # An item stands in the list of each of its categories; it counts in that of the first.
+        of_item = tf.gather(self._items.read_value(), positions)  # [L, F]
+        first = tf.argmax(tf.gather(points, of_item) > 0, axis=1, output_type=tf.int32)
+        list_of_entry = tf.repeat(categories, ends - starts)
+        return tf.boolean_mask(positions, tf.gather(of_item, first, batch_dims=1) == list_of_entry)
+
+    def some_conditions(self, rows: int, size: int) -> tuple[tf.Tensor, float]:
+        """Returns conditions of random categories, to measure with.
+
+        Args:
+          rows: Conditions wanted, B.
+          size: Entries that the lists of each shall have.
+
+        Returns:
+          int32 [B, V + 1], see ``points``, and how many entries the lists have on average.
+        """
+        sizes = np.diff(self._offsets.numpy())
+        generator = np.random.default_rng(0)
+        points = np.zeros([rows, sizes.size], np.int32)
+        for row in points:
+            order = 1 + generator.permutation(sizes.size - 1)
+            row[order[np.cumsum(sizes[order]) - sizes[order] < size]] = 1
+        return tf.constant(points), float((points * sizes).sum() / rows)
 
     def _contains(self, names: tf.Tensor) -> tf.Tensor:
         """Returns bool [B, V + 1]: whether ``names``, string [B, C], hold a category."""
@@ -95,7 +194,8 @@ class ItemCategories(tf.Module):
         batch, width = tf.unstack(tf.shape(numbers))
         row = tf.repeat(tf.range(batch), width)
         pairs = tf.stack([row, tf.reshape(numbers, [-1])], axis=1)  # [B * C, 2]
-        shape = [batch, self.new.num_names + 1]
+        num_names = tf.size(self._names) if self.changed is None else self.changed.new.num_names
+        shape = [batch, num_names + 1]
         return tf.scatter_nd(pairs, tf.ones([batch * width], tf.int32), shape) > 0
 
 
@@ -115,50 +215,133 @@ def is_allowed(points: tf.Tensor, categories: tf.Tensor) -> tf.Tensor:
     return tf.reduce_sum(tf.gather(points, categories, axis=1), axis=2) > 0
 
 
-class AllowedSearch:
-    """Exact search among the allowed items; a ``Search``."""
+class Selection:
+    """What the conditions of a request leave of the items, for each of its rows.
 
-    def __init__(self, search: ExactSearch, items: ItemCategories, points: tf.Tensor) -> None:
-        """Narrows ``search`` down to what ``points`` allow."""
+    Attributes:
+      num_items: int32 [], R.
+    """
+
+    def __init__(
+        self,
+        filters: Sequence[ItemFilter],
+        conditions: Sequence[tf.Tensor],
+        num_items: int | tf.Tensor,
+    ) -> None:
+        """An item is allowed if every condition accepts it.
+
+        Args:
+          filters: At least one.
+          conditions: That of each filter, of B rows.
+          num_items: R.
+        """
+        self._filters = tuple(filters)
+        self._conditions = tuple(conditions)
+        self.num_items = tf.convert_to_tensor(num_items)
+
+    def of_rows(self, rows: tf.Tensor) -> "Selection":
+        """Returns the selection of some rows, int32 [n]."""
+        conditions = [tf.gather(condition, rows) for condition in self._conditions]
+        return Selection(self._filters, conditions, self.num_items)
+
+    def is_used(self) -> tf.Tensor:
+        """Returns bool [B], which rows ask for anything."""
+        return tf.reduce_any(tf.stack(self._used(), axis=0), axis=0)
+
+    def allows(self, positions: tf.Tensor) -> tf.Tensor:
+        """Returns bool [B, M] for int32 [B, M]; nothing is allowed at -1."""
+        allowed = positions >= 0
+        for filter_, condition, used in self._parts():
+            allowed &= tf.cond(
+                tf.reduce_any(used),
+                lambda f=filter_, c=condition: f.accepts(c, f.of(positions)),
+                lambda: tf.fill(tf.shape(positions), True),
+            )
+        return allowed
+
+    def allows_of_all(self, positions: tf.Tensor) -> tf.Tensor:
+        """Returns bool [B, M] for positions that are common to all rows, int32 [M]."""
+        allowed = [
+            filter_.accepts(condition, filter_.of(positions))
+            for filter_, condition in zip(self._filters, self._conditions, strict=True)
+        ]
+        return tf.reduce_all(tf.stack(allowed, axis=0), axis=0)
+
+    def allows_block(self, start: tf.Tensor, size: tf.Tensor) -> tf.Tensor:
+        """Returns bool [B, size] for the positions from ``start`` on."""
+        allowed = [
+            filter_.accepts(condition, filter_.block(start, size))
+            for filter_, condition in zip(self._filters, self._conditions, strict=True)
+        ]
+        return tf.reduce_all(tf.stack(allowed, axis=0), axis=0)
+
+    def num_listed(self) -> tf.Tensor:
+        """Returns float32 [B], how many entries ``listed`` goes through; R at most."""
+        return tf.reduce_min(self._lengths(), axis=0)
+
+    def num_allowed(self, sample: tf.Tensor) -> tf.Tensor:
+        """Returns float32 [B], an estimate of the number of allowed items.
+
+        Args:
+          sample: int32 [S], positions drawn by chance.
+        """
+        share = tf.reduce_mean(tf.cast(self.allows_of_all(sample), tf.float32), axis=1)
+        return tf.minimum(share * tf.cast(self.num_items, tf.float32), self.num_listed())
+
+    def listed(self, row: tf.Tensor) -> tf.Tensor:
+        """Returns int32 [L], the positions that ``row``, int32 [], allows; in no order."""
+        conditions = [condition[row : row + 1] for condition in self._conditions]
+        shortest = tf.argmin(self._lengths()[:, row], output_type=tf.int32)
+        branches = [
+            lambda f=filter_, c=condition: f.listed(c)
+            for filter_, condition in zip(self._filters, conditions, strict=True)
+        ]
+        positions = tf.switch_case(shortest, [*branches, lambda: tf.range(self.num_items)])
+        alone = Selection(self._filters, conditions, self.num_items)
+        return tf.boolean_mask(positions, alone.allows(positions[tf.newaxis])[0])
+
+    def _parts(self) -> list[tuple[ItemFilter, tf.Tensor, tf.Tensor]]:
+        return list(zip(self._filters, self._conditions, self._used(), strict=True))
+
+    def _used(self) -> list[tf.Tensor]:
+        return [
+            filter_.is_used(condition)
+            for filter_, condition in zip(self._filters, self._conditions, strict=True)
+        ]
+
+    def _lengths(self) -> tf.Tensor:
+        """Returns float32 [filters + 1, B]: entries of each filter's lists, and last R."""
+        lengths = [
+            filter_.num_listed(condition)
+            for filter_, condition in zip(self._filters, self._conditions, strict=True)
+        ]
+        everything = tf.fill(tf.shape(lengths[0]), tf.cast(self.num_items, tf.float32))
+        return tf.stack([*lengths, everything], axis=0)
+
+
+class AllowedSearch:
+    """Exact search among the allowed items that looks at every item; a ``Search``."""
+
+    def __init__(self, search: ExactSearch, selection: Selection) -> None:
+        """Narrows ``search`` down to what ``selection`` allows."""
         self.vectors = search.vectors
         self._search = search
-        self._items = items
-        self._points = points
-
-    is_exact = True
-
-    def num_items(self) -> tf.Tensor:
-        """See ``Search``; those that are not allowed included."""
-        return self._search.num_items()
-
-    def exact(self) -> "AllowedSearch":
-        """See ``Search``."""
-        return self
+        self._selection = selection
 
     def candidates(
-        self,
-        interests: tf.Tensor,
-        mask: tf.Tensor,
-        depth: tf.Tensor,
-        k: tf.Tensor,
-        allowed: Callable[[tf.Tensor, tf.Tensor], tf.Tensor] | None = None,
+        self, interests: tf.Tensor, mask: tf.Tensor, depth: tf.Tensor, k: tf.Tensor
     ) -> Candidates:
-        """See ``ExactSearch``."""
-
-        def both_allow(start: tf.Tensor, size: tf.Tensor) -> tf.Tensor:
-            listed = is_allowed(self._points, self._items.block(start, size))
-            return listed if allowed is None else listed & allowed(start, size)
-
-        return self._search.candidates(interests, mask, depth, k, both_allow)
+        """See ``Search``."""
+        return self._search.candidates(interests, mask, depth, k, self._selection.allows_block)
 
     def describe(self) -> dict[str, int | float | str]:
         """See ``Search``."""
         return self._search.describe()
 
 
-def drop_forbidden(candidates: Candidates, items: ItemCategories, points: tf.Tensor) -> Candidates:
+def drop_forbidden(candidates: Candidates, selection: Selection) -> Candidates:
     """Makes candidates [B, M] that are not allowed into no candidates."""
-    allowed = (candidates.positions >= 0) & is_allowed(points, items.of(candidates.positions))
+    allowed = selection.allows(candidates.positions)
     return Candidates(
         tf.where(allowed, candidates.positions, -1),
         tf.where(allowed, candidates.scores, -np.inf),

@@ -5,7 +5,8 @@ from typing import NamedTuple
 import numpy as np
 import tensorflow as tf
 
-from retrieval.search import ScannSearch, Search
+from retrieval.scann_search import ScannSearch
+from retrieval.search import CatalogueSearch
 
 # Bounds the memory that sorting vectors takes.
 _ITEMS_AT_ONCE = 1 << 20
@@ -23,7 +24,7 @@ class Leaves(NamedTuple):
     to_search: tf.Variable
 
 
-def index_leaves(search: Search) -> Leaves | None:
+def index_leaves(search: CatalogueSearch) -> Leaves | None:
     """Returns the partitions of ``search``; None if it has none."""
     if not isinstance(search, ScannSearch) or not search.num_leaves:
         return None

@@ -16,7 +16,7 @@ from tensorflow.core.protobuf import saved_model_pb2
 from contract import live_catalogue as names
 from contract.versions import SAVED_MODEL_FILE
 from retrieval.bundle import RetrievalBundle
-from retrieval.live_items import LiveItems, NewCategories
+from retrieval.live_items import LiveItems
 from retrieval.tower import TowerThatEncodes
 
 
@@ -137,17 +137,17 @@ def _describe(
         names.POSITIONS: positions,
         names.VECTORS: vectors,
         names.LEAVES: live.leaves_of(vectors),
-        names.COUNTS: tf.where(is_pushed, bundle.counts_of(pushed), 0.0),
+        names.COUNTS: tf.where(is_pushed, tf.gather(bundle.popular.counts, pushed), 0.0),
         names.PUSHED_TITLES: bundle.items.pushed_titles(ids),
         names.PUSHED_CATEGORIES: tf.zeros([tf.size(ids), 0], tf.int32),
         names.CATEGORY_NUMBERS: tf.zeros([tf.size(ids), 0], tf.int32),
         names.NUM_CATEGORIES: tf.constant(0),
     }
-    if bundle.item_categories is not None:
+    if bundle.item_categories is not None and bundle.new_categories is not None:
         outputs |= {
             names.PUSHED_CATEGORIES: bundle.item_categories.pushed(positions),
             names.CATEGORY_NUMBERS: bundle.item_categories.numbers(category_names),
-            names.NUM_CATEGORIES: bundle.item_categories.new.num_names,
+            names.NUM_CATEGORIES: bundle.new_categories.num_names,
         }
     return outputs
 
@@ -157,9 +157,8 @@ def _apply(
 ) -> dict[str, tf.Tensor]:
     """Changes the state; see ``LiveItems.apply``."""
     live.apply(**changes)
-    new = bundle.item_categories.new if bundle.item_categories is not None else None
-    if isinstance(new, NewCategories):
-        new.add(new_categories)
+    if bundle.new_categories is not None:
+        bundle.new_categories.add(new_categories)
     return {names.NUM_FOUND: live.num_found.read_value()}
 
 

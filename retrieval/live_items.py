@@ -155,10 +155,11 @@ class LiveItems(tf.Module):
         return tf.where(slots >= 0, self.num_pushed + slots, -1)
 
     def current(self, positions: tf.Tensor) -> tf.Tensor:
-        """Maps positions of pushed items to where the items are found now; -1 is nowhere."""
-        now = tf.gather(self._replaced_by, tf.maximum(positions, 0))
+        """Maps positions to where the items are found now; -1 is nowhere."""
+        is_pushed = (positions >= 0) & (positions < self.num_pushed)
+        now = tf.gather(self._replaced_by, tf.where(is_pushed, positions, 0))
         moved = tf.where(now >= 0, self.num_pushed + now, -1)
-        return tf.where((positions < 0) | (now == AS_PUSHED), positions, moved)
+        return tf.where(is_pushed & (now != AS_PUSHED), moved, positions)
 
     def is_as_pushed(self, start: tf.Tensor, size: tf.Tensor) -> tf.Tensor:
         """Returns bool [1, size]: which positions from ``start`` on are found there still."""

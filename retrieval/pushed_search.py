@@ -5,7 +5,7 @@ import tensorflow as tf
 
 from retrieval.fixed_items import FixedItems
 from retrieval.live_items import LiveItems
-from retrieval.search import Candidates, Search
+from retrieval.search import Candidates, CatalogueSearch
 
 # How many times more candidates an approximate search looks for, once items are gone, than
 # would be needed if the gone ones were everywhere alike. They cost little: an index rescores more
@@ -19,7 +19,7 @@ class PushedSearch:
     While nothing has changed, it finds what the search below it finds, bit for bit.
     """
 
-    def __init__(self, search: Search, live: LiveItems) -> None:
+    def __init__(self, search: CatalogueSearch, live: LiveItems) -> None:
         """Wraps a search.
 
         Args:
@@ -64,6 +64,6 @@ class PushedSearch:
         )
 
 
-def without_changed(search: Search, live: LiveItems | FixedItems) -> Search:
+def without_changed(search: CatalogueSearch, live: LiveItems | FixedItems) -> CatalogueSearch:
     """Returns a search of the pushed items that are as they were."""
     return search if isinstance(live, FixedItems) else PushedSearch(search, live)

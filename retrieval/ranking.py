@@ -3,14 +3,14 @@
 import numpy as np
 import tensorflow as tf
 
-from retrieval.search import Candidates, Search
+from retrieval.search import Candidates, CatalogueSearch, Search
 
 _BITS = np.int64(32)  # of a score
 _MAX = np.int32(2**31 - 1)
 
 
 def rank(
-    search: Search,
+    search: CatalogueSearch,
     interests: tf.Tensor,
     mask: tf.Tensor,
     excluded: tf.Tensor,
@@ -61,7 +61,7 @@ def rank_once(
     """As ``rank``, but an approximate search may find fewer than exist."""
     # Over-fetch, so that k remain after the exclusions.
     num_excluded = tf.reduce_max(tf.pad(count_distinct(excluded), [[0, 1]]))
-    depth = tf.minimum(k + num_excluded, search.num_items())
+    depth = tf.minimum(k + num_excluded, tf.shape(search.vectors)[0])
     found = search.candidates(interests, mask, depth, k)
     return best_distinct(together(found, more), excluded, k)
 

@@ -1,5 +1,6 @@
 """Requests inside the served graph: what they hold, and the checks of their inputs."""
 
+from collections.abc import Mapping
 from typing import NamedTuple
 
 import tensorflow as tf
@@ -37,23 +38,25 @@ class CategoryOptions(NamedTuple):
       allow: string [B, C], categories of which an item must have one; "" is
         padding, all padding allows every item.
       deny: string [B, C], categories of which an item must have none.
+      filters: By input, what the request asks of other features: lists of values, string
+        [B, C], and bounds, string [B]; "" is none.
     """
 
     diversity: tf.Tensor
     allow: tf.Tensor
     deny: tf.Tensor
-
-    def are_used(self) -> tf.Tensor:
-        """Returns bool []: whether any row asks for diversity or has a list."""
-        return self.are_diverse() | self.are_filtered()
+    filters: Mapping[str, tf.Tensor]
 
     def are_diverse(self) -> tf.Tensor:
         """Returns bool []: whether any row asks for diversity."""
         return tf.reduce_any(self.diversity > 0.0)
 
     def are_filtered(self) -> tf.Tensor:
-        """Returns bool []: whether any row has a list."""
-        return tf.reduce_any(self.allow != PADDING) | tf.reduce_any(self.deny != PADDING)
+        """Returns bool [B]: whether a row has a list or a bound."""
+        texts = [self.allow, self.deny, *self.filters.values()]
+        batch = tf.size(self.diversity)
+        given = [tf.reduce_any(tf.reshape(each != PADDING, [batch, -1]), axis=1) for each in texts]
+        return tf.reduce_any(tf.stack(given), axis=0)
 
 
 def checked_k(k: tf.Tensor, batch: tf.Tensor, max_k: int) -> tuple[tf.Tensor, tf.Tensor]:
@@ -83,7 +86,7 @@ def checked_category_options(options: CategoryOptions, batch: tf.Tensor) -> Cate
     """Returns ``options`` with one row for each person.
 
     Args:
-      options: Diversity, scalar or [B]; lists [B, C] or [1, C].
+      options: Diversity, scalar or [B]; lists [B, C] or [1, C]; bounds [B] or [1].
       batch: int32 [], B.
     """
     diversity = tf.reshape(options.diversity, [-1])
@@ -99,6 +102,7 @@ def checked_category_options(options: CategoryOptions, batch: tf.Tensor) -> Cate
         one_per_row(DIVERSITY, diversity, batch),
         repeated_rows(options.allow, batch),
         repeated_rows(options.deny, batch),
+        {name: repeated_rows(texts, batch) for name, texts in options.filters.items()},
     )
 
 

@@ -9,6 +9,7 @@ import tensorflow as tf
 from contract import signatures as names
 from contract.features import HISTORY, HISTORY_TIME
 from retrieval.bundle import RetrievalBundle
+from retrieval.category_ranking import filter_inputs
 from retrieval.requests import CategoryOptions
 
 # Spec and default of an input; None is no default.
@@ -48,15 +49,16 @@ def bundle_signatures(bundle: RetrievalBundle) -> dict[str, Any]:
 
 def _serve(bundle: RetrievalBundle) -> Any:
     """The signature that takes every option of a request."""
+    no_list = tf.constant([[names.PADDING]])
+    filters = _filter_specs(bundle)
 
     def serve(**inputs: tf.Tensor) -> dict[str, tf.Tensor]:
-        categories = None
-        if bundle.categories is not None:
-            categories = CategoryOptions(
-                inputs[names.DIVERSITY],
-                inputs[names.ALLOW_CATEGORIES],
-                inputs[names.DENY_CATEGORIES],
-            )
+        categories = CategoryOptions(
+            inputs.get(names.DIVERSITY, tf.constant(names.DEFAULT_DIVERSITY)),
+            inputs.get(names.ALLOW_CATEGORIES, no_list),
+            inputs.get(names.DENY_CATEGORIES, no_list),
+            {name: inputs[name] for name in filters},
+        )
         return bundle.recommend(
             inputs[HISTORY],
             inputs[names.K],
@@ -76,7 +78,7 @@ def _serve(bundle: RetrievalBundle) -> Any:
             names.ALLOW_CATEGORIES: _STRING_LISTS,
             names.DENY_CATEGORIES: _STRING_LISTS,
         }
-    optional = _neutral(specs | _person_specs(bundle))
+    optional = _neutral(specs | filters | _person_specs(bundle))
     required: dict[str, _Input] = {HISTORY: (_STRING_LISTS, None)}
     own = {names.K: _k(bundle), names.EXCLUDE_HISTORY: excludes}
     return signature(serve, {**required, **own, **optional})
@@ -107,6 +109,16 @@ def _k(bundle: RetrievalBundle) -> _Input:
 def _person_specs(bundle: RetrievalBundle) -> dict[str, tf.TensorSpec]:
     times = tf.TensorSpec([None, None], tf.int64)
     return {name: times if name == HISTORY_TIME else _STRINGS for name in bundle.person_inputs}
+
+
+def _filter_specs(bundle: RetrievalBundle) -> dict[str, tf.TensorSpec]:
+    """Inputs for the features of ``index.filters``."""
+    ranking = bundle.category_ranking
+    return {
+        name: _STRING_LISTS if names.is_value_list(name) else _STRINGS
+        for feature, filter_ in (ranking.filters.items() if ranking else ())
+        for name in filter_inputs(feature, filter_)
+    }
 
 
 def _neutral(specs: Mapping[str, tf.TensorSpec]) -> dict[str, tuple[tf.TensorSpec, tf.Tensor]]:

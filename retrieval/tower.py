@@ -57,6 +57,20 @@ class TowerWithCategories(Tower, Protocol):
 
 
 @runtime_checkable
+class TowerWithFilters(Tower, Protocol):
+    """A tower whose catalogue has side features that requests filter by.
+
+    Attributes:
+      filter_names: By categorical feature, string [V]: its values.
+      filter_values: By feature, int32 [N, F], as ``item_categories``; of a numeric one
+        float32 [N, F], padded with NaN.
+    """
+
+    filter_names: Mapping[str, tf.Variable]
+    filter_values: Mapping[str, tf.Variable]
+
+
+@runtime_checkable
 class TowerThatEncodes(Tower, Protocol):
     """A tower that can embed items that it was not trained with."""
 

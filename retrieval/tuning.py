@@ -18,7 +18,8 @@ from retrieval.interest_merging import NEVER, merge_interests
 from retrieval.measure import largest_loss, latencies_ms, recall, recall_shares
 from retrieval.people import People
 from retrieval.ranking import rank_once
-from retrieval.search import ExactSearch, ScannSearch, ScannSettings, Search
+from retrieval.scann_search import ScannSearch, ScannSettings
+from retrieval.search import CatalogueSearch, ExactSearch, Search
 from retrieval.tower import knows_person
 
 _ITEMS_PER_LEAF = 1000
@@ -75,7 +76,7 @@ class CurvePoint:
     latency_ms: float
 
 
-def build_search(vectors: tf.Variable, config: IndexConfig) -> Search:
+def build_search(vectors: tf.Variable, config: IndexConfig) -> CatalogueSearch:
     """Builds the index that suits ``config`` and the number of vectors."""
     num_items = int(tf.shape(vectors)[0])
     if config.kind == "exact" or (config.kind == "auto" and num_items < config.exact_below_items):

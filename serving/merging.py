@@ -11,6 +11,7 @@ from collections.abc import Mapping, Sequence
 
 import numpy as np
 
+from contract.signatures import is_value_list
 from serving.config import BatchingConfig
 from serving.servable import Servable
 from serving.signature import Signature
@@ -77,7 +78,8 @@ class Merging:
             if rows not in (0, len(value)):
                 return alone
             rows = len(value)
-            padded = name in self._config.padded_inputs and value.ndim == 2
+            may_be_padded = name in self._config.padded_inputs or is_value_list(name)
+            padded = may_be_padded and value.ndim == 2
             # Of aligned inputs, the first one's shape stands for all.
             is_given = name in aligned[1:]
             parts.append(name if is_given else (name, value.ndim if padded else value.shape[1:]))

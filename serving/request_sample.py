@@ -21,6 +21,8 @@ from contract.signatures import (
     PADDING,
     UNKNOWN_TIME,
     K,
+    is_bound,
+    is_value_list,
 )
 from serving.signature import Signature
 from serving.worker_board import worker_folders
@@ -128,7 +130,12 @@ def inputs_of_row(inputs: Mapping[str, np.ndarray], row: int) -> dict[str, Any]:
     for name, array in inputs.items():
         if name in _SINGLE_VALUES:
             value = _row_of(array.reshape(-1), row, rows)
-        elif name in PADDED_INPUTS or name.startswith(USER_PREFIX):
+        elif (
+            name in PADDED_INPUTS
+            or name.startswith(USER_PREFIX)
+            or is_value_list(name)
+            or is_bound(name)
+        ):
             value = _row_of(array, row, rows)
         else:
             continue

@@ -8,7 +8,8 @@ import tensorflow as tf
 from retrieval.bundle import RetrievalBundle
 from retrieval.config import IndexConfig
 from retrieval.save import save_bundle as save
-from retrieval.search import ExactSearch, ScannSearch, ScannSettings
+from retrieval.scann_search import ScannSearch, ScannSettings
+from retrieval.search import ExactSearch
 from retrieval.tower import retrievable_items, retrievable_vectors
 
 # What tests.synthetic_tower's ``encode_items`` reads.

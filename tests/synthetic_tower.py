@@ -5,7 +5,7 @@ from pathlib import Path
 import numpy as np
 import tensorflow as tf
 
-from model.categories import category_table
+from model.categories import category_table, number_table
 from retrieval.vocabulary import VocabularyInitializer
 
 
@@ -16,7 +16,7 @@ class Tower(tf.Module):
     negates the interests, so that a test sees whether a profile arrives.
     """
 
-    def __init__(self, ids, vectors, counts, titles=None, categories=None) -> None:
+    def __init__(self, ids, vectors, counts, titles=None, categories=None, filters=None) -> None:
         super().__init__()
         titles = [""] * len(ids) if titles is None else titles
         self.item_ids = tf.Variable(ids, trainable=False)
@@ -27,6 +27,15 @@ class Tower(tf.Module):
             table = category_table([[name.encode() for name in names] for names in categories])
             self.categories = tf.Variable(table.names.tolist(), trainable=False)
             self.item_categories = tf.Variable(table.items, trainable=False)
+        if filters is not None:
+            self.filter_names, self.filter_values = {}, {}
+        for name, values in (filters or {}).items():
+            if isinstance(next(value for row in values for value in row), str):
+                table = category_table([[text.encode() for text in row] for row in values])
+                self.filter_names[name] = tf.Variable(table.names.tolist(), trainable=False)
+                self.filter_values[name] = tf.Variable(table.items, trainable=False)
+            else:
+                self.filter_values[name] = tf.Variable(number_table(values), trainable=False)
         self.table = tf.lookup.StaticHashTable(VocabularyInitializer(self.item_ids), -1)
 
     @tf.function(

@@ -26,6 +26,11 @@ REQUIREMENTS = {
         *("tensorflow-cpu==2.16.2", "numpy<2"),
     ),
     "faiss_ivf_pq": ("faiss-cpu==1.15.1", "numpy<2"),
+    "faiss_hnsw": ("faiss-cpu==1.15.1", "numpy<2"),
+    "faiss_ivf": ("faiss-cpu==1.15.1", "numpy<2"),
+    "hnswlib": ("hnswlib==0.8.0", "numpy<2"),
+    "milvus": ("milvus-lite==3.2.2", "pymilvus==3.0.2"),
+    "lancedb": ("lancedb==0.40.0", "numpy<2"),
 }
 # Those that are trained (the others serve or search), and which of them draw a few
 # negatives for every example instead of many for the batch.
@@ -38,6 +43,11 @@ _SCRIPTS = {
     "rechub": "rechub_mind.py",
     "faiss": "faiss_server.py",
     "faiss_ivf_pq": "faiss_ivf_pq.py",
+    "faiss_hnsw": "faiss_filter.py hnsw",
+    "faiss_ivf": "faiss_filter.py ivf",
+    "hnswlib": "hnswlib_filter.py",
+    "milvus": "milvus_filter.py",
+    "lancedb": "lancedb_filter.py",
 }
 
 
@@ -59,8 +69,9 @@ def command(name: str, arguments: list[str]) -> list[str]:
     """
     uv = find_uv()
     packages = [part for package in REQUIREMENTS[name] for part in ("--with", package)]
-    script = Path(__file__).parent / _SCRIPTS[name]
-    return [uv, "run", "--no-project", "--python", "3.11", *packages, str(script), *arguments]
+    script, *options = _SCRIPTS[name].split()
+    path = str(Path(__file__).parent / script)
+    return [uv, "run", "--no-project", "--python", "3.11", *packages, path, *options, *arguments]
 
 
 def find_uv(root: Path = _ROOT) -> str:

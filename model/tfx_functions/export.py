@@ -12,7 +12,7 @@ from contract import features
 from contract import signatures as names
 from model import ranking
 from model.catalogue import Catalogue
-from model.categories import category_table
+from model.categories import category_table, number_table
 from model.network.mind import MindModel
 from model.tfx_functions import evaluation, preprocessing
 from model.tfx_functions.transformed_data import ItemTexts
@@ -29,7 +29,7 @@ class ExportedMind(tf.Module):
       model: A trained model.
       transform_output: Output of the Transform step that it was trained on.
       catalogue: The catalogue that it was trained on.
-      texts: Titles and categories of the items.
+      texts: Titles and categories of the items, and what requests filter by.
       item_features: Transformed names of the side features.
       profile_names: Raw names of the profile features.
       num_recommended: Items in the ``recommended`` output of ``evaluate``.
@@ -43,6 +43,10 @@ class ExportedMind(tf.Module):
       categories: Variable string [V], the names of the categories; only if the
         catalogue has categories, like ``item_categories``.
       item_categories: Variable int32 [N, F], see ``model.categories``.
+      filter_names: By categorical side feature that requests filter by, its values:
+        Variable string [V]; only if there are filters, like ``filter_values``.
+      filter_values: By side feature that requests filter by: Variable int32 [N, F], as
+        ``item_categories``, or of a numeric one float32 [N, F], padded with NaN.
 
     Their sizes are free, so that items can be added without training.
     """
@@ -76,6 +80,17 @@ class ExportedMind(tf.Module):
             table = category_table(texts.categories)
             self.categories = _constant(tf.constant(table.names.tolist(), tf.string))
             self.item_categories = _constant(table.items, num_free=2)
+        if texts.filters:
+            self.filter_names: dict[str, tf.Variable] = {}
+            self.filter_values: dict[str, tf.Variable] = {}
+        for name, values in texts.filters.items():
+            if self._raw_feature_spec[features.side_feature(name)].dtype == _NUMERIC:
+                self.filter_values[name] = _constant(number_table(values), num_free=2)
+            else:
+                table = category_table(values)
+                names_of_values = tf.constant(table.names.tolist(), tf.string)
+                self.filter_names[name] = _constant(names_of_values)
+                self.filter_values[name] = _constant(table.items, num_free=2)
         self._buckets = _constant(outputs.popularity_buckets(catalogue.train_counts[1:]))
         self.user_interests = tf.function(
             self._user_interests,

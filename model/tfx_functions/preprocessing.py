@@ -34,12 +34,15 @@ class PreprocessingConfig:
       titles: Whether catalogue rows carry a title, which passes through.
       category: Name of the side feature whose raw values pass through as the
         item's categories; empty if there is none.
+      filters: Side features whose raw values pass through, because requests filter by
+        them.
     """
 
     history_length: int
     times: bool = False
     titles: bool = False
     category: str = ""
+    filters: tuple[str, ...] = ()
     item_features: dict[str, FeaturePreprocessing]
     user_features: dict[str, FeaturePreprocessing]
 
@@ -111,6 +114,8 @@ def preprocessing_fn(
         outputs[features.TITLE] = inputs[features.TITLE]
     if config.category:
         outputs[features.CATEGORY] = inputs[features.side_feature(config.category)]
+    for name in config.filters:
+        outputs[features.filter_feature(name)] = inputs[features.side_feature(name)]
     for name, feature in config.item_features.items():
         key = features.side_feature(name)
         outputs[key] = _known_values(_feature_index(inputs[key], feature, key))

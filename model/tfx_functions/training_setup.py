@@ -145,6 +145,7 @@ def set_up(
         counts,
         with_titles=config.preprocessing.titles,
         with_categories=bool(config.preprocessing.category),
+        filters=config.preprocessing.filters,
     )
     people = transformed_data.read_people(
         eval_files, transform_output, profile_names, config.training.eval_max_users, with_times

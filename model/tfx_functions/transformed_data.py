@@ -1,7 +1,7 @@
 """Reads Transform's output: sequences, held-out people and the catalogue."""
 
 import os
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -143,16 +143,18 @@ def train_counts(sequences: tf.data.Dataset, num_items: int) -> np.ndarray:
 
 
 class ItemTexts(NamedTuple):
-    """What people read about the items, in vocabulary order.
+    """What people read about the items, and filter by, in vocabulary order.
 
     Attributes:
       titles: [N], "" where there is none.
       categories: [N], the names of each item's categories; None if the catalogue
         has no categories.
+      filters: By name of a side feature, the values of each item, [N]: bytes or numbers.
     """
 
     titles: list[bytes]
     categories: list[list[bytes]] | None
+    filters: Mapping[str, list[list[Any]]] = {}
 
 
 def read_catalogue(
@@ -162,6 +164,7 @@ def read_catalogue(
     counts: np.ndarray,
     with_titles: bool,
     with_categories: bool,
+    filters: Sequence[str] = (),
 ) -> tuple[Catalogue, ItemTexts]:
     """The catalogue, with titles and categories.
 
@@ -172,13 +175,16 @@ def read_catalogue(
       counts: ``train_counts``.
       with_titles: Whether rows carry titles.
       with_categories: Whether rows carry categories.
+      filters: Names of the side features whose raw values rows carry.
     """
     num_items = len(counts) - 1
     titles = [b""] * num_items
     categories: list[list[bytes]] = [[] for _ in range(num_items)]
+    raw: dict[str, list[list[Any]]] = {name: [[] for _ in range(num_items)] for name in filters}
     values: dict[str, dict[int, list[int]]] = {name: {} for name in item_features}
     names = [features.ITEM_INDEX, *item_features]
     names += [features.TITLE] * with_titles + [features.CATEGORY] * with_categories
+    names += [features.filter_feature(name) for name in filters]
     for rows in read_rows(patterns, transform_output, names):
         index = rows[features.ITEM_INDEX].numpy()[:, 0]
         for name in item_features:
@@ -189,6 +195,10 @@ def read_catalogue(
         if with_categories:
             for item, category in zip(index, rows[features.CATEGORY].to_list(), strict=True):
                 categories[item - 1] = category
+        for name, of_items in raw.items():
+            carried = rows[features.filter_feature(name)].to_list()
+            for item, found in zip(index, carried, strict=True):
+                of_items[item - 1] = found
     tables, sizes = {}, {}
     for name, by_item in values.items():
         width = max(1, max((len(v) for v in by_item.values()), default=1))
@@ -198,7 +208,7 @@ def read_catalogue(
         tables[name] = table
         sizes[name] = int(table.max()) + 1
     catalogue = Catalogue(train_counts=counts, side_features=tables, side_vocab_sizes=sizes)
-    return catalogue, ItemTexts(titles, categories if with_categories else None)
+    return catalogue, ItemTexts(titles, categories if with_categories else None, raw)
 
 
 def profile_vocab_sizes(

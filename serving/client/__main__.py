@@ -63,6 +63,24 @@ def main(argv: Sequence[str] | None = None) -> int:
     parser.add_argument(
         "--deny_categories", default="", metavar="NAMES", help="items must have none of these"
     )
+    for flag, what in (("allow", "items must have one of these values"),
+                       ("deny", "items must have none of these values")):  # fmt: skip
+        parser.add_argument(
+            f"--{flag}",
+            action="append",
+            default=[],
+            metavar="NAME=VALUES",
+            help=f"{what} of a feature that index.filters names, separated by commas; may be"
+            " repeated",
+        )
+    parser.add_argument(
+        "--range",
+        action="append",
+        default=[],
+        metavar="NAME=MIN..MAX",
+        help="bounds of a numeric feature that index.filters names, inclusive; either may be"
+        " left out; may be repeated",
+    )
     parser.add_argument(
         "--url", default=DEFAULT_URL, help="http://, https://, grpc:// or grpcs:// host:port"
     )
@@ -88,6 +106,9 @@ def main(argv: Sequence[str] | None = None) -> int:
     if not all("=" in pair for pair in args.profile):
         parser.error(f"--profile must be NAME=VALUE, got {args.profile}")
     history = _split(args.history)
+    for name in ("allow", "deny", "range"):
+        if not all("=" in pair for pair in getattr(args, name)):
+            parser.error(f"--{name} must be NAME=..., got {getattr(args, name)}")
     try:
         options = _options(args)
         with (
@@ -137,7 +158,26 @@ def _options(args: argparse.Namespace) -> RequestOptions:
         diversity=args.diversity,
         allow_categories=[_split(args.allow_categories)],
         deny_categories=[_split(args.deny_categories)],
+        allow_values=[{name: _split(text) for name, text in _pairs(args.allow)}],
+        deny_values=[{name: _split(text) for name, text in _pairs(args.deny)}],
+        ranges=[{name: _range(name, text) for name, text in _pairs(args.range)}],
     )
+
+
+def _pairs(texts: Sequence[str]) -> list[tuple[str, str]]:
+    return [(name, value) for name, _, value in (text.partition("=") for text in texts)]
+
+
+def _range(name: str, text: str) -> tuple[float | None, float | None]:
+    least, dots, most = text.partition("..")
+    try:
+        if not dots:
+            raise ValueError
+        return (float(least) if least else None, float(most) if most else None)
+    except ValueError:
+        raise ValueError(
+            f"--range {name}={text}: expected MIN..MAX, such as 5..20, 5.. or ..20"
+        ) from None
 
 
 def _interest(item: Recommendation) -> str:

@@ -102,3 +102,49 @@ def test_an_option_without_its_input_is_refused_unless_it_asks_for_nothing():
     ):
         with pytest.raises(ValueError, match="the model has no inputs"):
             request_inputs(known, _HISTORIES, 3, **options)
+
+
+_WITH_FILTERS = {"history", "k", "allow_brand", "deny_brand", "min_price", "max_price"}
+
+
+def test_filters_become_lists_and_texts_of_numbers():
+    inputs = request_inputs(
+        _WITH_FILTERS,
+        _HISTORIES,
+        3,
+        allow_values=[{"brand": ["x", "y"]}, {}],
+        deny_values=[{}, {"brand": ["z"]}],
+        ranges=[{"price": (2.5, None)}, {"price": (None, 10)}],
+    )
+    del inputs["history"], inputs["k"]
+    assert inputs == {
+        "allow_brand": [["x", "y"], ["", ""]],
+        "deny_brand": [[""], ["z"]],
+        "min_price": ["2.5", ""],
+        "max_price": ["", "10"],
+    }
+
+
+def test_without_wishes_filters_are_neutral():
+    inputs = request_inputs(_WITH_FILTERS, [["a"]], 3)
+    neutral = neutral_inputs(_WITH_FILTERS)
+    assert {name: inputs[name] for name in neutral} == neutral
+    assert set(neutral) == _WITH_FILTERS - {"history", "k"}
+
+
+@pytest.mark.parametrize(
+    ("option", "name"),
+    [
+        ({"allow_values": [{"colour": ["red"]}, {}]}, "allow_colour"),
+        ({"deny_values": [{"colour": ["red"]}, {}]}, "deny_colour"),
+        ({"ranges": [{"weight": (1, 2)}, {}]}, "min_weight"),
+    ],
+)
+def test_a_filter_that_the_model_does_not_have_is_refused(option, name):
+    with pytest.raises(ValueError, match=f"the model has no inputs {name}"):
+        request_inputs(_WITH_FILTERS, _HISTORIES, 3, **option)
+
+
+def test_filters_need_one_entry_for_each_history():
+    with pytest.raises(ValueError, match=r"ranges must have one entry per history \(2\)"):
+        request_inputs(_WITH_FILTERS, _HISTORIES, 3, ranges=[{"price": (1, 2)}])

@@ -230,3 +230,46 @@ def test_equal_configurations_give_equal_json(load):
 def test_strict_json_names_what_json_cannot_hold():
     text = strict_json({"p": math.inf, "values": [1.5, -math.inf, math.nan]})
     assert text == '{"p": "inf", "values": [1.5, "-inf", "nan"]}'
+
+
+_ITEMS = (
+    "  items: {files: [i.csv], features: {brand: {column: b}, genre: {column: g},"
+    " price: {column: p, kind: numeric}, categories: {column: c}}, category_feature: genre}\n"
+)
+
+
+def test_filters_are_features_of_the_items(load):
+    text = "data:\n  interactions: {files: [log.csv]}\n" + _ITEMS
+    loaded = load(text, ["index.filters=[brand, price]"])
+    assert loaded.index.filters == ("brand", "price")
+
+
+@pytest.mark.parametrize(
+    ("name", "reason"),
+    [
+        ("prize", "is no feature of data.items; did you mean 'price'?"),
+        ("stock", "is no feature of data.items."),
+        ("genre", "is the category, by which requests filter without being told."),
+        ("categories", "would share its inputs with the category lists"),
+    ],
+)
+def test_a_filter_that_cannot_be_is_one_clear_error(load, name, reason):
+    text = "data:\n  interactions: {files: [log.csv]}\n" + _ITEMS
+    with pytest.raises(config_lib.ConfigError) as error:
+        load(text, [f"index.filters=[brand, {name}]"])
+    message = str(error.value)
+    assert message.startswith("--set index.filters: 'index.filters': ")
+    assert f"{name!r} {reason}" in message
+    assert message.endswith("Features that can be named here: brand, price.")
+    assert "\n" not in message
+
+
+def test_filters_without_an_items_file_are_refused(load):
+    with pytest.raises(config_lib.ConfigError, match="named here: none"):
+        load(_MINIMAL, ["index.filters=[brand]"])
+
+
+def test_a_filter_is_named_once(load):
+    text = "data:\n  interactions: {files: [log.csv]}\n" + _ITEMS
+    with pytest.raises(config_lib.ConfigError, match="filters must name each feature once"):
+        load(text, ["index.filters=[brand, brand]"])

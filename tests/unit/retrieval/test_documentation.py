@@ -26,7 +26,7 @@ def _table(heading):
 
 
 def _names(cell):
-    return set(re.findall(r"`([a-z_]+)`", cell)) - {"user_"}
+    return set(re.findall(r"`([a-z_]+)`", cell)) - {"user_", "allow_", "deny_", "min_", "max_"}
 
 
 def test_the_table_of_signatures(signatures):
@@ -40,10 +40,14 @@ def test_the_table_of_signatures(signatures):
 
 def test_the_table_of_inputs(signatures):
     rows = {
-        re.findall(r"`([\w<>]+)`", row[0])[0] for row in _table("### Inputs of `serving_default`")
+        name
+        for row in _table("### Inputs of `serving_default`")
+        for name in re.findall(r"`([\w<>]+)`", row[0])
     }
     served = set(signatures["serving_default"].structured_input_signature[1])
-    assert rows - {"user_<name>"} == served
+    by_feature = {f"{part}_<name>" for part in ("user", "allow", "deny", "min", "max")}
+    assert by_feature < rows
+    assert rows - by_feature == served
 
 
 def test_every_footnote_is_referred_to_and_every_reference_has_one():

@@ -6,7 +6,7 @@ import tensorflow as tf
 
 from retrieval.interest_merging import NEVER, merge_interests
 from retrieval.ranking import rank_once
-from retrieval.search import ScannSearch, ScannSettings
+from retrieval.scann_search import ScannSearch, ScannSettings
 from tests.synthetic_tower import unit_vectors
 
 

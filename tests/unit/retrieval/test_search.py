@@ -6,7 +6,8 @@ import tensorflow as tf
 
 from retrieval import search as search_module
 from retrieval.ranking import rank_once
-from retrieval.search import ExactSearch, ScannSearch, ScannSettings
+from retrieval.scann_search import ScannSearch, ScannSettings
+from retrieval.search import ExactSearch
 from tests.synthetic_tower import unit_vectors
 
 _NUM_ITEMS, _DIM = 1500, 16
@@ -41,7 +42,7 @@ def _rank(search, people, k):
 def test_exact_search_equals_numpy_whatever_the_block(
     vectors, people, monkeypatch, scores_per_block
 ):
-    monkeypatch.setattr(search_module, "_SCORES_PER_BLOCK", scores_per_block)
+    monkeypatch.setattr(search_module, "SCORES_PER_BLOCK", scores_per_block)
     # Blocks of one item are slow: a smaller catalogue will do.
     if scores_per_block == 1:
         vectors = tf.Variable(vectors[:40])

@@ -6,7 +6,7 @@ import tensorflow as tf
 
 from retrieval.config import IndexConfig
 from retrieval.interest_merging import NEVER
-from retrieval.search import ScannSearch, ScannSettings
+from retrieval.scann_search import ScannSearch, ScannSettings
 from retrieval.tuning import CurvePoint, Query, build_search, choose, leaves_of, tune
 from tests.synthetic_tower import unit_vectors
 

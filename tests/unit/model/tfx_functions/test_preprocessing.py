@@ -31,6 +31,7 @@ _CONFIG = {
         },
         "user_features": {"country": {"kind": "categorical"}},
         "category": "genre",
+        "filters": ["genre", "price"],
     }
 }
 
@@ -150,3 +151,8 @@ def test_catalogue_rows_carry_index_and_side_features(transformed):
 
 def test_categories_pass_through_as_they_are(transformed):
     assert _ragged(transformed[2]["category"]) == [[b"x", b"y"], [b"x"]]
+
+
+def test_values_to_filter_by_pass_through_as_they_are(transformed):
+    assert _ragged(transformed[2]["filter_genre"]) == [[b"x", b"y"], [b"x"]]
+    assert _ragged(transformed[2]["filter_price"]) == [[1.0], [9.0]]

@@ -1,0 +1,56 @@
+"""FAISS with an ID selector (a bitmap), HNSW or IVF; see ``filter_run.py``.
+
+https://github.com/facebookresearch/faiss/wiki/Setting-search-parameters-for-one-query
+"""
+
+import sys
+
+import faiss
+import filter_run
+import numpy as np
+
+_LINKS, _EF_CONSTRUCTION = 32, 100
+_EFFORTS = {
+    "hnsw": (128, 256, 512, 1024, 2048, 4096, 8192, 16384),
+    "ivf": (16, 32, 64, 128, 256, 512, 1024),
+}
+
+
+def build(kind):
+    """Returns what builds an index of ``kind``."""
+
+    def build_index(vectors, columns):
+        dimensions = vectors.shape[1]
+        if kind == "hnsw":
+            index = faiss.IndexHNSWFlat(dimensions, _LINKS, faiss.METRIC_INNER_PRODUCT)
+            index.hnsw.efConstruction = _EF_CONSTRUCTION
+        else:
+            lists = round(len(vectors) ** 0.5)
+            quantizer = faiss.IndexFlatIP(dimensions)
+            index = faiss.IndexIVFFlat(quantizer, dimensions, lists, faiss.METRIC_INNER_PRODUCT)
+            index.keep = quantizer
+            index.train(vectors[:: max(1, len(vectors) // 100_000)])
+        index.add(vectors)
+
+        def prepare(wish):
+            if not wish:
+                return None
+            bits = np.packbits(filter_run.filter_mask(columns, wish), bitorder="little")
+            return faiss.IDSelectorBitmap(bits), bits
+
+        def search(queries, filter_, depth, effort):
+            selector = {"sel": filter_[0]} if filter_ else {}
+            if kind == "hnsw":
+                params = faiss.SearchParametersHNSW(efSearch=max(effort, depth), **selector)
+            else:
+                params = faiss.SearchParametersIVF(nprobe=effort, **selector)
+            return index.search(queries, depth, params=params)[1]
+
+        return prepare, search
+
+    return build_index
+
+
+if __name__ == "__main__":
+    chosen = sys.argv.pop(1)
+    filter_run.main(build(chosen), _EFFORTS[chosen])

@@ -1,0 +1,38 @@
+"""hnswlib with a filter function; see ``filter_run.py``.
+
+https://github.com/nmslib/hnswlib/blob/master/examples/python/example_filter.py
+"""
+
+import filter_run
+import hnswlib
+import numpy as np
+
+_LINKS, _EF_CONSTRUCTION = 32, 100
+_EFFORTS = (128, 256, 512, 1024, 2048, 4096, 8192, 16384)
+
+
+def build(vectors, columns):
+    """Builds the index; see ``filter_run.main``."""
+    index = hnswlib.Index(space="ip", dim=vectors.shape[1])
+    index.init_index(max_elements=len(vectors), ef_construction=_EF_CONSTRUCTION, M=_LINKS // 2)
+    index.add_items(vectors)
+
+    def prepare(wish):
+        return filter_run.filter_mask(columns, wish).tolist().__getitem__ if wish else None
+
+    def search(queries, filter_, depth, effort):
+        index.set_ef(max(effort, depth))
+        try:
+            # With a function of Python, several threads are slower: so says its README.
+            labels, _ = index.knn_query(
+                queries, depth, num_threads=1 if filter_ else -1, filter=filter_
+            )
+        except RuntimeError:  # fewer than `depth` found
+            return np.full([len(queries), depth], -1)
+        return labels.astype(np.int64)
+
+    return prepare, search
+
+
+if __name__ == "__main__":
+    filter_run.main(build, _EFFORTS)

@@ -1,0 +1,48 @@
+"""A condition of every request: pushed items that were changed or removed are not found."""
+
+import numpy as np
+import tensorflow as tf
+
+from retrieval.live_items import LiveItems
+
+
+class AsPushed:
+    """Accepts the positions whose items are as they were pushed; an ``ItemFilter``.
+
+    A condition has nothing but rows. Slots are accepted as well.
+    """
+
+    def __init__(self, live: LiveItems) -> None:
+        """Looks at ``live``, which knows what has changed."""
+        self._live = live
+
+    @staticmethod
+    def condition(batch: tf.Tensor) -> tf.Tensor:
+        """Returns the condition of ``batch`` rows, int32 []."""
+        return tf.zeros([batch, 1], tf.int32)
+
+    def of(self, positions: tf.Tensor) -> tf.Tensor:
+        """See ``ItemFilter``: bool [..., 1]."""
+        return (self._live.current(positions) == positions)[..., tf.newaxis]
+
+    def block(self, start: tf.Tensor, size: tf.Tensor) -> tf.Tensor:
+        """See ``ItemFilter``."""
+        return self._live.is_as_pushed(start, size)[0, :, tf.newaxis]
+
+    def accepts(self, condition: tf.Tensor, values: tf.Tensor) -> tf.Tensor:
+        """See ``ItemFilter``."""
+        accepted = values[..., 0]  # [B, M] or [M]
+        return tf.broadcast_to(accepted, [tf.shape(condition)[0], tf.shape(accepted)[-1]])
+
+    def is_used(self, condition: tf.Tensor) -> tf.Tensor:
+        """See ``ItemFilter``."""
+        return tf.fill([tf.shape(condition)[0]], self._live.num_replaced > 0)
+
+    def num_listed(self, condition: tf.Tensor) -> tf.Tensor:
+        """See ``ItemFilter``; infinite, because it has no lists."""
+        return tf.fill([tf.shape(condition)[0]], np.float32(np.inf))
+
+    def listed(self, condition: tf.Tensor) -> tf.Tensor:
+        """See ``ItemFilter``; never asked for."""
+        del condition
+        return tf.zeros([0], tf.int32)

@@ -21,8 +21,26 @@ def categories_of(item: str) -> list[str]:
     return [main] + [SECOND_CATEGORY] * (number % 5 == 0)
 
 
-def save_category_bundle(path: Path, *, live_catalogue: bool = False) -> None:
-    """Saves a bundle of the exact kind of items "1" .. "200", titled "Title <id>"."""
+def maker_of(item: str) -> str:
+    """A categorical feature that filters."""
+    return f"maker {int(item) % 3}"
+
+
+def price_of(item: str) -> float:
+    """A numeric feature that filters."""
+    return float(item)
+
+
+def save_category_bundle(
+    path: Path, *, live_catalogue: bool = False, filters: bool = False
+) -> None:
+    """Saves a bundle of the exact kind of items "1" .. "200", titled "Title <id>".
+
+    Args:
+      path: Where to.
+      live_catalogue: Whether the catalogue can be changed.
+      filters: Whether requests can filter by the features above.
+    """
     ids = [str(i) for i in range(1, NUM_ITEMS + 1)]
     tower_path = path.parent / f"{path.name}-tower"
     Tower(
@@ -31,6 +49,9 @@ def save_category_bundle(path: Path, *, live_catalogue: bool = False) -> None:
         range(NUM_ITEMS, 0, -1),
         [f"Title {i}" for i in ids],
         [categories_of(i) for i in ids],
+        {"maker": [[maker_of(i)] for i in ids], "price": [[price_of(i)] for i in ids]}
+        if filters
+        else None,
     ).save(tower_path)
     save_bundle(
         tower_path, path, "exact", IndexConfig(over_fetch=OVER_FETCH, live_catalogue=live_catalogue)

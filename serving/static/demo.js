@@ -8,7 +8,7 @@ const MOST_ITEMS = 1000;
 const MOST_CATEGORIES = 200;
 
 const element = (id) => document.getElementById(id);
-const state = { model: "", inputs: {}, history: [], titles: new Map(), categories: new Map(), turn: 0, live: null, outOfStock: [] };
+const state = { model: "", inputs: {}, history: [], titles: new Map(), categories: new Map(), turn: 0, filters: [], live: null, outOfStock: [] };
 
 function make(tag, properties = {}, ...children) {
   const node = Object.assign(document.createElement(tag), properties);
@@ -54,6 +54,79 @@ function profile() {
   const values = {};
   for (const input of document.querySelectorAll("#profile input")) values[input.name] = [input.value];
   return values;
+}
+
+// How a filter reads, by what its input begins with; the last two are bounds of a number.
+const FILTERS = { "allow_": "is", "deny_": "is not", "min_": "at least", "max_": "at most" };
+const prefixOf = (input) => Object.keys(FILTERS).find((prefix) => input.startsWith(prefix));
+const isBound = (input) => ["min_", "max_"].includes(prefixOf(input));
+const CATEGORY = "categories";
+
+function filterText(input) {
+  const feature = input.slice(prefixOf(input).length);
+  return `${feature === CATEGORY ? "category" : feature} ${FILTERS[prefixOf(input)]}`;
+}
+
+const filterInputs = () => state.inputs.serving_default.filter(prefixOf)
+  .sort((a, b) => filterText(a).localeCompare(filterText(b)));
+
+// Every filter of the signature: what the person has chosen, or "" for nothing.
+function filters() {
+  return Object.fromEntries(filterInputs().map((input) => {
+    const values = state.filters.filter((filter) => filter.input === input).map(({ value }) => value);
+    return [input, isBound(input) ? [values[0] || ""] : [values.length ? values : [""]]];
+  }));
+}
+
+function setFilters(chosen) {
+  state.filters = chosen;
+  showFilters();
+  saveAddress();
+  recommend();
+}
+
+function showFilters() {
+  element("filters").replaceChildren(...state.filters.map(({ input, value }, i) => {
+    const chip = make("button", { type: "button", className: "chip", title: "Remove this filter" },
+      `${filterText(input)} ${value} ✕`);
+    chip.addEventListener("click", () => setFilters(state.filters.filter((_, n) => n !== i)));
+    return chip;
+  }));
+}
+
+function addFilter() {
+  const input = element("filter-by").value;
+  const value = element("filter-value").value.trim();
+  if (!value) return;
+  const others = state.filters.filter((filter) =>
+    filter.input !== input || (!isBound(input) && filter.value !== value));
+  element("filter-value").value = "";
+  setFilters([...others, { input, value }]);
+}
+
+// The categories can be chosen from; of other features nobody knows the values.
+function suggestValues() {
+  const ofCategories = element("filter-by").value.endsWith(`_${CATEGORY}`);
+  element("filter-value").setAttribute("list", ofCategories ? "category-names" : "");
+  element("filter-value").type = isBound(element("filter-by").value) ? "number" : "text";
+}
+
+async function startFilters(address) {
+  if (!filterInputs().length) return;
+  if (state.inputs.list_categories) {
+    const { categories } = await predict("list_categories", { limit: MOST_CATEGORIES });
+    element("category-names").append(...categories.map((name) => make("option", { value: name })));
+  }
+  element("filter-by").append(...filterInputs().map((input) => make("option", { value: input }, filterText(input))));
+  element("filter-by").addEventListener("input", suggestValues);
+  element("new-filter").addEventListener("submit", (event) => { event.preventDefault(); addFilter(); });
+  element("new-filter").hidden = false;
+  suggestValues();
+  state.filters = address.getAll("filter").map((filter) => {
+    const [input, ...value] = filter.split(":");
+    return { input, value: value.join(":") };
+  }).filter(({ input }) => filterInputs().includes(input));
+  showFilters();
 }
 
 function onlyInputsOf(signature, values) {
@@ -121,7 +194,7 @@ async function recommend() {
         k: wanted,
         exclude_history: element("exclude-history").checked,
         diversity: Number(element("diversity").value),
-        allow_categories: [[element("category").value]],
+        ...filters(),
         ...profile(),
       })));
     await Promise.all([learnTitles([...history, ...found.item_ids[0]]), learnCategories(found.item_ids[0])]);
@@ -207,7 +280,7 @@ function setHistory(history) {
 function saveAddress() {
   const values = new URLSearchParams({ model: state.model, history: state.history.join(","), k: element("k").value });
   if (Number(element("diversity").value)) values.set("diversity", element("diversity").value);
-  if (element("category").value) values.set("category", element("category").value);
+  for (const { input, value } of state.filters) values.append("filter", `${input}:${value}`);
   window.history.replaceState(null, "", `#${values}`);
 }
 
@@ -330,18 +403,14 @@ async function start() {
   for (const [name, signature] of Object.entries(signatures)) state.inputs[name] = Object.keys(signature.inputs);
   element("status").textContent = `${state.model}, version ${metadata.model_spec.version}`;
   element("diversity-row").hidden = !state.inputs.serving_default.includes("diversity");
-  if (state.inputs.serving_default.includes("allow_categories")) {
-    const { categories } = await predict("list_categories", { limit: MOST_CATEGORIES });
-    element("category").append(...categories.map((name) => make("option", { value: name }, name)));
-    element("category-row").hidden = false;
-  }
+  await startFilters(address);
   for (const name of state.inputs.serving_default.filter((input) => input.startsWith("user_"))) {
     const input = make("input", { type: "text", name, id: name });
     input.addEventListener("input", delayed(recommend, SEARCH_DELAY_MS));
     element("profile").append(make("label", { htmlFor: name }, name.slice("user_".length)), input);
     element("profile").hidden = false;
   }
-  for (const id of ["k", "diversity", "category"]) {
+  for (const id of ["k", "diversity"]) {
     if (address.get(id)) element(id).value = address.get(id);
   }
   const history = (address.get("history") || "").split(",").filter(Boolean);
@@ -349,7 +418,7 @@ async function start() {
   element("query").addEventListener("input", delayed(search, SEARCH_DELAY_MS));
   element("clear").addEventListener("click", () => setHistory([]));
   element("sample").addEventListener("click", sample);
-  for (const id of ["k", "diversity", "category", "interests", "exclude-history"]) {
+  for (const id of ["k", "diversity", "interests", "exclude-history"]) {
     element(id).addEventListener("input", () => { showValues(); saveAddress(); recommend(); });
   }
   await startCatalogue();

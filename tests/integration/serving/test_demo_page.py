@@ -10,7 +10,14 @@ import httpx
 import pytest
 
 from tests import serving_models
-from tests.category_bundle import MAIN_CATEGORIES, SECOND_CATEGORY, categories_of
+from tests.category_bundle import (
+    MAIN_CATEGORIES,
+    SECOND_CATEGORY,
+    categories_of,
+    maker_of,
+    price_of,
+    save_category_bundle,
+)
 from tests.running_server import LONG_SECONDS, RunningServer, wait_until
 
 pytestmark = pytest.mark.slow
@@ -184,7 +191,7 @@ def test_the_number_of_rows_follows_its_slider(page):
 
 def test_diversity_and_category_appear_where_items_have_categories(page, browser, server):
     assert page.script("return document.querySelector('#diversity-row').offsetHeight") == 0
-    assert page.script("return document.querySelector('#category-row').offsetHeight") == 0
+    assert page.script("return document.querySelector('#new-filter').offsetHeight") == 0
     browser.open("about:blank")
     browser.open(f"{server.url}/#model=shop&history=3,9")
     wait_until(lambda: len(_rows(page)) == 2)
@@ -204,16 +211,50 @@ def test_diversity_and_category_appear_where_items_have_categories(page, browser
     pairs = list(zip(found["item_ids"][0], found["interest_index"][0], strict=True))
     assert _rows(page) == {n: [i for i, m in pairs if m == n][:8] for n in (0, 1)}
 
-    options = page.texts("#category option")
-    assert options[0] == "any"
-    assert set(options[1:]) == {*MAIN_CATEGORIES, SECOND_CATEGORY}
-    page.set_slider("#category", "war")
+    values = "return [...document.querySelectorAll('#category-names option')].map((e) => e.value)"
+    assert set(page.script(values)) == {*MAIN_CATEGORIES, SECOND_CATEGORY}
+    _filter(page, "allow_categories", "war")
     wait_until(lambda: _categories(page) == {"war"})
     address = page.script("return location.href")
-    assert "diversity=1&category=war" in address
+    assert "diversity=1&filter=allow_categories%3Awar" in address
     browser.open("about:blank")
     browser.open(address)
     wait_until(lambda: _categories(page) == {"war"})
+    _filter(page, "allow_categories", "noir")
+    wait_until(lambda: _categories(page) == {"war", "noir"})
+    assert page.texts("#filters .chip") == ["category is war ✕", "category is noir ✕"]
+    page.click("#filters .chip")  # the first goes
+    wait_until(lambda: _categories(page) == {"noir"})
+
+
+def _filter(page, by, value):
+    page.set_slider("#filter-by", by)
+    page.type("#filter-value", value)
+    page.click("#new-filter button[type=submit]")
+
+
+def test_other_features_filter_too(browser, tmp_path):
+    save_category_bundle(tmp_path / "shop" / "1", filters=True)
+    with RunningServer(model_base_path=str(tmp_path / "shop"), model_name="shop") as server:
+        browser.open(f"{server.url}/#history=3,9")
+        wait_until(lambda: len(_rows(browser)) == 2)
+        options = browser.texts("#filter-by option")
+        assert options == [
+            *("category is", "category is not", "maker is", "maker is not"),
+            *("price at least", "price at most"),
+        ]
+        _filter(browser, "deny_maker", maker_of("7"))
+        _filter(browser, "min_price", "100")
+        _filter(browser, "max_price", "500")
+        _filter(browser, "max_price", "120")  # a bound takes the place of the one before
+
+        def shown():
+            return [item for row in _rows(browser).values() for item in row]
+
+        wait_until(lambda: len(browser.texts("#filters .chip")) == 3)
+        wait_until(lambda: shown() and all(100 <= price_of(item) <= 120 for item in shown()))
+        _settle(browser)
+        assert maker_of("7") not in {maker_of(item) for item in shown()}
 
 
 def _categories(page):
@@ -266,7 +307,7 @@ def test_an_item_goes_out_of_stock_and_another_is_added(browser, live_shop, tmp_
         browser.type("#new-feature-category", "war, fresh")
         browser.click("#new-item button")
         # Of one category, all items have a place on the page.
-        browser.set_slider("#category", "war")
+        _filter(browser, "allow_categories", "war")
         browser.set_slider("#k", 30)
         wait_until(lambda: "Brand new" in browser.texts(".items .title"))
         assert server.http.get("/v1/models/shop/items").json()["live_items"] == 1

@@ -110,6 +110,17 @@ def test_the_demo_page_uses_names_of_the_contract():
     others = {"signature_name", "model_spec", "signature_def", catalogue_changes.IN_STOCK}
     assert set(re.findall(r"\b[a-z]+(?:_[a-z]+)+\b", text)) - others <= set(_contract_names())
     assert re.findall(r'"(user_)"', text)[0] == features.USER_PREFIX
+    prefixes = re.findall(r'"([a-z]+_)": "', text)
+    assert prefixes == [
+        signatures.ALLOW_PREFIX,
+        signatures.DENY_PREFIX,
+        signatures.MIN_PREFIX,
+        signatures.MAX_PREFIX,
+    ]
+    # Categories are filtered by like any other feature.
+    (category,) = re.findall(r'CATEGORY = "(\w+)"', text)
+    assert signatures.ALLOW_PREFIX + category == signatures.ALLOW_CATEGORIES
+    assert signatures.DENY_PREFIX + category == signatures.DENY_CATEGORIES
     assert re.findall(r'"(x-[a-z-]+)"', text) == [DEFAULT_CALLER_KEY_HEADER]
     # People see interests counted from 1.
     assert "`Interest ${interest + 1}`" in text

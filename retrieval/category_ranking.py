@@ -1,5 +1,7 @@
 """Ranks items for requests that may have options for the items' categories."""
 
+from collections.abc import Sequence
+
 import numpy as np
 import tensorflow as tf
 
@@ -61,6 +63,7 @@ class CategoryRanking(tf.Module):
                     self.filters[name] = ItemCategories(names, values, rows)
                 else:
                     self.filters[name] = ItemNumbers(values, rows)
+        self._features: list[ItemFilter] = [*([items] if items else []), *self.filters.values()]
         self.limits = Limits(rows.size)
         self._num_items = rows.size
         self._by_score = by_score
@@ -82,13 +85,13 @@ class CategoryRanking(tf.Module):
         per_item = tf.where(options.diversity > 0.0, self._over_fetch, 1)
         pools = request._replace(k=request.k * per_item)
         width = tf.reduce_max(pools.k)
-        is_filtered = options.are_filtered()  # [B]
+        is_filtered, conditions = self._filtered_rows(options)
         # A row without an interest that is not cold gets nothing, at no cost.
         rest = pools._replace(mask=pools.mask & ~is_filtered[:, tf.newaxis])
         found = self._by_score.rank(rest, pools.is_cold & ~is_filtered, width)
         found = tf.cond(
             tf.reduce_any(is_filtered),
-            lambda: chosen(is_filtered, self._rank_filtered(pools, options, is_filtered), found),
+            lambda: chosen(is_filtered, self._rank_filtered(pools, conditions, is_filtered), found),
             lambda: found,
         )
         if self.items is None:
@@ -99,11 +102,41 @@ class CategoryRanking(tf.Module):
             lambda: found,
         )
 
+    def _filtered_rows(self, options: CategoryOptions) -> tuple[tf.Tensor, list[tf.Tensor]]:
+        """Returns bool [B], the rows whose filters ask for anything, and all conditions.
+
+        The conditions are those of ``items`` and ``filters``; they are made if there is a filter.
+        """
+        batch = tf.size(options.diversity)
+
+        def asked() -> tuple[tf.Tensor, list[tf.Tensor]]:
+            conditions = []
+            if self.items is not None:
+                conditions.append(self.items.points(options.allow, options.deny))
+            for name, feature in self.filters.items():
+                first, second = (options.filters[given] for given in filter_inputs(name, feature))
+                if isinstance(feature, ItemNumbers):
+                    conditions.append(feature.bounds(name, first, second))
+                else:
+                    conditions.append(feature.points(first, second))
+            return Selection(self._features, conditions, self._num_items).is_used(), conditions
+
+        def nothing_asked() -> tuple[tf.Tensor, list[tf.Tensor]]:
+            return tf.fill([batch], False), [
+                tf.zeros([batch, 2])
+                if isinstance(feature, ItemNumbers)
+                else tf.zeros([batch, 0], tf.int32)
+                for feature in self._features
+            ]
+
+        is_filtered, conditions = tf.cond(options.are_filtered(), asked, nothing_asked)
+        return is_filtered, conditions
+
     def _rank_filtered(
-        self, request: Request, options: CategoryOptions, is_filtered: tf.Tensor
+        self, request: Request, conditions: Sequence[tf.Tensor], is_filtered: tf.Tensor
     ) -> Candidates:
         """Ranks the rows that have a filter, bool [B]; what others get means nothing."""
-        selection = self._selection(options)
+        selection = self._selection(conditions)
         width = tf.reduce_max(request.k)
         is_cold = request.is_cold & is_filtered
         people = request._replace(mask=request.mask & is_filtered[:, tf.newaxis])
@@ -124,20 +157,11 @@ class CategoryRanking(tf.Module):
             tf.where(is_wanted, found.positions, -1), tf.where(is_wanted, found.scores, -np.inf)
         )
 
-    def _selection(self, options: CategoryOptions) -> Selection:
-        batch = tf.shape(options.diversity)[0]
-        parts: list[tuple[ItemFilter, tf.Tensor]] = []
+    def _selection(self, conditions: Sequence[tf.Tensor]) -> Selection:
+        filters = self._features
         if isinstance(self._live, LiveItems):
-            parts.append((AsPushed(self._live), AsPushed.condition(batch)))
-        if self.items is not None:
-            parts.append((self.items, self.items.points(options.allow, options.deny)))
-        for name, feature in self.filters.items():
-            first, second = (options.filters[given] for given in filter_inputs(name, feature))
-            if isinstance(feature, ItemNumbers):
-                parts.append((feature, feature.bounds(name, first, second)))
-            else:
-                parts.append((feature, feature.points(first, second)))
-        filters, conditions = zip(*parts, strict=True)
+            filters = [*filters, AsPushed(self._live)]
+            conditions = [*conditions, AsPushed.condition(tf.shape(conditions[0])[0])]
         return Selection(filters, conditions, self._num_items)
 
     def _diversify(

@@ -52,11 +52,9 @@ class CategoryOptions(NamedTuple):
         return tf.reduce_any(self.diversity > 0.0)
 
     def are_filtered(self) -> tf.Tensor:
-        """Returns bool [B]: whether a row has a list or a bound."""
+        """Returns bool []: whether any row has a list or a bound."""
         texts = [self.allow, self.deny, *self.filters.values()]
-        batch = tf.size(self.diversity)
-        given = [tf.reduce_any(tf.reshape(each != PADDING, [batch, -1]), axis=1) for each in texts]
-        return tf.reduce_any(tf.stack(given), axis=0)
+        return tf.reduce_any(tf.stack([tf.reduce_any(each != PADDING) for each in texts]))
 
 
 def checked_k(k: tf.Tensor, batch: tf.Tensor, max_k: int) -> tuple[tf.Tensor, tf.Tensor]:

@@ -30,7 +30,7 @@ REQUIREMENTS = {
     "faiss_ivf": ("faiss-cpu==1.15.1", "numpy<2"),
     "hnswlib": ("hnswlib==0.8.0", "numpy<2"),
     "milvus": ("milvus-lite==3.2.2", "pymilvus==3.0.2"),
-    "lancedb": ("lancedb==0.40.0", "numpy<2"),
+    "lancedb": ("lancedb==0.40.0",),
 }
 # Those that are trained (the others serve or search), and which of them draw a few
 # negatives for every example instead of many for the batch.
@@ -71,7 +71,9 @@ def command(name: str, arguments: list[str]) -> list[str]:
     packages = [part for package in REQUIREMENTS[name] for part in ("--with", package)]
     script, *options = _SCRIPTS[name].split()
     path = str(Path(__file__).parent / script)
-    return [uv, "run", "--no-project", "--python", "3.11", *packages, path, *options, *arguments]
+    # Without ``--isolated`` uv puts the peer's packages on top of an environment that is there.
+    alone = ["--isolated", "--no-project", "--python", "3.11"]
+    return [uv, "run", *alone, *packages, path, *options, *arguments]
 
 
 def find_uv(root: Path = _ROOT) -> str:

@@ -26,9 +26,8 @@ def build(kind):
             index.hnsw.efConstruction = _EF_CONSTRUCTION
         else:
             lists = round(len(vectors) ** 0.5)
-            quantizer = faiss.IndexFlatIP(dimensions)
-            index = faiss.IndexIVFFlat(quantizer, dimensions, lists, faiss.METRIC_INNER_PRODUCT)
-            index.keep = quantizer
+            kind_of_index = f"IVF{lists},Flat"
+            index = faiss.index_factory(dimensions, kind_of_index, faiss.METRIC_INNER_PRODUCT)
             index.train(vectors[:: max(1, len(vectors) // 100_000)])
         index.add(vectors)
 

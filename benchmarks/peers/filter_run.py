@@ -35,15 +35,21 @@ def filter_mask(columns, wish):
     return mask
 
 
-def sql(wish):
-    """Returns the request as a condition on the columns c0, c1 and so on."""
+def sql(wish, brackets="()"):
+    """Returns the request as a condition on the columns c0, c1 and so on.
+
+    Args:
+      wish: See ``filter_mask``.
+      brackets: Those around a list.
+    """
     parts = []
     if "value" in wish:
         parts.append(f"c{wish['column']} == {wish['value']}")
     if "denied" in wish:
         parts.append(f"c{wish['column']} != {wish['denied']}")
     if "forbidden" in wish:
-        parts.append(f"c8 not in [{', '.join(map(str, wish['forbidden']))}]")
+        listed = ", ".join(map(str, wish["forbidden"]))
+        parts.append(f"c8 not in {brackets[0]}{listed}{brackets[1]}")
     return " and ".join(parts)
 
 

@@ -18,14 +18,19 @@ def build(vectors, columns):
     index.add_items(vectors)
 
     def prepare(wish):
-        return filter_run.filter_mask(columns, wish).tolist().__getitem__ if wish else None
+        if not wish:
+            return None, len(vectors)
+        mask = filter_run.filter_mask(columns, wish)
+        return mask.tolist().__getitem__, int(mask.sum())
 
     def search(queries, filter_, depth, effort):
+        is_allowed, num_allowed = filter_
+        depth = min(depth, num_allowed)  # an error if it cannot find so many
         index.set_ef(max(effort, depth))
         try:
             # With a function of Python, several threads are slower: so says its README.
             labels, _ = index.knn_query(
-                queries, depth, num_threads=1 if filter_ else -1, filter=filter_
+                queries, depth, num_threads=1 if is_allowed else -1, filter=is_allowed
             )
         except RuntimeError:  # fewer than `depth` found
             return np.full([len(queries), depth], -1)

@@ -57,7 +57,10 @@ def build(vectors, columns):
             found[row, : len(hits)] = [hit["id"] for hit in hits]
         return found
 
-    return filter_run.sql, search
+    def prepare(wish):
+        return filter_run.sql(wish, "[]")
+
+    return prepare, search
 
 
 if __name__ == "__main__":

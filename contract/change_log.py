@@ -1,5 +1,7 @@
 """The durable log of changes of a model's catalogue, and the one in a local file.
 
+``contract.redis_change_log`` is the one of several machines.
+
 The log has one entry for each item that was ever changed: the latest change, which says all that
 is different of the item from how it was pushed. Entries have positions that only grow. A reader
 that has applied all entries up to a position asks for those after it; several servers that read
@@ -21,6 +23,7 @@ from typing import Final, NamedTuple, Protocol
 
 from contract.catalogue_changes import Change
 from contract.errors import UserError
+from contract.redis_connection import RedisLocation, RedisLocationError, check_installed, is_redis
 
 # For how long the key of a request is remembered, so that it is not done twice.
 KEY_SECONDS: Final = 24 * 3600.0
@@ -33,6 +36,10 @@ _SUFFIX = ".changes.sqlite"
 
 class ChangeLogError(UserError):
     """A log that cannot be read or written."""
+
+
+class RepeatedKeyError(Exception):
+    """Nothing was written, because the key of a request is remembered: it was done before."""
 
 
 class Entry(NamedTuple):
@@ -73,6 +80,7 @@ class ChangeLog(Protocol):
           The position of the last change.
 
         Raises:
+          RepeatedKeyError: one of the keys is remembered.
           ChangeLogError: it cannot be written.
         """
 
@@ -80,7 +88,12 @@ class ChangeLog(Protocol):
         """Returns those of ``keys`` that are remembered."""
 
     def read(self, after: int, limit: int) -> list[Entry]:
-        """Returns entries after a position, in their order, at most ``limit`` of them."""
+        """Returns entries after a position, in their order, at most ``limit`` of them.
+
+        Raises:
+          ChangeLogError: it cannot be read, or it ends before ``after``: it is an older copy of the
+            log that was read before.
+        """
 
     def kept(self, through: int) -> list[Entry]:
         """Returns entries up to a position that no version contains: items out of stock."""
@@ -99,12 +112,18 @@ def open_log(location: str, model: str) -> ChangeLog:
     """Opens the log of a model; makes it if there is none.
 
     Args:
-      location: A directory.
+      location: A directory, or where a Redis server is, see ``RedisLocation``.
       model: Name of the model.
 
     Raises:
       ChangeLogError: it cannot be opened.
     """
+    check_location(location)
+    if is_redis(location):
+        # Here, because only those who use it need the library.
+        from contract.redis_change_log import RedisChangeLog
+
+        return RedisChangeLog(location, model)
     return SqliteChangeLog(Path(location) / f"{model}{_SUFFIX}")
 
 
@@ -118,15 +137,40 @@ def find_log(location: str, model: str) -> ChangeLog:
     Raises:
       ChangeLogError: there is no such log, or it cannot be opened.
     """
-    paths = Path(location).glob(f"*{_SUFFIX}")
-    models = sorted(path.name.removesuffix(_SUFFIX) for path in paths)
+    check_location(location)
+    if is_redis(location):
+        from contract.redis_change_log import logged_models
+
+        shown, models = RedisLocation.parse(location).shown, logged_models(location)
+    else:
+        paths = Path(location).glob(f"*{_SUFFIX}")
+        shown, models = location, [path.name.removesuffix(_SUFFIX) for path in paths]
     if model not in models:
         raise ChangeLogError(
-            f"{location} has no log of changes of a model {model!r}; it has logs of:"
-            f" {', '.join(map(repr, models)) or 'none'}. Give the directory that the server has as"
+            f"{shown} has no log of changes of a model {model!r}; it has logs of:"
+            f" {', '.join(map(repr, sorted(models))) or 'none'}. Give what the server has as"
             " --live_catalogue, and as --model_name the name under which it serves the model"
         )
     return open_log(location, model)
+
+
+def check_location(location: str) -> None:
+    """Checks what can be known of a location before it is used.
+
+    Raises:
+      ChangeLogError: it can be no location of a log.
+    """
+    if is_redis(location):
+        try:
+            RedisLocation.parse(location)
+            check_installed()
+        except RedisLocationError as e:
+            raise ChangeLogError(str(e)) from None
+    elif "://" in location:
+        raise ChangeLogError(
+            "The log of changes must be in a local directory, or in a server named by redis://,"
+            f" rediss:// or unix://; got {location.partition('://')[0]}://..."
+        )
 
 
 class SqliteChangeLog:
@@ -173,6 +217,8 @@ class SqliteChangeLog:
     def append(self, updates: Sequence[tuple[str, Update]], keys: Sequence[str] = ()) -> int:
         """See ``ChangeLog``."""
         with self._lock, self._explained(), self._transaction():
+            if self._remembered(keys):
+                raise RepeatedKeyError
             execute = self._database.execute
             (position,) = execute("SELECT position FROM last").fetchone()
             for item, update in updates:
@@ -195,12 +241,17 @@ class SqliteChangeLog:
     def seen(self, keys: Sequence[str]) -> set[str]:
         """See ``ChangeLog``."""
         with self._lock, self._explained():
-            find = "SELECT 1 FROM keys WHERE key = ? AND time >= ?"
-            oldest = self._clock() - KEY_SECONDS
-            return {key for key in keys if self._database.execute(find, [key, oldest]).fetchone()}
+            return self._remembered(keys)
 
     def read(self, after: int, limit: int) -> list[Entry]:
         """See ``ChangeLog``."""
+        last = self.last()
+        if last < after:
+            raise ChangeLogError(
+                f"The log of changes {self._path} ends at position {last}, although it was read up"
+                f" to position {after} before: it is an older copy. Restore the newer file, or"
+                " remove this one and send the lost changes again; then restart what uses it"
+            )
         return self._entries("position > ? ORDER BY position LIMIT ?", after, limit)
 
     def kept(self, through: int) -> list[Entry]:
@@ -222,6 +273,11 @@ class SqliteChangeLog:
         """See ``ChangeLog``."""
         with self._lock:
             self._database.close()
+
+    def _remembered(self, keys: Sequence[str]) -> set[str]:
+        find = "SELECT 1 FROM keys WHERE key = ? AND time >= ?"
+        oldest = self._clock() - KEY_SECONDS
+        return {key for key in keys if self._database.execute(find, [key, oldest]).fetchone()}
 
     def _entries(self, condition: str, *values: int) -> list[Entry]:
         with self._lock, self._explained():

@@ -38,8 +38,8 @@ def main(argv: Sequence[str] | None = None) -> int:
     parser.add_argument(
         "--changes",
         default="",
-        metavar="DIR",
-        help="directory of the logs of changes, as --live_catalogue of the server",
+        metavar="DIR|URL",
+        help="where the logs of changes are, as --live_catalogue of the server",
     )
     parser.add_argument(
         "--model_name",

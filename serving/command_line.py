@@ -6,6 +6,7 @@ from collections.abc import Sequence
 
 import pydantic
 
+from contract.change_log import ChangeLogError, check_location
 from contract.config_types import from_dict, to_dict
 from serving.config import BatchingConfig, ServerConfig
 from serving.loopback import is_loopback
@@ -75,6 +76,10 @@ def parse_args(argv: Sequence[str]) -> ServerConfig:
             " --live_catalogue_token_file or --auth_token_file: whoever reaches the server could"
             " change what it recommends"
         )
+    try:
+        check_location(config.live_catalogue)
+    except ChangeLogError as e:
+        parser.error(f"--live_catalogue: {e}")
     return config
 
 

@@ -214,8 +214,10 @@ class ServerConfig:
     )
     live_catalogue: str = Field(
         default="",
-        description="Directory of the logs of changes of the catalogue; when set, items can be"
-        " added, changed and removed while the server runs.",
+        description="Directory of the logs of changes of the catalogue, or a Redis or Valkey server"
+        " that has them for several machines (redis://host:port/database?password_file=FILE,"
+        " rediss://, unix://); when set, items can be added, changed and removed while the server"
+        " runs.",
     )
     live_catalogue_token_file: str = Field(
         default="",

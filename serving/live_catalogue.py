@@ -15,7 +15,13 @@ from pathlib import Path
 import grpc
 from tensorflow_serving.apis import model_pb2
 
-from contract.change_log import ChangeLog, ChangeLogError, Update, open_log
+from contract.change_log import (
+    ChangeLog,
+    ChangeLogError,
+    RepeatedKeyError,
+    Update,
+    open_log,
+)
 from contract.versions import is_version_name
 from serving.errors import ServingError, unavailable
 from serving.live_model import LiveModel, folded_position
@@ -257,26 +263,7 @@ class _ModelCatalogue:
 
     async def _write(self, group: list[_Waiting], max_items: int) -> None:
         try:
-            seen = await self._run(self.log.seen, [w.key for w in group if w.key])
-            fresh: dict[str, _Waiting] = {}
-            new: list[_Waiting] = []
-            for waiting in group:
-                # Two of one key in one group are one request, sent twice.
-                if waiting.key and (waiting.key in seen or waiting.key in fresh):
-                    continue
-                if waiting.key:
-                    fresh[waiting.key] = waiting
-                new.append(waiting)
-            updates = [update for waiting in new for update in waiting.updates]
-            num_slots = max((live.num_slots for live in self._lives), default=0)
-            if num_slots + len(updates) > max_items:
-                raise ServingError(
-                    grpc.StatusCode.RESOURCE_EXHAUSTED,
-                    f"{num_slots} items were added or changed since the push, and {len(updates)}"
-                    f" more may be beyond the limit of {max_items} (live_catalogue_max_items); run"
-                    " item refresh, which puts them into a version",
-                )
-            position = await self._run(self.log.append, updates, list(fresh)) if updates else 0
+            position, new = await self._append(group, max_items)
             await self._catch_up()
             position = position or await self._run(self.log.last)
             stable = self._lives[-1].without_vector if self._lives else set()
@@ -290,6 +277,40 @@ class _ModelCatalogue:
         except Exception as e:
             _fail(group, e)
         self._show()
+
+    async def _append(self, group: list[_Waiting], max_items: int) -> tuple[int, list[_Waiting]]:
+        """Writes what was not done before.
+
+        Returns:
+          The position of the last change, 0 if there is none, and the requests that are new.
+        """
+        while True:
+            seen = await self._run(self.log.seen, [w.key for w in group if w.key])
+            fresh: dict[str, _Waiting] = {}
+            new: list[_Waiting] = []
+            for waiting in group:
+                # Two of one key in one group are one request, sent twice.
+                if waiting.key and (waiting.key in seen or waiting.key in fresh):
+                    continue
+                if waiting.key:
+                    fresh[waiting.key] = waiting
+                new.append(waiting)
+            updates = [update for waiting in new for update in waiting.updates]
+            if not updates:
+                return 0, new
+            num_slots = max((live.num_slots for live in self._lives), default=0)
+            if num_slots + len(updates) > max_items:
+                raise ServingError(
+                    grpc.StatusCode.RESOURCE_EXHAUSTED,
+                    f"{num_slots} items were added or changed since the push, and {len(updates)}"
+                    f" more may be beyond the limit of {max_items} (live_catalogue_max_items); run"
+                    " item refresh, which puts them into a version",
+                )
+            try:
+                return await self._run(self.log.append, updates, list(fresh)), new
+            except RepeatedKeyError:
+                # A caller has sent its request to another server as well, which was faster.
+                continue
 
     async def _catch_up(self) -> None:
         """Applies the log to every version; one that fails does not stop the others."""

@@ -15,13 +15,16 @@ from grpc_reflection.v1alpha.proto_reflection_descriptor_database import (
 from contract.manifest import MANIFEST_PATH
 from serving.service_descriptors import register
 from tests import serving_models
-from tests.category_bundle import NUM_ITEMS
-from tests.running_server import RunningServer, wait_until
+from tests.live_server import ITEMS as _ITEMS
+from tests.live_server import NEW as _NEW
+from tests.live_server import found as _found
+from tests.live_server import position as _position
+from tests.live_server import remove as _remove
+from tests.live_server import serving
+from tests.live_server import upsert as _upsert
+from tests.running_server import wait_until
 
-_ITEMS = "/v1/models/mind/items"
-_ALL = NUM_ITEMS + 100
 _MAX_ITEMS = 20
-_NEW = {"id": "new", "title": "A new one", "features": {"point": 1.0, "category": ["fresh"]}}
 
 
 @pytest.fixture
@@ -51,42 +54,7 @@ def live(shared):
 
 
 def _serving(base, tmp_path, **config):
-    return RunningServer(
-        model_base_path=str(base),
-        live_catalogue=str(tmp_path / "log"),
-        file_system_poll_wait_seconds=0.05,
-        live_catalogue_poll_seconds=0.05,
-        **config,
-    )
-
-
-def _found(server, history="1", **options):
-    """Ids of everything that is recommended to somebody."""
-    inputs = {
-        "history": [[history]],
-        "k": _ALL,
-        "exclude": [[""]],
-        "exclude_history": True,
-        "diversity": 0.0,
-        "user_taste": [""],
-        **{name: [[""]] for name in ("allow_categories", "deny_categories")},
-        **options,
-    }
-    answer = server.http.post("/v1/models/mind:predict", json={"inputs": inputs})
-    assert answer.status_code == 200, answer.text
-    return {item for item in answer.json()["outputs"]["item_ids"][0] if item}
-
-
-def _position(server):
-    return server.http.get(_ITEMS).json()["position"]
-
-
-def _upsert(server, *items, **fields):
-    return server.http.post(f"{_ITEMS}:upsert", json={"items": list(items), **fields})
-
-
-def _remove(server, *items, **fields):
-    return server.http.post(f"{_ITEMS}:remove", json={"items": list(items), **fields})
+    return serving(base, str(tmp_path / "log"), **config)
 
 
 def test_a_change_is_in_the_next_answer(live):

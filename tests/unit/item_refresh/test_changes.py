@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from contract.catalogue_changes import REMOVAL, Change
-from contract.change_log import SqliteChangeLog
+from contract.change_log import SqliteChangeLog, open_log
 from contract.manifest import LOG_IDENTITY, LOG_POSITION, REFRESH
 from item_refresh.__main__ import main
 from item_refresh.refresh import refresh
@@ -13,6 +13,7 @@ from retrieval.versions import complete_versions
 from serving.live_model import LiveModel
 from serving.saved_model import SavedModel
 from tests import trained_export
+from tests.redis_server import RedisServer
 
 _CHANGES = {
     "brand-new": Change(title="New", features={"genre": ("noir", "war"), "country": ("FR",)}),
@@ -103,6 +104,23 @@ def test_the_next_refresh_takes_only_what_came_later(base, log):
 def test_what_every_version_contains_can_go(log):
     assert log.truncate(7) == 5
     assert {entry.item_id for entry in log.kept(7)} == {"i05", "i06"}
+
+
+def test_the_command_reads_a_log_in_a_server(base, tmp_path, capsys):
+    with RedisServer(tmp_path / "redis") as server:
+        log = open_log(server.location, "mind")
+        log.append([("i02", lambda _: REMOVAL)])
+        assert main(["--model_base_path", str(base), "--changes", server.location]) == 0
+        assert "1 removed" in capsys.readouterr().out
+        pushed = base / complete_versions(str(base))[-1]
+        assert read_manifest(str(pushed))[REFRESH][LOG_IDENTITY] == log.identity
+        log.close()
+        arguments = ["--model_base_path", str(base), "--changes", server.location]
+        assert main([*arguments, "--model_name", "shop"]) == 1
+        assert "'shop'; it has logs of: 'mind'." in capsys.readouterr().err
+        server.kill()
+        assert main(["--model_base_path", str(base), "--changes", server.location]) == 1
+        assert server.location in capsys.readouterr().err
 
 
 def test_the_command(base, log, capsys):

@@ -45,6 +45,10 @@ def test_flags_become_the_configuration():
             ["--model_base_path", "m", "--workers", "2", "--allow_reload"],
             "--allow_reload needs --workers 1",
         ),
+        (
+            ["--model_base_path", "m", "--live_catalogue", "redis:/cache"],
+            "--live_catalogue: The location of a Redis server must be redis://",
+        ),
         (["--nope"], "unrecognized arguments"),
     ],
 )

@@ -121,6 +121,21 @@ class Upsert:
         )
 
 
+def item_fields(item_id: str, upsert: Upsert) -> dict[str, Any]:
+    """The JSON object that ``parse_item`` reads."""
+    fields: dict[str, Any] = {ID: item_id}
+    if upsert.title is not None:
+        fields[TITLE] = upsert.title
+    if upsert.features is not None:
+        fields[FEATURES] = {
+            name: list(value) if isinstance(value, tuple) else value
+            for name, value in upsert.features.items()
+        }
+    if upsert.in_stock is not None:
+        fields[IN_STOCK] = upsert.in_stock
+    return fields
+
+
 def parse_item(item: Any, kinds: Mapping[str, str]) -> tuple[str, Upsert]:
     """Reads an item of a request.
 

@@ -5,6 +5,7 @@ of the JSON bodies, so that callers need no generated code.
 """
 
 import asyncio
+import dataclasses
 import functools
 import urllib.parse
 from collections.abc import Awaitable, Callable, Mapping
@@ -16,6 +17,16 @@ from aiohttp import web
 from google.protobuf import json_format, struct_pb2
 
 from contract.catalogue_changes import REMOVAL, Change, ChangeError, parse_id, parse_item
+from contract.catalogue_messages import (
+    CATALOGUE_PATH,
+    ITEMS,
+    KEY,
+    MODEL,
+    REMOVE,
+    UPSERT,
+    CatalogueChanged,
+    CatalogueStatus,
+)
 from contract.change_log import Update
 from serving import codec, tracing
 from serving.errors import (
@@ -33,8 +44,6 @@ from serving.service_descriptors import (
     UPSERT_METHOD,
 )
 
-UPSERT, REMOVE = "upsert", "remove"
-_PATH: Final = "/v1/models/{name}/items"
 _MAX_ITEMS: Final = 10_000
 _MAX_KEY: Final = 200
 _MAX_SHOWN: Final = 20  # items without a vector that an answer names
@@ -45,7 +54,7 @@ _Answer = Callable[[str, Mapping[str, Any]], Awaitable[dict[str, Any]]]
 def is_for_catalogue(request: web.Request) -> bool:
     """Whether a request goes to one of the routes of this API."""
     resource = request.match_info.route.resource
-    return resource is not None and resource.canonical.split(":")[0] == _PATH
+    return resource is not None and resource.canonical.split(":")[0] == CATALOGUE_PATH
 
 
 class CatalogueApi:
@@ -66,9 +75,9 @@ class CatalogueApi:
 
     def add_to(self, app: web.Application) -> None:
         """Adds the routes to ``app``, before those of TF Serving's API."""
-        app.router.add_get(_PATH, self._rest_status)
-        app.router.add_post(f"{_PATH}:{UPSERT}", functools.partial(self._rest, UPSERT))
-        app.router.add_post(f"{_PATH}:{REMOVE}", functools.partial(self._rest, REMOVE))
+        app.router.add_get(CATALOGUE_PATH, self._rest_status)
+        app.router.add_post(f"{CATALOGUE_PATH}:{UPSERT}", functools.partial(self._rest, UPSERT))
+        app.router.add_post(f"{CATALOGUE_PATH}:{REMOVE}", functools.partial(self._rest, REMOVE))
 
     def add_to_grpc(self, server: grpc.aio.Server) -> None:
         """Adds the service to ``server``."""
@@ -112,33 +121,37 @@ class CatalogueApi:
         """Tells how much has changed. Raises ServingError."""
         del body
         live = self._catalogue.stable(name)
-        return {
-            "position": live.position,
-            "folded": live.folded,
-            "pushed_items": live.num_pushed,
-            "live_items": live.num_slots,
-            "replaced_items": live.num_replaced,
-            "items_without_vector": len(live.without_vector),
-            "features": live.features,
-        }
+        return dataclasses.asdict(
+            CatalogueStatus(
+                position=live.position,
+                folded=live.folded,
+                pushed_items=live.num_pushed,
+                live_items=live.num_slots,
+                replaced_items=live.num_replaced,
+                items_without_vector=len(live.without_vector),
+                features=live.features,
+            )
+        )
 
     async def _change(
         self, name: str, updates: list[tuple[str, Update]], body: Mapping[str, Any]
     ) -> dict[str, Any]:
-        key = body.get("key", "")
+        key = body.get(KEY, "")
         if not isinstance(key, str) or len(key) > _MAX_KEY:
             raise invalid_argument(
                 f"key must be a string of at most {_MAX_KEY} characters, by which a request that"
                 " is sent again is recognised"
             )
         outcome = await self._catalogue.change(name, updates, key)
-        return {
-            "position": outcome.position,
-            "items": len(updates),
-            "repeated": outcome.is_repeated,
-            "without_vector": list(outcome.without_vector[:_MAX_SHOWN]),
-            "items_without_vector": len(outcome.without_vector),
-        }
+        return dataclasses.asdict(
+            CatalogueChanged(
+                position=outcome.position,
+                items=len(updates),
+                repeated=outcome.is_repeated,
+                without_vector=list(outcome.without_vector[:_MAX_SHOWN]),
+                items_without_vector=len(outcome.without_vector),
+            )
+        )
 
     async def _rest_status(self, request: web.Request) -> web.Response:
         return await self._answer(request, "items:status", self.status, has_body=False)
@@ -190,7 +203,7 @@ class CatalogueApi:
 
 
 def _items(body: Mapping[str, Any]) -> list[Any]:
-    items = body.get("items")
+    items = body.get(ITEMS)
     if not isinstance(items, list) or not items:
         raise invalid_argument("The body must have a list items that is not empty")
     if len(items) > _MAX_ITEMS:
@@ -214,7 +227,7 @@ async def _grpc_call(
     context: grpc.aio.ServicerContext,
 ) -> struct_pb2.Struct:
     body = json_format.MessageToDict(request)
-    name = body.get("model", "")
+    name = body.get(MODEL, "")
     with request_log.record("gRPC", method, name if isinstance(name, str) else "") as record:
         try:
             if not isinstance(name, str) or not name:

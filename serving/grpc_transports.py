@@ -1,17 +1,26 @@
 """How the client talks to a server over gRPC, synchronous and asynchronous."""
 
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 import grpc
 import numpy as np
 import tensorflow as tf
+from google.protobuf import json_format, struct_pb2
 from tensorflow_serving.apis import (
     get_model_metadata_pb2,
     predict_pb2,
     prediction_service_pb2_grpc,
 )
 
+from contract.catalogue_messages import MODEL, REMOVE, UPSERT
+from serving.service_descriptors import (
+    CATALOGUE_SERVICE,
+    REMOVE_METHOD,
+    STATUS_METHOD,
+    UPSERT_METHOD,
+)
 from serving.transports import (
     ClientError,
     Inputs,
@@ -23,6 +32,7 @@ from serving.transports import (
 
 _OPTIONS = [("grpc.max_receive_message_length", -1), ("grpc.max_send_message_length", -1)]
 _SECURE_SCHEME = "grpcs://"
+_CATALOGUE_METHODS = {"": STATUS_METHOD, UPSERT: UPSERT_METHOD, REMOVE: REMOVE_METHOD}
 
 
 class GrpcTransport:
@@ -60,6 +70,18 @@ class GrpcTransport:
         except grpc.RpcError as e:
             raise _error(e) from e
         return _signatures(response)
+
+    def catalogue(self, method: str, fields: Mapping[str, Any]) -> Mapping[str, Any]:
+        """See ``Transport``."""
+        call = _catalogue_call(self._channel, method)
+        request = _catalogue_request(self._target, fields)
+        try:
+            answer = call(
+                request, timeout=self._target.timeout_seconds, metadata=_metadata(self._target)
+            )
+        except grpc.RpcError as e:
+            raise _error(e) from e
+        return json_format.MessageToDict(answer)
 
     def close(self) -> None:
         """See ``Transport``."""
@@ -106,6 +128,18 @@ class AsyncGrpcTransport:
             raise _error(e) from e
         return _signatures(response)
 
+    async def catalogue(self, method: str, fields: Mapping[str, Any]) -> Mapping[str, Any]:
+        """See ``AsyncTransport``."""
+        call = _catalogue_call(self._channel, method)
+        request = _catalogue_request(self._target, fields)
+        try:
+            answer = await call(
+                request, timeout=self._target.timeout_seconds, metadata=_metadata(self._target)
+            )
+        except grpc.RpcError as e:
+            raise _error(e) from e
+        return json_format.MessageToDict(answer)
+
     async def close(self) -> None:
         """See ``AsyncTransport``."""
         await self._channel.close()
@@ -144,6 +178,18 @@ def _metadata_request(target: Target) -> get_model_metadata_pb2.GetModelMetadata
     request = get_model_metadata_pb2.GetModelMetadataRequest(metadata_field=["signature_def"])
     _fill_spec(request.model_spec, target)
     return request
+
+
+def _catalogue_call(channel: Any, method: str) -> Any:
+    return channel.unary_unary(
+        f"/{CATALOGUE_SERVICE}/{_CATALOGUE_METHODS[method]}",
+        request_serializer=struct_pb2.Struct.SerializeToString,
+        response_deserializer=struct_pb2.Struct.FromString,
+    )
+
+
+def _catalogue_request(target: Target, fields: Mapping[str, Any]) -> struct_pb2.Struct:
+    return json_format.ParseDict({**fields, MODEL: target.model}, struct_pb2.Struct())
 
 
 def _outputs(response: predict_pb2.PredictResponse) -> Outputs:

@@ -13,6 +13,7 @@ from typing import Any, Protocol
 import httpx
 import numpy as np
 
+from contract.catalogue_messages import CATALOGUE_PATH
 from serving.config import DEFAULT_CALLER_KEY_HEADER
 from serving.token_file import AUTHORIZATION, TokenFileError, authorization, read_tokens
 
@@ -115,6 +116,17 @@ class Transport(Protocol):
     def signatures(self) -> Signatures:
         """The model's signatures."""
 
+    def catalogue(self, method: str, fields: Mapping[str, Any]) -> Mapping[str, Any]:
+        """Changes the catalogue, or tells its status.
+
+        Args:
+          method: One of ``contract.catalogue_messages``; empty is the status.
+          fields: Of the request.
+
+        Returns:
+          The fields of the answer.
+        """
+
     def close(self) -> None:
         """Closes connections."""
 
@@ -127,6 +139,9 @@ class AsyncTransport(Protocol):
 
     async def signatures(self) -> Signatures:
         """The model's signatures."""
+
+    async def catalogue(self, method: str, fields: Mapping[str, Any]) -> Mapping[str, Any]:
+        """See ``Transport``."""
 
     async def close(self) -> None:
         """Closes connections."""
@@ -151,6 +166,10 @@ class RestTransport:
     def signatures(self) -> Signatures:
         """See ``Transport``."""
         return _signatures(self._send("GET", f"{self._path}/metadata", None))
+
+    def catalogue(self, method: str, fields: Mapping[str, Any]) -> Mapping[str, Any]:
+        """See ``Transport``."""
+        return self._send(*_catalogue_request(self._target, method, fields))
 
     def close(self) -> None:
         """See ``Transport``."""
@@ -184,6 +203,10 @@ class AsyncRestTransport:
         """See ``AsyncTransport``."""
         return _signatures(await self._send("GET", f"{self._path}/metadata", None))
 
+    async def catalogue(self, method: str, fields: Mapping[str, Any]) -> Mapping[str, Any]:
+        """See ``AsyncTransport``."""
+        return await self._send(*_catalogue_request(self._target, method, fields))
+
     async def close(self) -> None:
         """See ``AsyncTransport``."""
         await self._http.aclose()
@@ -211,6 +234,13 @@ def _model_path(target: Target) -> str:
     elif target.label:
         path += f"/labels/{urllib.parse.quote(target.label, safe='')}"
     return path
+
+
+def _catalogue_request(
+    target: Target, method: str, fields: Mapping[str, Any]
+) -> tuple[str, str, Mapping[str, Any] | None]:
+    path = CATALOGUE_PATH.format(name=urllib.parse.quote(target.model, safe=""))
+    return ("POST", f"{path}:{method}", fields) if method else ("GET", path, None)
 
 
 def _request_body(signature: str, inputs: Inputs) -> dict[str, Any]:

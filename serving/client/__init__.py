@@ -5,10 +5,22 @@ python -m serving.client --history 50,181 -k 10 --titles
 with Client("http://127.0.0.1:8501") as client:
     for recommendation in client.recommend([["50", "181"]], k=10)[0]:
         ...
+    client.upsert_items({"9001": Upsert(title="Brand new", features={"genre": ("War",)})})
 """
 
+from contract.catalogue_changes import Upsert
+from contract.catalogue_messages import CatalogueChanged, CatalogueStatus
 from serving.client.categories import UnknownCategoryWarning
 from serving.client.client import AsyncClient, Client, Recommendation
 from serving.transports import ClientError
 
-__all__ = ["AsyncClient", "Client", "ClientError", "Recommendation", "UnknownCategoryWarning"]
+__all__ = [
+    "AsyncClient",
+    "CatalogueChanged",
+    "CatalogueStatus",
+    "Client",
+    "ClientError",
+    "Recommendation",
+    "UnknownCategoryWarning",
+    "Upsert",
+]

@@ -8,6 +8,15 @@ import numpy as np
 from typing_extensions import Unpack
 
 from contract import signatures as names
+from contract.catalogue_changes import Upsert
+from contract.catalogue_messages import (
+    REMOVE,
+    UPSERT,
+    CatalogueChanged,
+    CatalogueStatus,
+    remove_fields,
+    upsert_fields,
+)
 from contract.requests import RequestOptions, request_inputs
 from serving.client.categories import CategoryCheck
 from serving.config import DEFAULT_MODEL_NAME, DEFAULT_REST_PORT
@@ -56,7 +65,8 @@ class Client:
       url: ``http://``, ``https://``, ``grpc://`` or ``grpcs://`` host:port.
       model: Model name.
       options: Further fields of ``Target``: version, label, timeout_seconds,
-        ca_certificate, caller_key, token, token_file.
+        ca_certificate, caller_key, token, token_file. Whoever changes the catalogue may need
+        another token than whoever asks for recommendations.
     """
 
     def __init__(self, url: str = DEFAULT_URL, model: str = DEFAULT_MODEL_NAME, **options: Any):
@@ -130,6 +140,32 @@ class Client:
         """
         return self._transport.predict(signature, inputs)
 
+    def upsert_items(self, items: Mapping[str, Upsert], key: str = "") -> CatalogueChanged:
+        """Adds or changes items of the live catalogue, all of them or none.
+
+        Once this returns, the server answers with them.
+
+        Args:
+          items: What is to be changed, by id; what an ``Upsert`` leaves out stays. A feature is a
+            number, or a tuple of strings.
+          key: A request with the key of one that was carried out in the last day is not carried out
+            again, so that one without an answer can be sent again, to another server as well.
+
+        Raises:
+          ClientError: the server refused, has no live catalogue, or cannot be reached.
+        """
+        answer = self._transport.catalogue(UPSERT, upsert_fields(items, key))
+        return CatalogueChanged.from_fields(answer)
+
+    def remove_items(self, item_ids: Sequence[str], key: str = "") -> CatalogueChanged:
+        """Removes items from the live catalogue; see ``upsert_items``."""
+        answer = self._transport.catalogue(REMOVE, remove_fields(item_ids, key))
+        return CatalogueChanged.from_fields(answer)
+
+    def catalogue_status(self) -> CatalogueStatus:
+        """How much of the live catalogue has changed; see ``upsert_items``."""
+        return CatalogueStatus.from_fields(self._transport.catalogue("", {}))
+
 
 class AsyncClient:
     """Asynchronous client: ``Client``'s methods, awaited. Make it on its loop."""
@@ -173,6 +209,20 @@ class AsyncClient:
     async def predict(self, signature: str, inputs: Mapping[str, Any]) -> Outputs:
         """See ``Client.predict``."""
         return await self._transport.predict(signature, inputs)
+
+    async def upsert_items(self, items: Mapping[str, Upsert], key: str = "") -> CatalogueChanged:
+        """See ``Client.upsert_items``."""
+        answer = await self._transport.catalogue(UPSERT, upsert_fields(items, key))
+        return CatalogueChanged.from_fields(answer)
+
+    async def remove_items(self, item_ids: Sequence[str], key: str = "") -> CatalogueChanged:
+        """See ``Client.remove_items``."""
+        answer = await self._transport.catalogue(REMOVE, remove_fields(item_ids, key))
+        return CatalogueChanged.from_fields(answer)
+
+    async def catalogue_status(self) -> CatalogueStatus:
+        """See ``Client.catalogue_status``."""
+        return CatalogueStatus.from_fields(await self._transport.catalogue("", {}))
 
 
 def _transport(target: Target) -> Transport:

@@ -75,6 +75,12 @@ def test_any_signature(client):
     assert outputs["known"].tolist() == [True, False]
 
 
+def test_a_server_without_a_live_catalogue_says_so(client):
+    with pytest.raises(ClientError) as error:
+        client.catalogue_status()
+    assert error.value.code in ("INVALID_ARGUMENT", "UNIMPLEMENTED")
+
+
 def test_an_only_output_keeps_its_name(url):
     with Client(url, "half_plus_two", label="stable", timeout_seconds=LONG_SECONDS) as client:
         outputs = client.predict("serving_default", {"x": np.array([1.0], np.float32)})

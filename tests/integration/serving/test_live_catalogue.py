@@ -1,5 +1,7 @@
 """Changes of the catalogue through a real server: visible at once, durable, the same everywhere."""
 
+import asyncio
+import dataclasses
 import itertools
 import threading
 
@@ -13,6 +15,7 @@ from grpc_reflection.v1alpha.proto_reflection_descriptor_database import (
 )
 
 from contract.manifest import MANIFEST_PATH
+from serving.client import AsyncClient, CatalogueChanged, Client, ClientError, Upsert
 from serving.service_descriptors import register
 from tests import serving_models
 from tests.live_server import ITEMS as _ITEMS
@@ -22,7 +25,7 @@ from tests.live_server import position as _position
 from tests.live_server import remove as _remove
 from tests.live_server import serving
 from tests.live_server import upsert as _upsert
-from tests.running_server import wait_until
+from tests.running_server import LONG_SECONDS, wait_until
 
 _MAX_ITEMS = 20
 
@@ -89,6 +92,49 @@ def test_the_same_over_grpc(live):
     with pytest.raises(grpc.RpcError) as error:
         _call(live, "Upsert", {"model": "mind", "items": [{"id": ""}]})
     assert error.value.code() == grpc.StatusCode.INVALID_ARGUMENT
+
+
+def _changes_of_a_client(key):
+    """Calls of a client, and what they give once ``status`` was as given."""
+    new = Upsert("A new one", {"point": 1.0, "category": ("fresh",)})
+    items = {"new": new, "2": Upsert(in_stock=False)}
+    yield "upsert_items", (items, key), lambda at: CatalogueChanged(at + 2, 2, False, [], 0)
+    yield "upsert_items", (items, key), lambda at: CatalogueChanged(at + 2, 2, True, [], 0)
+    yield "titles", (["new"],), lambda at: ["A new one"]
+    bare = {"bare": Upsert(title="Bare")}
+    yield "upsert_items", (bare,), lambda at: CatalogueChanged(at + 3, 1, False, ["bare"], 1)
+    yield "remove_items", (["new", "bare"],), lambda at: CatalogueChanged(at + 5, 2, False, [], 0)
+
+
+@pytest.mark.parametrize("protocol", ["REST", "gRPC"])
+def test_the_client_changes_the_catalogue(live, protocol):
+    url = live.url if protocol == "REST" else f"grpc://{live.grpc_address}"
+    with Client(url, timeout_seconds=LONG_SECONDS) as client:
+        before = client.catalogue_status()
+        for method, arguments, expected in _changes_of_a_client(protocol):
+            assert getattr(client, method)(*arguments) == expected(before.position)
+        assert client.catalogue_status() == dataclasses.replace(
+            before, position=before.position + 5, live_items=0, replaced_items=1
+        )
+        with pytest.raises(ClientError, match="did you mean 'point'") as error:
+            client.upsert_items({"new": Upsert(features={"points": 1.0})})
+        assert error.value.code == "INVALID_ARGUMENT"
+
+
+@pytest.mark.parametrize("protocol", ["REST", "gRPC"])
+def test_the_asynchronous_client_changes_the_catalogue(live, protocol):
+    url = live.url if protocol == "REST" else f"grpc://{live.grpc_address}"
+
+    async def change():
+        async with AsyncClient(url, timeout_seconds=LONG_SECONDS) as client:
+            before = await client.catalogue_status()
+            for method, arguments, expected in _changes_of_a_client(f"async {protocol}"):
+                assert await getattr(client, method)(*arguments) == expected(before.position)
+            return before, await client.catalogue_status()
+
+    before, after = asyncio.run(change())
+    assert (after.position, after.replaced_items) == (before.position + 5, 1)
+    assert after.features == {"point": "numeric", "category": "categorical"}
 
 
 @pytest.mark.parametrize(

@@ -42,6 +42,10 @@ class AsPushed:
         """See ``ItemFilter``; infinite, because it has no lists."""
         return tf.fill([tf.shape(condition)[0]], np.float32(np.inf))
 
+    def lists_as_allowed(self, condition: tf.Tensor) -> tf.Tensor:
+        """See ``ItemFilter``; it has no lists."""
+        return tf.fill([tf.shape(condition)[0]], False)
+
     def listed(self, condition: tf.Tensor) -> tf.Tensor:
         """See ``ItemFilter``; never asked for."""
         del condition

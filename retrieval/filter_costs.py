@@ -10,7 +10,7 @@ import tensorflow as tf
 
 from retrieval.config import IndexConfig
 from retrieval.filtered_ranking import depth_of, first_depths
-from retrieval.filters import ItemCategories, Selection
+from retrieval.filters import AllowedSearch, ItemCategories, Selection
 from retrieval.list_search import best_of
 from retrieval.measure import latencies_ms
 from retrieval.search import ApproximateSearch, ExactSearch, Search
@@ -33,7 +33,7 @@ class FilterCosts:
       list_ms: To score an empty list.
       item_ms: To score one more item of a list.
       entry_ms: To look whether one more entry of a list is allowed.
-      exact_ms: To score all items.
+      exact_ms: To look whether each item is allowed, and to score all of them.
       depth_ms: To fetch so many candidates from the approximate search, by their number in
         ascending order; empty if the search is exact.
     """
@@ -68,7 +68,9 @@ def choose_limits(costs: FilterCosts, k: int, num_items: int) -> Chosen:
     depths = list(costs.depth_ms)
     # Deeper searches do not become faster, whatever a clock says.
     times = np.maximum.accumulate([*costs.depth_ms.values()])
-    deepest = max((depth for depth, ms in costs.depth_ms.items() if ms <= affordable), default=0)
+    deepest = 0
+    if depths and times[0] <= affordable:
+        deepest = int(np.interp(affordable, times, depths))
 
     def broad_ms(size: int) -> float:
         depth = _depth_for(k, size, num_items)
@@ -137,8 +139,13 @@ def measure_filter_costs(
     # Less than a nanosecond for an item is noise of the clock.
     item_ms = max((times[-1] - times[0]) / max(sizes[-1] - sizes[0], 1), 1e-6)
     empty_ms = max(times[0] - item_ms * sizes[0], 0.0)
-    exact_ms = search_ms(ExactSearch(vectors), k)
-    entry_ms = _entry_ms(items, num_items, sizes[-1]) if items else 0.0
+    exact: Search = ExactSearch(vectors)
+    entry_ms = 0.0
+    if items:
+        entry_ms = _entry_ms(items, num_items, sizes[-1])
+        conditions, _ = items.some_conditions(1, num_items // 2)
+        exact = AllowedSearch(ExactSearch(vectors), Selection([items], [conditions], num_items))
+    exact_ms = search_ms(exact, k)
     depth_ms: dict[int, float] = {}
     if isinstance(search, ApproximateSearch):
         for depth in itertools.takewhile(
@@ -159,6 +166,8 @@ def measure_filter_costs(
 def _entry_ms(items: ItemCategories, num_items: int, size: int) -> float:
     """Times the look at an entry, for lists of some categories with about ``size`` entries."""
     conditions, entries = items.some_conditions(_TIMED, size)
+    # Something is denied, so that entries are looked at.
+    conditions = tf.concat([tf.fill([_TIMED, 1], -1), conditions[:, 1:]], axis=1)
     listed = tf.function(
         lambda condition: Selection([items], [condition], num_items).listed(tf.constant(0))
     )

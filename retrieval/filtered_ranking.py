@@ -43,7 +43,7 @@ class Limits(tf.Module):
         could answer.
       listed: float32 [], items that are scored by their list at most if all else fails; for more
         every item of the catalogue is.
-      entry_cost: float32 [], the cost of an entry of a list, in items that are scored.
+      entry_cost: float32 [], the cost of a look at an entry of a list, in items that are scored.
       deepest: int32 [], the largest depth of the approximate search.
     """
 
@@ -110,7 +110,7 @@ class FilteredRanking(tf.Module):
         limits = self._limits
         needed = request.k + count_distinct(request.excluded)
         num_allowed = selection.num_allowed(self._sample)
-        work = num_allowed + limits.entry_cost * selection.num_listed()
+        work = num_allowed + limits.entry_cost * selection.num_looked_at()
         is_asked = tf.reduce_any(request.mask, axis=1)
         is_broad = is_left = is_asked & (work > limits.narrow)
         found = _nothing(tf.shape(work)[0], width)

@@ -43,6 +43,9 @@ class ItemFilter(Protocol):
     def num_listed(self, condition: tf.Tensor) -> tf.Tensor:
         """Returns float32 [B], how many entries the lists of the allowed values have."""
 
+    def lists_as_allowed(self, condition: tf.Tensor) -> tf.Tensor:
+        """Returns bool [B], whether ``listed`` has no others, and looks at no entry for that."""
+
     def listed(self, condition: tf.Tensor) -> tf.Tensor:
         """Returns int32 [L], distinct positions: all that are allowed, and maybe others.
 
@@ -154,6 +157,13 @@ class ItemCategories(tf.Module):
         is_allowed_in_push = condition[:, : tf.size(offsets) - 1] > 0
         return tf.linalg.matvec(tf.cast(is_allowed_in_push, tf.float32), offsets[1:] - offsets[:-1])
 
+    def lists_as_allowed(self, condition: tf.Tensor) -> tf.Tensor:
+        """See ``ItemFilter``: lists of several categories have items in common."""
+        denies = tf.reduce_any(condition < 0, axis=1)
+        if self._have_one_at_most:
+            return ~denies
+        return ~denies & (tf.math.count_nonzero(condition, axis=1) == 1)
+
     def listed(self, condition: tf.Tensor) -> tf.Tensor:
         """See ``ItemFilter``: the union of the lists of the allowed categories."""
         offsets = self._offsets.read_value()
@@ -164,11 +174,16 @@ class ItemCategories(tf.Module):
         positions = tf.gather(self._positions.read_value(), entries)
         if self._have_one_at_most:
             return positions
-        # An item stands in the list of each of its categories; it counts in that of the first.
-        of_item = tf.gather(self._items.read_value(), positions)  # [L, F]
-        first = tf.argmax(tf.gather(points, of_item) > 0, axis=1, output_type=tf.int32)
-        list_of_entry = tf.repeat(categories, ends - starts)
-        return tf.boolean_mask(positions, tf.gather(of_item, first, batch_dims=1) == list_of_entry)
+
+        def distinct() -> tf.Tensor:
+            # An item stands in the list of each of its categories; it counts in that of the first.
+            of_item = tf.gather(self._items.read_value(), positions)  # [L, F]
+            first = tf.argmax(tf.gather(points, of_item) > 0, axis=1, output_type=tf.int32)
+            list_of_entry = tf.repeat(categories, ends - starts)
+            is_first = tf.gather(of_item, first, batch_dims=1) == list_of_entry
+            return tf.boolean_mask(positions, is_first)
+
+        return tf.cond(tf.size(categories) > 1, distinct, lambda: positions)
 
     def some_conditions(self, rows: int, size: int) -> tuple[tf.Tensor, float]:
         """Returns conditions of random categories, to measure with.
@@ -279,6 +294,10 @@ class Selection:
         """Returns float32 [B], how many entries ``listed`` goes through; R at most."""
         return tf.reduce_min(self._lengths(), axis=0)
 
+    def num_looked_at(self) -> tf.Tensor:
+        """Returns float32 [B], of how many entries ``listed`` sees whether they are allowed."""
+        return tf.where(self._lists_as_allowed(), 0.0, self.num_listed())
+
     def num_allowed(self, sample: tf.Tensor) -> tf.Tensor:
         """Returns float32 [B], an estimate of the number of allowed items.
 
@@ -298,7 +317,25 @@ class Selection:
         ]
         positions = tf.switch_case(shortest, [*branches, lambda: tf.range(self.num_items)])
         alone = Selection(self._filters, conditions, self.num_items)
-        return tf.boolean_mask(positions, alone.allows(positions[tf.newaxis])[0])
+        return tf.cond(
+            alone._lists_as_allowed()[0],
+            lambda: positions,
+            lambda: tf.boolean_mask(positions, alone.allows(positions[tf.newaxis])[0]),
+        )
+
+    def _lists_as_allowed(self) -> tf.Tensor:
+        """Returns bool [B], whether the shortest list has what is allowed and nothing else."""
+        used = tf.stack(self._used(), axis=1)  # [B, filters]
+        as_allowed = [
+            filter_.lists_as_allowed(condition)
+            for filter_, condition in zip(self._filters, self._conditions, strict=True)
+        ]
+        # A filter that is not used lists everything, or nothing of use.
+        decides = used & tf.stack(as_allowed, axis=1)
+        decides = tf.pad(decides, [[0, 0], [0, 1]])  # the list of everything
+        shortest = tf.argmin(self._lengths(), axis=0, output_type=tf.int32)  # [B]
+        is_only_one = tf.math.count_nonzero(used, axis=1) == 1
+        return is_only_one & tf.gather(decides, shortest, batch_dims=1)
 
     def _parts(self) -> list[tuple[ItemFilter, tf.Tensor, tf.Tensor]]:
         return list(zip(self._filters, self._conditions, self._used(), strict=True))

@@ -75,6 +75,10 @@ class ItemNumbers(tf.Module):
         listed = tf.cast(tf.maximum(last - first, 0), tf.float32)
         return tf.where(self.is_used(condition), listed, np.inf)
 
+    def lists_as_allowed(self, condition: tf.Tensor) -> tf.Tensor:
+        """See ``ItemFilter``: items of several numbers are looked at."""
+        return tf.fill([tf.shape(condition)[0]], self._have_one_at_most)
+
     def listed(self, condition: tf.Tensor) -> tf.Tensor:
         """See ``ItemFilter``."""
         first, last = self._range(condition)

@@ -247,11 +247,13 @@ def test_the_border_decides_between_lists_and_approximate_search():
         order, _ = _expected(person)
         assert any(i % 2 for i in order)  # the fake search cannot find these
         assert (set(order) == set(positions[row])) == narrow[row]
-    # The entries of the lists count as well, if they cost anything.
+    # The entries of the lists count as well, if they are looked at and that costs anything.
     ranker.limits.use(border, np.inf, 1.0, _R)
     middle = next(p for p, n in zip(people, narrow, strict=True)
                   if n and sizes[p["allow"][0]] > border / 2)  # fmt: skip
-    assert not any(i % 2 for i in ranker([middle])[0][0])
+    assert any(i % 2 for i in ranker([middle])[0][0])
+    denying = {**middle, "deny": [min(sizes, key=sizes.get)]}
+    assert not any(i % 2 for i in ranker([denying])[0][0])
 
 
 def test_the_search_goes_deeper_until_nothing_better_can_be_missing():
@@ -316,6 +318,21 @@ def test_a_selection_lists_what_it_allows_once(seed):
     assert np.flatnonzero(everywhere).tolist() == allowed.tolist()
 
 
+@pytest.mark.parametrize(
+    ("allow", "deny", "looked_at"),
+    [
+        (["c0"], [], False),  # the list of c0
+        (["c0", "c1"], [], True),  # some items have both
+        (["c0"], ["c1"], True),
+        ([], ["c0"], True),
+    ],
+)
+def test_entries_are_looked_at_if_the_list_does_not_say_all(allow, deny, looked_at):
+    points = _ITEMS.points(tf.constant([[*allow, ""]]), tf.constant([[*deny, ""]]))
+    selection = Selection([_ITEMS], [points], _R)
+    assert (selection.num_looked_at().numpy()[0] > 0) == looked_at
+
+
 def test_depths_follow_the_share_that_is_allowed():
     numbers = first_depths(
         tf.fill([4], 100), tf.constant([1000.0, 500.0, 100.0, 0.0]), tf.constant(1000)
@@ -335,7 +352,8 @@ def test_limits_follow_from_the_costs():
     )  # fmt: skip
     limits = choose_limits(costs, 100, 1_000_000)
     assert limits.entry_cost == pytest.approx(0.1)
-    assert limits.deepest == 6400  # 40 ms are more than half of 50
+    # Half of 50 ms lies between 9 and 40 ms.
+    assert limits.deepest == pytest.approx(6400 + (25.0 - 9.0) / 31.0 * 19200, abs=1)
     # At the border both take the same time: a list of n items 0.5 + n * 1.1e-4 ms.
     size = limits.narrow / 1.1
     depth = depth_of(first_depths(tf.constant([100]), tf.constant([size]), tf.constant(10**6)))

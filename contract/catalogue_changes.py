@@ -8,7 +8,7 @@ import dataclasses
 import difflib
 import json
 import math
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from typing import Any, Final
 
 from contract.errors import UserError
@@ -151,11 +151,11 @@ def parse_item(item: Any, kinds: Mapping[str, str]) -> tuple[str, Upsert]:
       ChangeError: it is no such object.
     """
     if not isinstance(item, Mapping):
-        raise ChangeError(f"An item must be a JSON object with {ID!r}, got {_shown(item)}")
+        raise ChangeError(f"An item must be a JSON object with {ID!r}, got {shown(item)}")
     for name in item:
         if name not in _FIELDS:
             raise ChangeError(
-                f"An item has no field {name!r}{_nearest(name, _FIELDS)}; the fields are"
+                f"An item has no field {name!r}{nearest_hint(name, _FIELDS)}; the fields are"
                 f" {', '.join(_FIELDS)}"
             )
     item_id = parse_id(item.get(ID))
@@ -163,15 +163,15 @@ def parse_item(item: Any, kinds: Mapping[str, str]) -> tuple[str, Upsert]:
     if title is not None and not (isinstance(title, str) and len(title) <= _MAX_TEXT):
         raise ChangeError(
             f"{TITLE} of item {item_id!r} must be a string of at most {_MAX_TEXT} characters, got"
-            f" {_shown(title)}"
+            f" {shown(title)}"
         )
     if in_stock is not None and not isinstance(in_stock, bool):
         raise ChangeError(
-            f"{IN_STOCK} of item {item_id!r} must be true or false, got {_shown(in_stock)}"
+            f"{IN_STOCK} of item {item_id!r} must be true or false, got {shown(in_stock)}"
         )
     if features is not None and not isinstance(features, Mapping):
         raise ChangeError(
-            f"{FEATURES} of item {item_id!r} must be a JSON object, got {_shown(features)}"
+            f"{FEATURES} of item {item_id!r} must be a JSON object, got {shown(features)}"
         )
     if features is not None:
         features = {
@@ -190,8 +190,7 @@ def parse_id(value: Any) -> str:
     """
     if not isinstance(value, str) or not 0 < len(value) <= _MAX_TEXT:
         raise ChangeError(
-            f"The id of an item must be a string of 1 to {_MAX_TEXT} characters, got"
-            f" {_shown(value)}"
+            f"The id of an item must be a string of 1 to {_MAX_TEXT} characters, got {shown(value)}"
         )
     return value
 
@@ -200,7 +199,7 @@ def _value(item_id: str, name: str, value: Any, kinds: Mapping[str, str]) -> Fea
     if name not in kinds:
         known = f"it has {', '.join(sorted(kinds))}" if kinds else "it has none"
         raise ChangeError(
-            f"The model has no side feature {name!r}{_nearest(name, kinds)}; {known}"
+            f"The model has no side feature {name!r}{nearest_hint(name, kinds)}; {known}"
             f" (item {item_id!r})"
         )
     if kinds[name] == NUMERIC:
@@ -210,7 +209,7 @@ def _value(item_id: str, name: str, value: Any, kinds: Mapping[str, str]) -> Fea
             or not math.isfinite(value)
         ):
             raise ChangeError(
-                f"Feature {name!r} of item {item_id!r} must be a finite number, got {_shown(value)}"
+                f"Feature {name!r} of item {item_id!r} must be a finite number, got {shown(value)}"
             )
         return float(value)
     values = value if isinstance(value, list | tuple) else [value]
@@ -218,15 +217,17 @@ def _value(item_id: str, name: str, value: Any, kinds: Mapping[str, str]) -> Fea
     if not is_text or len(values) > _MAX_VALUES:
         raise ChangeError(
             f"Feature {name!r} of item {item_id!r} must be a string, or a list of at most"
-            f" {_MAX_VALUES}, each of 1 to {_MAX_TEXT} characters; got {_shown(value)}"
+            f" {_MAX_VALUES}, each of 1 to {_MAX_TEXT} characters; got {shown(value)}"
         )
     return tuple(values)
 
 
-def _nearest(name: str, known: Any) -> str:
+def nearest_hint(name: str, known: Collection[str]) -> str:
+    """Returns a question that names the nearest of ``known``; empty if none is near."""
     match = difflib.get_close_matches(name, list(known), n=1)
     return f" (did you mean {match[0]!r}?)" if match else ""
 
 
-def _shown(value: Any) -> str:
+def shown(value: Any) -> str:
+    """Returns a value as a message shows it."""
     return repr(value)[:80]

@@ -1,4 +1,4 @@
-"""Flags that both runners have."""
+"""Flags that several commands have."""
 
 import argparse
 import os
@@ -18,4 +18,20 @@ def add_config_flags(parser: argparse.ArgumentParser) -> None:
         metavar="KEY=VALUE",
         dest="overrides",
         help="override one key of the configuration, like model.num_interests=8",
+    )
+
+
+def add_store_flags(parser: argparse.ArgumentParser, *, is_required: bool = False) -> None:
+    """Adds ``--history_store`` and ``--model_name``, which say where histories are kept."""
+    parser.add_argument(
+        "--history_store",
+        default="",
+        required=is_required,
+        metavar="DIR",
+        help="where the server keeps histories, as its own flag says",
+    )
+    parser.add_argument(
+        "--model_name",
+        default="",
+        help="name under which the server serves the model (default: name of the configuration)",
     )

@@ -8,6 +8,7 @@ The list holds keyed hashes and no ids. From then on ExampleGen leaves out what 
 whatever files it reads. What earlier runs made out of the data is deleted, because nearly
 all of it holds the person or item in some form; the next run makes it anew. A pushed version
 that is in use cannot be changed: it is named, and the run that follows pushes one without.
+Where the server keeps histories (--history_store), people are erased there, too.
 """
 
 import argparse
@@ -18,7 +19,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from contract.errors import UserError
-from pipeline.flags import DEFAULT_CONFIG, add_config_flags
+from contract.histories import Retention
+from contract.history_store import HistoryStore, open_store
+from pipeline.flags import DEFAULT_CONFIG, add_config_flags, add_store_flags
 from pipeline.quiet_imports import quiet_imports
 
 if TYPE_CHECKING:
@@ -37,6 +40,7 @@ def _parser() -> argparse.ArgumentParser:
     )
     add_config_flags(parser)
     parser.add_argument("--output_dir", help="root of everything that local runs write")
+    add_store_flags(parser)
     for kind in ("user", "item"):
         parser.add_argument(
             f"--{kind}", action="append", default=[], metavar="ID", help="may be repeated"
@@ -87,9 +91,13 @@ def main(argv: Sequence[str] | None = None) -> int:
             _show_list(erasure, ids)
             return 0
         with run_lock.exclusive(erasure.layout.output):
+            store = _store(flags, config.name)
             if flags.check:
-                return _report(erasure.check(ids), erasure.searches_versions)
+                code = _report(erasure.check(ids), erasure.searches_versions)
+                return max(code, _report_kept(store, ids))
             erased = erasure.erase(ids)
+            # Only now: a fill that began before would bring back whom the list does not have.
+            people = store.erase(ids["users"]) if store else 0
     except UserError as error:
         print(error, file=sys.stderr)
         return EXIT_FOUND
@@ -100,10 +108,26 @@ def main(argv: Sequence[str] | None = None) -> int:
         f"Removed       {removed.bytes:,} bytes, {removed.versions} versions; sample people and "
         f"report of {erased.num_runs} runs"
     )
+    if store:
+        print(f"Histories     of {people:,} people are erased: {flags.history_store}")
     for failure in removed.failed:
         print(f"Not removed   {failure}")
     code = _report(erased.left, erasure.searches_versions)
     return EXIT_FOUND if removed.failed else code
+
+
+def _store(flags: argparse.Namespace, name: str) -> HistoryStore | None:
+    if not flags.history_store:
+        return None
+    model = flags.model_name or name
+    return open_store(flags.history_store, model, Retention(days=0), is_new=False)
+
+
+def _report_kept(store: HistoryStore | None, ids: "Mapping[Kind, list[str]]") -> int:
+    kept = sum(map(bool, store.read(ids["users"]))) if store else 0
+    if kept:
+        print(f"Found in the histories of the server: {kept:,} people")
+    return EXIT_FOUND if kept else 0
 
 
 def _given(ids: Sequence[str], files: Sequence[str]) -> list[str]:

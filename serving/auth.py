@@ -5,6 +5,7 @@ Tokens are compared by their digests in constant time, and never logged.
 
 import asyncio
 import contextlib
+import dataclasses
 import hashlib
 import hmac
 import logging
@@ -22,10 +23,11 @@ from serving.browsers import is_preflight
 from serving.catalogue_api import is_for_catalogue
 from serving.config import ServerConfig
 from serving.errors import ServingError
+from serving.histories_api import is_for_histories
 from serving.loopback import is_loopback
 from serving.request_log import RequestLog
 from serving.rest import METRICS_PATHS, PROBE_PATHS
-from serving.service_descriptors import CATALOGUE_SERVICE
+from serving.service_descriptors import CATALOGUE_SERVICE, HISTORIES_SERVICE
 from serving.token_file import AUTHORIZATION, SCHEME, TokenFileError, read_tokens
 
 _log = logging.getLogger(__name__)
@@ -87,12 +89,27 @@ class Tokens:
         self._digests, self._problem = digests, ""
 
 
+@dataclasses.dataclass(frozen=True)
+class _Area:
+    """A part of the API that has tokens of its own.
+
+    Attributes:
+      has: Whether a request goes to it.
+      service: Its gRPC service.
+      tokens: The valid ones; None if none is wanted.
+    """
+
+    has: Callable[[web.Request], bool]
+    service: str
+    tokens: Tokens | None
+
+
 class _RestAuth:
     """Refuses REST requests without a valid token.
 
     Args:
       tokens: The valid ones; None if none is wanted.
-      catalogue_tokens: Those for changes of the catalogue; None if none is wanted.
+      areas: Parts of the API that have others.
       request_log: Records what is refused.
       has_open_metrics: Whether metrics are shown without a token.
     """
@@ -100,13 +117,13 @@ class _RestAuth:
     def __init__(
         self,
         tokens: Tokens | None,
-        catalogue_tokens: Tokens | None,
+        areas: Collection[_Area],
         request_log: RequestLog,
         *,
         has_open_metrics: bool,
     ):
         self._tokens = tokens
-        self._catalogue_tokens = catalogue_tokens
+        self._areas = areas
         self._request_log = request_log
         self._open = {*PROBE_PATHS, *(METRICS_PATHS if has_open_metrics else ())}
 
@@ -117,7 +134,7 @@ class _RestAuth:
             return await handler(request)
         if is_preflight(request):
             return await handler(request)
-        tokens = self._catalogue_tokens if is_for_catalogue(request) else self._tokens
+        tokens = next((area.tokens for area in self._areas if area.has(request)), self._tokens)
         sent = request.headers.get(AUTHORIZATION)
         problem = tokens.problem(sent) if tokens is not None else ""
         if not problem:
@@ -140,23 +157,21 @@ class _GrpcAuth(grpc.aio.ServerInterceptor):
 
     Args:
       tokens: The valid ones; None if none is wanted.
-      catalogue_tokens: Those for changes of the catalogue; None if none is wanted.
+      areas: Parts of the API that have others.
       request_log: Records what is refused.
     """
 
-    def __init__(
-        self, tokens: Tokens | None, catalogue_tokens: Tokens | None, request_log: RequestLog
-    ):
+    def __init__(self, tokens: Tokens | None, areas: Collection[_Area], request_log: RequestLog):
         self._tokens = tokens
-        self._catalogue_tokens = catalogue_tokens
+        self._areas = areas
         self._request_log = request_log
 
     async def intercept_service(self, continuation: Any, details: Any) -> Any:
         """See the base class."""
         if details.method.startswith(_OPEN_SERVICE):
             return await continuation(details)
-        is_catalogue = details.method.startswith(f"/{CATALOGUE_SERVICE}/")
-        tokens = self._catalogue_tokens if is_catalogue else self._tokens
+        service = details.method.split("/")[1]
+        tokens = next((a.tokens for a in self._areas if a.service == service), self._tokens)
         sent = dict(details.invocation_metadata or ()).get(AUTHORIZATION.lower())
         problem = tokens.problem(sent) if tokens is not None else ""
         if not problem:
@@ -187,10 +202,15 @@ class Auth:
     def __init__(self, config: ServerConfig, request_log: RequestLog):
         self._config = config
         self._request_log = request_log
-        path, catalogue_path = config.auth_token_file, config.live_catalogue_token_file
-        self._tokens = Tokens(Path(path)) if path else None
-        self._catalogue_tokens = Tokens(Path(catalogue_path)) if catalogue_path else self._tokens
-        files = (self._tokens, self._catalogue_tokens)
+        self._tokens = Tokens(Path(config.auth_token_file)) if config.auth_token_file else None
+        self._areas = [
+            _Area(has, service, Tokens(Path(path)) if path else self._tokens)
+            for has, service, path in (
+                (is_for_catalogue, CATALOGUE_SERVICE, config.live_catalogue_token_file),
+                (is_for_histories, HISTORIES_SERVICE, config.history_token_file),
+            )
+        ]
+        files = (self._tokens, *(area.tokens for area in self._areas))
         self._all = [tokens for tokens in dict.fromkeys(files) if tokens]
         self._watcher: asyncio.Task[None] | None = None
 
@@ -199,7 +219,7 @@ class Auth:
         if self._all:
             auth = _RestAuth(
                 self._tokens,
-                self._catalogue_tokens,
+                self._areas,
                 self._request_log,
                 has_open_metrics=self._config.auth_open_metrics,
             )
@@ -209,7 +229,7 @@ class Auth:
         """What guards the gRPC server."""
         if not self._all:
             return []
-        return [_GrpcAuth(self._tokens, self._catalogue_tokens, self._request_log)]
+        return [_GrpcAuth(self._tokens, self._areas, self._request_log)]
 
     def start(self) -> None:
         """Watches the files from now on; call it on the server's loop."""

@@ -80,6 +80,11 @@ def parse_args(argv: Sequence[str]) -> ServerConfig:
         check_location(config.live_catalogue)
     except ChangeLogError as e:
         parser.error(f"--live_catalogue: {e}")
+    if config.history_store and not config.auth_token_file and not is_loopback(config.host):
+        parser.error(
+            "--history_store on another host than the loopback needs --auth_token_file: whoever"
+            " reaches the server could ask for what it recommends to any person"
+        )
     return config
 
 

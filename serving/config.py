@@ -6,6 +6,8 @@ from pydantic import Field
 
 from contract.config_types import config_dataclass
 from contract.features import HISTORY, HISTORY_TIME
+from contract.histories import DEFAULT_DAYS, DEFAULT_MAX_EVENTS
+from contract.history_store import Sync
 from contract.signatures import PADDED_INPUTS, SERVE
 
 DEFAULT_MODEL_NAME = "mind"
@@ -234,6 +236,32 @@ class ServerConfig:
         default=0.2,
         gt=0.0,
         description="Time between two looks at what other servers have written to the logs.",
+    )
+    history_store: str = Field(
+        default="",
+        description="Directory of the histories of people; when set, the server keeps events, and a"
+        " predict request may have user_id in place of history.",
+    )
+    history_token_file: str = Field(
+        default="",
+        description="File with one bearer token per line; whoever sends events or erases people"
+        " must send one of them, and not one of auth_token_file.",
+    )
+    history_days: float = Field(
+        default=DEFAULT_DAYS,
+        ge=0.0,
+        description="Days after which an event is neither answered with nor kept; 0 is never.",
+    )
+    history_max_events: int = Field(
+        default=DEFAULT_MAX_EVENTS,
+        ge=1,
+        le=10_000,
+        description="Events kept of a person, the newest ones.",
+    )
+    history_sync: Sync = Field(
+        default="full",
+        description="full: an event that is acknowledged survives a loss of power; normal: it"
+        " survives the end of the server, and is acknowledged sooner.",
     )
     auth_open_metrics: bool = Field(
         default=False, description="Show metrics without a token; probes never need one."

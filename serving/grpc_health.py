@@ -6,7 +6,7 @@ end takes the others of the same name with it.
 """
 
 import asyncio
-from collections.abc import AsyncIterator, Callable, Iterable
+from collections.abc import AsyncIterator, Callable, Collection, Iterable
 
 import grpc
 from grpc_health.v1 import health_pb2, health_pb2_grpc
@@ -146,11 +146,11 @@ class Reflection(reflection.aio.ReflectionServicer):
             draining.cancel()
 
 
-def add_to_server(health: HealthService, server: grpc.aio.Server, *, with_catalogue: bool) -> None:
-    """Adds health and reflection, with the service of the catalogue or not, to a gRPC server."""
+def add_to_server(health: HealthService, server: grpc.aio.Server, own: Collection[str]) -> None:
+    """Adds health and reflection to a gRPC server; ``own`` names services of the server's own."""
     health_pb2_grpc.add_HealthServicer_to_server(health, server)
     names = [
-        *service_descriptors.register(with_catalogue=with_catalogue),
+        *service_descriptors.register(own),
         health_pb2.DESCRIPTOR.services_by_name["Health"].full_name,
         reflection.SERVICE_NAME,
     ]

@@ -108,6 +108,14 @@ class Limits:
                     f" elements; the limit is {self.elements} (max_request_elements)"
                 )
 
+    def check_rows(self, rows: int) -> None:
+        """Refuses a request of too many rows. Raises ServingError, INVALID_ARGUMENT."""
+        if rows > self.rows:
+            raise invalid_argument(
+                f"The request has {rows} rows; the limit is {self.rows} (max_request_rows)."
+                " Send them in several requests"
+            )
+
     def check_work(self, work: Work) -> None:
         """Refuses a decoded request that asks for too many rows, or too long an answer.
 
@@ -117,11 +125,7 @@ class Limits:
         Raises:
           ServingError: INVALID_ARGUMENT.
         """
-        if work.rows > self.rows:
-            raise invalid_argument(
-                f"The request has {work.rows} rows; the limit is {self.rows} (max_request_rows)."
-                " Send them in several requests"
-            )
+        self.check_rows(work.rows)
         if work.answer_items > self.answer_items:
             raise invalid_argument(
                 f"{work.rows} rows of {work.answer_items // work.rows} items are"

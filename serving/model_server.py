@@ -6,7 +6,6 @@ import functools
 import gc
 import logging
 import signal
-import ssl
 from pathlib import Path
 
 import grpc
@@ -16,7 +15,7 @@ from google.protobuf import text_format
 from tensorflow_serving.apis import model_service_pb2_grpc, prediction_service_pb2_grpc
 from tensorflow_serving.config import model_server_config_pb2
 
-from serving import tracing
+from serving import tls, tracing
 from serving.admission import Admission
 from serving.auth import Auth
 from serving.batching import Runner
@@ -28,6 +27,8 @@ from serving.errors import ServingError
 from serving.grpc_health import HealthService, add_to_server
 from serving.grpc_messages import MessageReader
 from serving.grpc_service import ModelService, PredictionService
+from serving.histories import Histories
+from serving.histories_api import HistoriesApi
 from serving.integrity import verify_manifest
 from serving.limits import Limits
 from serving.live_catalogue import LiveCatalogue
@@ -82,7 +83,8 @@ class ModelServer:
         admission = Admission(config, self._runner, self.metrics)
         limits = Limits.from_config(config)
         self._sampler = _sampler(config, self.metrics, worker)
-        predictor = Predictor(self._runner, self.metrics, limits, self._sampler)
+        self._histories = Histories(config, self.manager, self.metrics, limits)
+        predictor = Predictor(self._runner, self.metrics, limits, self._histories, self._sampler)
         self._request_log = RequestLog(
             self.metrics,
             self.manager.model_names,
@@ -117,7 +119,12 @@ class ModelServer:
                 poll_seconds=config.live_catalogue_poll_seconds,
             )
             catalogue_api = CatalogueApi(self._live, self._request_log, config.max_request_bytes)
-        app = rest.application(catalogue_api)
+        histories_api: HistoriesApi | None = None
+        if self._histories.is_on:
+            histories_api = HistoriesApi(
+                self._histories, self._request_log, config.max_request_bytes
+            )
+        app = rest.application(catalogue_api, histories_api)
         tracing.add_to(app)
         self._auth.add_to(app)
         self._http = web.AppRunner(
@@ -164,13 +171,14 @@ class ModelServer:
             ModelService(self.manager, self._request_log, config.allow_reload, self.metrics),
             self._grpc,
         )
-        if catalogue_api is not None:
-            catalogue_api.add_to_grpc(self._grpc)
+        own_services = [
+            api.add_to_grpc(self._grpc) for api in (catalogue_api, histories_api) if api is not None
+        ]
         self._health = HealthService(
             self.manager, is_ready=self._is_ready, is_draining=lambda: self._draining
         )
         self.manager.on_change = self._changed
-        add_to_server(self._health, self._grpc, with_catalogue=catalogue_api is not None)
+        add_to_server(self._health, self._grpc, own_services)
         self.rest_port = config.rest_port
         self.grpc_port = config.grpc_port
 
@@ -196,6 +204,7 @@ class ModelServer:
                 await asyncio.sleep(config.file_system_poll_wait_seconds)
                 await self.manager.poll()
             await self._listen()
+        self._histories.start()
         self._watcher = asyncio.create_task(self._watch())
 
     async def _listen(self) -> None:
@@ -203,8 +212,9 @@ class ModelServer:
         address = f"{config.host}:{config.grpc_port}"
         # gRPC raises RuntimeError where a port cannot be bound.
         try:
-            if config.tls_certificate:
-                self.grpc_port = self._grpc.add_secure_port(address, _grpc_credentials(config))
+            credentials = tls.grpc_credentials(config)
+            if credentials is not None:
+                self.grpc_port = self._grpc.add_secure_port(address, credentials)
             else:
                 self.grpc_port = self._grpc.add_insecure_port(address)
         except RuntimeError as e:
@@ -214,7 +224,7 @@ class ModelServer:
             self._http,
             config.host,
             config.rest_port,
-            ssl_context=_ssl_context(config) if config.tls_certificate else None,
+            ssl_context=tls.rest_context(config),
             reuse_port=self._worker is not None,
         )
         await site.start()
@@ -262,6 +272,7 @@ class ModelServer:
         await self.manager.close()
         if self._live is not None:
             await self._live.close()
+        await self._histories.close()
         self._runner.close()
         self._codec_thread.close()
         if self._sampler is not None:
@@ -372,23 +383,3 @@ def model_server_config(config: ServerConfig) -> model_server_config_pb2.ModelSe
             name=config.model_name, base_path=config.model_base_path, model_platform="tensorflow"
         )
     return result
-
-
-def _ssl_context(config: ServerConfig) -> ssl.SSLContext:
-    context = ssl.create_default_context(ssl.Purpose.CLIENT_AUTH)
-    # Authenticated encryption only, as gRPC's own default; all suites of TLS 1.3 are.
-    context.minimum_version = ssl.TLSVersion.TLSv1_2
-    context.set_ciphers("ECDHE+AESGCM:ECDHE+CHACHA20")
-    context.load_cert_chain(config.tls_certificate, config.tls_key)
-    if config.tls_client_ca:
-        context.load_verify_locations(config.tls_client_ca)
-        context.verify_mode = ssl.CERT_REQUIRED
-    return context
-
-
-def _grpc_credentials(config: ServerConfig) -> grpc.ServerCredentials:
-    return grpc.ssl_server_credentials(
-        [(Path(config.tls_key).read_bytes(), Path(config.tls_certificate).read_bytes())],
-        Path(config.tls_client_ca).read_bytes() if config.tls_client_ca else None,
-        require_client_auth=bool(config.tls_client_ca),
-    )

@@ -11,6 +11,7 @@ from contract.signatures import INTEREST_INDEX, NO_INTEREST, NUM_KNOWN, PADDING,
 from serving import tracing
 from serving.admission import Call
 from serving.batching import Runner
+from serving.histories import Histories
 from serving.limits import Limits, Work
 from serving.metrics import Metrics
 from serving.request_sampler import RequestSampler
@@ -27,12 +28,14 @@ class Predictor:
       runner: Threads that run models.
       metrics: Records the latency, and how much of the histories is known.
       limits: Largest request that is run.
+      histories: Knows the people that requests name by their ids.
       sampler: Writes some of the requests to files; None if that is off.
     """
 
     runner: Runner
     metrics: Metrics
     limits: Limits
+    histories: Histories
     sampler: RequestSampler | None = None
 
     async def predict(
@@ -59,6 +62,7 @@ class Predictor:
         """
         signature_name = signature_name or SERVE
         started = time.monotonic()
+        inputs = await self.histories.resolved(servable, signature_name, inputs)
         complete = servable.model.complete_inputs(signature_name, inputs)
         output_names = servable.model.output_names(signature_name, output_filter)
         work = Work.of(servable.model.signatures[signature_name], complete)
@@ -69,7 +73,7 @@ class Predictor:
             signature_name,
             complete,
             output_names,
-            timeout_seconds,
+            timeout_seconds - (time.monotonic() - started),
             work=work,
             flow=call.flow,
             num_bytes=call.num_bytes,

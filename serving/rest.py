@@ -23,6 +23,7 @@ from serving.catalogue_api import CatalogueApi
 from serving.codec_thread import CodecThread
 from serving.config import ServerConfig
 from serving.errors import RETRY_AFTER_SECONDS, ServingError, internal, invalid_argument
+from serving.histories_api import HistoriesApi
 from serving.limits import Limits
 from serving.metadata import SIGNATURE_DEF, model_metadata
 from serving.metrics import Metrics
@@ -119,8 +120,10 @@ class RestApi:
         self._has_demo = has_demo
         self._has_tokens = bool(config.auth_token_file or config.live_catalogue_token_file)
 
-    def application(self, catalogue: CatalogueApi | None = None) -> web.Application:
-        """The aiohttp application, with the routes of ``catalogue`` if there is one."""
+    def application(
+        self, catalogue: CatalogueApi | None = None, histories: HistoriesApi | None = None
+    ) -> web.Application:
+        """The aiohttp application, with the routes of the APIs that there are."""
         app = web.Application(
             client_max_size=self._max_request_bytes, middlewares=[self._guard.middleware]
         )
@@ -131,8 +134,9 @@ class RestApi:
         if self._has_demo:
             may_change = catalogue is not None and not self._has_tokens
             demo.add_routes(app, self._manager, may_change=may_change)
-        if catalogue is not None:
-            catalogue.add_to(app)
+        for api in (catalogue, histories):
+            if api is not None:
+                api.add_to(app)
         app.router.add_route("OPTIONS", _API_PATH, self._preflight)
         app.router.add_route("*", _API_PATH, self._api)
         app.on_response_prepare.append(self._close_if_draining)
@@ -304,7 +308,7 @@ class RestApi:
                 len(body),
                 codec.decode_predict_request,
                 document,
-                servable.model.signatures,
+                self._predictor.histories.signatures(document, servable.model.signatures),
                 self._limits,
             )
             self._decode_latency.observe(parsed_in + time.monotonic() - started)

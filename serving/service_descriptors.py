@@ -1,10 +1,11 @@
-"""Descriptors of TF Serving's two services and of the catalogue's, for server reflection.
+"""Descriptors of TF Serving's two services and of our own, for server reflection.
 
 tensorflow-serving-api 2.16 brings its services as modules that protoc 3 has written
 (``prediction_service_pb2``, ``model_service_pb2``). They cannot be imported with protobuf 4, so
 what they would register is registered here. The messages' own modules can be.
 """
 
+from collections.abc import Collection
 from typing import Final
 
 from google.protobuf import descriptor_pb2, descriptor_pool, struct_pb2
@@ -61,28 +62,37 @@ _SERVICES: tuple[tuple[str, str, _Methods], ...] = (
 )
 
 
-# The service by which the catalogue is changed; its messages have the fields of the JSON bodies.
+# The services by which the catalogue is changed and histories are kept; their messages have the
+# fields of the JSON bodies.
 CATALOGUE_SERVICE: Final = "mind.serving.Catalogue"
 UPSERT_METHOD, REMOVE_METHOD, STATUS_METHOD = "Upsert", "Remove", "Status"
-_CATALOGUE: tuple[str, str, _Methods] = (
-    "mind/serving/catalogue.proto",
-    CATALOGUE_SERVICE,
-    dict.fromkeys(
-        (UPSERT_METHOD, REMOVE_METHOD, STATUS_METHOD), (struct_pb2.Struct, struct_pb2.Struct)
+HISTORIES_SERVICE: Final = "mind.serving.Histories"
+ADD_EVENTS_METHOD, ERASE_USERS_METHOD = "AddEvents", "EraseUsers"
+_STRUCTS = (struct_pb2.Struct, struct_pb2.Struct)
+_OF_SERVER: tuple[tuple[str, str, _Methods], ...] = (
+    (
+        "mind/serving/catalogue.proto",
+        CATALOGUE_SERVICE,
+        dict.fromkeys((UPSERT_METHOD, REMOVE_METHOD, STATUS_METHOD), _STRUCTS),
+    ),
+    (
+        "mind/serving/histories.proto",
+        HISTORIES_SERVICE,
+        dict.fromkeys((ADD_EVENTS_METHOD, ERASE_USERS_METHOD), _STRUCTS),
     ),
 )
 
 
-def register(*, with_catalogue: bool = False) -> list[str]:
+def register(own: Collection[str] = ()) -> list[str]:
     """Makes the services known to protobuf's default pool.
 
     Args:
-      with_catalogue: Whether there is a service that changes the catalogue.
+      own: Names of the server's own services that it has, beside those of TF Serving.
 
     Returns:
       Their full names.
     """
-    services = [*_SERVICES, *([_CATALOGUE] if with_catalogue else ())]
+    services = [*_SERVICES, *(service for service in _OF_SERVER if service[1] in own)]
     for path, full_name, methods in services:
         package, name = full_name.rsplit(".", 1)
         file = descriptor_pb2.FileDescriptorProto(name=path, package=package, syntax="proto3")

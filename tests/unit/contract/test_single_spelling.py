@@ -23,7 +23,7 @@ _PACKAGES = ("retrieval", "serving", "report", "item_refresh")
 # common, so there are some; add one only if it is not the name of the contract.
 _OTHER_MEANINGS = {
     "retrieval/build.py": {"items", "data"},  # sections of the configuration
-    "serving/catalogue_api.py": {"name"},  # a group of the path's pattern
+    "serving/json_api.py": {"name"},  # a part of the paths
     "retrieval/config.py": {manifest.EXACT},  # a kind of index that is configured
     "retrieval/tuning.py": {manifest.EXACT},
     "serving/rest.py": {"name"},  # groups of the paths' pattern

@@ -1,0 +1,59 @@
+"""What the server measures of the store of histories; no label and no value names a person."""
+
+from prometheus_client import Counter, Histogram
+
+from serving.metrics import Metrics
+
+# From the read of a local file to a store that is not there.
+_LOOKUP_BUCKETS = (
+    *(0.0001, 0.0002, 0.0005, 0.001, 0.002, 0.003, 0.005, 0.01, 0.02, 0.05),
+    *(0.1, 0.2, 0.5, 1.0, 5.0),
+)
+
+
+class HistoryMetrics:
+    """Metrics of a server that keeps histories.
+
+    Args:
+      metrics: Of the server; these are shown with them.
+    """
+
+    def __init__(self, metrics: Metrics):
+        registry = metrics.registry
+        self.events = Counter(
+            "serving_history_store_events",
+            "Events that this server has written: kept and not known before.",
+            ["model"],
+            registry=registry,
+        )
+        self.erased = Counter(
+            "serving_history_store_erased",
+            "People of whom this server has erased something.",
+            ["model"],
+            registry=registry,
+        )
+        self.expired = Counter(
+            "serving_history_store_expired",
+            "People of whom this server has removed what had expired.",
+            ["model"],
+            registry=registry,
+        )
+        self.lookups = Counter(
+            "serving_history_store_lookups",
+            "People looked up for predict requests.",
+            ["model"],
+            registry=registry,
+        )
+        self.misses = Counter(
+            "serving_history_store_misses",
+            "People looked up of whom there is no event; they get the popular items.",
+            ["model"],
+            registry=registry,
+        )
+        self.lookup_latency = Histogram(
+            "serving_history_store_lookup_seconds",
+            "Time to look the people of one predict request up.",
+            ["model"],
+            buckets=_LOOKUP_BUCKETS,
+            registry=registry,
+        )

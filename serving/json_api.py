@@ -1,0 +1,160 @@
+"""How requests are answered whose messages are JSON objects: over REST, and over gRPC.
+
+Over gRPC, messages are ``google.protobuf.Struct`` with the fields of the JSON bodies and ``model``,
+the name of the model, so that callers need no generated code.
+"""
+
+import asyncio
+import functools
+import urllib.parse
+from collections.abc import Awaitable, Callable, Mapping
+from typing import Any, Final
+
+import grpc
+import orjson
+from aiohttp import web
+from google.protobuf import json_format, struct_pb2
+
+from contract.catalogue_messages import KEY, MODEL
+from serving import codec, tracing
+from serving.errors import RETRY_AFTER_SECONDS, ServingError, internal, invalid_argument
+from serving.request_log import RequestLog
+
+_MAX_KEY: Final = 200
+
+# Gives the answer of a model, by its name, to a message.
+Answer = Callable[[str, Mapping[str, Any]], Awaitable[dict[str, Any]]]
+
+
+class JsonApi:
+    """Reads messages, and writes what is answered or why nothing is.
+
+    Args:
+      request_log: Records every request.
+      max_bytes: Largest body.
+    """
+
+    def __init__(self, request_log: RequestLog, max_bytes: int):
+        self._request_log = request_log
+        self._max_bytes = max_bytes
+        # One after the other: a body of megabytes must not come in any number at once.
+        self._reading = asyncio.Semaphore(4)
+
+    async def rest(
+        self, method: str, answer: Answer, request: web.Request, *, has_body: bool = True
+    ) -> web.Response:
+        """Answers a request of REST.
+
+        Args:
+          method: What is asked for, in metrics and log.
+          answer: Gives the answer; may raise ServingError.
+          request: With the model's name in its path.
+          has_body: Whether it brings a message.
+        """
+        name = urllib.parse.unquote(request.match_info["name"])
+        with self._request_log.record("REST", method, name) as record:
+            try:
+                async with self._reading:
+                    body = await self._body(request) if has_body else {}
+                    content = orjson.dumps(await answer(name, body))
+                return web.Response(body=content, content_type="application/json")
+            except web.HTTPRequestEntityTooLarge:
+                error = ServingError(
+                    grpc.StatusCode.RESOURCE_EXHAUSTED,
+                    f"Request body is larger than the limit of {self._max_bytes} bytes",
+                )
+            except ServingError as e:
+                error = e
+            except Exception as e:
+                error = internal(e)
+            record.fail(error)
+            response = web.Response(
+                status=error.http_status,
+                body=codec.format_error(error.message),
+                content_type="application/json",
+            )
+            if error.code == grpc.StatusCode.UNAVAILABLE:
+                response.headers["Retry-After"] = str(RETRY_AFTER_SECONDS)
+            return response
+
+    def add_service(
+        self, server: grpc.aio.Server, service: str, answers: Mapping[str, Answer]
+    ) -> None:
+        """Adds a gRPC service to ``server``: what answers, by the names of its methods."""
+        handlers = {
+            name: grpc.unary_unary_rpc_method_handler(
+                functools.partial(self._grpc, name, answer),
+                request_deserializer=struct_pb2.Struct.FromString,
+                response_serializer=struct_pb2.Struct.SerializeToString,
+            )
+            for name, answer in answers.items()
+        }
+        server.add_generic_rpc_handlers((grpc.method_handlers_generic_handler(service, handlers),))
+
+    async def _grpc(
+        self,
+        method: str,
+        answer: Answer,
+        request: struct_pb2.Struct,
+        context: grpc.aio.ServicerContext,
+    ) -> struct_pb2.Struct:
+        body = json_format.MessageToDict(request)
+        name = body.get(MODEL, "")
+        with self._request_log.record(
+            "gRPC", method, name if isinstance(name, str) else ""
+        ) as record:
+            try:
+                if not isinstance(name, str) or not name:
+                    raise invalid_argument("The field model must name a model")
+                return json_format.ParseDict(await answer(name, body), struct_pb2.Struct())
+            except ServingError as e:
+                error = e
+            except Exception as e:
+                error = internal(e)
+            record.fail(error)
+        tracing.return_to(context)
+        await context.abort(error.code, error.message)
+        raise AssertionError("abort raises")
+
+    async def _body(self, request: web.Request) -> Mapping[str, Any]:
+        if (request.content_length or 0) > self._max_bytes:
+            raise web.HTTPRequestEntityTooLarge(self._max_bytes, request.content_length or 0)
+        content = await request.read()
+        try:
+            body = await asyncio.to_thread(orjson.loads, content)
+        except orjson.JSONDecodeError as e:
+            raise invalid_argument(f"The body is no JSON: {e}") from e
+        if not isinstance(body, dict):
+            raise invalid_argument("The body must be a JSON object")
+        return body
+
+
+def list_of(body: Mapping[str, Any], name: str, limit: int) -> list[Any]:
+    """The list ``name`` of a message, of which there must be one to ``limit`` elements.
+
+    Raises:
+      ServingError: INVALID_ARGUMENT.
+    """
+    values = body.get(name)
+    if not isinstance(values, list) or not values:
+        raise invalid_argument(f"The body must have a list {name} that is not empty")
+    if len(values) > limit:
+        raise invalid_argument(
+            f"{len(values)} {name} are more than {limit}, which is the limit; send several requests"
+        )
+    return values
+
+
+def key_of(body: Mapping[str, Any]) -> str:
+    """The key of a request, by which it is recognised when it is sent again; "" is none.
+
+    Raises:
+      ServingError: INVALID_ARGUMENT.
+    """
+    key = body.get(KEY, "")
+    if not isinstance(key, str) or len(key) > _MAX_KEY:
+        raise invalid_argument(
+            f"key must be a string of at most {_MAX_KEY} characters, by which a request that"
+            " is sent again is recognised"
+        )
+    return key

@@ -144,15 +144,15 @@ class Person:
         profile = self.profile if self.profile.time >= oldest else NO_PROFILE
         return Person(self.events[first:], profile)
 
-    def to_bytes(self) -> bytes:
+    def to_json(self) -> bytes:
         """Returns the person as JSON."""
         times = [event.time for event in self.events]
         items = [event.item_id for event in self.events]
         return orjson.dumps([times, items, self.profile.time, dict(self.profile.features)])
 
     @classmethod
-    def from_bytes(cls, content: bytes) -> "Person":
-        """Reads what ``to_bytes`` wrote."""
+    def from_json(cls, content: bytes | str) -> "Person":
+        """Reads what ``to_json`` wrote."""
         times, items, profile_time, features = orjson.loads(content)
         profile = Profile(profile_time, features) if features else NO_PROFILE
         return cls(tuple(map(Event, times, items)), profile)

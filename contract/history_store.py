@@ -140,6 +140,23 @@ def open_store(
     return SqliteHistoryStore(path, retention, sync)
 
 
+def applied(
+    before: Person, reported: Reported, erased: float | None, retention: Retention, now: float
+) -> Person:
+    """Returns a person with what was reported, for the stores.
+
+    Args:
+      before: Without what has expired.
+      reported: What was reported.
+      erased: When the person was erased; None if that never was.
+      retention: How much is kept.
+      now: Seconds since the epoch.
+    """
+    oldest = retention.oldest(now)
+    since = oldest if erased is None else max(oldest, int(erased) + 1)
+    return before.after(reported, since, retention.max_events)
+
+
 class Hashes:
     """Keyed hashes, under which a store keeps people and the keys of requests."""
 
@@ -232,7 +249,7 @@ class SqliteHistoryStore:
                 )
         oldest = self._retention.oldest(self._clock())
         return [
-            Person.from_bytes(found[person]).since(oldest) if person in found else NOBODY
+            Person.from_json(found[person]).since(oldest) if person in found else NOBODY
             for person in people
         ]
 
@@ -271,7 +288,7 @@ class SqliteHistoryStore:
             select = "SELECT person, content FROM people WHERE oldest < ? LIMIT ?"
             expired = execute(select, [oldest, limit]).fetchall()
             for person, content in expired:
-                self._put(person, Person.from_bytes(content).since(oldest))
+                self._put(person, Person.from_json(content).since(oldest))
             return len(expired)
 
     def count(self) -> int:
@@ -297,10 +314,9 @@ class SqliteHistoryStore:
         for user_id, reported in batch.reports.items():
             person = self._hashes.of("user", user_id)
             row = execute("SELECT content FROM people WHERE person = ?", [person]).fetchone()
-            before = Person.from_bytes(row[0]).since(oldest) if row else NOBODY
+            before = Person.from_json(row[0]).since(oldest) if row else NOBODY
             row = execute("SELECT time FROM erased WHERE person = ?", [person]).fetchone()
-            since = max(oldest, row[0] + 1) if row else oldest
-            after = before.after(reported, since, self._retention.max_events)
+            after = applied(before, reported, row and row[0], self._retention, now)
             if after != before:
                 self._put(person, after)
                 taken += len({*after.events}.difference(before.events))
@@ -311,7 +327,7 @@ class SqliteHistoryStore:
             self._database.execute(
                 "INSERT INTO people VALUES (?, ?, ?) ON CONFLICT (person) DO UPDATE"
                 " SET oldest = excluded.oldest, content = excluded.content",
-                [person, content.oldest, content.to_bytes()],
+                [person, content.oldest, content.to_json()],
             )
         else:
             self._database.execute("DELETE FROM people WHERE person = ?", [person])

@@ -260,8 +260,8 @@ class ServerConfig:
     )
     history_sync: Sync = Field(
         default="full",
-        description="full: an event that is acknowledged survives a loss of power; normal: it"
-        " survives the end of the server, and is acknowledged sooner.",
+        description="With full, an event that is acknowledged survives a loss of power; with"
+        " normal, it survives the end of the server, and is acknowledged sooner.",
     )
     auth_open_metrics: bool = Field(
         default=False, description="Show metrics without a token; probes never need one."

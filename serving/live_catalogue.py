@@ -232,14 +232,12 @@ class _ModelCatalogue:
         return waiting.result.result()
 
     async def follow(self) -> None:
-        """Applies what other servers have written."""
+        """Applies what other servers have written, and shows that it is applied."""
         try:
             last = await asyncio.to_thread(self.log.last)
-            if all(live.position >= last for live in self._lives if not live.model.is_closed):
-                self._problem = ""
-                return
-            async with self._lock:
-                await self._catch_up()
+            if any(live.position < last for live in self._lives if not live.model.is_closed):
+                async with self._lock:
+                    await self._catch_up()
             self._problem = ""
         except (ChangeLogError, ServingError) as e:
             if str(e) != self._problem:

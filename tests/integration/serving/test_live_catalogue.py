@@ -14,6 +14,7 @@ from grpc_reflection.v1alpha.proto_reflection_descriptor_database import (
     ProtoReflectionDescriptorDatabase,
 )
 
+from contract.change_log import ChangeLogError, SqliteChangeLog
 from contract.manifest import MANIFEST_PATH
 from serving.client import AsyncClient, CatalogueChanged, Client, ClientError, Upsert
 from serving.service_descriptors import register
@@ -175,6 +176,33 @@ def test_a_request_that_is_sent_again_is_not_done_again(live):
     _remove(live, "new", key="b")
     assert _upsert(live, _NEW, key="a").json()["repeated"] is True
     assert "new" not in _found(live)
+
+
+def test_a_request_that_another_server_does_meanwhile_is_not_done_again(live, monkeypatch):
+    _upsert(live, _NEW, key="race")
+    _remove(live, "new")
+    seen = SqliteChangeLog.seen
+    answers = iter([set()])
+    # At first as if the other server had not been as far.
+    monkeypatch.setattr(SqliteChangeLog, "seen", lambda *a: next(answers, None) or seen(*a))
+    assert _upsert(live, _NEW, key="race").json()["repeated"] is True
+    assert "new" not in _found(live)
+
+
+def test_that_the_log_is_followed_is_shown_without_a_change(live, monkeypatch):
+    def followed():
+        return live.metric("serving_live_followed_timestamp_seconds", model="mind")
+
+    def fail(log):
+        raise ChangeLogError("the disk is gone")
+
+    wait_until(lambda: followed() > 0)
+    with monkeypatch.context() as patch:
+        patch.setattr(SqliteChangeLog, "last", fail)
+        wait_until(lambda: followed() == 0)
+    wait_until(lambda: followed() > 0)
+    before = followed()
+    wait_until(lambda: followed() > before)
 
 
 def test_an_item_of_which_nothing_is_known_is_named(live):

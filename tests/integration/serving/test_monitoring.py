@@ -8,12 +8,15 @@ import threading
 import grpc
 import pytest
 import yaml
+from prometheus_client import generate_latest
 from prometheus_client.parser import text_string_to_metric_families
 
 from serving import release
 from serving.request_sampler import FAILED
 from serving.saved_model import SavedModel
-from tests import monitoring_files, serving_models
+from serving.worker_board import Board, Worker
+from serving.worker_metrics import registry_of_all
+from tests import live_server, monitoring_files, serving_models
 from tests.running_server import LONG_SECONDS, RunningServer, wait_until
 
 # What Prometheus adds to every series.
@@ -21,7 +24,7 @@ _TARGET = {"job", "instance"}
 
 
 @pytest.fixture(scope="module")
-def scraped(recommender, tmp_path_factory):
+def scraped(recommender, live_shop, tmp_path_factory):
     """Values by label, by sample, of a server to which all has happened that it counts."""
     folder = tmp_path_factory.mktemp("monitored")
     base = folder / "base"
@@ -59,6 +62,7 @@ def scraped(recommender, tmp_path_factory):
         wait_until(lambda: server.metric("serving_request_samples_total", **samples))
         _refuse_and_give_up(server)
         text = server.http.get("/metrics").text
+    text += _of_a_live_catalogue(live_shop, folder) + _of_workers(folder)
     found = collections.defaultdict(lambda: collections.defaultdict(set))
     for family in text_string_to_metric_families(text):
         for sample in family.samples:
@@ -66,6 +70,23 @@ def scraped(recommender, tmp_path_factory):
             for label, value in sample.labels.items():
                 values[label].add(value)
     return found
+
+
+def _of_a_live_catalogue(live_shop, folder):
+    """What a server shows to which a change was sent."""
+    serving_models.push(live_shop, folder / "live" / "mind", 1)
+    with live_server.serving(folder / "live" / "mind", str(folder / "log")) as server:
+        assert live_server.upsert(server, live_server.NEW).is_success
+        return server.http.get("/metrics").text
+
+
+def _of_workers(folder):
+    """What several workers show, of which one was started again."""
+    board = Board(folder / "board", 2)
+    board.count_restart(1)
+    (folder / "workers").mkdir()
+    worker = Worker(0, board, folder / "workers", lifeline=-1, listens_first=True)
+    return generate_latest(registry_of_all(worker, ())).decode()
 
 
 def _refuse_and_give_up(server):

@@ -199,6 +199,7 @@ def test_a_rolled_back_version_is_not_pushed_again(project):
     assert project.versions() == [before.name, version]
 
 
+@pytest.mark.slow
 def test_a_model_that_misses_the_floor_is_not_pushed(project):
     before = project.versions()
     code = project.run("--set=evaluation.min_lift_over_popularity=0.99", "--require_push")

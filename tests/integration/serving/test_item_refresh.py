@@ -2,6 +2,8 @@
 
 import shutil
 
+import pytest
+
 from item_refresh.refresh import refresh
 from retrieval.versions import complete_versions
 from serving.client import Client
@@ -9,6 +11,7 @@ from tests import trained_export
 from tests.running_server import LONG_SECONDS, RunningServer, wait_until
 
 
+@pytest.mark.slow
 def test_the_server_swaps_to_a_refreshed_version(pushed_exact, tmp_path):
     base = tmp_path / "served"
     shutil.copytree(pushed_exact, base)

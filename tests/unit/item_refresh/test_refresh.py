@@ -171,6 +171,7 @@ def test_the_export_embeds_as_the_formula_says(model, trained):
     np.testing.assert_allclose(tower.item_vectors, vectors, atol=1e-6)
 
 
+@_ONE_KIND_BY_DEFAULT
 def test_new_items_are_embedded_by_their_side_features_and_found(chain, model):
     done = chain.added
     assert done.base_version == chain.first

@@ -2,6 +2,7 @@
 
 import numpy as np
 import tensorflow as tf
+import tensorflow_transform as tft
 
 from model.tfx_functions.export import ExportedMind
 from model.tfx_functions.transformed_data import ItemTexts
@@ -10,8 +11,8 @@ from tests import trained_export
 from tests.synthetic_bundle import save_bundle
 
 
-def test_the_export_carries_values_to_filter_by(tmp_path):
-    output = trained_export._transform(tmp_path, False)
+def test_the_export_carries_values_to_filter_by(trained, tmp_path):
+    output = tft.TFTransformOutput(str(trained / "transform"))
     known = trained_export._known(output)
     items = trained_export.catalogue()
     countries = [[c.encode() for c in trained_export.side_features(item)[1]] for item in items]

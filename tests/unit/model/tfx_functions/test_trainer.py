@@ -30,6 +30,7 @@ def _result(process: subprocess.Popen) -> dict[str, list[str]]:
     return json.loads(worker_processes.finish(process).splitlines()[-1])
 
 
+@pytest.mark.slow
 def test_of_two_workers_the_chief_alone_exports(trained, tmp_path):
     shutil.copytree(trained / "transform", tmp_path / "transform")
     output = tft.TFTransformOutput(str(tmp_path / "transform"))
@@ -148,7 +149,7 @@ def test_the_first_training_says_that_there_is_no_model(pushed):
     assert why_from_nothing(state) == "no model in service has a training state"
 
 
-@pytest.mark.parametrize("kept", [1, 2])
+@pytest.mark.parametrize("kept", [1, pytest.param(2, marks=pytest.mark.slow)])
 def test_what_was_kept_of_several_interests_and_one_is_exported(
     pushed, tmp_path, monkeypatch, kept
 ):

@@ -99,6 +99,7 @@ def test_a_repetition_keeps_the_rates_and_the_last_weights(toy_data, tmp_path):
     assert result.best_recall != unharmed.best_recall
 
 
+@pytest.mark.slow
 def test_a_killed_training_of_an_encoder_ends_with_the_same_weights(toy_data, tmp_path):
     network = dataclasses.replace(MODEL, encoder=EncoderConfig(layers=1))
     config = dataclasses.replace(TRAINING, max_steps=40, batch_size=16)

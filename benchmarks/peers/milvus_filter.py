@@ -12,6 +12,7 @@ from pymilvus import DataType, MilvusClient
 _LINKS, _EF_CONSTRUCTION = 32, 100
 _EFFORTS = (128, 256, 512, 1024, 2048, 4096)
 _ROWS_AT_ONCE = 10_000
+_BUILD_SECONDS = 3600.0  # beyond its timeout the client calls again, which is an error
 
 
 def build(vectors, columns):
@@ -41,7 +42,7 @@ def build(vectors, columns):
         ]
         client.insert("items", rows)
     client.flush("items")
-    client.create_index("items", params)
+    client.create_index("items", params, timeout=_BUILD_SECONDS)
     client.load_collection("items")
 
     def search(queries, filter_, depth, effort):

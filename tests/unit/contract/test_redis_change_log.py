@@ -2,6 +2,8 @@
 
 import contextlib
 import logging
+import socket
+import subprocess
 
 import pytest
 
@@ -201,14 +203,37 @@ def test_the_password_may_be_in_a_file_and_is_never_shown(tmp_path):
         assert all(bare in message and _SECRET not in message for message in messages)
 
 
-def test_a_socket_and_a_database(server, tmp_path):
-    socket = tmp_path / "redis.sock"
-    settings = ("--unixsocket", str(socket))
-    with RedisServer(tmp_path / "other", *settings) as other:
-        location = f"unix://{socket}?db=3"
+def test_a_socket_and_a_database(tmp_path):
+    path = tmp_path / "redis.sock"
+    with RedisServer(tmp_path / "redis", "--unixsocket", str(path)) as other:
+        location = f"unix://{path}?db=3"
         with contextlib.closing(open_log(location, "mind")) as log:
             log.append([("x", _add("1"))])
         with contextlib.closing(open_log(other.location.replace("/0", "/3"), "mind")) as log:
             assert log.last() == 1
         with contextlib.closing(open_log(other.location, "mind")) as log:
             assert log.last() == 0
+
+
+def test_tls(tmp_path):
+    key, chain = tmp_path / "key.pem", tmp_path / "certificate.pem"
+    subprocess.run(
+        [
+            *("openssl", "req", "-x509", "-newkey", "rsa:2048", "-nodes", "-days", "2"),
+            *("-keyout", str(key), "-out", str(chain), "-subj", "/CN=localhost"),
+            *("-addext", "subjectAltName=IP:127.0.0.1"),
+        ],
+        check=True,
+        capture_output=True,
+    )
+    with socket.create_server(("127.0.0.1", 0)) as free:
+        port = free.getsockname()[1]
+    files = ("--tls-cert-file", str(chain), "--tls-key-file", str(key))
+    settings = ("--tls-port", str(port), *files, "--tls-auth-clients", "no")
+    with RedisServer(tmp_path / "redis", *settings):
+        location = f"rediss://127.0.0.1:{port}/0"
+        with contextlib.closing(open_log(f"{location}?ssl_ca_certs={chain}", "mind")) as log:
+            assert log.append([("x", _add("1"))]) == 1
+        # A certificate that nobody knows is refused.
+        with pytest.raises(ChangeLogError, match=r"(?i)certificate verify failed"):
+            open_log(location, "mind")

@@ -1,4 +1,4 @@
-"""The durable store of people's histories, and the one in a local file.
+"""The durable store of people's histories: what every one of them does.
 
 The store has one record for each person, which all servers read and write, and which the pipeline
 fills. It names nobody: the key of a record is a keyed hash of the person's id. Whoever has the
@@ -8,20 +8,21 @@ An erasure leaves the hash and the time of the erasure behind. Events up to that
 again, wherever they come from; once they would have expired anyway, the hash goes as well.
 """
 
-import contextlib
 import hashlib
 import hmac
-import os
 import secrets
-import sqlite3
-import threading
-import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Final, Literal, NamedTuple, Protocol
 
 from contract.errors import UserError
-from contract.histories import NOBODY, Person, Reported, Retention
+from contract.histories import Person, Reported, Retention
+from contract.redis_connection import (
+    RedisLocation,
+    RedisLocationError,
+    check_installed,
+    is_redis,
+)
 
 Sync = Literal["full", "normal"]
 
@@ -29,12 +30,7 @@ Sync = Literal["full", "normal"]
 KEY_SECONDS: Final = 24 * 3600.0
 _HASH_BYTES: Final = 16
 _SECRET_BYTES: Final = 32
-# Another server, or the pipeline, may be writing.
-_BUSY_SECONDS: Final = 10.0
-_FORMAT: Final = 1
-_ONLY_OWNER: Final = 0o600
 _SUFFIX: Final = ".histories.sqlite"
-_PEOPLE_AT_ONCE: Final = 500
 
 
 class HistoryStoreError(UserError):
@@ -121,7 +117,7 @@ def open_store(
     """Opens the store of a model.
 
     Args:
-      location: A directory.
+      location: A directory, or the location of a Redis server.
       model: Name of the model.
       retention: How much is kept.
       sync: See ``SqliteHistoryStore``.
@@ -130,6 +126,12 @@ def open_store(
     Raises:
       HistoryStoreError: it cannot be opened, or there is none.
     """
+    check_location(location)
+    if is_redis(location):
+        # Here, because only those who use it need the library.
+        from contract.redis_history_store import RedisHistoryStore
+
+        return RedisHistoryStore(location, model, retention, is_new=is_new)
     path = Path(location) / f"{model}{_SUFFIX}"
     if not is_new and not path.exists():
         names = sorted(p.name.removesuffix(_SUFFIX) for p in path.parent.glob(f"*{_SUFFIX}"))
@@ -137,7 +139,28 @@ def open_store(
             f"{location} has no histories of a model {model!r}; it has those of"
             f" {', '.join(names) or 'no model'}. Name the model as the server does"
         )
+    from contract.sqlite_history_store import SqliteHistoryStore
+
     return SqliteHistoryStore(path, retention, sync)
+
+
+def check_location(location: str) -> None:
+    """Checks what can be known of a location before it is used.
+
+    Raises:
+      HistoryStoreError: it can be no location of a store.
+    """
+    if is_redis(location):
+        try:
+            RedisLocation.parse(location)
+            check_installed()
+        except RedisLocationError as e:
+            raise HistoryStoreError(str(e)) from None
+    elif "://" in location:
+        raise HistoryStoreError(
+            "Histories must be in a local directory, or in a server named by redis://, rediss:// or"
+            f" unix://; got {location.partition('://')[0]}://..."
+        )
 
 
 def applied(
@@ -172,212 +195,3 @@ class Hashes:
         """Returns the hash of an id or of a request's key."""
         content = f"{kind}:{text}".encode(errors="surrogateescape")
         return hmac.digest(self._secret, content, hashlib.sha256)[:_HASH_BYTES]
-
-
-class SqliteHistoryStore:
-    """A store in a local file, for the servers of one machine: SQLite with a write-ahead log.
-
-    SQLite's write-ahead log needs memory that its readers share, so the file must not be on a
-    network file system (https://www.sqlite.org/wal.html). Only its owner can read it.
-    """
-
-    def __init__(
-        self,
-        path: Path,
-        retention: Retention,
-        sync: Sync = "full",
-        clock: Callable[[], float] = time.time,
-    ) -> None:
-        """Opens the file; makes it if there is none.
-
-        Args:
-          path: Where it is.
-          retention: How much is kept.
-          sync: ``full``: what was written survives a loss of power. ``normal``: it survives the
-            end of the program, and a loss of power may take the last writes.
-          clock: Gives the seconds by which events expire and keys are forgotten.
-
-        Raises:
-          HistoryStoreError: it cannot be opened, or is of another format.
-        """
-        self._path = path
-        self._retention = retention
-        self._sync = sync
-        self._clock = clock
-        self._lock = threading.Lock()
-        self._readers = threading.local()
-        self._connections: list[sqlite3.Connection] = []
-        with self._explained():
-            path.parent.mkdir(parents=True, exist_ok=True)
-            # SQLite gives the files beside it the same mode.
-            os.close(os.open(path, os.O_RDWR | os.O_CREAT, _ONLY_OWNER))
-            self._database = self._connected()
-            (version,) = self._database.execute("PRAGMA user_version").fetchone()
-            if version > _FORMAT:
-                raise HistoryStoreError(
-                    f"{path} is a store of histories of format {version}; this program reads"
-                    f" format {_FORMAT}. Use the program that wrote it"
-                )
-            with self._transaction():
-                for statement in _SCHEMA:
-                    self._database.execute(statement)
-                insert = "INSERT INTO secret SELECT ? WHERE NOT EXISTS (SELECT 1 FROM secret)"
-                self._database.execute(insert, [Hashes.new_secret()])
-            (secret,) = self._database.execute("SELECT secret FROM secret").fetchone()
-            self._hashes = Hashes(secret)
-
-    def add(self, batches: Sequence[Batch]) -> list[Outcome]:
-        """See ``HistoryStore``."""
-        with self._lock, self._explained(), self._transaction():
-            now = self._clock()
-            self._database.execute("DELETE FROM keys WHERE time < ?", [now - KEY_SECONDS])
-            return [self._add(batch, now) for batch in batches]
-
-    def read(self, user_ids: Sequence[str]) -> list[Person]:
-        """See ``HistoryStore``."""
-        people = [self._hashes.of("user", user_id) for user_id in user_ids]
-        found: dict[bytes, bytes] = {}
-        with self._explained():
-            reader = self._reader()
-            for start in range(0, len(people), _PEOPLE_AT_ONCE):
-                some = people[start : start + _PEOPLE_AT_ONCE]
-                places = ",".join("?" * len(some))
-                found.update(
-                    reader.execute(
-                        f"SELECT person, content FROM people WHERE person IN ({places})", some
-                    )
-                )
-        oldest = self._retention.oldest(self._clock())
-        return [
-            Person.from_json(found[person]).since(oldest) if person in found else NOBODY
-            for person in people
-        ]
-
-    def erase(self, user_ids: Sequence[str]) -> int:
-        """See ``HistoryStore``."""
-        if not user_ids:
-            return 0
-        with self._lock, self._explained():
-            erased = 0
-            with self._transaction():
-                for user_id in user_ids:
-                    person = self._hashes.of("user", user_id)
-                    delete = "DELETE FROM people WHERE person = ?"
-                    erased += self._database.execute(delete, [person]).rowcount
-                    insert = "INSERT OR REPLACE INTO erased VALUES (?, ?)"
-                    self._database.execute(insert, [person, int(self._clock())])
-            # Deleted cells are overwritten (secure_delete), but their old pages are still in the
-            # write-ahead log, and copies of cells may be left in pages that were split.
-            self._database.execute("VACUUM")
-            checkpoint = "PRAGMA wal_checkpoint(TRUNCATE)"
-            (is_busy, *_) = self._database.execute(checkpoint).fetchone()
-        if is_busy:
-            raise HistoryStoreError(
-                f"The people are erased from {self._path}, but its write-ahead log may still hold"
-                f" them, because another program has been reading for {_BUSY_SECONDS:g} seconds;"
-                " repeat the erasure"
-            )
-        return erased
-
-    def purge(self, limit: int) -> int:
-        """See ``HistoryStore``."""
-        oldest = self._retention.oldest(self._clock())
-        with self._lock, self._explained(), self._transaction():
-            execute = self._database.execute
-            execute("DELETE FROM erased WHERE time < ?", [oldest])
-            select = "SELECT person, content FROM people WHERE oldest < ? LIMIT ?"
-            expired = execute(select, [oldest, limit]).fetchall()
-            for person, content in expired:
-                self._put(person, Person.from_json(content).since(oldest))
-            return len(expired)
-
-    def count(self) -> int:
-        """See ``HistoryStore``."""
-        with self._explained():
-            return self._reader().execute("SELECT COUNT(*) FROM people").fetchone()[0]
-
-    def close(self) -> None:
-        """See ``HistoryStore``."""
-        with self._lock:
-            for connection in self._connections:
-                connection.close()
-
-    def _add(self, batch: Batch, now: float) -> Outcome:
-        execute = self._database.execute
-        if batch.key:
-            key = self._hashes.of("key", batch.key)
-            if execute("SELECT 1 FROM keys WHERE key = ?", [key]).fetchone():
-                return Outcome(0, is_repeated=True)
-            execute("INSERT INTO keys VALUES (?, ?)", [key, now])
-        oldest = self._retention.oldest(now)
-        taken = 0
-        for user_id, reported in batch.reports.items():
-            person = self._hashes.of("user", user_id)
-            row = execute("SELECT content FROM people WHERE person = ?", [person]).fetchone()
-            before = Person.from_json(row[0]).since(oldest) if row else NOBODY
-            row = execute("SELECT time FROM erased WHERE person = ?", [person]).fetchone()
-            after = applied(before, reported, row and row[0], self._retention, now)
-            if after != before:
-                self._put(person, after)
-                taken += len({*after.events}.difference(before.events))
-        return Outcome(taken)
-
-    def _put(self, person: bytes, content: Person) -> None:
-        if content:
-            self._database.execute(
-                "INSERT INTO people VALUES (?, ?, ?) ON CONFLICT (person) DO UPDATE"
-                " SET oldest = excluded.oldest, content = excluded.content",
-                [person, content.oldest, content.to_json()],
-            )
-        else:
-            self._database.execute("DELETE FROM people WHERE person = ?", [person])
-
-    def _connected(self) -> sqlite3.Connection:
-        connection = sqlite3.connect(
-            self._path, timeout=_BUSY_SECONDS, isolation_level=None, check_same_thread=False
-        )
-        self._connections.append(connection)
-        connection.execute("PRAGMA journal_mode = WAL")
-        connection.execute(f"PRAGMA synchronous = {self._sync}")
-        connection.execute("PRAGMA secure_delete = ON")
-        return connection
-
-    def _reader(self) -> sqlite3.Connection:
-        """A connection of this thread: in a write-ahead log, readers wait for nobody."""
-        if not hasattr(self._readers, "connection"):
-            self._readers.connection = self._connected()
-        return self._readers.connection
-
-    @contextlib.contextmanager
-    def _transaction(self) -> Iterator[None]:
-        # IMMEDIATE waits for another writer here, and not in the middle.
-        self._database.execute("BEGIN IMMEDIATE")
-        try:
-            yield
-        except BaseException:
-            self._database.execute("ROLLBACK")
-            raise
-        self._database.execute("COMMIT")
-
-    @contextlib.contextmanager
-    def _explained(self) -> Iterator[None]:
-        try:
-            yield
-        except (sqlite3.Error, OSError) as e:
-            reason = f"{os.strerror(e.errno)}" if isinstance(e, OSError) and e.errno else str(e)
-            raise HistoryStoreError(
-                f"The store of histories {self._path} cannot be used ({reason}); its directory"
-                " must be on a local disk with space left, and writable"
-            ) from e
-
-
-_SCHEMA = (
-    "CREATE TABLE IF NOT EXISTS people (person BLOB PRIMARY KEY, oldest INTEGER NOT NULL,"
-    " content BLOB NOT NULL)",
-    "CREATE INDEX IF NOT EXISTS by_oldest ON people (oldest)",
-    "CREATE TABLE IF NOT EXISTS erased (person BLOB PRIMARY KEY, time INTEGER NOT NULL)"
-    " WITHOUT ROWID",
-    "CREATE TABLE IF NOT EXISTS keys (key BLOB PRIMARY KEY, time REAL NOT NULL) WITHOUT ROWID",
-    "CREATE TABLE IF NOT EXISTS secret (secret BLOB NOT NULL)",
-    f"PRAGMA user_version = {_FORMAT}",
-)

@@ -27,8 +27,8 @@ def add_store_flags(parser: argparse.ArgumentParser, *, is_required: bool = Fals
         "--history_store",
         default="",
         required=is_required,
-        metavar="DIR",
-        help="where the server keeps histories, as its own flag says",
+        metavar="PLACE",
+        help="where the server keeps histories: its directory, or redis://..., as its own flag",
     )
     parser.add_argument(
         "--model_name",

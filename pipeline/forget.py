@@ -109,7 +109,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         f"report of {erased.num_runs} runs"
     )
     if store:
-        print(f"Histories     of {people:,} people are erased: {flags.history_store}")
+        print(f"Histories     of {people:,} people are erased in the server's store")
     for failure in removed.failed:
         print(f"Not removed   {failure}")
     code = _report(erased.left, erasure.searches_versions)

@@ -8,6 +8,8 @@ import pydantic
 
 from contract.change_log import ChangeLogError, check_location
 from contract.config_types import from_dict, to_dict
+from contract.history_store import HistoryStoreError
+from contract.history_store import check_location as check_store_location
 from serving.config import BatchingConfig, ServerConfig
 from serving.loopback import is_loopback
 
@@ -80,6 +82,10 @@ def parse_args(argv: Sequence[str]) -> ServerConfig:
         check_location(config.live_catalogue)
     except ChangeLogError as e:
         parser.error(f"--live_catalogue: {e}")
+    try:
+        check_store_location(config.history_store)
+    except HistoryStoreError as e:
+        parser.error(f"--history_store: {e}")
     if config.history_store and not config.auth_token_file and not is_loopback(config.host):
         parser.error(
             "--history_store on another host than the loopback needs --auth_token_file: whoever"

@@ -239,8 +239,9 @@ class ServerConfig:
     )
     history_store: str = Field(
         default="",
-        description="Directory of the histories of people; when set, the server keeps events, and a"
-        " predict request may have user_id in place of history.",
+        description="Directory of the histories of people, or the Redis or Valkey server that has"
+        " them for several machines (as of live_catalogue); when set, the server keeps events, and"
+        " a predict request may have user_id in place of history.",
     )
     history_token_file: str = Field(
         default="",

@@ -1,5 +1,6 @@
 """Histories that the server keeps: the same answers as with the history, and who may write them."""
 
+import contextlib
 import json
 import logging
 import random
@@ -22,6 +23,7 @@ from tensorflow_serving.apis import predict_pb2, prediction_service_pb2_grpc
 from serving.server import main as serve
 from tests import serving_models
 from tests.category_bundle import NUM_ITEMS
+from tests.redis_server import RedisServer
 from tests.running_server import LONG_SECONDS, RunningServer, wait_until
 from tests.server_process import ServerProcess
 
@@ -530,3 +532,35 @@ def test_no_acknowledged_event_is_lost_when_the_server_is_killed(recommender, tm
             found = _rest(server, "shop", {"user_id": users, "k": 3})
             assert found["item_ids"] == [expected] * len(users)
             assert set(np.ravel(found["num_known"])) == {1}
+
+
+@pytest.mark.slow
+def test_servers_of_several_machines_share_a_redis_server(recommender, tmp_path):
+    serving_models.push(recommender, tmp_path / "shop", 1)
+    with RedisServer(tmp_path / "redis") as redis, contextlib.ExitStack() as stack:
+        flags = {"model_base_path": str(tmp_path / "shop"), "model_name": "shop"}
+        flags |= {"history_store": redis.location, "history_max_events": _MAX_EVENTS}
+        one, other = (
+            stack.enter_context(RunningServer(**flags, history_days=float(_DAYS))) for _ in range(2)
+        )
+        rng = random.Random(6)
+        people = _people(rng, "shared", 10)
+        _report(one, "shop", rng, people)
+        users = [*people, "nobody"]
+        histories, _ = _explicit(people, users)
+        explicit = _rest(one, "shop", {"history": histories, "k": 5})
+        for server in (one, other):
+            assert _rest(server, "shop", {"user_id": users, "k": 5}) == explicit
+            assert _grpc(server, "shop", {"user_id": users, "k": 5}) == _grpc(
+                server, "shop", {"history": histories, "k": 5}
+            )
+        answer = _post(other, _ERASE, user_ids=users)
+        assert answer.json() == {"user_ids": 11, "erased": 10}
+        nobody = _rest(one, "shop", {"history": [[""]] * len(users), "k": 5})
+        assert _rest(one, "shop", {"user_id": users, "k": 5}) == nobody
+        redis.kill()
+        by_id = {"inputs": {"user_id": ["u"]}}
+        assert one.http.post("/v1/models/shop:predict", json=by_id).status_code == 503
+        assert _post(one, events=[_event("u")]).status_code == 503
+        redis.start()
+        assert _post(one, events=[_event("u")]).status_code == 200

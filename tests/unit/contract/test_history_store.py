@@ -14,9 +14,12 @@ from contract.history_store import (
     Hashes,
     HistoryStoreError,
     Outcome,
-    SqliteHistoryStore,
+    check_location,
     open_store,
 )
+from contract.redis_history_store import RedisHistoryStore
+from contract.sqlite_history_store import SqliteHistoryStore
+from tests.redis_server import RedisServer
 
 _DAY = 86_400
 _MAX_EVENTS = 5
@@ -91,14 +94,39 @@ def clock():
     return Clock()
 
 
+@pytest.fixture(scope="module")
+def redis_server(tmp_path_factory):
+    with RedisServer(tmp_path_factory.mktemp("redis")) as server:
+        yield server
+
+
 @pytest.fixture
-def opened(tmp_path, clock):
-    """Opens the same store any number of times."""
+def opened_file(tmp_path, clock):
+    """Opens the same file any number of times."""
     stores = []
 
     def open_again(days=30.0, max_events=_MAX_EVENTS, sync="normal"):
         path = tmp_path / "mind.histories.sqlite"
         stores.append(SqliteHistoryStore(path, Retention(max_events, days), sync, clock))
+        return stores[-1]
+
+    yield open_again
+    for store in stores:
+        store.close()
+
+
+@pytest.fixture(params=["file", pytest.param("server", marks=pytest.mark.slow)])
+def opened(request, clock):
+    """Opens the same store any number of times."""
+    if request.param == "file":
+        yield request.getfixturevalue("opened_file")
+        return
+    location = request.getfixturevalue("redis_server").location
+    model = request.node.name
+    stores = []
+
+    def open_again(days=30.0, max_events=_MAX_EVENTS):
+        stores.append(RedisHistoryStore(location, model, Retention(max_events, days), clock))
         return stores[-1]
 
     yield open_again
@@ -183,9 +211,9 @@ def test_an_erased_person_stays_erased_until_something_new_happens(opened, clock
 
 
 def test_what_is_known_of_an_erasure_goes_when_the_events_would_have_expired(
-    opened, clock, tmp_path
+    opened_file, clock, tmp_path
 ):
-    store = opened(days=2.0)
+    store = opened_file(days=2.0)
     store.erase(["u"])
     with sqlite3.connect(tmp_path / "mind.histories.sqlite") as database:
         count = "SELECT COUNT(*) FROM erased"
@@ -199,12 +227,12 @@ def test_what_is_known_of_an_erasure_goes_when_the_events_would_have_expired(
 
 @pytest.mark.parametrize("seed", [4, 40, 46])
 def test_no_file_names_anybody_and_nothing_of_an_erased_person_is_left(
-    opened, tmp_path, monkeypatch, seed
+    opened_file, tmp_path, monkeypatch, seed
 ):
     """These seeds leave copies of cells in split pages, which secure_delete does not overwrite."""
     monkeypatch.setattr(Hashes, "new_secret", lambda: bytes(32))
     rng = random.Random(seed)
-    store, reader = opened(max_events=200, days=0.0), opened(max_events=200, days=0.0)
+    store, reader = opened_file(max_events=200, days=0.0), opened_file(max_events=200, days=0.0)
     people = [f"{number:05}" for number in range(600)]
 
     def files():
@@ -234,9 +262,11 @@ def test_no_file_names_anybody_and_nothing_of_an_erased_person_is_left(
     assert [bool(person) for person in found] == [who not in erased for who in sorted(written)]
 
 
-def test_an_erasure_that_a_reader_keeps_from_being_complete_says_so(opened, tmp_path, monkeypatch):
-    monkeypatch.setattr("contract.history_store._BUSY_SECONDS", 0.01)
-    store = opened()
+def test_an_erasure_that_a_reader_keeps_from_being_complete_says_so(
+    opened_file, tmp_path, monkeypatch
+):
+    monkeypatch.setattr("contract.sqlite_history_store._BUSY_SECONDS", 0.01)
+    store = opened_file()
     store.add([Batch({"u": _report((_NOW, "i"))})])
     other = sqlite3.connect(tmp_path / "mind.histories.sqlite", isolation_level=None)
     other.execute("BEGIN")
@@ -248,8 +278,8 @@ def test_an_erasure_that_a_reader_keeps_from_being_complete_says_so(opened, tmp_
     assert store.erase(["u"]) == 0
 
 
-def test_only_the_owner_can_read_the_files(opened, tmp_path):
-    opened().add([Batch({"u": _report((_NOW, "i"))})])
+def test_only_the_owner_can_read_the_files(opened_file, tmp_path):
+    opened_file().add([Batch({"u": _report((_NOW, "i"))})])
     assert {path.stat().st_mode & 0o777 for path in tmp_path.iterdir()} == {0o600}
 
 
@@ -283,7 +313,7 @@ def test_more_people_than_one_statement_takes(opened):
     )
 
 
-def test_what_cannot_be_used_is_explained(tmp_path, opened):
+def test_what_cannot_be_used_is_explained(tmp_path, opened_file):
     file = tmp_path / "file"
     file.write_text("")
     with pytest.raises(HistoryStoreError, match="File exists"):
@@ -294,7 +324,57 @@ def test_what_cannot_be_used_is_explained(tmp_path, opened):
     with pytest.raises(HistoryStoreError, match=r"has those of mind\. Name the model"):
         open_store(str(tmp_path), "mnid", Retention(), is_new=False)
     os.unlink(tmp_path / "mind.histories.sqlite")
-    store = opened()
+    store = opened_file()
     store._database.execute("PRAGMA user_version = 2")
     with pytest.raises(HistoryStoreError, match="format 2; this program reads format 1"):
-        opened()
+        opened_file()
+
+
+@pytest.mark.parametrize(
+    ("location", "problem"),
+    [
+        ("gs://bucket/histories", r"in a local directory, or in a server .*; got gs://\.\.\."),
+        ("redis:/cache", "location of a Redis server must be redis://"),
+    ],
+)
+def test_locations_that_are_none(location, problem):
+    check_location("output/histories")
+    check_location("redis://localhost/3")
+    with pytest.raises(HistoryStoreError, match=problem):
+        check_location(location)
+    with pytest.raises(HistoryStoreError, match=problem):
+        open_store(location, "mind", Retention())
+
+
+@pytest.mark.slow
+def test_a_server_names_nobody_and_forgets_whom_it_is_told_to(redis_server, clock):
+    store = RedisHistoryStore(redis_server.location, "names", Retention(5, 2.0), clock)
+    reports = {"person-1": _report((_NOW, "i")), "person-2": _report((_NOW, "i"))}
+    store.add([Batch(reports, "key-1")])
+    client = redis_server.client()
+    keys = set(client.scan_iter("mind:histories:{names}:*"))
+    assert len(keys) == 5
+    members = [*client.zrange("mind:histories:{names}:oldest", 0, -1)]
+    members += client.zrange("mind:histories:{names}:keys", 0, -1)
+    assert not [text for text in [*keys, *members] if "person-" in text or "key-1" in text]
+    assert store.erase(["person-1"]) == 1
+    assert client.zcard("mind:histories:{names}:erased") == 1
+    clock.now += 2 * _DAY + 1
+    assert (store.purge(10), store.purge(10), store.count()) == (1, 0, 0)
+    left = {"mind:histories:{names}:secret", "mind:histories:{names}:keys"}
+    assert set(client.scan_iter("mind:histories:{names}:*")) == left
+
+
+@pytest.mark.slow
+def test_a_server_keeps_what_it_acknowledged_and_says_when_it_is_away(tmp_path, clock):
+    with RedisServer(tmp_path / "redis") as server:
+        store = RedisHistoryStore(server.location, "mind", Retention(), clock)
+        store.add([Batch({"u": _report((_NOW, "i"))})])
+        with pytest.raises(HistoryStoreError, match="no histories of a model 'mnid'"):
+            open_store(server.location, "mnid", Retention(), is_new=False)
+        server.kill()
+        for use in (lambda: store.read(["u"]), lambda: store.erase(["u"]), lambda: store.purge(1)):
+            with pytest.raises(HistoryStoreError, match=r"cannot be used .*see that the server"):
+                use()
+        server.start()
+        assert store.read(["u"])[0].events == (Event(_NOW, "i"),)

@@ -51,7 +51,8 @@ def main() -> None:
         base = work_dir / "base"
         base.mkdir()
         (base / "1").symlink_to(work_dir / "exact", target_is_directory=True)
-        places = {"sqlite": contextlib.nullcontext(str(work_dir / "store"))}
+        places: dict[str, contextlib.AbstractContextManager[str]] = {}
+        places["sqlite"] = contextlib.nullcontext(str(work_dir / "store"))
         program = next(filter(None, map(shutil.which, _SERVERS)), None)
         if program:
             places["redis"] = _redis(program, work_dir)

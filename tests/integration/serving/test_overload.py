@@ -143,7 +143,8 @@ def test_who_stays_and_never_reads_an_answer_is_cut_off(half_plus_two, tmp_path_
     body = json.dumps(request).encode()
     head = _HEAD.replace(str(_ANNOUNCED).encode(), str(len(body)).encode())
     labels = {"model": "m", "api": "REST", "method": "predict"}
-    with _server(half_plus_two, tmp_path_factory, request_timeout_seconds=5.0) as server:
+    # Long enough for a busy machine to begin the answer.
+    with _server(half_plus_two, tmp_path_factory, request_timeout_seconds=15.0) as server:
         wait_until(server.server.manager.is_ready)
         with socket.socket() as connection:
             connection.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4096)

@@ -284,7 +284,7 @@ def test_a_title_or_a_category_alone_counts_as_a_change(base, tmp_path, capsys):
     assert new.item_titles.numpy()[catalogue().index("i05")] == b"New title"
 
 
-@_ONE_KIND_BY_DEFAULT
+@pytest.mark.slow
 def test_absent_items_go_only_when_asked_and_come_back(chain):
     assert chain.moved.changes.removed == 0
     done = chain.removed
@@ -387,7 +387,7 @@ def test_what_cannot_be_refreshed_is_refused_with_the_reason(base, tmp_path, cap
         refresh(str(tmp_path / "nowhere"), [file])
 
 
-@_ONE_KIND_BY_DEFAULT
+@pytest.mark.slow
 def test_a_version_in_an_object_store_is_refreshed_there_whatever_is_newest(
     pushed, tmp_path, object_store
 ):

@@ -6,7 +6,7 @@ from typing import Any, TypeVar
 import numpy as np
 from typing_extensions import TypedDict, Unpack
 
-from contract.features import HISTORY, HISTORY_TIME, USER_PREFIX
+from contract.features import HISTORY, HISTORY_TIME, USER_ID, USER_PREFIX
 from contract.signatures import (
     ALLOW_CATEGORIES,
     ALLOW_PREFIX,
@@ -121,6 +121,43 @@ def request_inputs(
             f" {', '.join(sorted(known_inputs))}"
         )
     return {name: value for name, value in inputs.items() if name in known_inputs}
+
+
+def inputs_by_id(
+    known_inputs: Collection[str],
+    user_ids: Sequence[str],
+    k: int,
+    **options: Unpack[RequestOptions],
+) -> dict[str, Any]:
+    """As ``request_inputs``, for people whose histories the server keeps.
+
+    What is known of a person comes from the server's store; a profile feature that any of
+    ``profiles`` has comes from these for all people.
+
+    Args:
+      known_inputs: The inputs that the model's signature has.
+      user_ids: The people.
+      k: Items wanted for each person.
+      **options: See ``RequestOptions``, without ``history_times``.
+
+    Raises:
+      TypeError: there is no such option.
+      ValueError: as ``request_inputs``; or the model has a profile feature "id", whose input is
+        what people are named by.
+    """
+    if "history_times" in options:
+        raise TypeError("history_times go with histories, and the server looks these up")
+    if USER_ID in known_inputs:
+        raise ValueError(
+            f"the model has a profile feature of the name {USER_ID.removeprefix(USER_PREFIX)!r},"
+            f" so {USER_ID} names nobody; send histories"
+        )
+    inputs = request_inputs(known_inputs, [[]] * len(user_ids), k, **options)
+    given = {USER_PREFIX + name for profile in options.get("profiles") or () for name in profile}
+    looked_up = {HISTORY, HISTORY_TIME}
+    looked_up |= {name for name in inputs if name.startswith(USER_PREFIX)} - given
+    rest = {name: value for name, value in inputs.items() if name not in looked_up}
+    return {USER_ID: list(user_ids), **rest}
 
 
 def _filter_inputs(

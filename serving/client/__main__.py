@@ -30,6 +30,11 @@ def main(argv: Sequence[str] | None = None) -> int:
     )
     parser.add_argument("--history", default="", help="item ids, oldest first, separated by commas")
     parser.add_argument(
+        "--user_id",
+        default="",
+        help="whose history it is, in place of --history: the server has it (--history_store)",
+    )
+    parser.add_argument(
         "--history_times",
         default="",
         metavar="SECONDS",
@@ -106,6 +111,8 @@ def main(argv: Sequence[str] | None = None) -> int:
     if not all("=" in pair for pair in args.profile):
         parser.error(f"--profile must be NAME=VALUE, got {args.profile}")
     history = _split(args.history)
+    if args.user_id and (history or args.history_times):
+        parser.error("give --history or --user_id, not both")
     for name in ("allow", "deny", "range"):
         if not all("=" in pair for pair in getattr(args, name)):
             parser.error(f"--{name} must be NAME=..., got {getattr(args, name)}")
@@ -125,7 +132,11 @@ def main(argv: Sequence[str] | None = None) -> int:
             # A person has typed the name: it is better not to answer than to do so as
             # if the list were not there.
             warnings.simplefilter("error", UnknownCategoryWarning)
-            (found,) = client.recommend([history], args.k, **options)
+            (found,) = (
+                client.recommend_by_id([args.user_id], args.k, **options)
+                if args.user_id
+                else client.recommend([history], args.k, **options)
+            )
             ids = [*history, *(item.item_id for item in found)]
             titles = dict(zip(ids, client.titles(ids), strict=True)) if args.titles else {}
     except (ClientError, UnknownCategoryWarning, ValueError) as e:
@@ -150,10 +161,11 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 def _options(args: argparse.Namespace) -> RequestOptions:
     times = [int(text) for text in _split(args.history_times)]
+    of_history = RequestOptions(history_times=[times]) if times else RequestOptions()
     return RequestOptions(
+        **of_history,
         exclude=[_split(args.exclude)],
         exclude_history=not args.include_history,
-        history_times=[times] if times else [],
         profiles=[dict(pair.split("=", 1) for pair in args.profile)],
         diversity=args.diversity,
         allow_categories=[_split(args.allow_categories)],

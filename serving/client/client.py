@@ -1,7 +1,7 @@
 """The synchronous and the asynchronous client."""
 
 import dataclasses
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -17,7 +17,7 @@ from contract.catalogue_messages import (
     remove_fields,
     upsert_fields,
 )
-from contract.requests import RequestOptions, request_inputs
+from contract.requests import RequestOptions, inputs_by_id, request_inputs
 from serving.client.categories import CategoryCheck
 from serving.config import DEFAULT_MODEL_NAME, DEFAULT_REST_PORT
 from serving.transports import (
@@ -113,7 +113,32 @@ class Client:
         """
         if self._signatures is None:
             self._signatures = self._transport.signatures()
-        inputs = _recommend_inputs(self._signatures, histories, k, options)
+        inputs = request_inputs(_inputs_of(self._signatures), histories, k, **options)
+        return self._recommend(inputs, options)
+
+    def recommend_by_id(
+        self, user_ids: Sequence[str], k: int = names.DEFAULT_K, **options: Unpack[RequestOptions]
+    ) -> list[list[Recommendation]]:
+        """As ``recommend``, for people whose histories the server keeps (``--history_store``).
+
+        Args:
+          user_ids: The people; of whom nothing is kept gets the most popular items.
+          k: Items wanted per person.
+          options: See ``contract.requests.inputs_by_id``.
+
+        Raises:
+          ClientError: the server refused, keeps no histories, or cannot be reached.
+          TypeError: there is no such option.
+          ValueError: as ``recommend``.
+        """
+        if self._signatures is None:
+            self._signatures = self._transport.signatures()
+        inputs = inputs_by_id(_inputs_of(self._signatures), user_ids, k, **options)
+        return self._recommend(inputs, options)
+
+    def _recommend(
+        self, inputs: Mapping[str, Any], options: RequestOptions
+    ) -> list[list[Recommendation]]:
         if self._categories.must_ask(options):
             found = self._transport.predict(names.LIST_CATEGORIES, _ALL)
             self._categories.learn(found[names.CATEGORIES].tolist())
@@ -194,7 +219,21 @@ class AsyncClient:
         """See ``Client.recommend``."""
         if self._signatures is None:
             self._signatures = await self._transport.signatures()
-        inputs = _recommend_inputs(self._signatures, histories, k, options)
+        inputs = request_inputs(_inputs_of(self._signatures), histories, k, **options)
+        return await self._recommend(inputs, options)
+
+    async def recommend_by_id(
+        self, user_ids: Sequence[str], k: int = names.DEFAULT_K, **options: Unpack[RequestOptions]
+    ) -> list[list[Recommendation]]:
+        """See ``Client.recommend_by_id``."""
+        if self._signatures is None:
+            self._signatures = await self._transport.signatures()
+        inputs = inputs_by_id(_inputs_of(self._signatures), user_ids, k, **options)
+        return await self._recommend(inputs, options)
+
+    async def _recommend(
+        self, inputs: Mapping[str, Any], options: RequestOptions
+    ) -> list[list[Recommendation]]:
         if self._categories.must_ask(options):
             found = await self._transport.predict(names.LIST_CATEGORIES, _ALL)
             self._categories.learn(found[names.CATEGORIES].tolist())
@@ -253,15 +292,10 @@ def _bad_url(url: str) -> ValueError:
     )
 
 
-def _recommend_inputs(
-    signatures: Signatures,
-    histories: Sequence[Sequence[str]],
-    k: int,
-    options: RequestOptions,
-) -> dict[str, Any]:
+def _inputs_of(signatures: Signatures) -> Collection[str]:
     if names.SERVE not in signatures:
         raise ClientError("NOT_FOUND", f"the model has no signature {names.SERVE!r}")
-    return request_inputs(signatures[names.SERVE].inputs, histories, k, **options)
+    return signatures[names.SERVE].inputs
 
 
 def _recommendations(outputs: Outputs) -> list[list[Recommendation]]:

@@ -1,5 +1,6 @@
 """Histories that the server keeps: the same answers as with the history, and who may write them."""
 
+import asyncio
 import contextlib
 import json
 import logging
@@ -20,6 +21,8 @@ from grpc_reflection.v1alpha.proto_reflection_descriptor_database import (
 )
 from tensorflow_serving.apis import predict_pb2, prediction_service_pb2_grpc
 
+from serving.client import AsyncClient, Client
+from serving.client.__main__ import main as ask_by_command
 from serving.server import main as serve
 from tests import serving_models
 from tests.category_bundle import NUM_ITEMS
@@ -189,6 +192,34 @@ def test_times_are_looked_up_as_well(served):
         assert _rest(served, "timed", by_id) == expected
         assert _rest_rows(served, "timed", by_id) == _rest_rows(served, "timed", explicit)
         assert _grpc(served, "timed", by_id) == _grpc(served, "timed", explicit)
+
+
+@pytest.mark.parametrize("protocol", ["rest", "grpc"])
+def test_the_clients_ask_by_id(served, protocol, capsys):
+    users = [f"client-{protocol}-a", f"client-{protocol}-b"]
+    events = [_event(users[0], "3"), _event(users[0], "8"), _event(users[1], "5")]
+    profiles = [{"user_id": users[0], "features": {"taste": "inverted"}}]
+    assert _post(served, events=events, profiles=profiles).status_code == 200
+    url = served.url if protocol == "rest" else f"grpc://{served.grpc_address}"
+    people = [{"taste": "inverted"}, {"taste": ""}]
+    with Client(url, "shop", timeout_seconds=LONG_SECONDS) as client:
+        expected = client.recommend([["3", "8"], ["5"]], 6, profiles=people)
+        assert client.recommend_by_id(users, 6) == expected
+        others = [{"taste": ""}, {"taste": "inverted"}]
+        of_others = client.recommend([["3", "8"], ["5"]], 6, profiles=others)
+        assert client.recommend_by_id(users, 6, profiles=others) == of_others != expected
+
+    async def ask():
+        async with AsyncClient(url, "shop", timeout_seconds=LONG_SECONDS) as client:
+            return await client.recommend_by_id(users, 6)
+
+    assert asyncio.run(ask()) == expected
+    arguments = [*("--url", url), *("--model", "shop"), "-k=6", "--json"]
+    assert ask_by_command([*arguments, "--user_id", users[0]]) == 0
+    found = [item["item_id"] for item in json.loads(capsys.readouterr().out)]
+    assert found == [item.item_id for item in expected[0]]
+    with pytest.raises(SystemExit):
+        ask_by_command([*arguments, "--user_id", users[0], "--history", "3"])
 
 
 def test_every_signature_with_a_history_takes_ids(served):

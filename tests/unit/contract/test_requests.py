@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from contract.requests import RequestOptions, listed_categories, request_inputs
+from contract.requests import RequestOptions, inputs_by_id, listed_categories, request_inputs
 from contract.signatures import neutral_inputs
 
 _ALL = {
@@ -148,3 +148,27 @@ def test_a_filter_that_the_model_does_not_have_is_refused(option, name):
 def test_filters_need_one_entry_for_each_history():
     with pytest.raises(ValueError, match=r"ranges must have one entry per history \(2\)"):
         request_inputs(_WITH_FILTERS, _HISTORIES, 3, ranges=[{"price": (1, 2)}])
+
+
+def test_by_id_what_the_server_looks_up_is_not_sent():
+    inputs = inputs_by_id(_ALL, ["u", "v"], 3, exclude=[["a"], []])
+    assert inputs == {
+        "user_id": ["u", "v"],
+        "k": 3,
+        "exclude": [["a"], [""]],
+        "exclude_history": True,
+        "diversity": 0.0,
+        "allow_categories": [[""], [""]],
+        "deny_categories": [[""], [""]],
+    }
+    given = inputs_by_id(_ALL, ["u", "v"], 3, profiles=[{"age": "7"}, {}])
+    assert given["user_age"] == ["7", ""]
+
+
+def test_by_id_some_things_cannot_be_asked():
+    with pytest.raises(TypeError, match="history_times go with histories"):
+        inputs_by_id(_ALL, ["u"], 3, history_times=[[1]])
+    with pytest.raises(ValueError, match="a profile feature of the name 'id'"):
+        inputs_by_id({*_ALL, "user_id"}, ["u"], 3)
+    with pytest.raises(ValueError, match="no inputs user_city"):
+        inputs_by_id(_ALL, ["u"], 3, profiles=[{"city": "Delft"}])

@@ -29,6 +29,10 @@ _LONGEST_FILES = (
     "tests/unit/model/training/test_loop.py",
     "tests/unit/components/example_gen/test_bad_input.py",
     "tests/integration/serving/test_hot_swap.py",
+    "tests/unit/model/tfx_functions/test_final_training.py",
+    "tests/unit/model/training/test_warm_start.py",
+    "tests/unit/model/network/test_mind.py",
+    "tests/unit/serving/test_live_model.py",
 )
 
 

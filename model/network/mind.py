@@ -152,7 +152,9 @@ class MindModel(tfrs.Model):
         self._sampler = NegativeSampler(training_config, catalogue)
         # Part of the checkpoint, see CapsuleLayer.
         self._generator = tf.random.Generator.from_seed(seed)
-        self.compiled_user_interests = tf.function(self.user_interests, reduce_retracing=True)
+        self.compiled_user_interests = tf.function(
+            self.user_interests, autograph=False, reduce_retracing=True
+        )
         # Creates the weights of all layers, so that a checkpoint can be read.
         self.user_interests(
             tf.zeros([1, model_config.history_length], tf.int32),

@@ -98,14 +98,17 @@ class ExportedMind(tf.Module):
                 tf.TensorSpec([None, None], tf.string, name=features.HISTORY),
                 self._person_specs(),
             ],
+            autograph=False,
         )
         self.encode_items = tf.function(
             self._encode_items,
             input_signature=[tf.TensorSpec([None], tf.string, name=names.SERIALIZED_EXAMPLES)],
+            autograph=False,
         )
         self.evaluate = tf.function(
             self._evaluate,
             input_signature=[tf.TensorSpec([None], tf.string, name=names.SERIALIZED_EXAMPLES)],
+            autograph=False,
         )
 
     def save(self, path: str) -> None:
@@ -116,7 +119,8 @@ class ExportedMind(tf.Module):
             input_signature=[
                 tf.TensorSpec([None, None], tf.string, name=features.HISTORY),
                 *specs.values(),
-            ]
+            ],
+            autograph=False,
         )
         def user_interests(history: tf.Tensor, *person: tf.Tensor) -> dict[str, tf.Tensor]:
             return self.user_interests(history, dict(zip(specs, person, strict=True)))

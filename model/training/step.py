@@ -20,13 +20,16 @@ def make_run_steps(
     replicas = strategy.num_replicas_in_sync
     variables = model.trainable_variables
 
-    @tf.function(jit_compile=jit_compile or None)
+    # Looking for Python's control flow in the layers, tf_keras' own code included, takes longer
+    # than the tracing, and there is none that depends on a tensor.
+    @tf.function(jit_compile=jit_compile or None, autograph=False)
     def gradients_of(batch: Mapping[str, Any]) -> tuple[tf.Tensor, list[Any]]:
         with tf.GradientTape() as tape:
             # Replicas sum their gradients, so each holds its share of the mean.
             loss = model.compute_loss(batch, training=True) / replicas
         return loss, tape.gradient(loss, variables)
 
+    @tf.autograph.experimental.do_not_convert
     def step(batch: Mapping[str, Any]) -> tf.Tensor:
         loss, gradients = gradients_of(batch)
         used = [(g, v) for g, v in zip(gradients, variables, strict=True) if g is not None]

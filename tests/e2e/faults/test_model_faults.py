@@ -127,7 +127,7 @@ def test_a_model_that_gives_everybody_the_same_is_held_back(tmp_path, trained, e
     assert "on the same 80 people" in by_rail["worse_than_pushed"].message
 
 
-@pytest.mark.parametrize("earlier", [1, 0])
+@pytest.mark.parametrize("earlier", [1, pytest.param(0, marks=pytest.mark.slow)])
 def test_a_model_that_was_refused_before_further_training_stays_refused(
     tmp_path, trained, examples, earlier
 ):

@@ -1,5 +1,7 @@
 """A refreshed catalogue, without an index: what goes, stays and comes back."""
 
+import dataclasses
+
 import numpy as np
 import pytest
 import tensorflow as tf
@@ -43,6 +45,15 @@ def _items(**vectors):
 def test_absent_items_stay_unless_the_file_is_the_whole_catalogue(tower):
     changes = refresh_catalogue(tower, _items(a=0, c=2), remove_absent=False)
     assert changes == Changes(0, 0, changed=0, removed=0, unchanged=3)
+    np.testing.assert_array_equal(tower.item_vectors.numpy(), _VECTORS)
+
+
+def test_a_title_alone_counts_as_a_change(tower):
+    """The vectors stay: the title is no feature of the model."""
+    named = dataclasses.replace(_items(a=0, b=1, c=2), titles=[b"", b"New title", b""])
+    changes = refresh_catalogue(tower, named, remove_absent=False)
+    assert changes == Changes(0, 0, changed=1, removed=0, unchanged=2)
+    assert tower.item_titles.numpy().tolist() == [b"", b"New title", b""]
     np.testing.assert_array_equal(tower.item_vectors.numpy(), _VECTORS)
 
 

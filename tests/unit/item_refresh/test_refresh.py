@@ -205,6 +205,7 @@ def test_new_items_are_embedded_by_their_side_features_and_found(chain, model):
     assert set(_NEW) < set(found)
 
 
+@_ONE_KIND_BY_DEFAULT
 def test_the_new_item_is_the_nearest_of_its_own_description(chain):
     """Items of exactly the same side features have the same vector."""
     similar = chain.load(chain.added.version).signatures["similar_items"](
@@ -267,6 +268,7 @@ def test_changed_features_move_an_item_and_leave_the_others(chain, model):
     assert others.tobytes() == np.delete(old, row, 0).tobytes()
 
 
+@pytest.mark.slow
 def test_a_title_or_a_category_alone_counts_as_a_change(base, tmp_path, capsys):
     """The vectors stay: the title is no feature of the model."""
     (version,) = complete_versions(str(base))

@@ -11,24 +11,20 @@ A version that item refresh has made contains all entries up to a position, whic
 manifest. Once every version in the directory does, these entries can go.
 """
 
-import contextlib
-import os
-import sqlite3
 import threading
 import time
 import uuid
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Final, NamedTuple, Protocol
 
 from contract.catalogue_changes import Change
 from contract.errors import UserError
-from contract.redis_connection import RedisLocation, RedisLocationError, check_installed, is_redis
+from contract.redis_connection import RedisLocation, check_location, is_redis
+from contract.sqlite_file import SqliteFile
 
 # For how long the key of a request is remembered, so that it is not done twice.
 KEY_SECONDS: Final = 24 * 3600.0
-# Another server, or item refresh, may be writing.
-_BUSY_SECONDS = 10.0
 _FORMAT = 1
 # Of the file of a log, after the name of its model.
 _SUFFIX = ".changes.sqlite"
@@ -116,6 +112,7 @@ def open_log(location: str, model: str) -> ChangeLog:
       model: Name of the model.
 
     Raises:
+      RedisLocationError: it can be no location.
       ChangeLogError: it cannot be opened.
     """
     check_location(location)
@@ -135,6 +132,7 @@ def find_log(location: str, model: str) -> ChangeLog:
       model: Name of the model.
 
     Raises:
+      RedisLocationError: it can be no location.
       ChangeLogError: there is no such log, or it cannot be opened.
     """
     check_location(location)
@@ -154,31 +152,8 @@ def find_log(location: str, model: str) -> ChangeLog:
     return open_log(location, model)
 
 
-def check_location(location: str) -> None:
-    """Checks what can be known of a location before it is used.
-
-    Raises:
-      ChangeLogError: it can be no location of a log.
-    """
-    if is_redis(location):
-        try:
-            RedisLocation.parse(location)
-            check_installed()
-        except RedisLocationError as e:
-            raise ChangeLogError(str(e)) from None
-    elif "://" in location:
-        raise ChangeLogError(
-            "The log of changes must be in a local directory, or in a server named by redis://,"
-            f" rediss:// or unix://; got {location.partition('://')[0]}://..."
-        )
-
-
 class SqliteChangeLog:
-    """A log in a local file, for the servers of one machine: SQLite with a write-ahead log.
-
-    SQLite's write-ahead log needs memory that its readers share, so the file must not be on a
-    network file system (https://www.sqlite.org/wal.html).
-    """
+    """A log in a local file, for the servers of one machine; see ``contract.sqlite_file``."""
 
     def __init__(self, path: Path, clock: Callable[[], float] = time.time) -> None:
         """Opens the file; makes it if there is none.
@@ -193,30 +168,19 @@ class SqliteChangeLog:
         self._path = path
         self._clock = clock
         self._lock = threading.Lock()
-        with self._explained():
-            path.parent.mkdir(parents=True, exist_ok=True)
-            self._database = sqlite3.connect(
-                path, timeout=_BUSY_SECONDS, isolation_level=None, check_same_thread=False
-            )
-            self._database.execute("PRAGMA journal_mode = WAL")
-            # What was acknowledged survives a loss of power.
-            self._database.execute("PRAGMA synchronous = FULL")
-            (version,) = self._database.execute("PRAGMA user_version").fetchone()
-            if version > _FORMAT:
-                raise ChangeLogError(
-                    f"{path} is a log of changes of format {version}; this program reads format"
-                    f" {_FORMAT}. Use the program that wrote it"
-                )
-            with self._transaction():
-                for statement in _SCHEMA:
-                    self._database.execute(statement)
+        self._file = SqliteFile(
+            path, "log of changes", ChangeLogError, version=_FORMAT, schema=_SCHEMA
+        )
+        self._database = self._file.database
+        with self._file.explained():
+            with self._file.transaction():
                 insert = "INSERT INTO last SELECT 0, ? WHERE NOT EXISTS (SELECT 1 FROM last)"
                 self._database.execute(insert, [uuid.uuid4().hex])
             (self.identity,) = self._database.execute("SELECT identity FROM last").fetchone()
 
     def append(self, updates: Sequence[tuple[str, Update]], keys: Sequence[str] = ()) -> int:
         """See ``ChangeLog``."""
-        with self._lock, self._explained(), self._transaction():
+        with self._lock, self._file.explained(), self._file.transaction():
             if self._remembered(keys):
                 raise RepeatedKeyError
             execute = self._database.execute
@@ -240,7 +204,7 @@ class SqliteChangeLog:
 
     def seen(self, keys: Sequence[str]) -> set[str]:
         """See ``ChangeLog``."""
-        with self._lock, self._explained():
+        with self._lock, self._file.explained():
             return self._remembered(keys)
 
     def read(self, after: int, limit: int) -> list[Entry]:
@@ -260,19 +224,19 @@ class SqliteChangeLog:
 
     def last(self) -> int:
         """See ``ChangeLog``."""
-        with self._lock, self._explained():
+        with self._lock, self._file.explained():
             return self._database.execute("SELECT position FROM last").fetchone()[0]
 
     def truncate(self, through: int) -> int:
         """See ``ChangeLog``."""
-        with self._lock, self._explained(), self._transaction():
+        with self._lock, self._file.explained(), self._file.transaction():
             drop = "DELETE FROM changes WHERE position <= ? AND NOT is_kept"
             return self._database.execute(drop, [through]).rowcount
 
     def close(self) -> None:
         """See ``ChangeLog``."""
         with self._lock:
-            self._database.close()
+            self._file.close()
 
     def _remembered(self, keys: Sequence[str]) -> set[str]:
         find = "SELECT 1 FROM keys WHERE key = ? AND time >= ?"
@@ -280,33 +244,11 @@ class SqliteChangeLog:
         return {key for key in keys if self._database.execute(find, [key, oldest]).fetchone()}
 
     def _entries(self, condition: str, *values: int) -> list[Entry]:
-        with self._lock, self._explained():
+        with self._lock, self._file.explained():
             rows = self._database.execute(
                 f"SELECT position, item, change FROM changes WHERE {condition}", values
             ).fetchall()
         return [Entry(position, item, Change.from_json(text)) for position, item, text in rows]
-
-    @contextlib.contextmanager
-    def _transaction(self) -> Iterator[None]:
-        # IMMEDIATE waits for another writer here, and not in the middle.
-        self._database.execute("BEGIN IMMEDIATE")
-        try:
-            yield
-        except BaseException:
-            self._database.execute("ROLLBACK")
-            raise
-        self._database.execute("COMMIT")
-
-    @contextlib.contextmanager
-    def _explained(self) -> Iterator[None]:
-        try:
-            yield
-        except (sqlite3.Error, OSError) as e:
-            reason = f"{os.strerror(e.errno)}" if isinstance(e, OSError) and e.errno else str(e)
-            raise ChangeLogError(
-                f"The log of changes {self._path} cannot be used ({reason}); its directory must be"
-                " on a local disk with space left, and writable"
-            ) from e
 
 
 def is_kept(change: Change) -> bool:
@@ -322,5 +264,4 @@ _SCHEMA = (
     " change TEXT NOT NULL, is_kept INTEGER NOT NULL) WITHOUT ROWID",
     "CREATE TABLE IF NOT EXISTS keys (key TEXT PRIMARY KEY, time REAL NOT NULL) WITHOUT ROWID",
     "CREATE TABLE IF NOT EXISTS last (position INTEGER NOT NULL, identity TEXT NOT NULL)",
-    f"PRAGMA user_version = {_FORMAT}",
 )

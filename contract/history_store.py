@@ -17,14 +17,8 @@ from typing import Final, Literal, NamedTuple, Protocol
 
 from contract.errors import UserError
 from contract.histories import Person, Reported, Retention
-from contract.redis_connection import (
-    RedisLocation,
-    RedisLocationError,
-    check_installed,
-    is_redis,
-)
-
-Sync = Literal["full", "normal"]
+from contract.redis_connection import check_location, is_redis
+from contract.sqlite_file import Sync
 
 # For how long the key of a request is remembered, so that it is not done twice.
 KEY_SECONDS: Final = 24 * 3600.0
@@ -120,10 +114,11 @@ def open_store(
       location: A directory, or the location of a Redis server.
       model: Name of the model.
       retention: How much is kept.
-      sync: See ``SqliteHistoryStore``.
+      sync: See ``SqliteFile``.
       is_new: Whether to make the store if there is none.
 
     Raises:
+      RedisLocationError: it can be no location.
       HistoryStoreError: it cannot be opened, or there is none.
     """
     check_location(location)
@@ -142,25 +137,6 @@ def open_store(
     from contract.sqlite_history_store import SqliteHistoryStore
 
     return SqliteHistoryStore(path, retention, sync)
-
-
-def check_location(location: str) -> None:
-    """Checks what can be known of a location before it is used.
-
-    Raises:
-      HistoryStoreError: it can be no location of a store.
-    """
-    if is_redis(location):
-        try:
-            RedisLocation.parse(location)
-            check_installed()
-        except RedisLocationError as e:
-            raise HistoryStoreError(str(e)) from None
-    elif "://" in location:
-        raise HistoryStoreError(
-            "Histories must be in a local directory, or in a server named by redis://, rediss:// or"
-            f" unix://; got {location.partition('://')[0]}://..."
-        )
 
 
 def applied(

@@ -179,9 +179,23 @@ def errors() -> tuple[type[Exception], ...]:
     return (_library().RedisError, OSError)
 
 
-def check_installed() -> None:
-    """Checks that the library is there. Raises RedisLocationError."""
-    _library()
+def check_location(location: str) -> None:
+    """Checks what can be known of the location of a store before it is used.
+
+    Args:
+      location: A directory, or the location of a Redis server.
+
+    Raises:
+      RedisLocationError: it is neither, or the library is not installed.
+    """
+    if is_redis(location):
+        RedisLocation.parse(location)
+        _library()
+    elif "://" in location:
+        raise RedisLocationError(
+            "It must be a local directory, or a server named by redis://, rediss:// or unix://;"
+            f" got {location.partition('://')[0]}://..."
+        )
 
 
 def _library() -> Any:

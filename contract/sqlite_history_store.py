@@ -1,11 +1,9 @@
 """The store of histories in a local file."""
 
-import contextlib
-import os
 import sqlite3
 import threading
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Final
 
@@ -16,22 +14,18 @@ from contract.history_store import (
     Hashes,
     HistoryStoreError,
     Outcome,
-    Sync,
     applied,
 )
+from contract.sqlite_file import BUSY_SECONDS, SqliteFile, Sync
 
-# Another server, or the pipeline, may be writing.
-_BUSY_SECONDS: Final = 10.0
 _FORMAT: Final = 1
-_ONLY_OWNER: Final = 0o600
 _PEOPLE_AT_ONCE: Final = 500
 
 
 class SqliteHistoryStore:
-    """A store in a local file, for the servers of one machine: SQLite with a write-ahead log.
+    """A store in a local file, for the servers of one machine; see ``contract.sqlite_file``.
 
-    SQLite's write-ahead log needs memory that its readers share, so the file must not be on a
-    network file system (https://www.sqlite.org/wal.html). Only its owner can read it.
+    Only its owner can read it.
     """
 
     def __init__(
@@ -46,8 +40,7 @@ class SqliteHistoryStore:
         Args:
           path: Where it is.
           retention: How much is kept.
-          sync: ``full``: what was written survives a loss of power. ``normal``: it survives the
-            end of the program, and a loss of power may take the last writes.
+          sync: See ``SqliteFile``.
           clock: Gives the seconds by which events expire and keys are forgotten.
 
         Raises:
@@ -55,33 +48,29 @@ class SqliteHistoryStore:
         """
         self._path = path
         self._retention = retention
-        self._sync = sync
         self._clock = clock
         self._lock = threading.Lock()
         self._readers = threading.local()
-        self._connections: list[sqlite3.Connection] = []
-        with self._explained():
-            path.parent.mkdir(parents=True, exist_ok=True)
-            # SQLite gives the files beside it the same mode.
-            os.close(os.open(path, os.O_RDWR | os.O_CREAT, _ONLY_OWNER))
-            self._database = self._connected()
-            (version,) = self._database.execute("PRAGMA user_version").fetchone()
-            if version > _FORMAT:
-                raise HistoryStoreError(
-                    f"{path} is a store of histories of format {version}; this program reads"
-                    f" format {_FORMAT}. Use the program that wrote it"
-                )
-            with self._transaction():
-                for statement in _SCHEMA:
-                    self._database.execute(statement)
+        self._file = SqliteFile(
+            path,
+            "store of histories",
+            HistoryStoreError,
+            version=_FORMAT,
+            schema=_SCHEMA,
+            sync=sync,
+            is_private=True,
+        )
+        self._database = self._file.database
+        with self._file.explained():
+            with self._file.transaction():
                 insert = "INSERT INTO secret SELECT ? WHERE NOT EXISTS (SELECT 1 FROM secret)"
                 self._database.execute(insert, [Hashes.new_secret()])
             (secret,) = self._database.execute("SELECT secret FROM secret").fetchone()
-            self._hashes = Hashes(secret)
+        self._hashes = Hashes(secret)
 
     def add(self, batches: Sequence[Batch]) -> list[Outcome]:
         """See ``HistoryStore``."""
-        with self._lock, self._explained(), self._transaction():
+        with self._lock, self._file.explained(), self._file.transaction():
             now = self._clock()
             self._database.execute("DELETE FROM keys WHERE time < ?", [now - KEY_SECONDS])
             return [self._add(batch, now) for batch in batches]
@@ -90,7 +79,7 @@ class SqliteHistoryStore:
         """See ``HistoryStore``."""
         people = [self._hashes.of("user", user_id) for user_id in user_ids]
         found: dict[bytes, bytes] = {}
-        with self._explained():
+        with self._file.explained():
             reader = self._reader()
             for start in range(0, len(people), _PEOPLE_AT_ONCE):
                 some = people[start : start + _PEOPLE_AT_ONCE]
@@ -110,9 +99,9 @@ class SqliteHistoryStore:
         """See ``HistoryStore``."""
         if not user_ids:
             return 0
-        with self._lock, self._explained():
+        with self._lock, self._file.explained():
             erased = 0
-            with self._transaction():
+            with self._file.transaction():
                 for user_id in user_ids:
                     person = self._hashes.of("user", user_id)
                     delete = "DELETE FROM people WHERE person = ?"
@@ -127,7 +116,7 @@ class SqliteHistoryStore:
         if is_busy:
             raise HistoryStoreError(
                 f"The people are erased from {self._path}, but its write-ahead log may still hold"
-                f" them, because another program has been reading for {_BUSY_SECONDS:g} seconds;"
+                f" them, because another program has been reading for {BUSY_SECONDS:g} seconds;"
                 " repeat the erasure"
             )
         return erased
@@ -135,7 +124,7 @@ class SqliteHistoryStore:
     def purge(self, limit: int) -> int:
         """See ``HistoryStore``."""
         oldest = self._retention.oldest(self._clock())
-        with self._lock, self._explained(), self._transaction():
+        with self._lock, self._file.explained(), self._file.transaction():
             execute = self._database.execute
             execute("DELETE FROM erased WHERE time < ?", [oldest])
             select = "SELECT person, content FROM people WHERE oldest < ? LIMIT ?"
@@ -146,14 +135,13 @@ class SqliteHistoryStore:
 
     def count(self) -> int:
         """See ``HistoryStore``."""
-        with self._explained():
+        with self._file.explained():
             return self._reader().execute("SELECT COUNT(*) FROM people").fetchone()[0]
 
     def close(self) -> None:
         """See ``HistoryStore``."""
         with self._lock:
-            for connection in self._connections:
-                connection.close()
+            self._file.close()
 
     def _add(self, batch: Batch, now: float) -> Outcome:
         execute = self._database.execute
@@ -185,43 +173,11 @@ class SqliteHistoryStore:
         else:
             self._database.execute("DELETE FROM people WHERE person = ?", [person])
 
-    def _connected(self) -> sqlite3.Connection:
-        connection = sqlite3.connect(
-            self._path, timeout=_BUSY_SECONDS, isolation_level=None, check_same_thread=False
-        )
-        self._connections.append(connection)
-        connection.execute("PRAGMA journal_mode = WAL")
-        connection.execute(f"PRAGMA synchronous = {self._sync}")
-        connection.execute("PRAGMA secure_delete = ON")
-        return connection
-
     def _reader(self) -> sqlite3.Connection:
         """A connection of this thread: in a write-ahead log, readers wait for nobody."""
         if not hasattr(self._readers, "connection"):
-            self._readers.connection = self._connected()
+            self._readers.connection = self._file.connect()
         return self._readers.connection
-
-    @contextlib.contextmanager
-    def _transaction(self) -> Iterator[None]:
-        # IMMEDIATE waits for another writer here, and not in the middle.
-        self._database.execute("BEGIN IMMEDIATE")
-        try:
-            yield
-        except BaseException:
-            self._database.execute("ROLLBACK")
-            raise
-        self._database.execute("COMMIT")
-
-    @contextlib.contextmanager
-    def _explained(self) -> Iterator[None]:
-        try:
-            yield
-        except (sqlite3.Error, OSError) as e:
-            reason = f"{os.strerror(e.errno)}" if isinstance(e, OSError) and e.errno else str(e)
-            raise HistoryStoreError(
-                f"The store of histories {self._path} cannot be used ({reason}); its directory"
-                " must be on a local disk with space left, and writable"
-            ) from e
 
 
 _SCHEMA = (
@@ -232,5 +188,4 @@ _SCHEMA = (
     " WITHOUT ROWID",
     "CREATE TABLE IF NOT EXISTS keys (key BLOB PRIMARY KEY, time REAL NOT NULL) WITHOUT ROWID",
     "CREATE TABLE IF NOT EXISTS secret (secret BLOB NOT NULL)",
-    f"PRAGMA user_version = {_FORMAT}",
 )

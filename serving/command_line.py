@@ -6,10 +6,8 @@ from collections.abc import Sequence
 
 import pydantic
 
-from contract.change_log import ChangeLogError, check_location
 from contract.config_types import from_dict, to_dict
-from contract.history_store import HistoryStoreError
-from contract.history_store import check_location as check_store_location
+from contract.redis_connection import RedisLocationError, check_location
 from serving.config import BatchingConfig, ServerConfig
 from serving.loopback import is_loopback
 
@@ -78,14 +76,12 @@ def parse_args(argv: Sequence[str]) -> ServerConfig:
             " --live_catalogue_token_file or --auth_token_file: whoever reaches the server could"
             " change what it recommends"
         )
-    try:
-        check_location(config.live_catalogue)
-    except ChangeLogError as e:
-        parser.error(f"--live_catalogue: {e}")
-    try:
-        check_store_location(config.history_store)
-    except HistoryStoreError as e:
-        parser.error(f"--history_store: {e}")
+    stores = {"--live_catalogue": config.live_catalogue, "--history_store": config.history_store}
+    for flag, location in stores.items():
+        try:
+            check_location(location)
+        except RedisLocationError as e:
+            parser.error(f"{flag}: {e}")
     if config.history_store and not config.auth_token_file and not is_loopback(config.host):
         parser.error(
             "--history_store on another host than the loopback needs --auth_token_file: whoever"

@@ -7,8 +7,8 @@ from pydantic import Field
 from contract.config_types import config_dataclass
 from contract.features import HISTORY, HISTORY_TIME
 from contract.histories import DEFAULT_DAYS, DEFAULT_MAX_EVENTS
-from contract.history_store import Sync
 from contract.signatures import PADDED_INPUTS, SERVE
+from contract.sqlite_file import Sync
 
 DEFAULT_MODEL_NAME = "mind"
 # TF Serving's ports.

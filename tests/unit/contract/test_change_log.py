@@ -16,7 +16,6 @@ from contract.change_log import (
     Entry,
     RepeatedKeyError,
     SqliteChangeLog,
-    check_location,
     open_log,
 )
 from tests.redis_server import RedisServer
@@ -354,22 +353,3 @@ def test_a_directory_that_cannot_be_made_is_explained(tmp_path):
     (tmp_path / "file").write_text("")
     with pytest.raises(ChangeLogError, match=r"cannot be used \(.*irectory"):
         open_log(str(tmp_path / "file"), "mind")
-
-
-@pytest.mark.parametrize(
-    ("location", "problem"),
-    [
-        ("redis://:secret/0", "must be redis://"),
-        ("redis:/cache", "must be redis://"),
-        ("http://me:secret@cache", r"must be in a local directory, .* got http://\.\.\."),
-    ],
-)
-def test_a_location_that_can_be_none_is_refused(location, problem):
-    with pytest.raises(ChangeLogError, match=problem) as error:
-        check_location(location)
-    assert "secret" not in str(error.value)
-
-
-def test_a_directory_is_a_location():
-    check_location("output/changes")
-    check_location("")

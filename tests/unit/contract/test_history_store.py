@@ -14,7 +14,6 @@ from contract.history_store import (
     Hashes,
     HistoryStoreError,
     Outcome,
-    check_location,
     open_store,
 )
 from contract.redis_history_store import RedisHistoryStore
@@ -265,7 +264,7 @@ def test_no_file_names_anybody_and_nothing_of_an_erased_person_is_left(
 def test_an_erasure_that_a_reader_keeps_from_being_complete_says_so(
     opened_file, tmp_path, monkeypatch
 ):
-    monkeypatch.setattr("contract.sqlite_history_store._BUSY_SECONDS", 0.01)
+    monkeypatch.setattr("contract.sqlite_file.BUSY_SECONDS", 0.01)
     store = opened_file()
     store.add([Batch({"u": _report((_NOW, "i"))})])
     other = sqlite3.connect(tmp_path / "mind.histories.sqlite", isolation_level=None)
@@ -328,22 +327,6 @@ def test_what_cannot_be_used_is_explained(tmp_path, opened_file):
     store._database.execute("PRAGMA user_version = 2")
     with pytest.raises(HistoryStoreError, match="format 2; this program reads format 1"):
         opened_file()
-
-
-@pytest.mark.parametrize(
-    ("location", "problem"),
-    [
-        ("gs://bucket/histories", r"in a local directory, or in a server .*; got gs://\.\.\."),
-        ("redis:/cache", "location of a Redis server must be redis://"),
-    ],
-)
-def test_locations_that_are_none(location, problem):
-    check_location("output/histories")
-    check_location("redis://localhost/3")
-    with pytest.raises(HistoryStoreError, match=problem):
-        check_location(location)
-    with pytest.raises(HistoryStoreError, match=problem):
-        open_store(location, "mind", Retention())
 
 
 @pytest.mark.slow

@@ -5,8 +5,17 @@ import sys
 import pytest
 import redis
 
+from contract.change_log import open_log
 from contract.errors import chain
-from contract.redis_connection import RedisLocation, RedisLocationError, connect, is_redis
+from contract.histories import Retention
+from contract.history_store import open_store
+from contract.redis_connection import (
+    RedisLocation,
+    RedisLocationError,
+    check_location,
+    connect,
+    is_redis,
+)
 
 _SECRET = "s3cret"
 
@@ -102,3 +111,29 @@ def test_without_the_library_it_is_told_what_to_install(monkeypatch):
     monkeypatch.setitem(sys.modules, "redis", None)
     with pytest.raises(RedisLocationError, match="extra 'redis'"):
         connect(RedisLocation.parse("redis://cache"))
+
+
+@pytest.mark.parametrize(
+    ("location", "problem"),
+    [
+        ("redis://:secret/0", "must be redis://"),
+        ("redis:/cache", "must be redis://"),
+        ("http://me:secret@cache", r"must be a local directory, .* got http://\.\.\."),
+        ("gs://bucket/secret", r"must be a local directory, .* got gs://\.\.\."),
+    ],
+)
+def test_a_location_that_can_be_none_is_refused(location, problem):
+    for use in (
+        check_location,
+        lambda place: open_log(place, "mind"),
+        lambda place: open_store(place, "mind", Retention()),
+    ):
+        with pytest.raises(RedisLocationError, match=problem) as error:
+            use(location)
+        assert "secret" not in str(error.value)
+
+
+def test_a_directory_is_a_location():
+    check_location("output/changes")
+    check_location("")
+    check_location("redis://localhost/3")

@@ -19,7 +19,7 @@ from retrieval.filters import AllowedSearch, Selection, drop_forbidden
 from retrieval.list_search import ListSearch
 from retrieval.ranking import best_distinct, count_distinct, rank_once
 from retrieval.requests import Request
-from retrieval.search import ApproximateSearch, Candidates, ExactSearch, Search
+from retrieval.search import ANY_CANDIDATES, ApproximateSearch, Candidates, ExactSearch, Search
 
 # Depths of the approximate search: two for each doubling, so that few different ones come
 # together in a batch.
@@ -113,7 +113,7 @@ class FilteredRanking(tf.Module):
         work = num_allowed + limits.entry_cost * selection.num_looked_at()
         is_asked = tf.reduce_any(request.mask, axis=1)
         is_broad = is_left = is_asked & (work > limits.narrow)
-        found = _nothing(tf.shape(work)[0], width)
+        found = Candidates.none(tf.shape(work)[0], width)
         if isinstance(self._search, ApproximateSearch):
             depths = first_depths(needed, num_allowed, selection.num_items)
             found, is_left = self._approximately(
@@ -181,7 +181,7 @@ class FilteredRanking(tf.Module):
             kept = Candidates(*(tf.boolean_mask(part, is_enough) for part in best))
             return depths, is_left, _put(found, done, kept)
 
-        nothing = _nothing(tf.shape(depths)[0], width)
+        nothing = Candidates.none(tf.shape(depths)[0], width)
         _, is_left, found = tf.while_loop(
             lambda depths, is_left, _: tf.reduce_any(is_open(depths, is_left)),
             search_depth,
@@ -190,7 +190,7 @@ class FilteredRanking(tf.Module):
             shape_invariants=(
                 tf.TensorShape([None]),
                 tf.TensorShape([None]),
-                Candidates(tf.TensorShape([None, None]), tf.TensorShape([None, None])),
+                ANY_CANDIDATES,
             ),
         )
         return found, is_left
@@ -204,7 +204,7 @@ class FilteredRanking(tf.Module):
         way: Callable[[_Rows, tf.Tensor], Candidates],
     ) -> Candidates:
         """Ranks the chosen rows, bool [B], by ``way``; the others get nothing."""
-        nothing = _nothing(tf.shape(chosen)[0], width)
+        nothing = Candidates.none(tf.shape(chosen)[0], width)
 
         def ranked() -> Candidates:
             rows = tf.cast(tf.where(chosen)[:, 0], tf.int32)
@@ -261,10 +261,6 @@ def _at_depth(
 
 def _request_of(request: Request, rows: tf.Tensor) -> Request:
     return Request(*(tf.gather(part, rows) for part in request))
-
-
-def _nothing(batch: tf.Tensor, width: tf.Tensor) -> Candidates:
-    return Candidates(tf.fill([batch, width], -1), tf.fill([batch, width], -np.inf))
 
 
 def _put(into: Candidates, rows: tf.Tensor, found: Candidates) -> Candidates:

@@ -7,7 +7,7 @@ from retrieval.filters import Selection
 from retrieval.fixed_items import FixedItems
 from retrieval.live_items import LiveItems
 from retrieval.ranking import best_distinct, count_distinct, together
-from retrieval.search import Candidates
+from retrieval.search import ANY_CANDIDATES, Candidates
 
 # Items looked at in one step for requests with filters.
 _ITEMS_PER_STEP = 1 << 13
@@ -77,16 +77,12 @@ class PopularItems(tf.Module):
             more = Candidates(tf.where(first.values > -np.inf, positions, -1), first.values)
             return start + step, best_distinct(together(found, more), excluded, width)
 
-        nothing = Candidates(tf.fill([batch, width], -1), tf.fill([batch, width], -np.inf))
         _, found = tf.while_loop(
             is_open,
             look_further,
-            (tf.constant(0), nothing),
+            (tf.constant(0), Candidates.none(batch, width)),
             parallel_iterations=1,
-            shape_invariants=(
-                tf.TensorShape([]),
-                Candidates(tf.TensorShape([None, None]), tf.TensorShape([None, None])),
-            ),
+            shape_invariants=(tf.TensorShape([]), ANY_CANDIDATES),
         )
         allowed = selection.allows_of_all if selection is not None else None
         slots = self._live.popular(batch, depth, allowed)

@@ -8,7 +8,7 @@ import tensorflow as tf
 
 from contract.manifest import ALGORITHM, MERGE_COSINE, SCANN_HASHED, SCANN_TREE
 from retrieval.interest_merging import NEVER, merge_interests
-from retrieval.search import SCORES_PER_BLOCK, Candidates, ExactSearch
+from retrieval.search import ANY_CANDIDATES, SCORES_PER_BLOCK, Candidates, ExactSearch
 from retrieval.tower import blocks
 
 # Items whose vectors train the ScaNN partitions and codebooks: at least so many, and for each
@@ -262,10 +262,7 @@ class ScannSearch(tf.Module):
                 score_block,
                 (tf.constant(0), nothing),
                 parallel_iterations=1,
-                shape_invariants=(
-                    tf.TensorShape([]),
-                    Candidates(tf.TensorShape([None, None]), tf.TensorShape([None, None])),
-                ),
+                shape_invariants=(tf.TensorShape([]), ANY_CANDIDATES),
             )
             return best
 

@@ -28,6 +28,15 @@ class Candidates(NamedTuple):
     positions: tf.Tensor
     scores: tf.Tensor
 
+    @classmethod
+    def none(cls, batch: tf.Tensor, width: tf.Tensor) -> "Candidates":
+        """Returns no candidates, [batch, width], int32 [] each."""
+        return cls(tf.fill([batch, width], -1), tf.fill([batch, width], -np.inf))
+
+
+# Of candidates in a loop, of any number.
+ANY_CANDIDATES = Candidates(tf.TensorShape([None, None]), tf.TensorShape([None, None]))
+
 
 class Search(Protocol):
     """Finds the items that score highest for one of a person's interests.
@@ -138,15 +147,11 @@ class ExactSearch(tf.Module):
             positions = tf.gather(positions, kept.indices, batch_dims=1)
             return start + block, Candidates(positions, kept.values)
 
-        nothing = Candidates(tf.fill([batch, depth], -1), tf.fill([batch, depth], -np.inf))
         _, best = tf.while_loop(
             lambda start, _: start < num_items,
             search_block,
-            (tf.constant(0), nothing),
+            (tf.constant(0), Candidates.none(batch, depth)),
             parallel_iterations=1,
-            shape_invariants=(
-                tf.TensorShape([]),
-                Candidates(tf.TensorShape([None, None]), tf.TensorShape([None, None])),
-            ),
+            shape_invariants=(tf.TensorShape([]), ANY_CANDIDATES),
         )
         return best

@@ -5,6 +5,7 @@ the name of the model, so that callers need no generated code.
 """
 
 import asyncio
+import contextlib
 import functools
 import urllib.parse
 from collections.abc import Awaitable, Callable, Mapping
@@ -21,6 +22,8 @@ from serving.errors import RETRY_AFTER_SECONDS, ServingError, internal, invalid_
 from serving.request_log import RequestLog
 
 _MAX_KEY: Final = 200
+_LARGE: Final = 1 << 16  # bytes
+_LARGE_AT_ONCE: Final = 4
 
 # Gives the answer of a model, by its name, to a message.
 Answer = Callable[[str, Mapping[str, Any]], Awaitable[dict[str, Any]]]
@@ -37,8 +40,8 @@ class JsonApi:
     def __init__(self, request_log: RequestLog, max_bytes: int):
         self._request_log = request_log
         self._max_bytes = max_bytes
-        # One after the other: a body of megabytes must not come in any number at once.
-        self._reading = asyncio.Semaphore(4)
+        # Bodies of megabytes must not come in any number at once.
+        self._large = asyncio.Semaphore(_LARGE_AT_ONCE)
 
     async def rest(
         self, method: str, answer: Answer, request: web.Request, *, has_body: bool = True
@@ -54,7 +57,9 @@ class JsonApi:
         name = urllib.parse.unquote(request.match_info["name"])
         with self._request_log.record("REST", method, name) as record:
             try:
-                async with self._reading:
+                # Small ones all wait together for the next write of the store: it is one for all.
+                is_large = has_body and (request.content_length or _LARGE) >= _LARGE
+                async with self._large if is_large else contextlib.nullcontext():
                     body = await self._body(request) if has_body else {}
                     content = orjson.dumps(await answer(name, body))
                 return web.Response(body=content, content_type="application/json")

@@ -7,7 +7,10 @@ client asks for recommendations, and the answers are compared with an exact sear
 the catalogue as it is then. At the end the server is killed in the middle of changes, started
 again, and asked for every item that it had acknowledged.
 
-  python -m benchmarks.live_index --items 1000000
+Peers get the same vectors, changes and interests, each in a process of its own without a server;
+see ``peers/live_changes.py``.
+
+  python -m benchmarks.live_index --items 1000000 --peers faiss_live hnswlib_live lancedb_live
 """
 
 import argparse
@@ -15,15 +18,17 @@ import itertools
 import json
 import os
 import signal
+import subprocess
 import tempfile
 import threading
 import time
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import httpx
 import numpy as np
 
+from benchmarks import peers
 from benchmarks.index import RECALL_K, run_step
 from benchmarks.processes import served
 
@@ -33,6 +38,8 @@ _REQUESTS = 400
 _PEOPLE = 100
 _CHANGES_SEEN = 100
 _MODEL = "/v1/models/mind"
+_PEERS = ("faiss_live", "hnswlib_live", "lancedb_live")
+_PEER_DATA = "peers.npz"
 
 
 def main() -> None:
@@ -42,6 +49,9 @@ def main() -> None:
     parser.add_argument("--dimensions", type=int, default=64)
     parser.add_argument("--churn", type=float, default=0.1, help="share of the catalogue")
     parser.add_argument("--kind", choices=["scann", "exact"], default="scann")
+    parser.add_argument("--peers", nargs="*", default=(), choices=_PEERS)
+    parser.add_argument("--peer_seconds", type=float, default=30, help="for each row of a peer")
+    parser.add_argument("--peer_limit", type=int, default=1200, help="seconds for all of a peer")
     parser.add_argument("--json", type=Path, help="also write the figures here")
     arguments = parser.parse_args()
     with tempfile.TemporaryDirectory() as folder:
@@ -52,11 +62,26 @@ def main() -> None:
         base = work_dir / "base"
         base.mkdir()
         (base / "1").symlink_to(work_dir / arguments.kind, target_is_directory=True)
-        rows = measure(base, work_dir, arguments.items, arguments.churn)
-    for name, value in rows.items():
-        print(f"{name:<44} {value}")
+        found = {"ours": measure(base, work_dir, arguments.items, arguments.churn)}
+        _print_rows("ours", found["ours"])
+        for peer in arguments.peers:
+            output = work_dir / f"{peer}.json"
+            options = (output, arguments.peer_seconds, arguments.peer_limit)
+            try:
+                peers.run(peer, [str(work_dir / _PEER_DATA), *map(str, options)])
+            except subprocess.CalledProcessError as error:
+                print(f"\n{peer} was not done: {error}")
+            if output.exists():
+                found[peer] = json.loads(output.read_text())
+                _print_rows(peer, found[peer])
     if arguments.json:
-        arguments.json.write_text(json.dumps(rows, indent=2))
+        arguments.json.write_text(json.dumps(found, indent=2))
+
+
+def _print_rows(name: str, rows: dict[str, Any]) -> None:
+    print(f"\n{name}")
+    for key, value in rows.items():
+        print(f"{key:<46} {value}", flush=True)
 
 
 def measure(base: Path, work_dir: Path, num_items: int, churn: float) -> dict[str, Any]:
@@ -82,7 +107,15 @@ def measure(base: Path, work_dir: Path, num_items: int, churn: float) -> dict[st
         seconds = change_all(target["rest"], new, gone, num_items)
         rows["items changed"] = len(new) + len(gone)
         rows["items changed per second"] = round(rows["items changed"] / seconds)
+        pushed, pushed_ids = catalogue.vectors, catalogue.ids
         catalogue.add(new)
+        peer_data(
+            work_dir / _PEER_DATA,
+            (pushed_ids, pushed),
+            catalogue.vectors[len(pushed) :],
+            gone,
+            [people_of(http, requests[name]) for name in ("asked", "histories")],
+        )
         catalogue.remove(gone)
         rows["one request, after them: p50, p99 ms"] = after = quantiles(
             latencies(http, requests["histories"])
@@ -101,6 +134,60 @@ def measure(base: Path, work_dir: Path, num_items: int, churn: float) -> dict[st
         rows["server MB"] = memory(target["pid"])
     rows |= killed(base, work_dir, flags, num_items)
     return rows
+
+
+class People(NamedTuple):
+    """People of a peer: their interests float32 [P, K, d], and their histories, ids [P][T]."""
+
+    interests: np.ndarray
+    histories: list[list[str]]
+
+
+def people_of(http: httpx.Client, histories: list[list[str]]) -> People:
+    """Asks the tower for the interests of (some of) the people."""
+    some = histories[:_REQUESTS]
+    return People(
+        np.array(post(http, "user_interests", {"history": some})["interests"], np.float32), some
+    )
+
+
+def peer_data(
+    path: Path,
+    pushed: tuple[np.ndarray, np.ndarray],
+    new: np.ndarray,
+    gone: list[str],
+    people: list[People],
+) -> None:
+    """Writes what peers do with the catalogue.
+
+    Args:
+      path: A file whose arrays are ``vectors`` [N, d], ``new`` [M, d], ``gone`` int [G] (rows of
+        ``vectors``), ``items_per_change``, and for the people of whom recall is measured
+        ``asked`` [P, K, d] and ``asked_owned`` int [P, T], rows of ``vectors``; those whose
+        requests are timed are ``timed`` and ``timed_owned``.
+      pushed: Ids [N] and vectors of the items before the changes.
+      new: Vectors of the items that come.
+      gone: Ids of the items that go.
+      people: Those that are asked and those that are timed.
+    """
+    ids, vectors = pushed
+    row_of = {item: row for row, item in enumerate(ids.tolist())}
+
+    def owned(some: People) -> np.ndarray:
+        return np.array([[row_of[item] for item in history] for history in some.histories])
+
+    asked, timed = people
+    np.savez(
+        path,
+        vectors=vectors,
+        new=new,
+        gone=np.array([row_of[item] for item in gone]),
+        items_per_change=_ITEMS_PER_REQUEST,
+        asked=asked.interests,
+        asked_owned=owned(asked),
+        timed=timed.interests,
+        timed_owned=owned(timed),
+    )
 
 
 class Catalogue:

@@ -31,6 +31,9 @@ REQUIREMENTS = {
     "hnswlib": ("hnswlib==0.8.0", "numpy<2"),
     "milvus": ("milvus-lite==3.2.2", "pymilvus==3.0.2"),
     "lancedb": ("lancedb==0.40.0",),
+    "faiss_live": ("faiss-cpu==1.15.1", "numpy<2"),
+    "hnswlib_live": ("hnswlib==0.8.0", "numpy<2"),
+    "lancedb_live": ("lancedb==0.40.0",),
 }
 # Those that are trained (the others serve or search), and which of them draw a few
 # negatives for every example instead of many for the batch.
@@ -48,6 +51,9 @@ _SCRIPTS = {
     "hnswlib": "hnswlib_filter.py",
     "milvus": "milvus_filter.py",
     "lancedb": "lancedb_filter.py",
+    "faiss_live": "live_changes.py faiss",
+    "hnswlib_live": "live_changes.py hnswlib",
+    "lancedb_live": "live_changes.py lancedb",
 }
 
 

@@ -10,25 +10,30 @@ import filter_run
 import numpy as np
 
 _LINKS, _EF_CONSTRUCTION = 32, 100
-_EFFORTS = {
+EFFORTS = {
     "hnsw": (128, 256, 512, 1024, 2048, 4096, 8192, 16384),
     "ivf": (16, 32, 64, 128, 256, 512, 1024),
 }
+
+
+def trained_ivf(vectors):
+    """Returns an empty index with about as many lists as a list has of ``vectors``."""
+    lists = round(len(vectors) ** 0.5)
+    description = f"IVF{lists},Flat"
+    index = faiss.index_factory(vectors.shape[1], description, faiss.METRIC_INNER_PRODUCT)
+    index.train(vectors[:: max(1, len(vectors) // 100_000)])
+    return index
 
 
 def build(kind):
     """Returns what builds an index of ``kind``."""
 
     def build_index(vectors, columns):
-        dimensions = vectors.shape[1]
         if kind == "hnsw":
-            index = faiss.IndexHNSWFlat(dimensions, _LINKS, faiss.METRIC_INNER_PRODUCT)
+            index = faiss.IndexHNSWFlat(vectors.shape[1], _LINKS, faiss.METRIC_INNER_PRODUCT)
             index.hnsw.efConstruction = _EF_CONSTRUCTION
         else:
-            lists = round(len(vectors) ** 0.5)
-            kind_of_index = f"IVF{lists},Flat"
-            index = faiss.index_factory(dimensions, kind_of_index, faiss.METRIC_INNER_PRODUCT)
-            index.train(vectors[:: max(1, len(vectors) // 100_000)])
+            index = trained_ivf(vectors)
         index.add(vectors)
 
         def prepare(wish):
@@ -52,4 +57,4 @@ def build(kind):
 
 if __name__ == "__main__":
     chosen = sys.argv.pop(1)
-    filter_run.main(build(chosen), _EFFORTS[chosen])
+    filter_run.main(build(chosen), EFFORTS[chosen])

@@ -11,7 +11,7 @@ from pathlib import Path
 import numpy as np
 
 K = 100
-_TARGET = 0.98
+TARGET = 0.98
 _TOLERANCE = 1e-5
 _WARMUP = 2
 CLUSTER = -1  # column
@@ -97,9 +97,9 @@ def main(build, parameters):
                     "with": f"{parameter}, {len(times)} people",
                 }
             )
-            if tried[-1]["recall"] >= _TARGET:
+            if tried[-1]["recall"] >= TARGET:
                 break
-        enough = [row for row in tried if row["recall"] >= _TARGET]
+        enough = [row for row in tried if row["recall"] >= TARGET]
         rows.append(enough[0] if enough else max(tried, key=lambda row: row["recall"]))
         print(rows[-1], file=sys.stderr, flush=True)
         output.write_text(json.dumps(rows))

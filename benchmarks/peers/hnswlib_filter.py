@@ -8,14 +8,20 @@ import hnswlib
 import numpy as np
 
 _LINKS, _EF_CONSTRUCTION = 32, 100
-_EFFORTS = (128, 256, 512, 1024, 2048, 4096, 8192, 16384)
+EFFORTS = (128, 256, 512, 1024, 2048, 4096, 8192, 16384)
+
+
+def new_index(vectors, capacity):
+    """Returns an index of ``vectors`` that has room for ``capacity`` in all."""
+    index = hnswlib.Index(space="ip", dim=vectors.shape[1])
+    index.init_index(max_elements=capacity, ef_construction=_EF_CONSTRUCTION, M=_LINKS // 2)
+    index.add_items(vectors)
+    return index
 
 
 def build(vectors, columns):
     """Builds the index; see ``filter_run.main``."""
-    index = hnswlib.Index(space="ip", dim=vectors.shape[1])
-    index.init_index(max_elements=len(vectors), ef_construction=_EF_CONSTRUCTION, M=_LINKS // 2)
-    index.add_items(vectors)
+    index = new_index(vectors, len(vectors))
 
     def prepare(wish):
         if not wish:
@@ -40,4 +46,4 @@ def build(vectors, columns):
 
 
 if __name__ == "__main__":
-    filter_run.main(build, _EFFORTS)
+    filter_run.main(build, EFFORTS)

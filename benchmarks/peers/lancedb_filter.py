@@ -11,24 +11,47 @@ import numpy as np
 import pyarrow as pa
 
 # Partitions that are searched, and candidates rescored for each one wanted.
-_EFFORTS = ((10, 5), (20, 5), (40, 10), (80, 10), (160, 20), (320, 20), (1000, 40))
+EFFORTS = ((10, 5), (20, 5), (40, 10), (80, 10), (160, 20), (320, 20), (1000, 40))
 _BITMAP_LIMIT = 1000  # values; above it a B-tree, as its documentation says
+
+
+def rows_of(ids, vectors):
+    """Returns rows for the table: ids int [n], vectors float32 [n, d]."""
+    listed = pa.FixedSizeListArray.from_arrays(pa.array(vectors.ravel()), vectors.shape[1])
+    return pa.table({"id": pa.array(ids, pa.int32()), "vector": listed})
+
+
+def new_table(data):
+    """Returns a table in a directory of its own, with an index of its vectors."""
+    table = lancedb.connect(tempfile.mkdtemp(prefix="lancedb-")).create_table("items", data)
+    table.create_index(
+        metric="dot",
+        index_type="IVF_PQ",
+        num_partitions=round(data.num_rows**0.5),
+        num_sub_vectors=data.schema.field("vector").type.list_size // 2,
+    )
+    return table
+
+
+def nearest(table, queries, depth, effort, filter_=""):
+    """Returns ids, int [K, depth], -1 for none; ``effort`` is one of ``EFFORTS``."""
+    found = np.full([len(queries), depth], -1)
+    for row, query in enumerate(queries):
+        asked = table.search(query).distance_type("dot").limit(depth).select(["id"])
+        asked = asked.nprobes(effort[0]).refine_factor(effort[1])
+        if filter_:
+            asked = asked.where(filter_, prefilter=True)
+        ids = asked.to_arrow()["id"].to_numpy()
+        found[row, : len(ids)] = ids
+    return found
 
 
 def build(vectors, columns):
     """Builds the table; see ``filter_run.main``."""
-    database = lancedb.connect(tempfile.mkdtemp(prefix="lancedb-"))
-    count, dimensions = vectors.shape
-    listed = pa.FixedSizeListArray.from_arrays(pa.array(vectors.ravel()), dimensions)
-    data = {"id": pa.array(np.arange(count, dtype=np.int32)), "vector": listed}
-    data |= {f"c{i}": pa.array(columns[:, i]) for i in range(columns.shape[1])}
-    table = database.create_table("items", pa.table(data))
-    table.create_index(
-        metric="dot",
-        index_type="IVF_PQ",
-        num_partitions=round(count**0.5),
-        num_sub_vectors=dimensions // 2,
-    )
+    data = rows_of(np.arange(len(vectors)), vectors)
+    for i in range(columns.shape[1]):
+        data = data.append_column(f"c{i}", pa.array(columns[:, i]))
+    table = new_table(data)
     for i in range(columns.shape[1]):
         kind = "BITMAP" if columns[:, i].max() < _BITMAP_LIMIT else "BTREE"
         table.create_scalar_index(f"c{i}", index_type=kind)
@@ -37,18 +60,10 @@ def build(vectors, columns):
         return filter_run.sql(wish)
 
     def search(queries, filter_, depth, effort):
-        found = np.full([len(queries), depth], -1)
-        for row, query in enumerate(queries):
-            asked = table.search(query).distance_type("dot").limit(depth).select(["id"])
-            asked = asked.nprobes(effort[0]).refine_factor(effort[1])
-            if filter_:
-                asked = asked.where(filter_, prefilter=True)
-            ids = asked.to_arrow()["id"].to_numpy()
-            found[row, : len(ids)] = ids
-        return found
+        return nearest(table, queries, depth, effort, filter_)
 
     return prepare, search
 
 
 if __name__ == "__main__":
-    filter_run.main(build, _EFFORTS)
+    filter_run.main(build, EFFORTS)

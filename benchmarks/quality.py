@@ -136,16 +136,20 @@ def cpu_seconds_to(recall: float, curve: list[dict[str, float]]) -> float | None
     return next((point["cpu_seconds"] for point in curve if point["recall"] >= recall), None)
 
 
-def print_time_to_recall(peer: dict[str, Any], runs: list[dict[str, Any]]) -> None:
-    """Prints when each run reached the peer's best validation recall, and when the peer did."""
+def print_time_to_recall(name: str, peer: dict[str, Any], runs: list[dict[str, Any]]) -> None:
+    """Prints when each run reached the peer's best validation recall, and when the peer did.
+
+    Each run gets ``cpu_seconds_to_NAME``, None if it never did.
+    """
     best = peer["validation.recall"]
     theirs = peer["curve"][peer["best_epoch"] - 1]["cpu_seconds"]
     for run in runs:
-        ours = run["cpu_seconds_to_peer"] = cpu_seconds_to(best, run["curve"])
+        ours = run[f"cpu_seconds_to_{name}"] = cpu_seconds_to(best, run["curve"])
         reached = "never" if ours is None else f"{ours:.0f}, {ours / theirs:.2f} of it"
         print(
-            f"CPU-seconds to the peer's best validation recall {best:.4f}: peer {theirs:.0f} "
-            f"(training alone), seed {run['seed']} {reached}"
+            f"CPU-seconds to the best validation recall of {name}, {best:.4f}: {name} "
+            f"{theirs:.0f} (training alone; {peer['cpu_seconds']:.0f} in all), seed {run['seed']} "
+            f"{reached}"
         )
 
 
@@ -189,9 +193,17 @@ def main() -> None:
     parser.add_argument(
         "--baselines", action="store_true", help="add popularity, personal frequency and item-kNN"
     )
-    parser.add_argument("--peer", choices=sorted(peers.TRAINERS), help="add a public port")
     parser.add_argument(
-        "--peer-args", default="", help="for the peer's script, e.g. '--power 1'; see its --help"
+        "--peer",
+        nargs="*",
+        default=[],
+        choices=sorted(peers.TRAINERS),
+        help="add somebody else's models, one after another",
+    )
+    parser.add_argument(
+        "--peer-args",
+        default="",
+        help="for the peers' scripts, e.g. '--max-epochs 20'; see their --help",
     )
     parser.add_argument("--output", type=Path)
     args = parser.parse_args()
@@ -228,9 +240,9 @@ def main() -> None:
     if args.baselines:
         for scorer in (baselines.popularity, baselines.personal_frequency, baselines.item_knn):
             table[scorer.__name__] = baselines.evaluate(scorer(split), split.test, CUTOFFS)
-    if args.peer:
-        table[args.peer] = peers.evaluate(args.peer, split, length, CUTOFFS, args.peer_args.split())
-        print_time_to_recall(table[args.peer], runs)
+    for name in args.peer:
+        table[name] = peers.evaluate(name, split, length, CUTOFFS, args.peer_args.split())
+        print_time_to_recall(name, table[name], runs)
     report["methods"] = {name: row for name, row in table.items() if row is not report}
     print_table(table)
     if args.output:

@@ -7,6 +7,10 @@ the histories of a data set as ``benchmarks/quality.py`` reads it; without it th
 are synthetic, with the same catalogue size and mean length as Amazon Beauty.
 Ours includes cutting the windows; peers are timed on their training step alone.
 A peer without negatives that the batch shares keeps its few own ones.
+
+A peer that reads whole sequences (``sasrec``) is measured beside the encoder, which
+does too, on people of 201 events, so that nothing is padding: targets per CPU-second,
+each with the batches and negatives of its recipe, the making of batches included.
 """
 
 import argparse
@@ -27,7 +31,7 @@ import tensorflow as tf
 import model  # noqa: F401  (selects Keras 2 before TensorFlow is imported)
 from benchmarks import peers, protocols
 from model.catalogue import Catalogue
-from model.config import ModelConfig, TrainingConfig
+from model.config import EncoderConfig, ModelConfig, TrainingConfig
 from model.network.mind import MindModel
 from model.training.input_pipeline import training_batches
 from model.training.optimizer import LazyAdam
@@ -37,6 +41,14 @@ _DIM, _INTERESTS = 64, 4
 _LENGTHS = (20, 50)
 _SMALL_CATALOGUE, _LARGE_CATALOGUE = 10_000, 1_000_000
 _PEOPLE, _MEAN_LENGTH, _NUM_ITEMS = 20_000, 9, 12_000
+# Of the comparison with peers that read whole sequences: 5,000 people of 201 events have
+# each of a million items. Batch and negatives are those of docs/experiments.md, "Long histories".
+_SEQUENCES, _SEQUENCE_TARGETS = 5_000, 200
+_LAYERS, _HEADS = 2, 2
+_SEQUENCE_BATCH, _SEQUENCE_NEGATIVES = 64, 1024
+_SEQUENCE_PEERS = ("sasrec", "esasrec")
+_WINDOW_PEERS = tuple(name for name in peers.TRAINERS if name not in peers.OF_SEQUENCES)
+_PEERS = _WINDOW_PEERS + _SEQUENCE_PEERS
 
 
 def synthetic_split(num_items: int, mean_length: int, seed: int = 0) -> protocols.Split:
@@ -49,13 +61,25 @@ def synthetic_split(num_items: int, mean_length: int, seed: int = 0) -> protocol
     index = np.empty(num_items + 1, np.int64)
     index[np.argsort(-counts, kind="stable") + 1] = np.arange(1, num_items + 1)
     sequences = [s.tolist() for s in np.split(index[flat], np.cumsum(lengths)[:-1])]
+    return _without_test(sequences, num_items)
+
+
+def full_sequences(num_items: int, seed: int = 0) -> protocols.Split:
+    """People with as many events as an encoder reads, and every item about equally often."""
+    rng = np.random.default_rng(seed)
+    shape = (_SEQUENCES, _SEQUENCE_TARGETS + 1)
+    items = rng.permutation(np.resize(np.arange(1, num_items + 1), shape).ravel())
+    return _without_test(items.reshape(shape).tolist(), num_items)
+
+
+def _without_test(sequences: list[list[int]], num_items: int) -> protocols.Split:
     never = [[0] * len(s) for s in sequences]
     nobody = protocols.People([0], [sequences[0]], [[1]], never[:1])
     return protocols.Split(list(range(num_items)), [], sequences, nobody, nobody, never)
 
 
 def measure(args: argparse.Namespace) -> dict[str, float]:
-    """Speed of our training loop in this process, windows included."""
+    """Speed of our training loop in this process, making of batches included."""
     tf.config.threading.set_intra_op_parallelism_threads(1)
     tf.config.threading.set_inter_op_parallelism_threads(1)
     split = load(args, args.num_items)
@@ -63,8 +87,12 @@ def measure(args: argparse.Namespace) -> dict[str, float]:
     if args.num_items > _NUM_ITEMS:
         # Every item counts as seen, or the sampler would leave most of them out.
         counts[1:] = np.maximum(counts[1:], 1)
+    encoder = EncoderConfig(layers=_LAYERS, heads=_HEADS) if args.sequences else None
     model_config = ModelConfig(
-        embedding_dim=_DIM, num_interests=_INTERESTS, history_length=args.length
+        embedding_dim=_DIM,
+        num_interests=1 if args.sequences else _INTERESTS,
+        history_length=args.length,
+        encoder=encoder,
     )
     config = TrainingConfig(num_negatives=args.negatives, batch_size=args.batch_size)
     mind = MindModel(model_config, config, Catalogue(counts))
@@ -77,16 +105,25 @@ def measure(args: argparse.Namespace) -> dict[str, float]:
             "profile": {},
         }
     )
-    iterator = iter(training_batches(sequences, args.length, config.batch_size, config.seed))
+    batches = training_batches(
+        sequences,
+        args.length,
+        config.batch_size,
+        config.seed,
+        every_position=args.sequences,
+    )
+    iterator = iter(batches)
     run_steps = make_run_steps(mind, optimizer)
-    run_steps(iterator, tf.constant(20))
+    at_once = tf.constant(5 if args.sequences else 20)
+    run_steps(iterator, at_once)
     cpu, wall, steps = time.process_time(), time.monotonic(), 0
     while time.monotonic() - wall < args.seconds:
-        run_steps(iterator, tf.constant(20))
-        steps += 20
+        run_steps(iterator, at_once)
+        steps += int(at_once)
     cpu = time.process_time() - cpu
+    targets = _SEQUENCE_TARGETS if args.sequences else 1  # of each example of a batch
     return {
-        "examples_per_cpu_second": steps * config.batch_size / cpu,
+        "examples_per_cpu_second": steps * config.batch_size * targets / cpu,
         "step_cpu_milliseconds": 1000 * cpu / steps,
         "peak_memory_gb": resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 2**20,
     }
@@ -94,6 +131,8 @@ def measure(args: argparse.Namespace) -> dict[str, float]:
 
 def load(args: argparse.Namespace, num_items: int) -> protocols.Split:
     """The split to train on."""
+    if args.sequences:
+        return full_sequences(num_items)
     if args.data:
         return protocols.load_split(args.data, "user")
     return synthetic_split(num_items, max(_MEAN_LENGTH, args.length // 2))
@@ -106,6 +145,7 @@ def in_process(args: argparse.Namespace, length: int, num_items: int) -> dict[st
         *("--num-items", str(num_items), "--seconds", str(args.seconds)),
         *("--negatives", str(args.negatives), "--batch-size", str(args.batch_size)),
         *(("--data", str(args.data)) if args.data else ()),
+        *(("--sequences",) if args.sequences else ()),
     ]
     done = subprocess.run(command, check=True, stdout=subprocess.PIPE, text=True)
     return json.loads(done.stdout.splitlines()[-1])
@@ -114,18 +154,67 @@ def in_process(args: argparse.Namespace, length: int, num_items: int) -> dict[st
 def measure_peer(args: argparse.Namespace, name: str, length: int) -> dict[str, float]:
     """Speed of a public port's training step in its own environment."""
     args.length = length
+    arguments = ["--interests", str(_INTERESTS), "--batch-size", str(args.batch_size)]
+    if name not in peers.OWN_NEGATIVES:
+        arguments += ["--negatives", str(args.negatives)]
+    return _measure_script(args, name, length, _NUM_ITEMS, arguments)
+
+
+def measure_sequence_peer(args: argparse.Namespace, name: str, num_items: int) -> dict[str, float]:
+    """Speed of a peer that reads whole sequences, with the batches and negatives of its recipe."""
+    arguments = ["--layers", str(_LAYERS), "--heads", str(_HEADS)]
+    return _measure_script(args, name, _SEQUENCE_TARGETS, num_items, arguments)
+
+
+def _measure_script(
+    args: argparse.Namespace, name: str, length: int, num_items: int, arguments: list[str]
+) -> dict[str, float]:
     with tempfile.TemporaryDirectory() as directory:
         data, output = Path(directory) / "split.npz", Path(directory) / "peer"
-        peers.write_split(load(args, _NUM_ITEMS), length, data)
-        arguments = [
-            *("--input", str(data), "--output", str(output), "--dim", str(_DIM)),
-            *("--interests", str(_INTERESTS), "--batch-size", str(args.batch_size)),
-            *("--speed-seconds", str(args.seconds)),
-        ]
-        if name not in peers.OWN_NEGATIVES:
-            arguments += ["--negatives", str(args.negatives)]
-        peers.run(name, arguments)
+        write = peers.write_sequences if name in peers.OF_SEQUENCES else peers.write_split
+        write(load(args, num_items), length, data)
+        shared = ["--input", str(data), "--output", str(output), "--dim", str(_DIM)]
+        peers.run(name, [*shared, *arguments, "--speed-seconds", str(args.seconds)])
         return json.loads(output.with_suffix(".json").read_text())
+
+
+def compare_windows(args: argparse.Namespace, names: list[str]) -> dict[str, Any]:
+    """Our windows beside those of peers, and the growth of our step with the catalogue."""
+    report: dict[str, Any] = {"speed": {}, "negatives": args.negatives}
+    for length in _LENGTHS:
+        rows = {"ours": in_process(args, length, _NUM_ITEMS)}
+        rows |= {name: measure_peer(args, name, length) for name in names}
+        report["speed"][f"length_{length}"] = rows
+        _print_rows(f"L={length}", "examples", rows)
+    args.data = None
+    growth = {n: in_process(args, 20, n) for n in (_SMALL_CATALOGUE, _LARGE_CATALOGUE)}
+    small, large = (growth[n]["step_cpu_milliseconds"] for n in growth)
+    report["catalogue"] = {str(n): row for n, row in growth.items()}
+    report["catalogue_step_ratio"] = large / small
+    print(f"step with 10 k items {small:.1f} ms, with 1 M {large:.1f} ms: {large / small:.2f} x")
+    return report
+
+
+def compare_sequences(args: argparse.Namespace, names: list[str]) -> dict[str, Any]:
+    """Our encoder beside peers that read whole sequences, for a small and a large catalogue."""
+    args.sequences = True
+    args.batch_size, args.negatives = _SEQUENCE_BATCH, _SEQUENCE_NEGATIVES
+    report = {}
+    for num_items in (_SMALL_CATALOGUE, _LARGE_CATALOGUE):
+        rows = {"ours": in_process(args, _SEQUENCE_TARGETS, num_items)}
+        rows |= {name: measure_sequence_peer(args, name, num_items) for name in names}
+        report[f"items_{num_items}"] = rows
+        _print_rows(f"L={_SEQUENCE_TARGETS}, {num_items:,} items", "targets", rows)
+    return report
+
+
+def _print_rows(title: str, unit: str, rows: dict[str, dict[str, float]]) -> None:
+    for name, row in rows.items():
+        print(
+            f"{title:6} {name:12} {row['examples_per_cpu_second']:10,.0f} {unit} per CPU-second "
+            f"{row['peak_memory_gb']:6.2f} GB",
+            flush=True,
+        )
 
 
 def main() -> None:
@@ -135,8 +224,9 @@ def main() -> None:
     parser.add_argument("--seconds", type=int, default=15)
     parser.add_argument("--negatives", type=int, default=1280)
     parser.add_argument("--batch-size", type=int, default=1024)
-    parser.add_argument("--peers", nargs="*", default=[], choices=sorted(peers.TRAINERS))
+    parser.add_argument("--peers", nargs="*", default=[], choices=_PEERS)
     parser.add_argument("--output", type=Path)
+    parser.add_argument("--sequences", action="store_true", help=argparse.SUPPRESS)
     parser.add_argument("--measure", action="store_true", help=argparse.SUPPRESS)
     parser.add_argument("--length", type=int, default=20, help=argparse.SUPPRESS)
     parser.add_argument("--num-items", type=int, default=_NUM_ITEMS, help=argparse.SUPPRESS)
@@ -144,23 +234,13 @@ def main() -> None:
     if args.measure:
         print(json.dumps(measure(args)))
         return
-    report: dict[str, Any] = {"speed": {}, "negatives": args.negatives}
-    for length in _LENGTHS:
-        rows = {"ours": in_process(args, length, _NUM_ITEMS)}
-        rows |= {name: measure_peer(args, name, length) for name in args.peers}
-        report["speed"][f"length_{length}"] = rows
-        for name, row in rows.items():
-            print(
-                f"L={length:<3} {name:12} {row['examples_per_cpu_second']:10,.0f} examples per "
-                f"CPU-second {row['peak_memory_gb']:6.2f} GB",
-                flush=True,
-            )
-    args.data = None
-    growth = {n: in_process(args, 20, n) for n in (_SMALL_CATALOGUE, _LARGE_CATALOGUE)}
-    small, large = (growth[n]["step_cpu_milliseconds"] for n in growth)
-    report["catalogue"] = {str(n): row for n, row in growth.items()}
-    report["catalogue_step_ratio"] = large / small
-    print(f"step with 10 k items {small:.1f} ms, with 1 M {large:.1f} ms: {large / small:.2f} x")
+    of_windows = [name for name in args.peers if name in _WINDOW_PEERS]
+    of_sequences = [name for name in args.peers if name in _SEQUENCE_PEERS]
+    report: dict[str, Any] = {}
+    if of_windows or not of_sequences:
+        report |= compare_windows(args, of_windows)
+    if of_sequences:
+        report["sequences"] = compare_sequences(args, of_sequences)
     if args.output:
         args.output.write_text(json.dumps(report, indent=2))
 

@@ -17,10 +17,14 @@ from model.metrics import metrics_from_ranks
 from model.training.input_pipeline import cut_windows
 
 _ROOT = Path(__file__).resolve().parents[2]
+_RECTOOLS = ("rectools[torch]==0.19.0", "pytorch-lightning==2.5.2", "torch==2.15.0")
 # Its wheels' TensorFlow and NumPy cannot live beside the project's.
 REQUIREMENTS = {
     "deepmatch": ("deepmatch==0.3.2", "tensorflow-cpu==2.15.1", "numpy<2"),
     "rechub": ("torch-rechub==0.9.0",),
+    "sasrec": _RECTOOLS,
+    "esasrec": _RECTOOLS,
+    "als": ("implicit==0.7.3",),
     "faiss": (
         *("faiss-cpu==1.15.1", "fastapi==0.165.0", "uvicorn==0.54.0"),
         *("tensorflow-cpu==2.16.2", "numpy<2"),
@@ -36,14 +40,24 @@ REQUIREMENTS = {
     "lancedb_live": ("lancedb==0.40.0",),
 }
 # Those that are trained (the others serve or search), and which of them draw a few
-# negatives for every example instead of many for the batch.
-TRAINERS = ("deepmatch", "rechub")
+# negatives for every example instead of many for the batch, or read whole sequences in
+# place of a window for each target.
+TRAINERS = ("deepmatch", "rechub", "sasrec", "esasrec", "als")
 OWN_NEGATIVES = ("rechub",)
+OF_SEQUENCES = ("sasrec", "esasrec", "als")
 # What belongs to this project's environment and would change the peer's.
 _OWN_ENVIRONMENT = ("PYTHONPATH", "VIRTUAL_ENV", "TF_USE_LEGACY_KERAS")
+# Freed memory stays with the process: RecTools makes tensors of 100 MB and more in each step,
+# and asking the system for their pages each time halves its speed (1,122 targets per CPU-second
+# on Amazon Beauty, 2,024 with these).
+_KEPT_MEMORY = {"MALLOC_MMAP_MAX_": "0", "MALLOC_TRIM_THRESHOLD_": str(2**34)}
+_VARIABLES = {"sasrec": _KEPT_MEMORY, "esasrec": _KEPT_MEMORY}
 _SCRIPTS = {
     "deepmatch": "deepmatch_mind.py",
     "rechub": "rechub_mind.py",
+    "sasrec": "rectools_sasrec.py sasrec",
+    "esasrec": "rectools_sasrec.py esasrec",
+    "als": "implicit_als.py",
     "faiss": "faiss_server.py",
     "faiss_ivf_pq": "faiss_ivf_pq.py",
     "faiss_hnsw": "faiss_filter.py hnsw",
@@ -64,7 +78,7 @@ def run(name: str, arguments: list[str]) -> None:
       SystemExit: if there is no uv.
       subprocess.CalledProcessError: if the script fails.
     """
-    subprocess.run(command(name, arguments), check=True, env=environment())
+    subprocess.run(command(name, arguments), check=True, env=environment(name))
 
 
 def command(name: str, arguments: list[str]) -> list[str]:
@@ -103,13 +117,18 @@ def find_uv(root: Path = _ROOT) -> str:
     )
 
 
-def environment() -> dict[str, str]:
-    """Returns the environment variables that a peer runs with."""
-    return {k: v for k, v in os.environ.items() if k not in _OWN_ENVIRONMENT}
+def environment(name: str = "") -> dict[str, str]:
+    """Returns the environment variables that a peer runs with.
+
+    Args:
+      name: Of the peer; "" leaves out what only some of them need.
+    """
+    kept = {k: v for k, v in os.environ.items() if k not in _OWN_ENVIRONMENT}
+    return kept | _VARIABLES.get(name, {})
 
 
 def write_split(split: protocols.Split, history_length: int, path: Path) -> None:
-    """Writes a split as the padded arrays that the scripts read."""
+    """Writes a split as the padded arrays that the scripts read, a window for each target."""
     windows = cut_windows(
         tf.ragged.constant(split.train, dtype=tf.int64),
         tf.zeros([len(split.train)], tf.int64),
@@ -118,14 +137,37 @@ def write_split(split: protocols.Split, history_length: int, path: Path) -> None
     )
     np.savez(
         path,
-        num_items=split.num_items,
         train_history=windows.histories,
         train_target=windows.targets,
         validation_history=protocols.pad(split.validation.histories, history_length),
-        validation_excluded=protocols.pad(split.validation.histories),
-        validation_targets=protocols.pad(split.validation.targets, fill=-1),
         test_history=protocols.pad(split.test.histories, history_length),
+        **_shared_arrays(split),
     )
+
+
+def write_sequences(split: protocols.Split, history_length: int, path: Path) -> None:
+    """Writes a split for the scripts that read whole sequences.
+
+    The sequences ``train``, ``validation_history`` and ``test_history`` are flat: items
+    int32 [E], oldest first, and offsets int64 [people + 1], where those of each person begin.
+    """
+    flat: dict[str, Any] = {}
+    for name, rows in (
+        ("train", split.train),
+        ("validation_history", split.validation.histories),
+        ("test_history", split.test.histories),
+    ):
+        flat[f"{name}_items"] = np.concatenate([np.asarray(row, np.int32) for row in rows])
+        flat[f"{name}_offsets"] = np.cumsum([0, *map(len, rows)], dtype=np.int64)
+    np.savez(path, history_length=history_length, **flat, **_shared_arrays(split))
+
+
+def _shared_arrays(split: protocols.Split) -> dict[str, Any]:
+    return {
+        "num_items": split.num_items,
+        "validation_excluded": protocols.pad(split.validation.histories),
+        "validation_targets": protocols.pad(split.validation.targets, fill=-1),
+    }
 
 
 def evaluate(
@@ -138,7 +180,8 @@ def evaluate(
     """Trains the peer and ranks with its vectors as with the model's own."""
     with tempfile.TemporaryDirectory() as directory:
         data, output = Path(directory) / "split.npz", Path(directory) / "peer"
-        write_split(split, history_length, data)
+        write = write_sequences if name in OF_SEQUENCES else write_split
+        write(split, history_length, data)
         run(name, ["--input", str(data), "--output", str(output), *arguments])
         vectors = dict(np.load(output.with_suffix(".npz")))
         result = json.loads(output.with_suffix(".json").read_text())

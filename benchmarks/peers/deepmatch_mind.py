@@ -88,6 +88,7 @@ def main():
         data,
         lambda: model.fit(features, zeros, batch_size=args.batch_size, epochs=1, verbose=0),
         lambda histories: (users(histories), items()),
+        len(target),
     )
 
 

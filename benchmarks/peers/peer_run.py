@@ -22,12 +22,36 @@ def parser(description, batch_size, negatives):
     result.add_argument("--batch-size", type=int, default=batch_size)
     result.add_argument("--max-epochs", type=int, default=60)
     result.add_argument("--patience", type=int, default=5)
+    result.add_argument(
+        "--max-cpu-seconds",
+        type=float,
+        default=0.0,
+        help="no epoch begins after so much training; 0 is no bound",
+    )
+    result.add_argument("--validation-people", type=int, default=4_000, help="at most")
     result.add_argument("--seed", type=int, default=1)
     result.add_argument("--speed-seconds", type=int, default=0, help="only measure speed")
     return result
 
 
-def train(args, data, run_epoch, vectors):
+def whole_sequences(data):
+    """Returns the arrays of a split with its flat sequences cut apart.
+
+    Args:
+      data: Arrays; ``NAME_items`` int [E] and ``NAME_offsets`` int [S + 1] hold S sequences.
+
+    Returns:
+      The arrays, with a list of S arrays under ``NAME`` in place of each such pair.
+    """
+    ends = "_offsets"
+    names = [key.removesuffix(ends) for key in data if key.endswith(ends)]
+    flat = {f"{name}{part}" for name in names for part in ("_items", ends)}
+    return {key: value for key, value in data.items() if key not in flat} | {
+        name: np.split(data[f"{name}_items"], data[f"{name}{ends}"][1:-1]) for name in names
+    }
+
+
+def train(args, data, run_epoch, vectors, examples):
     """Trains until validation recall stops rising; writes the best epoch's vectors.
 
     Args:
@@ -35,18 +59,19 @@ def train(args, data, run_epoch, vectors):
       data: The arrays of the split.
       run_epoch: Runs one epoch.
       vectors: Called with histories; returns interests [U, K, d] and items [N + 1, d].
+      examples: Targets that an epoch learns from.
     """
+    step = -(-len(data["validation_targets"]) // args.validation_people)
+    histories, excluded, targets = (
+        data[f"validation_{name}"][::step] for name in ("history", "excluded", "targets")
+    )
     best, best_epoch, train_seconds, cpu_seconds, curve = -1.0, 0, 0.0, 0.0, []
     for epoch in range(1, args.max_epochs + 1):
         wall, cpu = time.monotonic(), time.process_time()
         run_epoch()
         train_seconds += time.monotonic() - wall
         cpu_seconds += time.process_time() - cpu
-        recall = recall_at_50(
-            *vectors(data["validation_history"]),
-            data["validation_excluded"],
-            data["validation_targets"],
-        )
+        recall = recall_at_50(*vectors(histories), excluded, targets)
         curve.append({"epoch": epoch, "cpu_seconds": cpu_seconds, "recall": recall})
         print(epoch, round(train_seconds), round(recall, 4), flush=True)
         if recall > best:
@@ -55,14 +80,16 @@ def train(args, data, run_epoch, vectors):
             np.savez(args.output + ".npz", interests=interests, items=items)
         elif epoch - best_epoch >= args.patience:
             break
-    _write(
+        if args.max_cpu_seconds and cpu_seconds >= args.max_cpu_seconds:
+            break
+    write(
         args,
         {
             "best_epoch": best_epoch,
             "validation.recall": best,
             "train_seconds": train_seconds,
             "cpu_seconds": cpu_seconds,
-            "examples_per_cpu_second": len(data["train_target"]) * len(curve) / cpu_seconds,
+            "examples_per_cpu_second": examples * len(curve) / cpu_seconds,
             "curve": curve,
         },
     )
@@ -77,10 +104,11 @@ def measure_speed(args, step):
         step()
         steps += 1
     rate = steps * args.batch_size / (time.process_time() - cpu)
-    _write(args, {"examples_per_cpu_second": rate})
+    write(args, {"examples_per_cpu_second": rate})
 
 
-def _write(args, report):
+def write(args, report):
+    """Writes the figures of the peer, with the memory that it took at its peak."""
     memory = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 2**20
     with open(args.output + ".json", "w") as file:
         json.dump({**report, "peak_memory_gb": memory}, file)
@@ -91,7 +119,7 @@ def recall_at_50(interests, items, excluded, targets):
     recalls = []
     for start in range(0, len(interests), 256):
         part = slice(start, start + 256)
-        scores = np.einsum("ukd,nd->ukn", interests[part], items).max(axis=1)
+        scores = (interests[part] @ items.T).max(axis=1)
         scores[:, 0] = -np.inf
         np.put_along_axis(scores, excluded[part], -np.inf, axis=1)
         top = np.argpartition(-scores, 50, axis=1)[:, :50]

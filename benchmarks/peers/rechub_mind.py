@@ -76,7 +76,7 @@ def main():
         for rows in torch.randperm(len(target)).split(args.batch_size):
             step(rows)
 
-    peer_run.train(args, data, run_epoch, vectors)
+    peer_run.train(args, data, run_epoch, vectors, len(target))
 
 
 if __name__ == "__main__":

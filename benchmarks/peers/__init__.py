@@ -48,8 +48,8 @@ OF_SEQUENCES = ("sasrec", "esasrec", "als")
 # What belongs to this project's environment and would change the peer's.
 _OWN_ENVIRONMENT = ("PYTHONPATH", "VIRTUAL_ENV", "TF_USE_LEGACY_KERAS")
 # Freed memory stays with the process: RecTools makes tensors of 100 MB and more in each step,
-# and asking the system for their pages each time halves its speed (1,122 targets per CPU-second
-# on Amazon Beauty, 2,024 with these).
+# and asking the system for their pages each time nearly halves its speed (docs/experiments.md,
+# "The encoder beside SASRec").
 _KEPT_MEMORY = {"MALLOC_MMAP_MAX_": "0", "MALLOC_TRIM_THRESHOLD_": str(2**34)}
 _VARIABLES = {"sasrec": _KEPT_MEMORY, "esasrec": _KEPT_MEMORY}
 _SCRIPTS = {

@@ -25,6 +25,25 @@ class EncoderConfig:
 
 
 @config_dataclass
+class RepeatConfig:
+    """The repeat path: what a person has had already stands a second time among the candidates.
+
+    Attributes:
+      history_length: The newest behaviours in which it is counted how often and how lately
+        somebody has had an item. May be far more than the model forms interests of.
+      hidden_units: Width of the ReLU layer of the score.
+      horizon: In training it is counted up to a random one of so many places before the target:
+        about as many behaviours as a request asks for at once. 1 teaches the very next one only.
+      candidates: Behaviours of the person drawn for each training example.
+    """
+
+    history_length: int = Field(default=500, ge=2, le=10_000)
+    hidden_units: int = Field(default=32, ge=1, le=4096)
+    horizon: int = Field(default=50, ge=1, le=10_000)
+    candidates: int = Field(default=16, ge=1, le=1024)
+
+
+@config_dataclass
 class ModelConfig:
     """The network. Defaults are the ``strong`` preset.
 
@@ -35,6 +54,8 @@ class ModelConfig:
       encoder: Causal self-attention before the capsules, which trains on every position of
         a sequence in one pass; None routes the item embeddings, one window for each
         target, as published.
+      repeat: Score items that people have had by how often and how lately they had them, too;
+        for logs in which people repeat. None scores them as all others.
       extractor: ``capsule`` (Behaviour-to-Interest routing, MIND),
         ``self_attentive`` (ComiRec-SA) or ``average`` (one vector, YouTube DNN).
       routing: ``b2i`` (per person, as published) or ``shared_logits`` (the
@@ -67,6 +88,7 @@ class ModelConfig:
     num_interests: int = Field(default=4, ge=1, le=64)
     history_length: int = Field(default=50, ge=1, le=10_000)
     encoder: EncoderConfig | None = None
+    repeat: RepeatConfig | None = None
     extractor: Literal["capsule", "self_attentive", "average"] = "capsule"
     routing: Literal["b2i", "shared_logits"] = "b2i"
     mapping_init: Literal["identity", "glorot"] = "identity"
@@ -202,6 +224,7 @@ def check_fits(model: ModelConfig, training: TrainingConfig) -> None:
     all_positions = "it learns from every position of a sequence"
     for key, value, allowed, reason in (
         ("model.extractor", model.extractor, ("capsule",), "it goes before the capsules"),
+        ("model.repeat", model.repeat, (None,), "its examples have no candidates of their own"),
         ("model.routing", model.routing, ("b2i",), "it goes before the capsules"),
         ("training.targets_per_sequence", training.targets_per_sequence, (0,), all_positions),
         (

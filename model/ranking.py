@@ -1,11 +1,13 @@
 """Exact ranking of the whole catalogue in blocks.
 
 One definition for training, evaluation and benchmarks: an item's score is its
-largest dot product with an active interest, all interests share one budget of
-N results, and equal scores are ordered by item index.
+largest dot product with an active interest, to which the repeat path may add for
+an item of the person's own; all interests share one budget of N results, and equal
+scores are ordered by item index.
 """
 
 import math
+from typing import NamedTuple
 
 import tensorflow as tf
 
@@ -13,20 +15,48 @@ import tensorflow as tf
 _BLOCK_FLOATS = 2**24
 
 
-def _score_block(interests: tf.Tensor, mask: tf.Tensor, item_embeddings: tf.Tensor) -> tf.Tensor:
-    """Best active interest's dot product, float [U, N + 1]."""
+class OwnBonus(NamedTuple):
+    """What the scores of items of people's own gain, see `MindModel.own_bonus`.
+
+    Attributes:
+      items: int32 [B, D], distinct item indices; 0 is none.
+      bonus: float32 [B, D], 0 or more; 0 where there is no item.
+    """
+
+    items: tf.Tensor
+    bonus: tf.Tensor
+
+    def of_users(self, users: slice) -> "OwnBonus":
+        """Those of some rows."""
+        return OwnBonus(self.items[users], self.bonus[users])
+
+
+def _score_block(
+    interests: tf.Tensor,
+    mask: tf.Tensor,
+    item_embeddings: tf.Tensor,
+    own: OwnBonus | None,
+) -> tf.Tensor:
+    """Best active interest's dot product and what is gained on it, float [U, N + 1]."""
     shape = tf.shape(interests)
     flat = tf.reshape(interests, [-1, shape[2]])  # [U * K, d]
     scores = tf.matmul(flat, item_embeddings, transpose_b=True)
     scores = tf.reshape(scores, [shape[0], shape[1], -1])  # [U, K, N + 1]
-    return tf.reduce_max(tf.where(mask[:, :, tf.newaxis], scores, -math.inf), axis=1)
+    best = tf.reduce_max(tf.where(mask[:, :, tf.newaxis], scores, -math.inf), axis=1)
+    if own is None:
+        return best
+    return tf.tensor_scatter_nd_add(best, _places(own.items), tf.reshape(own.bonus, [-1]))
 
 
 def _remove(scores: tf.Tensor, items: tf.Tensor) -> tf.Tensor:
     """Sets the scores [U, N + 1] of items [U, H] to minus infinity; 0 is padding."""
+    return tf.tensor_scatter_nd_min(scores, _places(items), tf.fill([tf.size(items)], -math.inf))
+
+
+def _places(items: tf.Tensor) -> tf.Tensor:
+    """Where the items [U, H] are in a matrix of scores [U, N + 1], int32 [U * H, 2]."""
     users = tf.repeat(tf.range(tf.shape(items)[0]), tf.shape(items)[1])
-    indices = tf.stack([users, tf.reshape(items, [-1])], axis=1)
-    return tf.tensor_scatter_nd_min(scores, indices, tf.fill([tf.size(items)], -math.inf))
+    return tf.stack([users, tf.reshape(items, [-1])], axis=1)
 
 
 def _mask_candidates(
@@ -60,6 +90,7 @@ def target_ranks(
     targets: tf.Tensor,
     exclude_history: bool,
     retrievable: tf.Tensor | None = None,
+    own: OwnBonus | None = None,
 ) -> tf.Tensor:
     """Exact rank of every target among the catalogue's items.
 
@@ -83,6 +114,7 @@ def target_ranks(
       exclude_history: Take the history out of the candidates. A target that is
         in the history is then no target any more.
       retrievable: bool [N + 1]; False rows are no candidates. All are by default.
+      own: What people's own items gain; nothing by default.
 
     Returns:
       int32 [B, M]: 1 is the best rank. N + 1 for a target that cannot be found
@@ -99,7 +131,8 @@ def target_ranks(
     ranks = tf.TensorArray(tf.int32, size=num_blocks, infer_shape=False, element_shape=[None, None])
     for i in tf.range(num_blocks):
         users = slice(i * block, (i + 1) * block)
-        scores = _score_block(interests[users], mask[users], item_embeddings)
+        bonus = own.of_users(users) if own is not None else None
+        scores = _score_block(interests[users], mask[users], item_embeddings, bonus)
         ranks = ranks.write(
             i,
             ranks_from_scores(scores, history[users], targets[users], exclude_history, retrievable),
@@ -173,6 +206,7 @@ def top_k(
     k: int,
     exclude_history: bool,
     retrievable: tf.Tensor | None = None,
+    own: OwnBonus | None = None,
 ) -> tuple[tf.Tensor, tf.Tensor]:
     """The k best items of every person, by exact search.
 
@@ -184,6 +218,7 @@ def top_k(
       k: Number of items; cut to N.
       exclude_history: Take the history out of the candidates.
       retrievable: bool [N + 1]; False rows are no candidates. All are by default.
+      own: What people's own items gain; nothing by default.
 
     Returns:
       items int32 [B, min(k, N)] in descending order of score, and their scores.
@@ -200,7 +235,8 @@ def top_k(
     )
     for i in tf.range(num_blocks):
         users = slice(i * block, (i + 1) * block)
-        scores = _score_block(interests[users], mask[users], item_embeddings)
+        bonus = own.of_users(users) if own is not None else None
+        scores = _score_block(interests[users], mask[users], item_embeddings, bonus)
         scores = _mask_candidates(scores, history[users], exclude_history, retrievable)
         best = tf.math.top_k(scores, k)
         all_items = all_items.write(i, tf.where(best.values > -math.inf, best.indices, 0))

@@ -1,5 +1,7 @@
 """The graph that is pushed: from raw histories to raw item ids."""
 
+from collections.abc import Mapping
+
 import numpy as np
 import tensorflow as tf
 
@@ -153,7 +155,8 @@ class RetrievalBundle(tf.Module):
         interests, history_index = user[names.INTERESTS], user[names.HISTORY_INDEX]
         is_cold = ~knows_person(owned, history_index)
         mask = user[names.INTEREST_MASK] & ~is_cold[:, tf.newaxis]
-        found = self._find(Request(interests, mask, excluded, k), width, categories)
+        own = self._own_candidates(user, mask)
+        found = self._find(Request(interests, mask, excluded, k), width, categories, own)
         positions = tf.where(tf.range(width) < k[:, tf.newaxis], found.positions, -1)
         by_interest = tf.matmul(self._vectors_of(positions), interests, transpose_b=True)
         by_interest = tf.where(mask[:, tf.newaxis, :], by_interest, -np.inf)  # [B, k, K]
@@ -188,14 +191,44 @@ class RetrievalBundle(tf.Module):
         }
 
     def _find(
-        self, request: Request, width: tf.Tensor, categories: CategoryOptions | None
+        self,
+        request: Request,
+        width: tf.Tensor,
+        categories: CategoryOptions | None,
+        own: Candidates | None,
     ) -> Candidates:
         """Returns candidates [B, width], the largest k of the request."""
         ranking = self.category_ranking
         if categories is None or ranking is None:
-            return self._by_score.rank(request, request.is_cold, width)
+            return self._by_score.rank(request, request.is_cold, width, own)
         batch = tf.shape(request.k)[0]
-        return ranking.rank(request, checked_category_options(categories, batch))
+        return ranking.rank(request, checked_category_options(categories, batch), own)
+
+    def _own_candidates(self, user: Mapping[str, tf.Tensor], mask: tf.Tensor) -> Candidates | None:
+        """What the tower says that people might have again; None if it does not say.
+
+        Args:
+          user: The tower's outputs.
+          mask: bool [B, K], the active interests; people without any get nothing.
+
+        Returns:
+          Candidates [B, D]: the score by the interests and what it gains, which is never less
+          than the score alone by which a search finds the same item.
+        """
+        if names.OWN_INDEX not in user:
+            return None
+        index = user[names.OWN_INDEX]  # [B, D]
+        ids = tf.gather(self.tower.item_ids, tf.maximum(index - 1, 0))
+        positions = tf.where(index > 0, self.items.pushed_positions(ids), -1)
+        positions = self.live.current(positions)  # -1 for what was removed
+        scores = tf.matmul(
+            self._vectors_of(positions), user[names.INTERESTS], transpose_b=True
+        )  # [B, D, K]
+        best = tf.reduce_max(tf.where(mask[:, tf.newaxis, :], scores, -np.inf), axis=2)
+        positions = tf.where(tf.reduce_any(mask, axis=1, keepdims=True), positions, -1)
+        return Candidates(
+            positions, tf.where(positions >= 0, best + user[names.OWN_BONUS], -np.inf)
+        )
 
     def _vectors_of(self, positions: tf.Tensor) -> tf.Tensor:
         """Returns float32 [..., d], the vectors at ``positions``."""

@@ -9,7 +9,7 @@ from contract.signatures import ALLOW_PREFIX, DENY_PREFIX, MAX_PREFIX, MIN_PREFI
 from retrieval.as_pushed import AsPushed
 from retrieval.diversity import diversify
 from retrieval.filtered_ranking import FilteredRanking, Limits
-from retrieval.filters import ItemCategories, ItemFilter, Selection
+from retrieval.filters import ItemCategories, ItemFilter, Selection, drop_forbidden
 from retrieval.fixed_items import FixedItems
 from retrieval.item_numbers import ItemNumbers
 from retrieval.live_items import LiveItems
@@ -73,10 +73,17 @@ class CategoryRanking(tf.Module):
         self._over_fetch = over_fetch
         self._largest_count = max(float(popular.counts.numpy().max()), 1.0)
 
-    def rank(self, request: Request, options: CategoryOptions) -> Candidates:
+    def rank(
+        self, request: Request, options: CategoryOptions, own: Candidates | None = None
+    ) -> Candidates:
         """Returns the items of each row, best first; fewer than asked only where fewer exist.
 
         Rows without options are ordered as by ``ScoreRanking``.
+
+        Args:
+          request: What each row asks.
+          options: The same, of the features of items.
+          own: Items of people's own with scores of their own, [B, D]; None is none.
 
         Returns:
           Candidates [B, max k], filled up with -1 and -inf.
@@ -88,10 +95,12 @@ class CategoryRanking(tf.Module):
         is_filtered, conditions = self._filtered_rows(options)
         # A row without an interest that is not cold gets nothing, at no cost.
         rest = pools._replace(mask=pools.mask & ~is_filtered[:, tf.newaxis])
-        found = self._by_score.rank(rest, pools.is_cold & ~is_filtered, width)
+        found = self._by_score.rank(rest, pools.is_cold & ~is_filtered, width, own)
         found = tf.cond(
             tf.reduce_any(is_filtered),
-            lambda: chosen(is_filtered, self._rank_filtered(pools, conditions, is_filtered), found),
+            lambda: chosen(
+                is_filtered, self._rank_filtered(pools, conditions, is_filtered, own), found
+            ),
             lambda: found,
         )
         if self.items is None:
@@ -133,7 +142,11 @@ class CategoryRanking(tf.Module):
         return is_filtered, conditions
 
     def _rank_filtered(
-        self, request: Request, conditions: Sequence[tf.Tensor], is_filtered: tf.Tensor
+        self,
+        request: Request,
+        conditions: Sequence[tf.Tensor],
+        is_filtered: tf.Tensor,
+        own: Candidates | None,
     ) -> Candidates:
         """Ranks the rows that have a filter, bool [B]; what others get means nothing."""
         selection = self._selection(conditions)
@@ -143,6 +156,8 @@ class CategoryRanking(tf.Module):
         found = self._filtered.rank(people, selection, width)
         depth = width + tf.shape(request.excluded)[1]
         slots = self._live.candidates(people.interests, people.mask, depth, selection.allows_of_all)
+        if own is not None:
+            slots = together(drop_forbidden(own, selection), slots)
         if slots is not None:
             found = best_distinct(together(found, slots), request.excluded, width)
 

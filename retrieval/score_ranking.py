@@ -6,7 +6,7 @@ from retrieval.fixed_items import FixedItems
 from retrieval.live_items import LiveItems
 from retrieval.popular_items import PopularItems
 from retrieval.pushed_search import without_changed
-from retrieval.ranking import rank
+from retrieval.ranking import rank, together
 from retrieval.requests import Request
 from retrieval.search import Candidates, CatalogueSearch
 
@@ -29,7 +29,13 @@ class ScoreRanking(tf.Module):
         self._popular = popular
         self._live = live
 
-    def rank(self, request: Request, is_cold: tf.Tensor, width: tf.Tensor) -> Candidates:
+    def rank(
+        self,
+        request: Request,
+        is_cold: tf.Tensor,
+        width: tf.Tensor,
+        own: Candidates | None = None,
+    ) -> Candidates:
         """Returns the items of each row, best first.
 
         Args:
@@ -37,11 +43,12 @@ class ScoreRanking(tf.Module):
             are not cold.
           is_cold: bool [B], rows that get the most popular items.
           width: int32 [], the largest k.
+          own: Items of people's own with scores of their own, [B, D]; None is none.
 
         Returns:
           Candidates [B, width], filled up with -1 and -inf.
         """
-        found = self.nearest(request.interests, request.mask, request.excluded, width)
+        found = self.nearest(request.interests, request.mask, request.excluded, width, own)
 
         def with_popular() -> Candidates:
             wanted = tf.where(is_cold, width, 0)
@@ -50,11 +57,17 @@ class ScoreRanking(tf.Module):
         return tf.cond(tf.reduce_any(is_cold), with_popular, lambda: found)
 
     def nearest(
-        self, interests: tf.Tensor, mask: tf.Tensor, excluded: tf.Tensor, width: tf.Tensor
+        self,
+        interests: tf.Tensor,
+        mask: tf.Tensor,
+        excluded: tf.Tensor,
+        width: tf.Tensor,
+        own: Candidates | None = None,
     ) -> Candidates:
         """As ``rank``, without anybody who is cold; see ``ranking.rank`` for the arguments."""
         slots = self._live.candidates(interests, mask, width + tf.shape(excluded)[1])
-        return rank(self._search, interests, mask, excluded, width, slots)
+        more = slots if own is None else together(own, slots)
+        return rank(self._search, interests, mask, excluded, width, more)
 
 
 def chosen(where: tf.Tensor, first: Candidates, second: Candidates) -> Candidates:

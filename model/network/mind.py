@@ -17,8 +17,9 @@ from model.network.dropout import dropout_factors
 from model.network.extractors import make_extractor
 from model.network.item_encoder import EMBEDDING_INIT_STD, ItemEncoder
 from model.network.prefix_interests import PrefixInterests
+from model.network.repeat_score import RepeatScore
 from model.network.time_gap import NUM_BUCKETS, step_buckets, time_gap_buckets
-from model.training.input_pipeline import PAIRS
+from model.training.input_pipeline import OWN, PAIRS
 from model.training.losses import sampled_softmax_loss
 from model.training.sampling import NegativeSampler
 
@@ -149,6 +150,11 @@ class MindModel(tfrs.Model):
             temperature=training_config.temperature,
             name="label_aware_attention",
         )
+        self.repeat: RepeatScore | None = None
+        if model_config.repeat:
+            self.repeat = RepeatScore(
+                model_config.repeat, dim, training_config.temperature, seed + 400
+            )
         self._sampler = NegativeSampler(training_config, catalogue)
         # Part of the checkpoint, see CapsuleLayer.
         self._generator = tf.random.Generator.from_seed(seed)
@@ -287,7 +293,8 @@ class MindModel(tfrs.Model):
           inputs: ``history`` int32 [B, T], ``target`` int32 [B] (1..N), with an
             encoder int32 [B, T], what follows each behaviour (0: nothing to learn),
             ``profile``, int32 [B] per feature, with ``time_gap``
-            ``history_time``, int64 [B, T], and if the batch is shared by replicas with
+            ``history_time``, int64 [B, T], with ``repeat`` ``own``, own items
+            [B, 1 + n], and if the batch is shared by replicas with
             different numbers of pairs, ``pairs``, float32 [B], the number of all.
           training: See `user_interests`.
 
@@ -311,6 +318,11 @@ class MindModel(tfrs.Model):
         else:
             user_vectors = self._attended(people, target_vectors)
         negatives = self._sampler.draw(targets, self._generator)
+        own = None
+        if self.repeat:
+            own = self.repeat.candidates(
+                inputs[OWN], user_vectors, lambda items: self.item_vectors(items, training)
+            )
         losses = sampled_softmax_loss(
             user_vectors,
             target_vectors,
@@ -320,6 +332,7 @@ class MindModel(tfrs.Model):
             config.temperature,
             config.logq_correction,
             config.hard_negatives,
+            own,
         )
         if counted is None:
             return tf.reduce_mean(losses)

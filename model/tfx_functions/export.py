@@ -157,7 +157,9 @@ class ExportedMind(tf.Module):
 
         Returns:
           ``interests`` float32 [B, K, d], ``interest_mask`` bool [B, K] and
-          ``history_index`` int32 [B, T']: the known items, zero padded.
+          ``history_index`` int32 [B, T']: the known items, zero padded. A model with
+          ``repeat`` also gives ``own_index`` int32 [B, T'], the distinct ones among them, zero
+          padded, and ``own_bonus`` float32 [B, T'], what their scores gain.
         """
         rows = tf.shape(history, out_type=tf.int64)[0]
         raw = {
@@ -180,13 +182,16 @@ class ExportedMind(tf.Module):
             raw[name] = given.to_sparse()
         transformed = self._transform(raw)
         interests, mask = self._interests(transformed)
-        return {
+        known = tf.cast(tf.sparse.to_dense(transformed[features.SEQUENCE]), tf.int32)
+        user = {
             names.INTERESTS: interests,
             names.INTEREST_MASK: mask,
-            names.HISTORY_INDEX: tf.cast(
-                tf.sparse.to_dense(transformed[features.SEQUENCE]), tf.int32
-            ),
+            names.HISTORY_INDEX: known,
         }
+        if self._model.repeat:
+            own = self._model.repeat.bonus(known, self._model.item_vectors)
+            user |= {names.OWN_INDEX: own.items, names.OWN_BONUS: own.bonus}
+        return user
 
     def _encode_items(self, examples: tf.Tensor) -> tf.Tensor:
         """Vectors of items as catalogue rows describe them, known to the model or not.
@@ -231,9 +236,19 @@ class ExportedMind(tf.Module):
         retrievable = tf.reduce_any(vectors != 0, axis=1)  # [N + 1]
         buckets = tf.concat([[outputs.POPULARITY_BUCKETS["unseen"]], self._buckets], axis=0)
 
+        repeat = self._model.repeat
+        own = repeat.bonus(rows.history, self._model.item_vectors) if repeat else None
+
         def rank(targets: tf.Tensor, history: tf.Tensor, exclude: bool) -> tf.Tensor:
             ranks = ranking.target_ranks(
-                interests, mask, vectors, history, targets, exclude, retrievable=retrievable
+                interests,
+                mask,
+                vectors,
+                history,
+                targets,
+                exclude,
+                retrievable=retrievable,
+                own=own,
             )
             # N + 1 is "cannot be found"; in a tiny catalogue it would pass for a hit.
             return tf.where(ranks < tf.shape(vectors)[0], ranks, outputs.UNKNOWN_RANK)
@@ -259,6 +274,7 @@ class ExportedMind(tf.Module):
                 self._num_recommended,
                 self._exclude_history,
                 retrievable=retrievable,
+                own=own,
             )[0],
             outputs.CATALOGUE_SIZE: tf.fill(
                 [tf.shape(rows.targets)[0]], tf.shape(self.item_ids)[0]

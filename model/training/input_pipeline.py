@@ -6,15 +6,21 @@ from typing import Any, NamedTuple
 import tensorflow as tf
 
 from contract.features import HISTORY, HISTORY_TIME, NUM_CONTEXT, SEQUENCE, SEQUENCE_TIME
+from model.config import RepeatConfig
+from model.network.own_items import OwnItems
+from model.training.own_candidates import Prefixes, own_candidates, shortened
 
 TARGET = "target"
 PROFILE = "profile"
 PAIRS = "pairs"
+OWN = "own"
 
 # Sequences shuffled together, and sequences whose windows are cut at once (a block). The
 # windows of a block are permuted, so that a batch mixes the people of a block.
 _SHUFFLE_SEQUENCES = 65_536
 _BLOCK_SEQUENCES = 2_048
+# The same where every window has candidates of its own, which take as much room again.
+_BLOCK_SEQUENCES_WITH_OWN = 512
 # The shuffle moves chunks of randomly chosen sequences: for single sequences, tf.data's
 # work per element would take longer than cutting their windows.
 _CHUNK_SEQUENCES = 32
@@ -31,12 +37,14 @@ class Windows(NamedTuple):
       rows: int32 [P], the sequence of each pair.
       times: int64 [P, T], seconds of the histories, zeros at the end; None if not
         given.
+      own: Candidates of the person's own, [P, 1 + n]; None if not asked for.
     """
 
     histories: tf.Tensor
     targets: tf.Tensor
     rows: tf.Tensor
     times: tf.Tensor | None
+    own: OwnItems | None = None
 
 
 def cut_windows(
@@ -46,6 +54,7 @@ def cut_windows(
     seed: tf.Tensor,
     targets_per_sequence: int = 0,
     times: tf.RaggedTensor | None = None,
+    repeat: RepeatConfig | None = None,
 ) -> Windows:
     """Turns sequences into (history, target) pairs, in random order.
 
@@ -60,6 +69,7 @@ def cut_windows(
       targets_per_sequence: 0 makes every position a target; n draws n of them
         per sequence (with repetition), so that all people weigh the same.
       times: int64 [S, None], seconds of every item; 0 is unknown.
+      repeat: Draw candidates of people's own too, see `own_candidates`.
     """
     items = tf.cast(sequences.flat_values, tf.int32)
     starts = tf.cast(sequences.row_starts(), tf.int32)  # [S]
@@ -91,7 +101,14 @@ def cut_windows(
     histories = tf.where(valid, tf.gather(items, index), 0)
     if times is not None:
         times = tf.where(valid, tf.gather(times.flat_values, index), 0)
-    return Windows(histories, tf.gather(items, target_index), rows, times)
+    own = None
+    if repeat is not None:
+        whole = Prefixes(tf.gather(starts, rows), target_index, target_index)
+        prefixes = shortened(whole, repeat.horizon, seeds[0] + 1)
+        own = own_candidates(
+            items, prefixes, repeat.history_length, repeat.candidates, seeds[0] + 2
+        )
+    return Windows(histories, tf.gather(items, target_index), rows, times, own)
 
 
 def cut_segments(
@@ -164,6 +181,7 @@ def training_batches(
     start_step: int = 0,
     every_position: bool = False,
     narrow: bool = True,
+    repeat: RepeatConfig | None = None,
 ) -> tf.data.Dataset:
     """An endless data set of training batches, the same for the same seed.
 
@@ -183,11 +201,14 @@ def training_batches(
         ``"pairs"``, float32 [B], the number of its targets.
       narrow: Make the T of such a batch the length of its longest history. Replicas need
         equal shapes from step to step, and so the full width.
+      repeat: See `cut_windows`.
 
     Returns:
       ``{"history": int32 [B, T], "target": int32 [B], "profile": {name: int32 [B]}}``,
-      and ``"history_time": int64 [B, T]`` where times are given.
+      and ``"history_time": int64 [B, T]`` where times are given, and with ``repeat``
+      ``"own"``, own items [B, 1 + n].
     """
+    block_sequences = _BLOCK_SEQUENCES_WITH_OWN if repeat else _BLOCK_SEQUENCES
 
     def cut(block: tf.Tensor, rows: Mapping[str, Any]) -> dict[str, Any]:
         draw = tf.stack([tf.constant(seed, tf.int64), block])
@@ -196,12 +217,14 @@ def training_batches(
         if every_position:
             windows = cut_segments(*given, batch_size, draw, times)
         else:
-            windows = cut_windows(*given, draw, targets_per_sequence, times)
+            windows = cut_windows(*given, draw, targets_per_sequence, times, repeat)
         profile = {
             name: tf.cast(tf.gather(values, windows.rows), tf.int32)
             for name, values in rows[PROFILE].items()
         }
         batch = {HISTORY: windows.histories, TARGET: windows.targets, PROFILE: profile}
+        if windows.own is not None:
+            batch[OWN] = windows.own
         return batch if windows.times is None else batch | {HISTORY_TIME: windows.times}
 
     def chunks(
@@ -225,7 +248,7 @@ def training_batches(
             sequences.enumerate()
             .flat_map(lambda position, rows: chunks(number, position, rows))
             .shuffle(_SHUFFLE_SEQUENCES // _CHUNK_SEQUENCES, seed=seed + number)
-            .ragged_batch(_BLOCK_SEQUENCES // _CHUNK_SEQUENCES)
+            .ragged_batch(block_sequences // _CHUNK_SEQUENCES)
             .map(lambda chunk: tf.nest.map_structure(lambda v: v.merge_dims(0, 1), chunk))
         )
 

@@ -184,6 +184,7 @@ class _Trainer:
             start_step=self._step,
             every_position=self._model.model_config.encoder is not None,
             narrow=self._strategy.num_replicas_in_sync == 1,
+            repeat=self._model.model_config.repeat,
         )
         iterator = iter(self._strategy.experimental_distribute_dataset(batches))
         run_steps = make_run_steps(self._model, self._optimizer, config.jit_compile)

@@ -1,10 +1,26 @@
 """Sampled softmax with logQ correction: MIND section 3.5, equation 10."""
 
+from typing import NamedTuple
+
 import tensorflow as tf
 
 from model.training.sampling import Negatives
 
 _REMOVED = -1e9
+
+
+class OwnLogits(NamedTuple):
+    """The second entry in the catalogue of what people have had, see `RepeatScore`.
+
+    Attributes:
+      logits: float [B, 1 + n]: of the target, then of what was drawn.
+      is_candidate: bool [B, 1 + n]; False where there is none.
+      log_expected_count: float [B, 1 + n], as of `Negatives`.
+    """
+
+    logits: tf.Tensor
+    is_candidate: tf.Tensor
+    log_expected_count: tf.Tensor
 
 
 def sampled_softmax_loss(
@@ -16,6 +32,7 @@ def sampled_softmax_loss(
     temperature: float,
     logq_correction: bool,
     hard_negatives: float = 0.0,
+    own: OwnLogits | None = None,
 ) -> tf.Tensor:
     """Cross entropy of the target against the batch's negatives.
 
@@ -47,6 +64,7 @@ def sampled_softmax_loss(
         2302.14532): a negative with the logit s counts ``exp(beta s)`` times,
         divided by the row's mean of that. The row's user vector is its chosen
         interest, so negatives are hard for that interest. 0 weighs evenly.
+      own: Further candidates of each row; the target's adds to the target's own logit.
 
     Returns:
       float [B].
@@ -73,5 +91,13 @@ def sampled_softmax_loss(
             base -= negatives.log_expected_count
         mean_tilt = tf.reduce_logsumexp(base + tilt, axis=1) - tf.reduce_logsumexp(base, axis=1)
         negative += tilt - mean_tilt[:, tf.newaxis]
+    others = tf.reduce_logsumexp(negative, axis=1)
+    if own is not None:
+        logits = own.logits - own.log_expected_count if logq_correction else own.logits
+        logits = tf.where(own.is_candidate, logits, _REMOVED)
+        positive = tf.reduce_logsumexp(tf.stack([positive, logits[:, 0]]), axis=0)
+        others = tf.reduce_logsumexp(
+            tf.concat([others[:, tf.newaxis], logits[:, 1:]], axis=1), axis=1
+        )
     # -log softmax of the positive, without concatenating [B, 1 + C].
-    return tf.nn.softplus(tf.reduce_logsumexp(negative, axis=1) - positive)
+    return tf.nn.softplus(others - positive)

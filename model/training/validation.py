@@ -11,6 +11,8 @@ from model.network.interest_statistics import interest_statistics
 from model.network.mind import MindModel
 
 _VALIDATION_BATCH = 1024
+# People whose own items are scored at once: each may have hundreds.
+_OWN_BATCH = 64
 
 
 @dataclasses.dataclass(frozen=True)
@@ -80,14 +82,32 @@ def _ranks(
     mask: tf.Tensor,
     exclude_history: bool,
 ) -> np.ndarray:
+    whole = tf.constant(data.history if data.excluded is None else data.excluded, tf.int32)
     return ranking.target_ranks(
         interests,
         mask,
         model.item_embeddings(),
-        tf.constant(data.history if data.excluded is None else data.excluded, tf.int32),
+        whole,
         tf.constant(data.padded_targets()),
         exclude_history,
+        # Who is not offered anything again needs none of it.
+        own=None if exclude_history else own_bonus(model, whole),
     ).numpy()
+
+
+def own_bonus(model: MindModel, history: tf.Tensor) -> ranking.OwnBonus | None:
+    """What own items gain, for any number of people; None for a model without ``repeat``.
+
+    Args:
+      model: The model.
+      history: int32 [U, H], all that is known of people; 0 is padding at the end.
+    """
+    if model.repeat is None:
+        return None
+    bonus = tf.function(model.repeat.bonus, autograph=False, reduce_retracing=True)
+    starts = range(0, len(history), _OWN_BATCH)
+    parts = [bonus(history[a : a + _OWN_BATCH], model.item_vectors) for a in starts]
+    return ranking.OwnBonus(*(tf.concat(column, axis=0) for column in zip(*parts, strict=True)))
 
 
 def predict_interests(

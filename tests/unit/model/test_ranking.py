@@ -57,6 +57,20 @@ def test_ranks_equal_the_oracle(seed, exclude):
     np.testing.assert_array_equal(ranks, expected)
 
 
+def test_own_items_gain_on_the_interests():
+    """Item 3 gains enough to pass item 2, and nothing while the history is excluded."""
+    items = tf.constant([[0.0, 0.0], [1.0, 0.0], [0.0, 1.0], [0.0, 0.5]])
+    own = ranking.OwnBonus(tf.constant([[3, 0]]), tf.constant([[0.6, 0.0]]))
+    given_ = (tf.constant([[[0.0, 1.0]]]), tf.constant([[True]]), items, tf.constant([[3]]))
+    targets = tf.constant([[3, 2, 1]])
+    assert ranking.target_ranks(*given_, targets, False).numpy().tolist() == [[2, 1, 3]]
+    assert ranking.target_ranks(*given_, targets, False, own=own).numpy().tolist() == [[1, 2, 3]]
+    assert ranking.target_ranks(*given_, targets, True, own=own).numpy().tolist() == [[0, 1, 2]]
+    found, scores = ranking.top_k(*given_, 2, False, own=own)
+    assert found.numpy().tolist() == [[3, 2]]
+    np.testing.assert_allclose(scores, [[1.1, 1.0]], rtol=1e-6)
+
+
 @pytest.mark.parametrize("block_floats", [1, 150, 2**24])
 def test_blocks_do_not_change_the_result(monkeypatch, block_floats):
     monkeypatch.setattr(ranking, "_BLOCK_FLOATS", block_floats)

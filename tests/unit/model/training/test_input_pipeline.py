@@ -22,7 +22,7 @@ def _oracle(sequences, num_context, length):
 
 
 def _cut(sequences, num_context, length, seed=0, per_sequence=0):
-    histories, targets, rows, _ = cut_windows(
+    windows = cut_windows(
         tf.ragged.constant(sequences, dtype=tf.int64, ragged_rank=1),
         tf.constant(num_context, tf.int64),
         length,
@@ -31,7 +31,7 @@ def _cut(sequences, num_context, length, seed=0, per_sequence=0):
     )
     return [
         (tuple(h), int(t), int(r))
-        for h, t, r in zip(histories.numpy(), targets.numpy(), rows.numpy(), strict=True)
+        for h, t, r in zip(*(part.numpy() for part in windows[:3]), strict=True)
     ]
 
 
@@ -60,7 +60,7 @@ def test_every_position_of_a_sequence_is_in_one_segment(sequences, length, data)
     # Items are numbered through, so that each is known by its place.
     numbers = iter(range(1, 1000))
     sequences = [[next(numbers) for _ in row] for row in sequences]
-    histories, targets, rows, _ = _segments(
+    histories, targets, rows, *_ = _segments(
         sequences, context, length, seed=data.draw(st.integers(0, 9))
     )
     learned = []
@@ -86,7 +86,7 @@ def test_a_short_sequence_is_one_segment_and_a_long_one_is_cut_anew():
     sequences = [[1, 2, 3], list(range(10, 30))]
     cuts = set()
     for seed in range(20):
-        histories, _, rows, _ = _segments(sequences, [0, 0], 6, seed)
+        histories, _, rows, *_ = _segments(sequences, [0, 0], 6, seed)
         by_row = [histories.numpy()[rows.numpy() == row] for row in (0, 1)]
         np.testing.assert_array_equal(by_row[0], [[1, 2, 0, 0, 0, 0]])
         cuts.add(tuple(sorted(by_row[1][:, 0])))

@@ -5,7 +5,7 @@ import pytest
 import tensorflow as tf
 import tensorflow_recommenders as tfrs
 
-from model.training.losses import sampled_softmax_loss
+from model.training.losses import OwnLogits, sampled_softmax_loss
 from model.training.sampling import Negatives
 
 
@@ -42,6 +42,28 @@ def test_loss_equals_the_written_out_softmax():
             peak = logits.max()
             expected.append(peak + np.log(np.exp(logits - peak).sum()) - logits[0])
         np.testing.assert_allclose(_loss(temperature, logq), expected, rtol=1e-4, atol=1e-5)
+
+
+def test_own_items_stand_in_the_softmax_a_second_time():
+    users, table, targets, items, counts, target_counts = _case()
+    rng = np.random.default_rng(1)
+    logits, own_counts = rng.normal(size=(2, 3, 3)).astype(np.float32)
+    is_candidate = np.array([[1, 1, 0], [0, 1, 1], [1, 0, 0]], bool)
+    negatives = Negatives(tf.constant(items), tf.constant(counts), tf.constant(target_counts))
+    loss = sampled_softmax_loss(
+        tf.constant(users), tf.constant(table[targets]), tf.constant(targets),
+        tf.constant(table[items]), negatives, temperature=0.5, logq_correction=True,
+        own=OwnLogits(tf.constant(logits), tf.constant(is_candidate), tf.constant(own_counts)),
+    )  # fmt: skip
+    for u in range(3):
+        own = np.where(is_candidate[u], np.exp(logits[u] - own_counts[u]), 0.0)
+        target = np.exp(users[u] @ table[targets[u]] / 0.5 - target_counts[u]) + own[0]
+        others = own[1:].sum() + sum(
+            np.exp(users[u] @ table[item] / 0.5 - count)
+            for item, count in zip(items, counts, strict=True)
+            if item != targets[u]
+        )
+        np.testing.assert_allclose(loss[u], -np.log(target / (target + others)), rtol=1e-4)
 
 
 def test_the_loss_equals_that_of_tfrs():

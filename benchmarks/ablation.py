@@ -69,7 +69,7 @@ def main() -> None:
         model_config, training_config = quality.configs(
             "strong", args.overrides + VARIANTS[name], split.history_length(), args.seed
         )
-        run = quality.train_and_evaluate(
+        run, _ = quality.train_and_evaluate(
             split, catalogue, protocols.Profiles(), model_config, training_config
         )
         rows[name] = {

@@ -73,20 +73,29 @@ def _incidence(rows: Sequence[Sequence[int]], num_items: int) -> scipy.sparse.cs
 
 def evaluate(
     scorer: Scorer, people: protocols.People, cutoffs: tuple[int, ...]
-) -> dict[str, float]:
-    """Metrics with keys like ``excluded.recall@50``, as for the model."""
+) -> tuple[dict[str, float], dict[str, np.ndarray]]:
+    """Metrics with keys like ``excluded.recall@50``, as for the model, and the ranks.
+
+    Returns:
+      The metrics; and under ``excluded`` and ``included`` the ranks of every person's targets,
+      int32 [U, M], see `model.ranking.target_ranks`.
+    """
     shown, targets = protocols.pad(people.histories), protocols.pad(people.targets, fill=-1)
     num_scores = scorer(people.histories[:1]).shape[1]
     block = int(ranking.users_per_block(num_scores, targets.shape[1]))
     result: dict[str, float] = {}
-    for name, exclude in (("excluded", True), ("included", False)):
-        ranks = []
-        for start in range(0, len(shown), block):
-            part = slice(start, start + block)
-            scores = tf.constant(scorer(people.histories[part]))
+    ranks_of: dict[str, list[np.ndarray]] = {"excluded": [], "included": []}
+    for start in range(0, len(shown), block):
+        part = slice(start, start + block)
+        scores = tf.constant(scorer(people.histories[part]))
+        for name, ranks in ranks_of.items():
             ranks.append(
-                ranking.ranks_from_scores(scores, shown[part], targets[part], exclude).numpy()
+                ranking.ranks_from_scores(
+                    scores, shown[part], targets[part], name == "excluded"
+                ).numpy()
             )
-        metrics = metrics_from_ranks(np.concatenate(ranks), cutoffs)
+    together = {name: np.concatenate(ranks) for name, ranks in ranks_of.items()}
+    for name, ranks in together.items():
+        metrics = metrics_from_ranks(ranks, cutoffs)
         result |= {f"{name}.{key}": value for key, value in metrics.items()}
-    return result
+    return result, together

@@ -27,14 +27,16 @@ import tensorflow as tf
 import model  # noqa: F401  (selects Keras 2 before TensorFlow is imported)
 from benchmarks import baselines, peers, protocols
 from contract.config_types import from_dict
-from contract.metric_names import CUTOFF_QUANTITIES
+from contract.metric_names import CUTOFF_QUANTITIES, NDCG, metric_name
 from model.catalogue import Catalogue
 from model.config import ModelConfig, TrainingConfig
+from model.metrics import per_person, quantity_names
 from model.network.mind import MindModel
+from model.paired_test import paired_difference
 from model.presets import PRESETS
 from model.training.loop import fit
 from model.training.results import Progress
-from model.training.validation import evaluate
+from model.training.validation import evaluate, person_ranks
 
 CUTOFFS = (10, 20, 50)
 
@@ -62,8 +64,12 @@ def train_and_evaluate(
     profiles: protocols.Profiles,
     model_config: ModelConfig,
     training_config: TrainingConfig,
-) -> dict[str, Any]:
-    """Trains one model and evaluates it on validation and test people."""
+) -> tuple[dict[str, Any], dict[str, np.ndarray]]:
+    """Trains one model and evaluates it on validation and test people.
+
+    Returns:
+      The figures; and the ranks of the test people's targets as `baselines.evaluate` gives them.
+    """
     started = time.monotonic()
     cpu_started = time.process_time()
     cpu_seconds: dict[int, float] = {}
@@ -93,9 +99,11 @@ def train_and_evaluate(
         )
     test = protocols.validation_data(split.test, length, profiles)
     figures: dict[str, Any] = {}
+    ranks = {}
     for name, exclude in (("excluded", True), ("included", False)):
         figures |= {f"{name}.{k}": v for k, v in evaluate(mind, test, CUTOFFS, exclude).items()}
-    return figures | {
+        ranks[name] = person_ranks(mind, test, exclude)
+    figures |= {
         "validation.recall": result.best_recall,
         "steps": result.steps,
         "best_step": result.best_step,
@@ -107,6 +115,20 @@ def train_and_evaluate(
             for h in result.history
         ],
     }
+    return figures, ranks
+
+
+def print_paired(name: str, ranks: dict[str, np.ndarray], theirs: dict[str, np.ndarray]) -> None:
+    """Prints how far a model's NDCG is above that of a baseline, on the same people."""
+    for kind, own in ranks.items():
+        column = quantity_names(CUTOFFS).index(metric_name(NDCG, CUTOFFS[-1]))
+        pairs = [per_person(some, CUTOFFS)[:, column] for some in (own, theirs[kind])]
+        ours, other = (np.stack([values, np.ones_like(values)]) for values in pairs)
+        found = paired_difference(ours, other)
+        print(
+            f"NDCG@{CUTOFFS[-1]} above {name}, history {kind}: {found.value:+.4f}, with 95 % "
+            f"confidence {found.low:+.4f} to {found.high:+.4f} ({found.people} people)"
+        )
 
 
 def _print_progress(progress: Progress) -> None:
@@ -222,7 +244,7 @@ def main() -> None:
     runs = []
     for seed in seeds:
         model_config, training_config = configs(args.preset, args.overrides, length, seed)
-        run = train_and_evaluate(split, catalogue, profiles, model_config, training_config)
+        run, ranks = train_and_evaluate(split, catalogue, profiles, model_config, training_config)
         runs.append({"seed": seed} | run)
         print(json.dumps(runs[-1]), flush=True)
     report: dict[str, Any] = {
@@ -239,7 +261,9 @@ def main() -> None:
     table = {args.preset: report}
     if args.baselines:
         for scorer in (baselines.popularity, baselines.personal_frequency, baselines.item_knn):
-            table[scorer.__name__] = baselines.evaluate(scorer(split), split.test, CUTOFFS)
+            name = scorer.__name__
+            table[name], theirs = baselines.evaluate(scorer(split), split.test, CUTOFFS)
+            print_paired(name, ranks, theirs)  # of the last seed
     for name in args.peer:
         table[name] = peers.evaluate(name, split, length, CUTOFFS, args.peer_args.split())
         print_time_to_recall(name, table[name], runs)

@@ -25,9 +25,10 @@ def test_item_knn_by_hand():
 
 
 def test_metrics():
-    result = baselines.evaluate(baselines.item_knn(SPLIT), PEOPLE, (1,))
+    result, ranks = baselines.evaluate(baselines.item_knn(SPLIT), PEOPLE, (1,))
     assert result["excluded.recall@1"] == 1
     assert result["included.recall@1"] == pytest.approx(1)
+    assert (ranks["excluded"] == 1).any()
 
 
 def test_personal_frequency_goes_by_number_then_time_then_popularity():

@@ -1,9 +1,11 @@
 import math
 
+import numpy as np
 import pytest
 
 from benchmarks import protocols, quality
 from model.catalogue import Catalogue
+from model.metrics import metrics_from_ranks
 
 
 def test_overrides_change_the_preset():
@@ -40,7 +42,7 @@ def test_a_run_reports_every_figure_and_learns():
     settings = ["training.max_steps=150", "training.eval_every_steps=50", "training.batch_size=64",
                 "model.embedding_dim=16", "model.dropout=0.0",
                 "training.eval_exclude_history=false"]  # fmt: skip
-    run = quality.train_and_evaluate(
+    run, ranks = quality.train_and_evaluate(
         split, Catalogue(split.train_counts()), protocols.Profiles(),
         *quality.configs("strong", settings, 5, 1),
     )  # fmt: skip
@@ -50,6 +52,17 @@ def test_a_run_reports_every_figure_and_learns():
                 assert 0 <= run[f"{kind}.{metric}@{k}"] <= 1
     assert run["excluded.ndcg@10"] > 0.5
     assert {"seconds", "examples_per_second", "validation.recall", "curve"} <= set(run)
+    found = [metrics_from_ranks(of, (10,)) for of in ranks.values()]
+    assert [run[f"{kind}.ndcg@10"] for kind in ranks] == [one["ndcg@10"] for one in found]
+
+
+def test_the_paired_difference_by_hand(capsys):
+    """Ranks 1 and 3 against 3 and 3: one person gains a half, the other nothing."""
+    ours, theirs = np.array([[1], [3]]), np.array([[3], [3]])
+    quality.print_paired("popularity", {"included": ours}, {"included": theirs})
+    line = capsys.readouterr().out
+    assert "above popularity, history included: +0.2500" in line
+    assert "(2 people)" in line
 
 
 def test_cpu_seconds_to_a_recall():

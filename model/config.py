@@ -26,7 +26,7 @@ class EncoderConfig:
 
 @config_dataclass
 class RepeatConfig:
-    """The repeat path: what a person has had already stands a second time among the candidates.
+    """The repeat path: what a person has had already is scored by how it was had.
 
     Attributes:
       history_length: The newest behaviours in which it is counted how often and how lately

@@ -16,7 +16,7 @@ _BLOCK_FLOATS = 2**24
 
 
 class OwnBonus(NamedTuple):
-    """What the scores of items of people's own gain, see `MindModel.own_bonus`.
+    """What the scores of items of people's own gain, see `RepeatScore.bonus`.
 
     Attributes:
       items: int32 [B, D], distinct item indices; 0 is none.

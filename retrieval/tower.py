@@ -39,7 +39,9 @@ class Tower(Protocol):
 
         Returns:
           ``interests`` float32 [B, K, d], ``interest_mask`` bool [B, K] and
-          ``history_index`` int32 [B, T'], the known items, zero padded.
+          ``history_index`` int32 [B, T'], the known items, zero padded. A tower that says what
+          people may have again also gives ``own_index`` int32 [B, D], items of their own, zero
+          padded, and ``own_bonus`` float32 [B, D], 0 or more, what the scores of these gain.
         """
 
 

@@ -11,7 +11,7 @@ from tensorflow_transform.tf_metadata import dataset_metadata, metadata_io, sche
 
 from contract.config_types import from_dict
 from model.catalogue import Catalogue
-from model.config import ModelConfig, TrainingConfig
+from model.config import ModelConfig, RepeatConfig, TrainingConfig
 from model.network.mind import MindModel
 from model.tfx_functions import preprocessing
 from model.tfx_functions.export import ExportedMind
@@ -284,7 +284,7 @@ def _known(output: tft.TFTransformOutput) -> Catalogue:
     )
 
 
-def _model(known: Catalogue, time_gap: bool) -> MindModel:
+def _model(known: Catalogue, time_gap: bool, repeat: RepeatConfig | None = None) -> MindModel:
     """The model, of the same weights at every call."""
     mind = MindModel(
         ModelConfig(
@@ -293,6 +293,7 @@ def _model(known: Catalogue, time_gap: bool) -> MindModel:
             history_length=6,
             hidden_units=(8,),
             time_gap=time_gap,
+            repeat=repeat,
         ),
         TrainingConfig(num_negatives=5),
         known,

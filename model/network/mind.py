@@ -1,5 +1,6 @@
 """MIND: Multi-Interest Network with Dynamic routing (arXiv 1904.08030)."""
 
+import functools
 import math
 from collections.abc import Mapping
 from typing import Any, NamedTuple
@@ -152,9 +153,8 @@ class MindModel(tfrs.Model):
         )
         self.repeat: RepeatScore | None = None
         if model_config.repeat:
-            self.repeat = RepeatScore(
-                model_config.repeat, dim, training_config.temperature, seed + 400
-            )
+            temperature, seen = training_config.temperature, catalogue.num_seen
+            self.repeat = RepeatScore(model_config.repeat, dim, temperature, seen, seed + 400)
         self._sampler = NegativeSampler(training_config, catalogue)
         # Part of the checkpoint, see CapsuleLayer.
         self._generator = tf.random.Generator.from_seed(seed)
@@ -293,9 +293,9 @@ class MindModel(tfrs.Model):
           inputs: ``history`` int32 [B, T], ``target`` int32 [B] (1..N), with an
             encoder int32 [B, T], what follows each behaviour (0: nothing to learn),
             ``profile``, int32 [B] per feature, with ``time_gap``
-            ``history_time``, int64 [B, T], with ``repeat`` ``own``, own items
-            [B, 1 + n], and if the batch is shared by replicas with
-            different numbers of pairs, ``pairs``, float32 [B], the number of all.
+            ``history_time``, int64 [B, T], with ``repeat`` ``own``, own items [B, 1 + n],
+            and if the batch is shared by replicas with different numbers of pairs,
+            ``pairs``, float32 [B], the number of all.
           training: See `user_interests`.
 
         Returns:
@@ -318,11 +318,8 @@ class MindModel(tfrs.Model):
         else:
             user_vectors = self._attended(people, target_vectors)
         negatives = self._sampler.draw(targets, self._generator)
-        own = None
-        if self.repeat:
-            own = self.repeat.candidates(
-                inputs[OWN], user_vectors, lambda items: self.item_vectors(items, training)
-            )
+        vectors = functools.partial(self.item_vectors, training=training)
+        own = self.repeat.candidates(inputs[OWN], user_vectors, vectors) if self.repeat else None
         losses = sampled_softmax_loss(
             user_vectors,
             target_vectors,

@@ -33,7 +33,7 @@ def own_items(history: tf.Tensor, limit: int) -> OwnItems:
 
       >>> own = own_items(tf.constant([[7, 4, 7, 0]]), limit=100)
       >>> own.items.numpy().tolist(), own.count.numpy()[own.items > 0].tolist()
-      ([[4, 7, 0, 0]], [1, 2])
+      ([[4, 7]], [1, 2])
       >>> own.first.numpy()[own.items > 0].tolist(), own.last.numpy()[own.items > 0].tolist()
       ([2, 3], [2, 1])
 
@@ -42,7 +42,8 @@ def own_items(history: tf.Tensor, limit: int) -> OwnItems:
       limit: The newest behaviours of each person that count.
 
     Returns:
-      Own items [B, T], the items of each row in ascending order, then zeros.
+      Own items [B, D], the items of each row in ascending order, then zeros; D is the largest
+      number of distinct items of a row.
     """
     width = tf.shape(history)[1]
     whole = tf.math.count_nonzero(history, axis=1, keepdims=True, dtype=tf.int32)  # [B, 1]
@@ -57,8 +58,9 @@ def own_items(history: tf.Tensor, limit: int) -> OwnItems:
     begin = tf.searchsorted(items, items, side="left")
     end = tf.searchsorted(items, items, side="right")
     is_item = (begin == column) & (items < tf.int32.max)
-    # The items themselves to the front: a sort of the few that stand for one.
-    order = tf.argsort(tf.where(is_item, 0, 1), axis=1, stable=True)
+    # Those that stand for an item to the front, and nothing else.
+    number = tf.reduce_max(tf.math.count_nonzero(is_item, axis=1, dtype=tf.int32))
+    order = tf.argsort(tf.where(is_item, 0, 1), axis=1, stable=True)[:, :number]
     newest = tf.gather(place, end - 1, batch_dims=1)
     found = OwnItems(
         items=tf.where(is_item, items, 0),

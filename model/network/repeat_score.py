@@ -1,5 +1,6 @@
 """How much likelier a person is to have an item again than the interests alone say."""
 
+import math
 from collections.abc import Callable
 
 import tensorflow as tf
@@ -11,26 +12,32 @@ from model.training.losses import OwnLogits
 from model.training.own_candidates import log_expected_count
 
 ItemVectors = Callable[[tf.Tensor], tf.Tensor]
-_NUM_FACTS = 5
 
 
 class RepeatScore(tf.keras.layers.Layer):
-    """The logit of a second entry that each item of a person's own has in the catalogue.
+    """The logit by which an item that a person has had stands in the softmax.
 
-    An item stands in the softmax with the logit ``s`` of the interests. One that the person has
-    had stands there a second time, with ``s + x``; together they weigh
-    ``exp(s) + exp(s + x) = exp(s + softplus(x))``. The layer computes ``x`` from how often and how
-    lately the person has had the item, from its usual interval with this person, and from the
-    vector of the item, by which it can learn that milk is bought again and a ladder is not.
+    All other items stand there with the logit ``s`` of the interests, an item of the person's own
+    with ``a s + x``. The layer computes ``x`` from how often and how lately the person has had the
+    item, from its usual interval with this person, and from the vector of the item, by which it
+    can learn that milk is bought again and a ladder is not. ``a`` is one learned number, 0 at the
+    start: how much the interests say of such items.
+
+    Served is ``max(s, a s + x + c)``. People that the model has not been trained with have their
+    new items foretold far less well than the softmax believes, and their own items as well as it
+    believes. ``c`` makes up for that; ``model.training.validation.calibrate`` chooses it.
 
     Args:
       config: The repeat path.
       dim: d, the size of item vectors.
       temperature: Divides the scores before the softmax.
+      num_items: Items that were seen in training.
       seed: Seeds the weights.
     """
 
-    def __init__(self, config: RepeatConfig, dim: int, temperature: float, seed: int):
+    def __init__(
+        self, config: RepeatConfig, dim: int, temperature: float, num_items: int, seed: int
+    ):
         super().__init__(name="repeat_score")
         self._limit = config.history_length
         self._temperature = temperature
@@ -41,10 +48,22 @@ class RepeatScore(tf.keras.layers.Layer):
             name="repeat_hidden",
         )
         self._logit = tf.keras.layers.Dense(
-            1, kernel_initializer=tf.keras.initializers.GlorotUniform(seed=seed + 1), name="repeat"
+            1,
+            kernel_initializer=tf.keras.initializers.GlorotUniform(seed=seed + 1),
+            # A long history weighs as much as all other items at the start. Far below that, the
+            # interests explain what is repeated before this layer does, which then learns nothing.
+            bias_initializer=tf.keras.initializers.Constant(
+                math.log(max(1.0, num_items / config.history_length))
+            ),
+            name="repeat_logit",
         )
-        self._hidden.build([None, None, _NUM_FACTS + dim])
-        self._logit.build([None, None, config.hidden_units])
+        self._trust = self.add_weight(name="repeat_trust", shape=[], initializer="zeros")
+        self.offset = self.add_weight(
+            name="repeat_offset", shape=[], initializer="zeros", trainable=False
+        )
+        # Creates the weights.
+        nothing = tf.zeros([1, 1], tf.int32)
+        self((OwnItems(*[nothing] * len(OwnItems._fields)), tf.zeros([1, 1, dim])))
 
     def call(self, inputs: tuple[OwnItems, tf.Tensor]) -> tf.Tensor:
         """Computes the logits.
@@ -59,25 +78,33 @@ class RepeatScore(tf.keras.layers.Layer):
         facts = tf.stack(repeat_facts(own), axis=-1)  # [B, D, 5]
         return self._logit(self._hidden(tf.concat([facts, vectors], axis=-1)))[..., 0]
 
-    def bonus(self, history: tf.Tensor, item_vectors: ItemVectors) -> OwnBonus:
+    def bonus(
+        self, history: tf.Tensor, interests: tf.Tensor, mask: tf.Tensor, item_vectors: ItemVectors
+    ) -> OwnBonus:
         """What the scores of people's own items gain over those of the interests.
 
         Args:
           history: int32 [B, T], all that is known of people, oldest first, 0 only at the end;
             any T.
+          interests: float32 [B, K, d].
+          mask: bool [B, K], the active interests.
           item_vectors: Gives the vectors of item indices.
 
         Returns:
-          The temperature times ``softplus(x)`` of own items, [B, T].
+          The temperature times ``max(0, (a - 1) s + x + c)`` of own items, [B, D].
         """
         own = own_items(history, self._limit)
-        gain = tf.nn.softplus(self((own, item_vectors(own.items)))) * self._temperature
+        vectors = item_vectors(own.items)  # [B, D, d]
+        # The first interest is always active; a copy of it changes no maximum.
+        active = tf.where(mask[:, :, tf.newaxis], interests, interests[:, :1])
+        logits = (self._trust - 1.0) * self._scores(vectors, active) + self((own, vectors))
+        gain = tf.nn.relu(logits + self.offset) * self._temperature
         return OwnBonus(own.items, tf.where(own.items > 0, gain, 0.0))
 
     def candidates(
         self, own: OwnItems, user_vectors: tf.Tensor, item_vectors: ItemVectors
     ) -> OwnLogits:
-        """The second entries for the loss.
+        """The logits of own items for the loss.
 
         Args:
           own: See `own_candidates`, [B, 1 + n].
@@ -87,9 +114,13 @@ class RepeatScore(tf.keras.layers.Layer):
         vectors = item_vectors(own.items)  # [B, 1 + n, d]
         if user_vectors.shape.rank == 2:
             user_vectors = user_vectors[:, tf.newaxis, :]
-        scores = tf.reduce_max(tf.matmul(vectors, user_vectors, transpose_b=True), axis=2)
-        logits = scores / self._temperature + self((own, vectors))
+        logits = self._trust * self._scores(vectors, user_vectors) + self((own, vectors))
         return OwnLogits(logits, own.items > 0, log_expected_count(own))
+
+    def _scores(self, vectors: tf.Tensor, user_vectors: tf.Tensor) -> tf.Tensor:
+        """The logits of the interests, float32 [B, D]: the best of user vectors [B, K, d]."""
+        products = tf.matmul(vectors, user_vectors, transpose_b=True)  # [B, D, K]
+        return tf.reduce_max(products, axis=2) / self._temperature
 
 
 def repeat_facts(own: OwnItems) -> list[tf.Tensor]:

@@ -158,8 +158,8 @@ class ExportedMind(tf.Module):
         Returns:
           ``interests`` float32 [B, K, d], ``interest_mask`` bool [B, K] and
           ``history_index`` int32 [B, T']: the known items, zero padded. A model with
-          ``repeat`` also gives ``own_index`` int32 [B, T'], the distinct ones among them, zero
-          padded, and ``own_bonus`` float32 [B, T'], what their scores gain.
+          ``repeat`` also gives ``own_index`` int32 [B, D], the distinct ones among them, zero
+          padded, and ``own_bonus`` float32 [B, D], what their scores gain.
         """
         rows = tf.shape(history, out_type=tf.int64)[0]
         raw = {
@@ -189,7 +189,7 @@ class ExportedMind(tf.Module):
             names.HISTORY_INDEX: known,
         }
         if self._model.repeat:
-            own = self._model.repeat.bonus(known, self._model.item_vectors)
+            own = self._model.repeat.bonus(known, interests, mask, self._model.item_vectors)
             user |= {names.OWN_INDEX: own.items, names.OWN_BONUS: own.bonus}
         return user
 
@@ -237,7 +237,9 @@ class ExportedMind(tf.Module):
         buckets = tf.concat([[outputs.POPULARITY_BUCKETS["unseen"]], self._buckets], axis=0)
 
         repeat = self._model.repeat
-        own = repeat.bonus(rows.history, self._model.item_vectors) if repeat else None
+        own = None
+        if repeat:
+            own = repeat.bonus(rows.history, interests, mask, self._model.item_vectors)
 
         def rank(targets: tf.Tensor, history: tf.Tensor, exclude: bool) -> tf.Tensor:
             ranks = ranking.target_ranks(

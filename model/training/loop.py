@@ -19,13 +19,14 @@ from model.training.input_pipeline import training_batches
 from model.training.optimizer import LazyAdam
 from model.training.results import Progress, TrainingResult
 from model.training.step import make_run_steps
-from model.training.validation import ValidationData, evaluate
+from model.training.validation import ValidationData, calibrate, evaluate
 from model.training.warm_start import Tokens, WarmStarted, restore_state, save_state
 
 _log = logging.getLogger("mind.training")
 # Steps that run inside one call of a graph: one host round trip for all of them.
 _STEPS_PER_CALL = 50
 _CHECKPOINTS_KEPT = 2
+REPEAT_OFFSET = "repeat_offset"
 
 
 @dataclasses.dataclass(frozen=True)
@@ -290,7 +291,12 @@ class _Trainer:
 
     def _validate(self) -> None:
         config, state = self._config, self._state
-        cutoff = config.eval_cutoff
+        cutoff, repeat = config.eval_cutoff, self._model.repeat
+        if repeat and self._repeats:  # these people are trained with now
+            judged = next(p for p in self._repeats if p["step"] == self._step)
+            repeat.offset.assign(judged[REPEAT_OFFSET])
+        else:
+            calibrate(self._model, self._validation, cutoff)
         metrics = evaluate(self._model, self._validation, (cutoff,), config.eval_exclude_history)
         recall = metrics[f"recall@{cutoff}"]
         state.history.append(
@@ -303,6 +309,7 @@ class _Trainer:
                 "learning_rate": float(self._optimizer.learning_rate.numpy()),
                 "active_interests": metrics["active_interests"],
                 "interest_cosine": metrics["interest_cosine"],
+                **({REPEAT_OFFSET: float(repeat.offset.numpy())} if repeat else {}),
             }
         )
         state.loss_sum, state.loss_steps = 0.0, 0

@@ -10,7 +10,7 @@ _REMOVED = -1e9
 
 
 class OwnLogits(NamedTuple):
-    """The second entry in the catalogue of what people have had, see `RepeatScore`.
+    """Of what people have had, see `RepeatScore`.
 
     Attributes:
       logits: float [B, 1 + n]: of the target, then of what was drawn.
@@ -64,7 +64,9 @@ def sampled_softmax_loss(
         2302.14532): a negative with the logit s counts ``exp(beta s)`` times,
         divided by the row's mean of that. The row's user vector is its chosen
         interest, so negatives are hard for that interest. 0 weighs evenly.
-      own: Further candidates of each row; the target's adds to the target's own logit.
+      own: Further candidates of each row. Where the target is one of them, its logit there
+        stands in place of the other. Among the shared negatives may be some of them too, by
+        chance; these stay.
 
     Returns:
       float [B].
@@ -95,7 +97,7 @@ def sampled_softmax_loss(
     if own is not None:
         logits = own.logits - own.log_expected_count if logq_correction else own.logits
         logits = tf.where(own.is_candidate, logits, _REMOVED)
-        positive = tf.reduce_logsumexp(tf.stack([positive, logits[:, 0]]), axis=0)
+        positive = tf.where(own.is_candidate[:, 0], logits[:, 0], positive)
         others = tf.reduce_logsumexp(
             tf.concat([others[:, tf.newaxis], logits[:, 1:]], axis=1), axis=1
         )

@@ -13,6 +13,9 @@ from model.network.mind import MindModel
 _VALIDATION_BATCH = 1024
 # People whose own items are scored at once: each may have hundreds.
 _OWN_BATCH = 64
+# Logits by which own items are tried to gain, and people who decide.
+_OFFSETS = (0.0, 1.0, 2.0, 3.0, 4.0, 6.0, 8.0)
+_CALIBRATION_PEOPLE = 1_000
 
 
 @dataclasses.dataclass(frozen=True)
@@ -69,6 +72,29 @@ def evaluate(
     return {**metrics.metrics_from_ranks(ranks, cutoffs), **statistics}
 
 
+def calibrate(model: MindModel, data: ValidationData, cutoff: int) -> None:
+    """Weighs own items against all others, so that Recall@N is the largest with the history.
+
+    Sets ``c`` of `RepeatScore`, to the smallest of those that are equally good; without
+    ``repeat`` there is nothing to do.
+
+    Args:
+      model: Its other weights stay as they are.
+      data: People who were not trained with.
+      cutoff: N.
+    """
+    if model.repeat is None:
+        return
+    people = data.sample(_CALIBRATION_PEOPLE)
+    interests, mask = predict_interests(model, people.history, people.profile, people.times)
+    recalls = []
+    for offset in _OFFSETS:
+        model.repeat.offset.assign(offset)
+        ranks = _ranks(model, people, interests, mask, exclude_history=False)
+        recalls.append(metrics.metrics_from_ranks(ranks, (cutoff,))[f"recall@{cutoff}"])
+    model.repeat.offset.assign(_OFFSETS[int(np.argmax(recalls))])
+
+
 def person_ranks(model: MindModel, data: ValidationData, exclude_history: bool) -> np.ndarray:
     """Exact ranks of every person's targets, int32 [U, M]; see `ranking.target_ranks`."""
     interests, mask = predict_interests(model, data.history, data.profile, data.times)
@@ -91,23 +117,35 @@ def _ranks(
         tf.constant(data.padded_targets()),
         exclude_history,
         # Who is not offered anything again needs none of it.
-        own=None if exclude_history else own_bonus(model, whole),
+        own=None if exclude_history else _own_bonus(model, whole, interests, mask),
     ).numpy()
 
 
-def own_bonus(model: MindModel, history: tf.Tensor) -> ranking.OwnBonus | None:
+def _own_bonus(
+    model: MindModel, history: tf.Tensor, interests: tf.Tensor, mask: tf.Tensor
+) -> ranking.OwnBonus | None:
     """What own items gain, for any number of people; None for a model without ``repeat``.
 
     Args:
       model: The model.
       history: int32 [U, H], all that is known of people; 0 is padding at the end.
+      interests: float32 [U, K, d].
+      mask: bool [U, K].
     """
     if model.repeat is None:
         return None
-    bonus = tf.function(model.repeat.bonus, autograph=False, reduce_retracing=True)
-    starts = range(0, len(history), _OWN_BATCH)
-    parts = [bonus(history[a : a + _OWN_BATCH], model.item_vectors) for a in starts]
-    return ranking.OwnBonus(*(tf.concat(column, axis=0) for column in zip(*parts, strict=True)))
+    parts = []
+    for start in range(0, len(history), _OWN_BATCH):
+        rows = slice(start, start + _OWN_BATCH)
+        parts.append(
+            model.repeat.bonus(history[rows], interests[rows], mask[rows], model.item_vectors)
+        )
+    width = max(part.items.shape[1] for part in parts)
+    items, bonus = (
+        tf.concat([tf.pad(part, [[0, 0], [0, width - part.shape[1]]]) for part in column], axis=0)
+        for column in zip(*parts, strict=True)
+    )
+    return ranking.OwnBonus(items, bonus)
 
 
 def predict_interests(

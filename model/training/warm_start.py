@@ -203,7 +203,10 @@ def _key(kind: str, name: str) -> str:
 
 
 def _weights(model: MindModel) -> dict[str, tf.Variable]:
-    return {weight.name.removesuffix(":0"): weight for weight in model.trainable_variables}
+    weights = {weight.name.removesuffix(":0"): weight for weight in model.trainable_variables}
+    # Of two weights of one name, one would start anew at every warm start, in silence.
+    assert len(weights) == len(model.trainable_variables), "two weights have the same name"
+    return weights
 
 
 def _match(

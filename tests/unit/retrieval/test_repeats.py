@@ -4,15 +4,13 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
-from model.network.own_items import own_items
 from retrieval.config import IndexConfig
 from tests.synthetic_bundle import save_bundle
-from tests.synthetic_tower import Tower, unit_vectors
+from tests.synthetic_tower import RepeatingTower, unit_vectors
 
 _IDS = [f"item{i}" for i in range(60)]
 _VECTORS = unit_vectors(60, 8)
 _CATEGORIES = [[f"c{i % 3}"] for i in range(60)]
-_GAIN = 0.4
 _HISTORIES = [
     ["item20", "item21", "item20", "item3"],
     ["item30", "never seen", "", "item31", "item30", "item30", "item5"],
@@ -21,34 +19,18 @@ _HISTORIES = [
 ]
 
 
-class _RepeatingTower(Tower):
-    """What somebody has had n times gains n times ``_GAIN``."""
-
-    @tf.function(
-        input_signature=[
-            tf.TensorSpec([None, None], tf.string, "history"),
-            {"user_taste": tf.TensorSpec([None], tf.string, "user_taste")},
-        ]
-    )
-    def user_interests(self, history, profile):
-        user = super().user_interests(history, profile)
-        own = own_items(user["history_index"], limit=100)
-        gain = tf.where(own.items > 0, _GAIN * tf.cast(own.count, tf.float32), 0.0)
-        return {**user, "own_index": own.items, "own_bonus": gain}
-
-
 @pytest.fixture(scope="module", params=["exact", "scann"])
 def serve(request, tmp_path_factory):
     root = tmp_path_factory.mktemp(request.param)
-    _RepeatingTower(_IDS, _VECTORS, np.arange(60), categories=_CATEGORIES).save(root / "trained")
+    RepeatingTower(_IDS, _VECTORS, np.arange(60), categories=_CATEGORIES).save(root / "trained")
     config = IndexConfig(default_k=4, max_k=60)
     save_bundle(root / "trained", root / "bundle", request.param, config)
     loaded = tf.saved_model.load(str(root / "bundle"))
 
-    def call(exclude_history, allow="", exclude=""):
-        width = max(map(len, _HISTORIES))
+    def call(exclude_history, allow="", exclude="", histories=_HISTORIES):
+        width = max(map(len, histories))
         answer = loaded.signatures["serving_default"](
-            history=tf.constant([[*row, *[""] * (width - len(row))] for row in _HISTORIES]),
+            history=tf.constant([[*row, *[""] * (width - len(row))] for row in histories]),
             k=tf.constant(8),
             exclude=tf.constant([[exclude]]),
             exclude_history=tf.constant(exclude_history),
@@ -63,6 +45,13 @@ def serve(request, tmp_path_factory):
     return call
 
 
+def test_somebody_unknown_alone_gets_the_most_popular_items(serve):
+    """Then nobody of the batch has an own item."""
+    ids, _, interests = serve(False, histories=[["never seen"]])
+    assert ids == [[f"item{i}" for i in range(59, 51, -1)]]
+    assert (interests == -1).all()
+
+
 def _expected(history, exclude_history, allow, exclude):
     rows = [_IDS.index(item) for item in history if item in _IDS]
     half = len(rows) // 2
@@ -70,7 +59,7 @@ def _expected(history, exclude_history, allow, exclude):
     means += [_VECTORS[rows[:half]].mean(axis=0)] if half else []
     scores = np.max([_VECTORS @ (u / np.linalg.norm(u)) for u in means], axis=0)
     for row in set(rows):
-        scores[row] += _GAIN * rows.count(row)
+        scores[row] += RepeatingTower.GAIN * rows.count(row)
     hidden = set(rows) if exclude_history else set()
     hidden |= {
         i for i in range(60) if _IDS[i] == exclude or (allow and allow not in _CATEGORIES[i])

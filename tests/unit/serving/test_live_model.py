@@ -11,7 +11,7 @@ from serving.errors import ServingError
 from serving.live_model import LiveModel
 from serving.saved_model import SavedModel
 from tests.synthetic_bundle import save_bundle
-from tests.synthetic_tower import Tower, encoded, unit_vectors
+from tests.synthetic_tower import RepeatingTower, Tower, encoded, unit_vectors
 
 _NUM_ITEMS, _DIM = 300, 8
 _IDS = [f"item{i}" for i in range(_NUM_ITEMS)]
@@ -106,7 +106,7 @@ def ask(model, history, k=10, **options):
     inputs = {
         "history": np.array(history, object),
         "k": np.array(k, np.int32),
-        "exclude_history": np.array(True),
+        "exclude_history": np.array(options.pop("exclude_history", True)),
         **{name: np.array(value, object) for name, value in options.items()},
     }
     complete = model.complete_inputs("serving_default", inputs)
@@ -267,3 +267,25 @@ def test_upserts_add_up():
 
 def _text(values):
     return np.array([value.encode() for value in values], object)
+
+
+def test_own_items_follow_the_catalogue(tmp_path, log):
+    """One is removed, one has another vector now; both had been had twice."""
+    RepeatingTower(_IDS, _VECTORS, _COUNTS, categories=_CATEGORIES).save(tmp_path / "tower")
+    save_bundle(tmp_path / "tower", tmp_path / "exact", "exact", IndexConfig(live_catalogue=True))
+    model = SavedModel(tmp_path / "exact")
+    live = LiveModel(model, tmp_path / "exact", log.identity)
+    history = ["item4", "item6", "item4", "item6"]
+    changes = {"item4": REMOVAL, "item6": point(2.5, "even")}
+    write(log, changes.items())
+    live.catch_up(log)
+    interest = _VECTORS[4] + _VECTORS[6]  # both halves of the history are the same
+    score = encoded(2.5, _DIM) @ interest / np.linalg.norm(interest) + 2 * RepeatingTower.GAIN
+    for options in ({}, {"allow_categories": [["even"]]}):
+        ids, answer = ask(model, [history], exclude_history=False, **options)
+        assert "item4" not in ids[0]
+        place = ids[0].index("item6")
+        np.testing.assert_allclose(answer["scores"][0, place], score, rtol=1e-5)
+    ids, _ = ask(model, [history], exclude_history=True)
+    assert not {"item4", "item6"} & set(ids[0])
+    model.close()

@@ -1,6 +1,7 @@
 """What people have had, against a plain Python oracle, and what it adds to a score."""
 
 import numpy as np
+import pytest
 import tensorflow as tf
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -38,10 +39,9 @@ def test_own_items_equal_the_oracle(histories, limit):
     own = own_items(tf.constant(padded), limit)
     for row, history in enumerate(histories):
         assert found_by(own, row) == facts_of(history, limit)
-        items = own.items[row].numpy()
         number = len(set(history[-limit:]))
-        assert items[:number].all()
-        assert not items[number:].any()
+        assert not own.items[row].numpy()[number:].any()
+    assert own.items.shape[1] == max(len(set(history[-limit:])) for history in histories)
 
 
 def test_facts_by_hand():
@@ -54,10 +54,14 @@ def test_facts_by_hand():
     np.testing.assert_allclose(np.exp(repeat_facts(once)[3][0, 0]), 40, rtol=1e-5)
 
 
-def test_the_served_bonus_is_what_the_second_entry_adds_in_training():
-    """``exp(s) + exp(s + x)`` of the loss is ``exp(s + bonus / temperature)`` of serving."""
+@pytest.mark.parametrize("offset", [0.0, 5.0])
+def test_served_is_the_larger_of_both_logits(offset):
+    """That of the interests and that of the loss, to which the calibration adds."""
     temperature = 0.1
-    score = RepeatScore(RepeatConfig(hidden_units=4), dim=3, temperature=temperature, seed=1)
+    config = RepeatConfig(hidden_units=4)
+    score = RepeatScore(config, dim=3, temperature=temperature, num_items=7, seed=1)
+    next(w for w in score.weights if "trust" in w.name).assign(0.3)
+    score.offset.assign(offset)
     table = tf.constant(np.random.default_rng(0).normal(size=(8, 3)), tf.float32)
 
     def vectors(items):
@@ -65,15 +69,13 @@ def test_the_served_bonus_is_what_the_second_entry_adds_in_training():
 
     history = tf.constant([[7, 4, 7, 2, 0]])
     user = tf.constant([[0.3, -0.2, 0.5]])
-    served = score.bonus(history, vectors)
-    own = own_items(history, 500)
-    logits = score.candidates(own, user, vectors).logits.numpy()[0]
-    for column, item in enumerate(served.items.numpy()[0]):
-        bonus = float(served.bonus[0, column])
-        if not item:
-            assert bonus == 0
-            continue
-        plain = float(tf.reduce_sum(user[0] * table[item])) / temperature
-        trained = np.logaddexp(plain, logits[column])
-        np.testing.assert_allclose(plain + bonus / temperature, trained, rtol=1e-4)
-        assert bonus > 0
+    # The second interest is not active.
+    interests = tf.stack([user, 9.0 * user], axis=1)
+    served = score.bonus(history, interests, tf.constant([[True, False]]), vectors)
+    own = score.candidates(own_items(history, 500), user, vectors).logits.numpy()[0]
+    by_interests = tf.linalg.matvec(table, user[0]).numpy()[[2, 4, 7]] / temperature
+    total = by_interests + served.bonus.numpy()[0] / temperature
+    assert served.items.numpy().tolist() == [[2, 4, 7]]
+    assert (by_interests > own).any()  # and some the other way round
+    assert (by_interests < own + 5).any()
+    np.testing.assert_allclose(total, np.maximum(by_interests, own + offset), rtol=1e-4)

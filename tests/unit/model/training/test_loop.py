@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
-from model.config import EncoderConfig
+from model.config import EncoderConfig, RepeatConfig
 from model.network.mind import MindModel
 from model.training.input_pipeline import training_batches
 from model.training.loop import fit
@@ -25,6 +25,10 @@ def _fit(
         model, data.dataset(), validation, config, str(directory), on_progress=on_progress, **kwargs
     )
     return model, result
+
+
+_ENCODER = dataclasses.replace(MODEL, encoder=EncoderConfig(layers=1))
+_REPEAT = dataclasses.replace(MODEL, repeat=RepeatConfig())
 
 
 def _weights(model):
@@ -71,14 +75,20 @@ def test_a_killed_training_ends_with_the_weights_of_an_uninterrupted_one(whole, 
     assert [h["loss"] for h in result.history] == [h["loss"] for h in expected.history]
 
 
-def test_a_repetition_with_the_same_data_ends_with_the_weights_that_were_chosen(toy_data, tmp_path):
+@pytest.mark.parametrize("network", [MODEL, _REPEAT])
+def test_a_repetition_with_the_same_data_ends_with_the_weights_that_were_chosen(
+    toy_data, tmp_path, network
+):
     config = dataclasses.replace(TRAINING, plateau_patience=1, early_stopping_patience=9)
-    first, chosen = _fit(toy_data, tmp_path / "first", dataclasses.replace(config, max_steps=40))
+    first, chosen = _fit(
+        toy_data, tmp_path / "first", dataclasses.replace(config, max_steps=40), network=network
+    )
     history = [*chosen.history, {"step": 60, "learning_rate": 1.0, "recall": 0.0}]
     again, result = _fit(
         toy_data,
         tmp_path / "again",
         dataclasses.replace(config, max_steps=chosen.best_step),
+        network=network,
         repeats=history,
     )
     for name, value in _weights(first).items():
@@ -100,8 +110,8 @@ def test_a_repetition_keeps_the_rates_and_the_last_weights(toy_data, tmp_path):
 
 
 @pytest.mark.slow
-def test_a_killed_training_of_an_encoder_ends_with_the_same_weights(toy_data, tmp_path):
-    network = dataclasses.replace(MODEL, encoder=EncoderConfig(layers=1))
+@pytest.mark.parametrize("network", [_ENCODER, _REPEAT])
+def test_a_killed_training_with_more_parts_ends_with_the_same_weights(toy_data, tmp_path, network):
     config = dataclasses.replace(TRAINING, max_steps=40, batch_size=16)
     whole, expected = _fit(toy_data, tmp_path / "whole", config, network=network)
     first, last = expected.history[0]["loss"], expected.history[-1]["loss"]

@@ -44,7 +44,7 @@ def test_loss_equals_the_written_out_softmax():
         np.testing.assert_allclose(_loss(temperature, logq), expected, rtol=1e-4, atol=1e-5)
 
 
-def test_own_items_stand_in_the_softmax_a_second_time():
+def test_own_items_stand_in_the_softmax_with_logits_of_their_own():
     users, table, targets, items, counts, target_counts = _case()
     rng = np.random.default_rng(1)
     logits, own_counts = rng.normal(size=(2, 3, 3)).astype(np.float32)
@@ -57,7 +57,9 @@ def test_own_items_stand_in_the_softmax_a_second_time():
     )  # fmt: skip
     for u in range(3):
         own = np.where(is_candidate[u], np.exp(logits[u] - own_counts[u]), 0.0)
-        target = np.exp(users[u] @ table[targets[u]] / 0.5 - target_counts[u]) + own[0]
+        target = np.exp(users[u] @ table[targets[u]] / 0.5 - target_counts[u])
+        if is_candidate[u, 0]:
+            target = own[0]
         others = own[1:].sum() + sum(
             np.exp(users[u] @ table[item] / 0.5 - count)
             for item, count in zip(items, counts, strict=True)

@@ -8,7 +8,7 @@ import pytest
 import tensorflow as tf
 
 from model.catalogue import Catalogue
-from model.config import EncoderConfig, ModelConfig, TrainingConfig, WarmStartConfig
+from model.config import EncoderConfig, ModelConfig, RepeatConfig, TrainingConfig, WarmStartConfig
 from model.network.mind import MindModel
 from model.training.loop import WarmStart, fit
 from model.training.optimizer import LazyAdam
@@ -43,6 +43,9 @@ def _model(counts, genres, jobs, seed=1, config=_MODEL):
     return MindModel(config, training, catalogue, {"profile_age": 4, "profile_job": jobs})
 
 
+_WITH_REPEAT = dataclasses.replace(_MODEL, repeat=RepeatConfig())
+
+
 def _optimizer(model):
     optimizer = LazyAdam(0.01)
     optimizer.build(model.trainable_variables)
@@ -59,9 +62,14 @@ def _sequences(rows):
 
 
 @pytest.fixture
-def old(tmp_path):
+def config():
+    return _MODEL
+
+
+@pytest.fixture
+def old(tmp_path, config):
     """A model after some steps, and the directory of its state."""
-    model = _model([5, 4, 3], [1, 2, 0], jobs=2)
+    model = _model([5, 4, 3], [1, 2, 0], jobs=2, config=config)
     optimizer = _optimizer(model)
     rng = np.random.default_rng(0)
     for weight in model.trainable_variables:
@@ -74,8 +82,8 @@ def old(tmp_path):
 
 
 @pytest.fixture
-def restored(old):
-    model = _model([6, 5, 4, 3, 2], [1, 2, 0, 0, 0], jobs=3, seed=9)
+def restored(old, config):
+    model = _model([6, 5, 4, 3, 2], [1, 2, 0, 0, 0], jobs=3, seed=9, config=config)
     before = {name: table.numpy() for name, table in model.embedding_tables.items()}
     optimizer = _optimizer(model)
     # Item 4 stands beside items 1 ("b") and 3 ("a"), and beside 2, which is new itself.
@@ -108,11 +116,14 @@ def test_rows_and_moments_go_with_their_tokens(old, restored):
     )
 
 
-def test_all_other_weights_are_the_old_ones(old, restored):
+@pytest.mark.parametrize("config", [_MODEL, _WITH_REPEAT])
+def test_all_other_weights_are_the_old_ones(old, restored, config):
     (old_model, old_optimizer, _), (model, optimizer, _, _) = old, restored
     tables = {table.name for table in model.embedding_tables.values()}
     others = [w for w in model.trainable_variables if w.name not in tables]
-    assert len(others) == 7  # the map, two of positions, two dense layers of two
+    # The map, two of positions, two dense layers of two; and of the repeat path two more of two,
+    # and its trust in the interests.
+    assert len(others) == (12 if config.repeat else 7)
     found = {w.name: w for w in old_model.trainable_variables}
     for weight in others:
         np.testing.assert_array_equal(weight, found[weight.name], err_msg=weight.name)

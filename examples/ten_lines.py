@@ -1,10 +1,9 @@
-"""``CapsuleLayer`` and ``LabelAwareAttention`` in a Keras model of ten lines.
+"""``CapsuleLayer`` and ``LabelAwareAttention`` in a ten-line Keras model.
 
     python examples/ten_lines.py
 
-The model learns, on random data, whether a person goes on with an item: people have
-histories of up to 20 of 1,000 items, and an item that is in the history counts as one
-that they go on with.
+The model learns, on random data, whether an item is in a person's history. There are
+1,000 items, and each history has up to 20 of them.
 """
 
 import sys
@@ -25,7 +24,11 @@ PEOPLE, ITEMS, LENGTH, DIM, INTERESTS = 2_000, 1_000, 20, 16, 4
 
 
 def make_model() -> tf.keras.Model:
-    """Histories [B, LENGTH], their lengths [B, 1] and items [B, 1] in, probabilities out."""
+    """Builds the model.
+
+    It takes histories [B, LENGTH], their lengths [B, 1] and items [B, 1], and gives
+    probabilities [B, 1].
+    """
     history = tf.keras.Input([LENGTH], dtype=tf.int32)
     length = tf.keras.Input([1], dtype=tf.int32)
     item = tf.keras.Input([1], dtype=tf.int32)
@@ -39,7 +42,7 @@ def make_model() -> tf.keras.Model:
 
 
 def make_data(seed: int = 0) -> tuple[list[np.ndarray], np.ndarray]:
-    """Inputs and labels; half of the people are shown an item of their history."""
+    """Returns inputs and labels; about half of the items are from the person's own history."""
     rng = np.random.default_rng(seed)
     length = rng.integers(2, LENGTH + 1, (PEOPLE, 1))
     history = rng.integers(1, ITEMS + 1, (PEOPLE, LENGTH)) * (np.arange(LENGTH) < length)
@@ -50,7 +53,7 @@ def make_data(seed: int = 0) -> tuple[list[np.ndarray], np.ndarray]:
 
 
 def main(epochs: int = 20) -> tf.keras.callbacks.History:
-    """Trains and returns what Keras reports."""
+    """Trains the model and returns the Keras history."""
     tf.keras.utils.set_random_seed(1)
     mind = make_model()
     mind.compile(tf.keras.optimizers.Adam(0.01), "binary_crossentropy", metrics=["accuracy"])

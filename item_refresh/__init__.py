@@ -1,1 +1,1 @@
-"""Item refresh: new items into a pushed version, without training."""
+"""Item refresh: adds new and changed items to a pushed version without training."""

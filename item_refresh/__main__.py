@@ -5,9 +5,9 @@ python -m item_refresh --model_base_path output/serving_models/mind \
 python -m item_refresh --model_base_path output/serving_models/mind \
       --changes output/changes
 
-Takes the newest pushed version, embeds new items by their side features, builds the index anew,
-validates it and pushes a new version. Items come from a file, from the log of changes that servers
-of the live catalogue write, or from both.
+Takes the newest pushed version, embeds new items from their side features, rebuilds and validates
+the index, and pushes a new version. Items come from a file, from the change log that servers
+with a live catalogue write, or from both.
 """
 
 import argparse
@@ -21,7 +21,7 @@ EXIT_NOT_PUSHED = 3
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    """Refreshes; returns the exit code."""
+    """Runs the refresh and returns the exit code."""
     parser = argparse.ArgumentParser(
         prog="python -m item_refresh",
         description=__doc__,
@@ -39,24 +39,26 @@ def main(argv: Sequence[str] | None = None) -> int:
         "--changes",
         default="",
         metavar="DIR|URL",
-        help="where the logs of changes are, as --live_catalogue of the server",
+        help="where the change logs are; the same value as the server's --live_catalogue",
     )
     parser.add_argument(
         "--model_name",
         default="",
-        help="name under which the model is served, for its log; by default the last part of"
-        " --model_base_path",
+        help="name under which the model is served, which identifies its change log; by default"
+        " the last part of --model_base_path",
     )
     parser.add_argument("--version", default="", help="version to refresh; the newest by default")
     parser.add_argument(
         "--remove_absent",
         action="store_true",
-        help="the files are the whole catalogue: what they lack is not recommended any more",
+        help="treat the files as the whole catalogue: items that they lack are no longer"
+        " recommended",
     )
     parser.add_argument(
         "--examples",
         default="",
-        help="directory Split-eval of an example-gen output; by default that of the version",
+        help="Split-eval directory of an example-gen output; by default the one recorded in the"
+        " version",
     )
     flags = parser.parse_args(argv)
     if not flags.items and not flags.changes:

@@ -1,4 +1,4 @@
-"""Puts items of an items file into a trained tower."""
+"""Adds the items of an items file to a trained tower."""
 
 import dataclasses
 from collections.abc import Sequence
@@ -11,25 +11,25 @@ from model.categories import category_table, number_table
 from retrieval.tower import Tower, TowerThatEncodes, TowerWithCategories, TowerWithFilters
 
 _ITEMS_AT_ONCE = 4096
-# The same item encoded in another batch differs in the last bits at most.
+# Encoding an item in a different batch changes at most the last bits of its vector.
 _RELATIVE_TOLERANCE = 1e-4
 _ABSOLUTE_TOLERANCE = 1e-5
 
 
 @dataclasses.dataclass(frozen=True)
 class Changes:
-    """What became of the catalogue. Every known item is changed, removed or unchanged.
+    """Counts of what happened to the items. Each known item is changed, removed or unchanged.
 
     Attributes:
-      added: New items that can be found.
-      added_without_vector: New items that cannot, because none of their side
-        features has a value that the training has seen.
-      changed: Known items that have another vector (because of other side features,
-        or because they came back after a removal), another title, other categories
-        or other values that requests filter by than before.
-      removed: Known items that cannot be found any more.
-      unchanged: Known items whose title and categories are what they were, and
-        whose vector is so bit for bit.
+      added: New items that searches can find.
+      added_without_vector: New items that searches cannot find, because none of their
+        side features has a value that was seen in training.
+      changed: Known items whose vector, title, categories or filter values differ from
+        before. A vector changes when the side features change or when a removed item
+        comes back.
+      removed: Known items that searches could find before and cannot find now.
+      unchanged: Known items whose title, categories and filter values are the same as
+        before, and whose vector is identical bit for bit.
     """
 
     added: int
@@ -40,7 +40,7 @@ class Changes:
 
 
 def total(done: Sequence[Changes]) -> Changes:
-    """Adds up what was done one after the other; an item may be counted in each."""
+    """Adds up the counts of successive changes; an item may be counted in several of them."""
     fields = [field.name for field in dataclasses.fields(Changes)]
     sums = {name: sum(getattr(changes, name) for changes in done) for name in fields}
     return Changes(**{**sums, "unchanged": min(changes.unchanged for changes in done)})
@@ -49,18 +49,18 @@ def total(done: Sequence[Changes]) -> Changes:
 def refresh_catalogue(tower: Tower, items: Items, remove_absent: bool) -> Changes:
     """Adds ``items`` to the catalogue of ``tower``, in place.
 
-    New items follow the known ones, with a train count of 0. Title and
-    categories of known items become those of the file.
+    New items are appended after the known ones, with a train count of 0. Known items
+    take their vector, title, categories and filter values from the file.
 
     Args:
-      tower: The Trainer's export, as a pushed bundle holds it.
-      items: What the items file says.
-      remove_absent: Whether a known item that the file lacks is to be found no
-        more. Its vector becomes zero.
+      tower: The Trainer's export, as stored in a pushed bundle.
+      items: The rows of the items file.
+      remove_absent: Whether to remove known items that the file lacks, by setting their
+        vectors to zero so that searches no longer find them.
 
     Raises:
-      ValueError: if the tower cannot encode items: it is of an older version, or
-        was trained without side features.
+      ValueError: if the tower cannot encode items, because it comes from an older version
+        or was trained without side features.
     """
     if not isinstance(tower, TowerThatEncodes):
         raise ValueError(
@@ -117,7 +117,7 @@ def refresh_catalogue(tower: Tower, items: Items, remove_absent: bool) -> Change
 
 
 def _encode(tower: TowerThatEncodes, items: Items) -> np.ndarray:
-    """Returns float32 [M, d], the vectors of ``items`` by the trained weights."""
+    """Returns the vectors of ``items`` under the trained weights, float32 [M, d]."""
     parts = []
     for start in range(0, len(items), _ITEMS_AT_ONCE):
         examples = tf.constant(items.examples[start : start + _ITEMS_AT_ONCE])
@@ -128,16 +128,16 @@ def _encode(tower: TowerThatEncodes, items: Items) -> np.ndarray:
 def _refresh_values(
     names: tf.Variable, table: tf.Variable, new: Sequence[Sequence[bytes]], rows: np.ndarray
 ) -> np.ndarray:
-    """Gives items their values of a categorical feature.
+    """Sets the values of a categorical feature.
 
     Args:
       names: string [V], see ``model.categories``; changed in place, like ``table``.
       table: int32 [N, F].
-      new: The values of the items, [M].
-      rows: [M], where the items are in ``table``; -1 is a new one.
+      new: The new values of each item, [M].
+      rows: The row of each item in ``table``, [M]; -1 for a new item.
 
     Returns:
-      bool [N]: which of the known items have other values than before.
+      bool [N]: which of the known items now have different values.
     """
     known = [b"", *names.numpy()]
     before = [[known[c] for c in row if c] for row in table.numpy()]
@@ -151,7 +151,7 @@ def _refresh_values(
 def _refresh_numbers(
     table: tf.Variable, new: Sequence[Sequence[float]], rows: np.ndarray
 ) -> np.ndarray:
-    """As ``_refresh_values``, of a numeric feature: float32 [N, F], padded with NaN."""
+    """As ``_refresh_values``, for a numeric feature: float32 [N, F], padded with NaN."""
     before = [row[~np.isnan(row)].tolist() for row in table.numpy()]
     values = _replaced(before, new, rows)
     table.assign(number_table(values))
@@ -159,7 +159,7 @@ def _refresh_numbers(
 
 
 def _replaced(before: list[list], new: Sequence[Sequence], rows: np.ndarray) -> list[list]:
-    """Returns ``before`` with the new values of known items, and then those of new items."""
+    """Returns ``before`` with known items updated and the values of new items appended."""
     values = list(before)
     for item, row in enumerate(rows):
         if row < 0:

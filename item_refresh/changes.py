@@ -1,4 +1,4 @@
-"""Puts changes of the live catalogue into a trained tower."""
+"""Applies changes of the live catalogue to a trained tower."""
 
 import dataclasses
 from collections.abc import Sequence
@@ -20,12 +20,13 @@ _ENTRIES_AT_ONCE = 10_000
 
 @dataclasses.dataclass(frozen=True)
 class LoggedChanges:
-    """What a log says that a version does not contain.
+    """The entries of a change log that a version does not contain.
 
     Attributes:
-      entries: In the order of their positions.
-      position: Of the last change in the log.
-      identity: Of the log.
+      entries: The entries, in the order of their positions.
+      position: Position of the last entry; if there is none, the position after which
+        the log was read.
+      identity: Identity of the log.
     """
 
     entries: list[Entry]
@@ -34,7 +35,7 @@ class LoggedChanges:
 
 
 def read_changes(log: ChangeLog, after: int) -> LoggedChanges:
-    """Reads what the log has after a position."""
+    """Reads all entries of the log after a position."""
     entries: list[Entry] = []
     position = after
     while part := log.read(position, _ENTRIES_AT_ONCE):
@@ -44,18 +45,18 @@ def read_changes(log: ChangeLog, after: int) -> LoggedChanges:
 
 
 def fold_changes(tower: Tower, entries: Sequence[Entry], config: ItemsConfig) -> Changes:
-    """Makes the changes in the catalogue of ``tower``, in place.
+    """Applies logged changes to the catalogue of ``tower``, in place.
 
-    Items that are out of stock keep their vectors: servers go on leaving them out, because the
-    log keeps what it says of them.
+    Items that are out of stock keep their vectors. Servers still leave them out, because the log
+    keeps the entries of such items.
 
     Args:
-      tower: The Trainer's export, as a pushed bundle holds it.
-      entries: What changed.
-      config: Has the side features.
+      tower: The Trainer's export, as stored in a pushed bundle.
+      entries: The changes to apply.
+      config: Configuration of the items, which names the side features.
 
     Raises:
-      ValueError: if a side feature changed, and the tower cannot encode items.
+      ValueError: if a side feature changed but the tower cannot encode items.
     """
     kept = [entry for entry in entries if not entry.change.is_removed]
     removed = {entry.item_id.encode() for entry in entries if entry.change.is_removed}
@@ -64,7 +65,7 @@ def fold_changes(tower: Tower, entries: Sequence[Entry], config: ItemsConfig) ->
     row_of = {item: row for row, item in enumerate(ids)}
     titles = tower.item_titles.numpy()
 
-    # An item of which only the title changed is not described anew.
+    # An item whose title alone changed does not need to be encoded again.
     for entry in kept:
         row = row_of.get(entry.item_id.encode())
         if entry.change.title is not None and row is not None:
@@ -109,7 +110,7 @@ def _items(entries: Sequence[Entry], titles: dict[bytes, bytes], config: ItemsCo
 
 
 def _values(change: Change) -> dict[str, list[Any]]:
-    """The values of side features, as an items file has them: lists of bytes or numbers."""
+    """Returns the side features in the form of an items file: lists of bytes or numbers."""
     return {
         name: [text.encode() for text in value] if isinstance(value, tuple) else [value]
         for name, value in (change.features or {}).items()

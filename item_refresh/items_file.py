@@ -1,4 +1,4 @@
-"""Reads an items file as ExampleGen does, in this process."""
+"""Reads an items file in the same way as ExampleGen, but in this process."""
 
 import dataclasses
 from collections.abc import Sequence
@@ -20,11 +20,11 @@ class Items:
     """Rows of an items file, one per id.
 
     Attributes:
-      ids: [M].
-      titles: [M], b"" where there is none.
-      categories: [M], the names of each item's categories.
-      examples: [M], serialized catalogue rows.
-      features: By side feature, the values of each item, [M]: bytes or numbers.
+      ids: The item ids, [M].
+      titles: The titles, [M]; b"" for an item without one.
+      categories: The category names of each item, [M].
+      examples: The catalogue rows as serialized tf.train.Examples, [M].
+      features: For each side feature, the values of each item, [M]: bytes or numbers.
     """
 
     ids: list[bytes]
@@ -46,14 +46,14 @@ def read_items(
     """Reads and checks items.
 
     Args:
-      files: Paths or globs, in the format that ``config`` names.
-      config: Columns and features; its own files are not read.
-      max_bad_row_fraction: A larger share of bad rows is an error.
-      forgotten: Items that are left out.
+      files: Paths or globs of files in the format that ``config`` names.
+      config: Names the columns and features; its own ``files`` are ignored.
+      max_bad_row_fraction: Largest share of bad rows that is accepted.
+      forgotten: Items to leave out.
 
     Raises:
       DataError: if a file cannot be read or lacks a column, if too many rows are
-        bad, or if there is no item.
+        bad, or if the files contain no items.
     """
     config = dataclasses.replace(config, files=tuple(files))
     good: list[pa.Table] = []

@@ -1,4 +1,4 @@
-"""From the pushed version and changes of its catalogue to a new version, without training."""
+"""Builds and pushes a new version from a pushed one and changes of its catalogue."""
 
 import dataclasses
 import hashlib
@@ -38,13 +38,13 @@ from retrieval.versions import newest_version
 
 @dataclasses.dataclass(frozen=True)
 class Refreshed:
-    """What a refresh did.
+    """The result of a refresh.
 
     Attributes:
       base_version: The version that was refreshed.
       version: The version that was pushed; empty if the validation refused it.
-      changes: What became of the catalogue.
-      validation: What the index validator found.
+      changes: Counts of what happened to the items.
+      validation: The result of the index validator's checks.
     """
 
     base_version: str
@@ -62,21 +62,20 @@ def refresh(
     remove_absent: bool = False,
     log: ChangeLog | None = None,
 ) -> Refreshed:
-    """Puts items of a file, and changes of a log, into a pushed version and pushes the result.
+    """Adds items from files and changes from a log to a pushed version, and pushes the result.
 
-    How the file is read and the index is built is what the version's manifest
-    says. Nothing is pushed unless the index validator's checks hold.
+    The version's manifest determines how the files are read and how the index is built.
+    Nothing is pushed unless the index passes the index validator's checks.
 
     Args:
-      model_base_path: Where versions are pushed, as the server reads it.
-      item_files: Items: paths or globs, with the columns of ``data.items``; may be empty if
-        there is a log.
-      version: The version to refresh; empty is the one in service.
-      examples: Directory of ExampleGen's eval split, whose people's histories
-        tune and validate the index; empty is the one that the version was built
-        with.
-      remove_absent: Whether items that the files lack are to be found no more.
-      log: Changes of the live catalogue. They are made after those of the files.
+      model_base_path: Directory to which versions are pushed and from which the server reads.
+      item_files: Paths or globs of items files with the columns of ``data.items``; may be
+        empty if there is a log.
+      version: The version to refresh; if empty, the newest one that may be served.
+      examples: Directory of ExampleGen's eval split. The histories in it are used to tune
+        and validate the index. If empty, the directory with which the version was built.
+      remove_absent: Whether to remove items that the files lack.
+      log: Changes of the live catalogue, which are applied after the files.
 
     Raises:
       ValueError: if there is no such version, or it cannot be refreshed.
@@ -128,7 +127,7 @@ def refresh(
 
 
 def _contained(facts: Mapping[str, Any] | None) -> dict[str, Any]:
-    """Up to which position of which log the base version contains the changes."""
+    """Returns the log whose changes the base version contains, and up to which position."""
     refreshed = (facts or {}).get(REFRESH, {})
     return {key: refreshed[key] for key in (LOG_POSITION, LOG_IDENTITY) if key in refreshed}
 
@@ -150,7 +149,7 @@ def _newest(model_base_path: str) -> str:
 
 
 def _check_still_newest(model_base_path: str, base_version: str, wanted: str) -> None:
-    """Refuses to replace a version that was pushed while this one was made."""
+    """Raises ValueError if another version was pushed in the meantime."""
     newest = _newest(model_base_path)
     if not wanted and newest != base_version:
         raise ValueError(
@@ -162,7 +161,7 @@ def _check_still_newest(model_base_path: str, base_version: str, wanted: str) ->
 def _configuration(
     facts: Mapping[str, Any] | None, base: str
 ) -> tuple[Mapping[str, Any], IndexConfig]:
-    """Returns the data configuration, as a dict, and the index's."""
+    """Returns the configuration of the data, as a dict, and that of the index."""
     config = (facts or {}).get(CONFIG)
     if not config:
         raise ValueError(

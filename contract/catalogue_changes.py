@@ -1,7 +1,7 @@
-"""Changes of the catalogue between two pushes: what one says, and how two become one.
+"""Changes of the catalogue between two pushes: their fields, and how to combine them.
 
-The server of a model takes changes and keeps them in a log (``contract.change_log``); item
-refresh puts them into a version.
+The server of a model accepts changes and keeps them in a log (``contract.change_log``); item
+refresh builds them into a version.
 """
 
 import dataclasses
@@ -21,7 +21,7 @@ TITLE: Final = "title"
 FEATURES: Final = "features"
 IN_STOCK: Final = "in_stock"
 _REMOVED: Final = "removed"
-# What a mistake sends must not fill the memory of every server.
+# Limits that keep a faulty request from filling the memory of every server.
 _MAX_TEXT: Final = 1000  # characters of an id, a title or a value
 _MAX_VALUES: Final = 100  # of one feature of one item
 _FIELDS: Final = (ID, TITLE, FEATURES, IN_STOCK)
@@ -30,18 +30,18 @@ FeatureValue = float | tuple[str, ...]
 
 
 class ChangeError(UserError):
-    """A change that cannot be made as it is written."""
+    """A request for a change that is not valid."""
 
 
 @dataclasses.dataclass(frozen=True)
 class Change:
-    """What is different of an item from how it was pushed.
+    """The difference between an item now and the item as it was pushed.
 
     Attributes:
-      title: Its title; None is the one that was pushed.
-      features: All of its side features by name; None is those that were pushed.
-      in_stock: Whether it is found.
-      is_removed: Whether it has left the catalogue.
+      title: The new title; None keeps the pushed one.
+      features: All side features by name; None keeps the pushed ones.
+      in_stock: Whether the item is in stock; searches leave out items that are not.
+      is_removed: Whether the item has been removed from the catalogue.
     """
 
     title: str | None = None
@@ -51,16 +51,16 @@ class Change:
 
     @property
     def is_found(self) -> bool:
-        """Whether searches may find it."""
+        """Whether searches may find the item."""
         return self.in_stock and not self.is_removed
 
     @property
     def needs_slot(self) -> bool:
-        """Whether the item is another than the one that was pushed, as far as it is found."""
+        """Whether the title or the features differ from those of the pushed item."""
         return self.title is not None or self.features is not None
 
     def to_json(self) -> str:
-        """Returns the change as a JSON object, without what is as it was pushed."""
+        """Returns the change as a JSON object that holds only what differs from the push."""
         fields: dict[str, Any] = {}
         if self.title is not None:
             fields[TITLE] = self.title
@@ -92,12 +92,12 @@ REMOVAL: Final = Change(is_removed=True)
 
 @dataclasses.dataclass(frozen=True)
 class Upsert:
-    """An item that is added, or of which something is changed.
+    """A request to add an item or to change an existing one.
 
     Attributes:
-      title: Its title from now on; None leaves it.
-      features: All of its side features from now on; None leaves them.
-      in_stock: Whether it is found from now on; None leaves it.
+      title: The new title; None leaves it unchanged.
+      features: All side features by name; None leaves them unchanged.
+      in_stock: Whether the item is in stock; None leaves this unchanged.
     """
 
     title: str | None = None
@@ -105,12 +105,12 @@ class Upsert:
     in_stock: bool | None = None
 
     def after(self, before: Change | None) -> Change:
-        """Returns what is different of the item once this is done.
+        """Returns the item's change after this request.
 
-        An item that was removed comes back as it was pushed, but for what is said.
+        A removed item comes back as it was pushed, apart from the fields set here.
 
         Args:
-          before: What was different before; None is nothing.
+          before: The item's change so far; None if the item is as it was pushed.
         """
         if before is None or before.is_removed:
             before = Change()
@@ -122,7 +122,7 @@ class Upsert:
 
 
 def item_fields(item_id: str, upsert: Upsert) -> dict[str, Any]:
-    """The JSON object that ``parse_item`` reads."""
+    """Returns the JSON object that ``parse_item`` reads."""
     fields: dict[str, Any] = {ID: item_id}
     if upsert.title is not None:
         fields[TITLE] = upsert.title
@@ -140,15 +140,14 @@ def parse_item(item: Any, kinds: Mapping[str, str]) -> tuple[str, Upsert]:
     """Reads an item of a request.
 
     Args:
-      item: A JSON object: ``id``, and what is to change of ``title``, ``features`` and
-        ``in_stock``.
-      kinds: Kind of each side feature of the model by its name.
+      item: A JSON object with ``id`` and any of ``title``, ``features`` and ``in_stock``.
+      kinds: The kind of each of the model's side features, by name.
 
     Returns:
-      The item's id and what is said of it.
+      The item's id and the request for it.
 
     Raises:
-      ChangeError: it is no such object.
+      ChangeError: if ``item`` is not such an object.
     """
     if not isinstance(item, Mapping):
         raise ChangeError(f"An item must be a JSON object with {ID!r}, got {shown(item)}")
@@ -183,10 +182,10 @@ def parse_item(item: Any, kinds: Mapping[str, str]) -> tuple[str, Upsert]:
 
 
 def parse_id(value: Any) -> str:
-    """Returns the id of an item.
+    """Checks and returns the id of an item.
 
     Raises:
-      ChangeError: it is no string, empty, or too long.
+      ChangeError: if the id is not a string, is empty or is too long.
     """
     if not isinstance(value, str) or not 0 < len(value) <= _MAX_TEXT:
         raise ChangeError(
@@ -223,11 +222,11 @@ def _value(item_id: str, name: str, value: Any, kinds: Mapping[str, str]) -> Fea
 
 
 def nearest_hint(name: str, known: Collection[str]) -> str:
-    """Returns a question that names the nearest of ``known``; empty if none is near."""
+    """Returns a "did you mean" hint with the closest name in ``known``, or an empty string."""
     match = difflib.get_close_matches(name, list(known), n=1)
     return f" (did you mean {match[0]!r}?)" if match else ""
 
 
 def shown(value: Any) -> str:
-    """Returns a value as a message shows it."""
+    """Returns the ``repr`` of a value, cut to the length that messages show."""
     return repr(value)[:80]

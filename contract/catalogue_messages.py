@@ -1,4 +1,4 @@
-"""Messages by which the catalogue of a server is changed: what is asked, and what is answered."""
+"""Requests that change a server's catalogue, and the answers to them."""
 
 import dataclasses
 from collections.abc import Mapping, Sequence
@@ -6,7 +6,7 @@ from typing import Any, Final
 
 from contract.catalogue_changes import Upsert, item_fields
 
-# Methods: parts of the path of REST. Without one, the path tells the status.
+# Methods, which are parts of the REST path. The path without a method gives the status.
 UPSERT: Final = "upsert"
 REMOVE: Final = "remove"
 CATALOGUE_PATH: Final = "/v1/models/{name}/items"
@@ -22,12 +22,12 @@ class CatalogueChanged:
     """The answer to a request for changes.
 
     Attributes:
-      position: Of the log, at which it is contained.
-      items: Items that the request names.
-      repeated: Whether a request of the same key was carried out before.
-      without_vector: The first of its items that cannot be found, because the training knows none
-        of their features.
-      items_without_vector: How many there are.
+      position: Position in the log up to which the log contains the request's changes.
+      items: Number of items that the request names.
+      repeated: Whether a request with the same key was carried out before.
+      without_vector: The first of the request's items that searches cannot find, because none
+        of their features was seen in training.
+      items_without_vector: Number of all such items.
     """
 
     position: int
@@ -53,13 +53,13 @@ class CatalogueStatus:
     """How much of the catalogue has changed.
 
     Attributes:
-      position: Of the last change that the version in service has.
-      folded: Of the last one that the version was pushed with.
-      pushed_items: Items that the pushed index finds.
-      live_items: Items that were added or changed since.
-      replaced_items: Pushed items that are not found as they were pushed.
-      items_without_vector: Items of the changes that cannot be found.
-      features: Kind of each side feature by its name.
+      position: Position of the last change that the version in service has applied.
+      folded: Position of the last change that was built into the version when it was pushed.
+      pushed_items: Number of items that the pushed index finds.
+      live_items: Number of items that were added or changed since the push.
+      replaced_items: Number of pushed items that are no longer found as they were pushed.
+      items_without_vector: Number of changed items that searches cannot find.
+      features: The kind of each side feature, by name.
     """
 
     position: int
@@ -85,16 +85,16 @@ class CatalogueStatus:
 
 
 def upsert_fields(items: Mapping[str, Upsert], key: str) -> dict[str, Any]:
-    """The request that adds or changes items.
+    """Returns the request that adds or changes items.
 
     Args:
-      items: What is to be changed, by id.
-      key: Makes it safe to send the request again; empty is none.
+      items: The changes by item id.
+      key: Makes it safe to send the request again; empty for no key.
     """
     listed = [item_fields(item_id, upsert) for item_id, upsert in items.items()]
     return {ITEMS: listed, **({KEY: key} if key else {})}
 
 
 def remove_fields(item_ids: Sequence[str], key: str) -> dict[str, Any]:
-    """The request that removes items; see ``upsert_fields``."""
+    """Returns the request that removes items; see ``upsert_fields``."""
     return {ITEMS: list(item_ids), **({KEY: key} if key else {})}

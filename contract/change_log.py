@@ -1,14 +1,14 @@
-"""The durable log of changes of a model's catalogue, and the one in a local file.
+"""The durable log of changes of a model's catalogue, and its implementation in a local file.
 
-``contract.redis_change_log`` is the one of several machines.
+``contract.redis_change_log`` is the implementation for servers on several machines.
 
-The log has one entry for each item that was ever changed: the latest change, which says all that
-is different of the item from how it was pushed. Entries have positions that only grow. A reader
-that has applied all entries up to a position asks for those after it; several servers that read
-the same log so arrive at the same catalogue, in whatever order they start.
+The log has one entry for each item that was ever changed: the latest change, which holds all
+differences between the item and how it was pushed. Positions of entries only grow. A reader that
+has applied all entries up to a position asks for those after it. Servers that read the same log
+therefore arrive at the same catalogue, in whatever order they start.
 
-A version that item refresh has made contains all entries up to a position, which stands in its
-manifest. Once every version in the directory does, these entries can go.
+A version made by item refresh contains all entries up to a position that its manifest records.
+Once every version in the directory contains an entry, the log can drop that entry.
 """
 
 import threading
@@ -23,10 +23,10 @@ from contract.errors import UserError
 from contract.redis_connection import RedisLocation, check_location, is_redis
 from contract.sqlite_file import SqliteFile
 
-# For how long the key of a request is remembered, so that it is not done twice.
+# For how long a request's key is remembered, so that the request is not carried out twice.
 KEY_SECONDS: Final = 24 * 3600.0
 _FORMAT = 1
-# Of the file of a log, after the name of its model.
+# Ending of a log's file name, after the name of the model.
 _SUFFIX = ".changes.sqlite"
 
 
@@ -35,16 +35,16 @@ class ChangeLogError(UserError):
 
 
 class RepeatedKeyError(Exception):
-    """Nothing was written, because the key of a request is remembered: it was done before."""
+    """Nothing was written, because a request with the same key was carried out before."""
 
 
 class Entry(NamedTuple):
     """The latest change of an item.
 
     Attributes:
-      position: Larger than that of every change before it.
-      item_id: The item.
-      change: What is different of it from how it was pushed.
+      position: Position in the log, larger than that of every earlier change.
+      item_id: The item's id.
+      change: The difference between the item now and the item as it was pushed.
     """
 
     position: int
@@ -52,72 +52,72 @@ class Entry(NamedTuple):
     change: Change
 
 
-# Gives what is different of an item from what was different before.
+# Computes an item's new change from its previous one (None if there was none).
 Update = Callable[[Change | None], Change]
 
 
 class ChangeLog(Protocol):
-    """Keeps the changes of one model; for use from several threads and processes.
+    """A log of the changes of one model, safe to use from several threads and processes.
 
     Attributes:
-      identity: Different from that of every other log. Positions of another log mean nothing.
+      identity: Unique to this log. Positions are only valid in the log that gave them.
     """
 
     identity: str
 
     def append(self, updates: Sequence[tuple[str, Update]], keys: Sequence[str] = ()) -> int:
-        """Writes changes, all of them or none; they survive whatever happens afterwards.
+        """Writes either all changes or none, durably.
 
         Args:
-          updates: Items and how they change, in this order.
-          keys: Keys of the requests that ask for them, which are remembered.
+          updates: Item ids and how the items change, applied in this order.
+          keys: Keys of the requests behind the changes, which the log remembers.
 
         Returns:
           The position of the last change.
 
         Raises:
-          RepeatedKeyError: one of the keys is remembered.
-          ChangeLogError: it cannot be written.
+          RepeatedKeyError: if the log remembers one of the keys.
+          ChangeLogError: if the log cannot be written.
         """
 
     def seen(self, keys: Sequence[str]) -> set[str]:
-        """Returns those of ``keys`` that are remembered."""
+        """Returns those of ``keys`` that the log remembers."""
 
     def read(self, after: int, limit: int) -> list[Entry]:
-        """Returns entries after a position, in their order, at most ``limit`` of them.
+        """Returns at most ``limit`` entries after a position, in order.
 
         Raises:
-          ChangeLogError: it cannot be read, or it ends before ``after``: it is an older copy of the
-            log that was read before.
+          ChangeLogError: if the log cannot be read, or ends before ``after``, which means that it
+            is an older copy of the log that was read before.
         """
 
     def kept(self, through: int) -> list[Entry]:
-        """Returns entries up to a position that no version contains: items out of stock."""
+        """Returns the entries up to a position that ``truncate`` keeps: items out of stock."""
 
     def last(self) -> int:
         """Returns the position of the last change; 0 if there was none."""
 
     def truncate(self, through: int) -> int:
-        """Drops entries up to a position, but for those ``kept``; returns how many."""
+        """Drops the entries up to a position except those of ``kept``; returns their number."""
 
     def close(self) -> None:
-        """Lets go of the log."""
+        """Closes the log."""
 
 
 def open_log(location: str, model: str) -> ChangeLog:
-    """Opens the log of a model; makes it if there is none.
+    """Opens the log of a model, and creates it if there is none.
 
     Args:
-      location: A directory, or where a Redis server is, see ``RedisLocation``.
+      location: A directory, or the location of a Redis server (see ``RedisLocation``).
       model: Name of the model.
 
     Raises:
-      RedisLocationError: it can be no location.
-      ChangeLogError: it cannot be opened.
+      RedisLocationError: if ``location`` is not a valid location.
+      ChangeLogError: if the log cannot be opened.
     """
     check_location(location)
     if is_redis(location):
-        # Here, because only those who use it need the library.
+        # Imported here, because only users of Redis need the library.
         from contract.redis_change_log import RedisChangeLog
 
         return RedisChangeLog(location, model)
@@ -132,8 +132,8 @@ def find_log(location: str, model: str) -> ChangeLog:
       model: Name of the model.
 
     Raises:
-      RedisLocationError: it can be no location.
-      ChangeLogError: there is no such log, or it cannot be opened.
+      RedisLocationError: if ``location`` is not a valid location.
+      ChangeLogError: if there is no such log, or it cannot be opened.
     """
     check_location(location)
     if is_redis(location):
@@ -153,17 +153,17 @@ def find_log(location: str, model: str) -> ChangeLog:
 
 
 class SqliteChangeLog:
-    """A log in a local file, for the servers of one machine; see ``contract.sqlite_file``."""
+    """A log in a local file, for servers on one machine; see ``contract.sqlite_file``."""
 
     def __init__(self, path: Path, clock: Callable[[], float] = time.time) -> None:
-        """Opens the file; makes it if there is none.
+        """Opens the file, and creates it if there is none.
 
         Args:
-          path: Where it is.
-          clock: Gives the seconds by which keys are forgotten.
+          path: Path of the file.
+          clock: Returns the current time in seconds, by which remembered keys expire.
 
         Raises:
-          ChangeLogError: it cannot be opened, or is of another format.
+          ChangeLogError: if the file cannot be opened, or has another format.
         """
         self._path = path
         self._clock = clock
@@ -252,9 +252,10 @@ class SqliteChangeLog:
 
 
 def is_kept(change: Change) -> bool:
-    """Whether a version that contains the change does without it: it has to be told.
+    """Whether the log must keep the change even after a version contains it.
 
-    An item out of stock keeps its vector in the version, so that it can come back.
+    An item out of stock keeps its vector in the version, so that it can come back. The version does
+    not record that the item is out of stock, so servers need the log entry.
     """
     return not change.in_stock and not change.is_removed
 

@@ -50,9 +50,9 @@ def from_json(cls: type[T], text: str) -> T:
 
 
 def strict_json(value: Any, *, indent: int | None = None) -> str:
-    """JSON that every parser reads: infinities and NaN become their names.
+    """Returns JSON that every parser accepts: infinities and NaN become strings.
 
-    For files that others read; ``to_json`` keeps them as numbers, for us.
+    It is meant for files that other programs read; ``to_json`` keeps such values as numbers.
     """
     return json.dumps(_named(value), sort_keys=True, indent=indent, ensure_ascii=False)
 

@@ -1,4 +1,4 @@
-"""How far two histograms are apart, and buckets to count items in."""
+"""The divergence of two histograms, and buckets in which to count items."""
 
 import numpy as np
 

@@ -4,17 +4,17 @@ from collections.abc import Iterator
 
 
 class UserError(ValueError):
-    """Says what is wrong, what was expected, what was received and what to do.
+    """An error that says what is wrong, what was expected and received, and what to do.
 
-    What shows errors to people shows this message before the errors that caused it.
+    Code that shows errors to people shows this message before the errors that caused it.
     """
 
 
 def explain(error: BaseException) -> str:
-    """Returns the message to show: our own first, then what caused it.
+    """Returns the message to show: that of a ``UserError`` first, then its cause.
 
     Args:
-      error: What stopped the work, possibly wrapped by Beam and TFX.
+      error: The error that stopped the work, possibly wrapped by Beam and TFX.
     """
     ours = next((e for e in chain(error) if isinstance(e, UserError)), None)
     if ours is None:
@@ -26,7 +26,7 @@ def explain(error: BaseException) -> str:
 
 
 def chain(error: BaseException | None) -> Iterator[BaseException]:
-    """The error and those behind it, the outermost first."""
+    """Yields the error and the errors that caused it, the outermost first."""
     while error is not None:
         yield error
         error = error.__cause__ or (None if error.__suppress_context__ else error.__context__)

@@ -37,12 +37,12 @@ HEAD_SHARE = 0.5
 MIDDLE_SHARE = 0.9
 
 
-# People are dealt to so many groups by their ids, the same ones in every evaluation.
+# Number of groups into which people are split by their ids, the same in every evaluation.
 NUM_GROUPS = 1000
 
 
 def group_sums_to_bytes(sums: np.ndarray) -> bytes:
-    """Packs the sums and the numbers of people of all groups, [2, ``NUM_GROUPS``]."""
+    """Packs each group's sum and number of people, [2, ``NUM_GROUPS``]."""
     return np.ascontiguousarray(sums, "<f8").tobytes()
 
 

@@ -5,7 +5,7 @@ USER_ID = "user_id"
 ITEM_ID = "item_id"  # oldest first
 TIMESTAMP = "timestamp"  # seconds
 NUM_TARGETS = "num_targets"  # the last n items are targets; 0 in train
-NUM_CONTEXT = "num_context"  # leading items of a chunk that are no targets
+NUM_CONTEXT = "num_context"  # leading items of a chunk that are not targets
 HISTORY_LENGTH_BUCKET = "history_length_bucket"  # eval and test; a TFMA slice
 
 # Raw catalogue rows also carry ITEM_ID.
@@ -34,7 +34,7 @@ EVAL = "eval"
 TEST = "test"
 CATALOG = "catalog"
 SPLITS = (TRAIN, EVAL, TEST, CATALOG)
-# Written on request: all events that are no position of train, in the form of train.
+# Written on request: all events that are not in train, in the format of train.
 REST = "rest"
 
 # Vocabulary name inside the transform graph.

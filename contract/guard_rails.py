@@ -1,4 +1,4 @@
-"""What the gates found: the words that gates, summary and report share."""
+"""Findings of the gates, in the form that the gates, the summary and the report share."""
 
 import dataclasses
 import difflib
@@ -16,7 +16,7 @@ Action = Literal["stop", "warn", "off", "full"]
 
 
 class GuardRailError(UserError):
-    """Data that a guard rail refuses."""
+    """Raised when a guard rail refuses the data."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -27,8 +27,8 @@ class Finding:
       rail: Name of the guard rail, as in the configuration.
       message: What was measured and what is allowed, in words.
       tripped: Whether the measured value is beyond the limit.
-      stops: Whether the rail stops the model, rather than warn.
-      asks_full: Whether the rail asks for a training from nothing, and warns besides.
+      stops: Whether the rail stops the model rather than only warns.
+      asks_full: Whether the rail warns and also asks for training from scratch.
     """
 
     rail: str
@@ -40,12 +40,13 @@ class Finding:
 
 @config_dataclass
 class GuardRailsBase:
-    """What the guard rails of a gate do; a subclass has a limit, a float, for each rail.
+    """Actions of a gate's guard rails; a subclass adds one float, the limit, for each rail.
 
     Attributes:
-      stop: Rails told to stop; by default all but those that warn.
-      warn: Rails told to warn only.
-      off: Rails that are not looked at.
+      stop: Rails that stop the model. Rails that are not named anywhere stop it as well, unless
+        they are in ``warn_by_default``.
+      warn: Rails that only warn.
+      off: Rails that are not checked.
     """
 
     warn_by_default: ClassVar[tuple[str, ...]] = ()
@@ -58,11 +59,10 @@ class GuardRailsBase:
         self.actions()
 
     def actions(self) -> dict[str, Action]:
-        """What each rail does when it is hit.
+        """Returns what each rail does when its limit is exceeded.
 
         Raises:
-          ValueError: if there is no such rail, with the nearest name, or if one is told two
-            things.
+          ValueError: if a named rail does not exist, or if a rail is given two actions.
         """
         rails = [field.name for field in dataclasses.fields(self) if field.type is float]
         found: dict[str, Action] = {
@@ -91,11 +91,11 @@ class GuardRailsBase:
         return {**found, **told}
 
     def asking_full(self) -> tuple[str, ...]:
-        """Rails told to ask for a training from nothing; a gate before the training may."""
+        """Returns rails that ask for training from scratch; only gates before training have any."""
         return ()
 
     def finding(self, rail: str, message: str, tripped: bool) -> list[Finding]:
-        """What was found for a rail; nothing if the rail is off."""
+        """Returns the finding for a rail as a list, which is empty if the rail is off."""
         action = self.actions()[rail]
         if action == "off":
             return []
@@ -103,22 +103,22 @@ class GuardRailsBase:
 
 
 def stopping(findings: Iterable[Finding]) -> list[Finding]:
-    """Those that stop the model."""
+    """Returns the findings that stop the model."""
     return [finding for finding in findings if finding.tripped and finding.stops]
 
 
 def warnings(findings: Iterable[Finding]) -> list[Finding]:
-    """Those that only warn."""
+    """Returns the findings that only warn."""
     return [finding for finding in findings if finding.tripped and not finding.stops]
 
 
 def full_training_because(findings: Iterable[Finding]) -> str:
-    """Why there is to be a training from nothing; empty if no rail that was hit asks for it."""
+    """Returns the reasons to train from scratch; empty if no tripped rail asks for it."""
     return "; ".join(f"{f.message} ({f.rail})" for f in findings if f.tripped and f.asks_full)
 
 
 def to_json(findings: Iterable[Finding]) -> str:
-    """The findings as a JSON list."""
+    """Returns the findings as a JSON list."""
     return json.dumps([dataclasses.asdict(finding) for finding in findings], indent=1)
 
 

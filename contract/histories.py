@@ -1,8 +1,8 @@
-"""What is kept of people, so that a request can name a person in place of the history.
+"""Stored histories, so that a request can name a person instead of sending the history.
 
-A person has the newest events, ordered by time, and a profile. It does not matter in which order
-they are reported, nor how often: an event is an item at a second, and of two profiles the newer
-one counts. Only events of the same second keep the order in which they came.
+For each person, the newest events, ordered by time, and a profile are stored. They may be reported
+in any order and more than once: an event is identified by its item and second, and the newer of
+two profiles wins. Only events of the same second keep the order in which they arrived.
 """
 
 import bisect
@@ -30,7 +30,7 @@ _DAY_SECONDS: Final = 86_400
 
 
 class HistoryError(UserError):
-    """An event, a profile or an id that cannot be taken as it is written."""
+    """An event, a profile or an id that is not valid."""
 
 
 class Event(NamedTuple):
@@ -38,7 +38,7 @@ class Event(NamedTuple):
 
     Attributes:
       time: Seconds since the epoch.
-      item_id: The item.
+      item_id: The item's id.
     """
 
     time: int
@@ -46,11 +46,11 @@ class Event(NamedTuple):
 
 
 class Profile(NamedTuple):
-    """What is known of a person beside the history.
+    """What is known about a person apart from the history.
 
     Attributes:
-      time: Since when, in seconds since the epoch.
-      features: Profile features by name (without the ``user_`` prefix), as a request gives them.
+      time: When the profile became valid, in seconds since the epoch.
+      features: Profile features by name (without the ``user_`` prefix), as given in a request.
     """
 
     time: int
@@ -62,28 +62,28 @@ NO_PROFILE: Final = Profile(0, {})
 
 @dataclasses.dataclass(frozen=True)
 class Retention:
-    """How much is kept of a person, and for how long.
+    """How much is kept about a person, and for how long.
 
     Attributes:
-      max_events: The newest so many events.
-      days: Older events and profiles are neither answered with nor kept; 0 is no limit.
+      max_events: Number of events to keep, the newest ones.
+      days: Age in days after which events and profiles are neither used nor kept; 0 for no limit.
     """
 
     max_events: int = DEFAULT_MAX_EVENTS
     days: float = DEFAULT_DAYS
 
     def oldest(self, now: float) -> int:
-        """Returns the first second of which events are kept."""
+        """Returns the earliest time from which events are kept, in seconds since the epoch."""
         return math.ceil(now - self.days * _DAY_SECONDS) if self.days else 0
 
 
 @dataclasses.dataclass
 class Reported:
-    """What is reported of one person.
+    """Newly reported events and profile of one person.
 
     Attributes:
-      events: In any order.
-      profile: The newest one; ``NO_PROFILE`` if there is none.
+      events: The events, in any order.
+      profile: The newest profile; ``NO_PROFILE`` if there is none.
     """
 
     events: list[Event] = dataclasses.field(default_factory=list)
@@ -92,11 +92,11 @@ class Reported:
 
 @dataclasses.dataclass(frozen=True)
 class Person:
-    """What is kept of one person.
+    """Stored events and profile of one person.
 
     Attributes:
-      events: Oldest first.
-      profile: ``NO_PROFILE`` if there is none.
+      events: The events, oldest first.
+      profile: The profile; ``NO_PROFILE`` if there is none.
     """
 
     events: tuple[Event, ...] = ()
@@ -107,17 +107,17 @@ class Person:
 
     @property
     def oldest(self) -> int:
-        """Time of what will expire first; only if something is kept."""
+        """Time of the event or profile that expires first; the person must not be empty."""
         times = [event.time for event in self.events[:1]]
         return min(times + ([self.profile.time] if self.profile.features else []))
 
     def after(self, reported: Reported, since: int, max_events: int) -> "Person":
-        """Returns the person with what was reported, one event after the other.
+        """Returns the person after adding the reported events, one by one, and profile.
 
         Args:
-          reported: What was reported.
-          since: The first second that counts.
-          max_events: The newest so many events are kept.
+          reported: The reported events and profile.
+          since: Earlier events and profiles are ignored; seconds since the epoch.
+          max_events: Number of events to keep, the newest ones.
         """
         events = list(self.events[-max_events:])
         times = [event.time for event in events]
@@ -126,7 +126,7 @@ class Person:
             if event.time < since or event in known:
                 continue
             if len(events) == max_events:
-                # One of the same second may have been known and given up before.
+                # An event of the oldest second may be one that was dropped earlier.
                 if event.time <= times[0]:
                     continue
                 del events[0], times[0]
@@ -139,7 +139,7 @@ class Person:
         return Person(tuple(events), profile)
 
     def since(self, oldest: int) -> "Person":
-        """Returns the person without what is older than ``oldest``."""
+        """Returns the person without events and a profile older than ``oldest``."""
         first = bisect.bisect_left(self.events, oldest, key=lambda event: event.time)
         profile = self.profile if self.profile.time >= oldest else NO_PROFILE
         return Person(self.events[first:], profile)
@@ -167,18 +167,18 @@ def parse_reports(
     """Reads the events and profiles of a request.
 
     Args:
-      events: JSON objects: ``user_id``, ``item_id`` and ``time`` in seconds since the epoch, of
-        which fractions are cut off.
-      profiles: JSON objects: ``user_id``, all of the person's ``features`` from then on, and
-        ``time``, which is now if it is left out.
+      events: JSON objects with ``user_id``, ``item_id`` and ``time``, in seconds since the epoch;
+        fractions of a second are dropped.
+      profiles: JSON objects with ``user_id``, all of the person's ``features``, and the ``time``
+        from which they are valid; the default is ``now``.
       features: Names of the model's profile features.
-      now: Seconds since the epoch.
+      now: Current time in seconds since the epoch.
 
     Returns:
-      What is reported, by the person's id.
+      The reported events and profile by the person's id.
 
     Raises:
-      HistoryError: one of them is no such object; nothing is to be taken then.
+      HistoryError: if one of the objects is not valid. The whole request is then refused.
     """
     reports: dict[str, Reported] = {}
     for event in events:
@@ -198,10 +198,10 @@ def parse_reports(
 
 
 def parse_user_id(value: Any) -> str:
-    """Returns the id of a person.
+    """Checks and returns the id of a person.
 
     Raises:
-      HistoryError: it is no string, empty, or too long.
+      HistoryError: if the id is not a string, is empty or is too long.
     """
     return _text("A user_id", value)
 
@@ -229,7 +229,7 @@ def _text(what: str, value: Any) -> str:
 
 def _seconds(value: Any, now: float) -> int:
     is_number = isinstance(value, int | float) and not isinstance(value, bool)
-    # A clock may be wrong by hours; an event of next year would never expire.
+    # Clocks may be off by hours, but an event dated far in the future would hardly ever expire.
     if not is_number or not 1 <= value <= now + _DAY_SECONDS:
         raise HistoryError(
             f"{TIME} must be a number of seconds since 1970, not milliseconds, and at most a day"

@@ -1,11 +1,11 @@
-"""The durable store of people's histories: what every one of them does.
+"""The interface of the durable stores of people's histories, and what the stores share.
 
-The store has one record for each person, which all servers read and write, and which the pipeline
-fills. It names nobody: the key of a record is a keyed hash of the person's id. Whoever has the
-store, and with it the key of the hashes, can find a person whose id is known, and cannot list ids.
+A store has one record for each person. All servers read and write the records, and the pipeline
+fills them. A store contains no ids: the key of a record is a keyed hash of the person's id. Whoever
+has the store, which includes the key of the hashes, can look up a person by id but cannot list ids.
 
-An erasure leaves the hash and the time of the erasure behind. Events up to that time are not taken
-again, wherever they come from; once they would have expired anyway, the hash goes as well.
+An erasure leaves the hash and the time of the erasure behind. Events up to that time are not
+accepted again, wherever they come from. The hash is removed once they would have expired anyway.
 """
 
 import hashlib
@@ -20,7 +20,7 @@ from contract.histories import Person, Reported, Retention
 from contract.redis_connection import check_location, is_redis
 from contract.sqlite_file import Sync
 
-# For how long the key of a request is remembered, so that it is not done twice.
+# For how long a request's key is remembered, so that the request is not carried out twice.
 KEY_SECONDS: Final = 24 * 3600.0
 _HASH_BYTES: Final = 16
 _SECRET_BYTES: Final = 32
@@ -32,12 +32,12 @@ class HistoryStoreError(UserError):
 
 
 class Batch(NamedTuple):
-    """What one request reports.
+    """The events and profiles that one request reports.
 
     Attributes:
-      reports: What is reported, by the person's id.
-      key: A batch with the key of one that was written in the last day is not written again;
-        empty is none.
+      reports: The reported events and profile by the person's id.
+      key: A batch is not written if one with the same key was written within the last day; empty
+        for no key.
     """
 
     reports: Mapping[str, Reported]
@@ -45,11 +45,11 @@ class Batch(NamedTuple):
 
 
 class Outcome(NamedTuple):
-    """What became of a batch.
+    """The result of writing a batch.
 
     Attributes:
-      events: Those that are kept and were not known.
-      is_repeated: Whether a batch of the same key was written before.
+      events: Number of events that are kept and were not known before.
+      is_repeated: Whether a batch with the same key was written before.
     """
 
     events: int
@@ -57,52 +57,52 @@ class Outcome(NamedTuple):
 
 
 class HistoryStore(Protocol):
-    """Keeps the people of one model; for use from several threads and processes."""
+    """A store of the histories of one model, safe to use from several threads and processes."""
 
     def add(self, batches: Sequence[Batch]) -> list[Outcome]:
-        """Writes what is reported, all of it or nothing; it survives whatever happens afterwards.
+        """Writes either all batches or none, durably.
 
         Returns:
-          What became of each batch.
+          The result for each batch.
 
         Raises:
-          HistoryStoreError: it cannot be written.
+          HistoryStoreError: if the store cannot be written.
         """
 
     def read(self, user_ids: Sequence[str]) -> list[Person]:
-        """Returns what is kept of people, in the order of ``user_ids``; ``NOBODY`` if nothing is.
+        """Returns the stored people in the order of ``user_ids``; ``NOBODY`` for unknown ones.
 
         Raises:
-          HistoryStoreError: it cannot be read.
+          HistoryStoreError: if the store cannot be read.
         """
 
     def erase(self, user_ids: Sequence[str]) -> int:
-        """Removes all that is kept of people, and sees to it that no trace of it is left.
+        """Removes everything that is kept about people, without leaving traces of it in the store.
 
-        Nothing that happened until now is taken of them again.
+        Events and profiles from before the erasure are not accepted again.
 
         Returns:
-          Of how many of them something was kept.
+          Number of these people about whom something was kept.
 
         Raises:
-          HistoryStoreError: the erasure is not complete and must be repeated.
+          HistoryStoreError: if the erasure is not complete and must be repeated.
         """
 
     def purge(self, limit: int) -> int:
-        """Removes what has expired, of at most ``limit`` people.
+        """Removes expired events and profiles of at most ``limit`` people.
 
         Returns:
-          Of how many people something was removed.
+          Number of people of whom something was removed.
 
         Raises:
-          HistoryStoreError: it cannot be written.
+          HistoryStoreError: if the store cannot be written.
         """
 
     def count(self) -> int:
-        """Returns of how many people something is kept."""
+        """Returns the number of people about whom something is kept."""
 
     def close(self) -> None:
-        """Lets go of the store."""
+        """Closes the store."""
 
 
 def open_store(
@@ -113,17 +113,17 @@ def open_store(
     Args:
       location: A directory, or the location of a Redis server.
       model: Name of the model.
-      retention: How much is kept.
+      retention: How much is kept about a person, and for how long.
       sync: See ``SqliteFile``.
-      is_new: Whether to make the store if there is none.
+      is_new: Whether to create the store if there is none.
 
     Raises:
-      RedisLocationError: it can be no location.
-      HistoryStoreError: it cannot be opened, or there is none.
+      RedisLocationError: if ``location`` is not a valid location.
+      HistoryStoreError: if the store cannot be opened, or there is none and ``is_new`` is false.
     """
     check_location(location)
     if is_redis(location):
-        # Here, because only those who use it need the library.
+        # Imported here, because only users of Redis need the library.
         from contract.redis_history_store import RedisHistoryStore
 
         return RedisHistoryStore(location, model, retention, is_new=is_new)
@@ -142,14 +142,14 @@ def open_store(
 def applied(
     before: Person, reported: Reported, erased: float | None, retention: Retention, now: float
 ) -> Person:
-    """Returns a person with what was reported, for the stores.
+    """Returns a person after a report; used by all stores.
 
     Args:
-      before: Without what has expired.
-      reported: What was reported.
-      erased: When the person was erased; None if that never was.
-      retention: How much is kept.
-      now: Seconds since the epoch.
+      before: The stored person, without expired events and profile.
+      reported: The reported events and profile.
+      erased: When the person was last erased, in seconds since the epoch; None if never.
+      retention: How much is kept about a person, and for how long.
+      now: Current time in seconds since the epoch.
     """
     oldest = retention.oldest(now)
     since = oldest if erased is None else max(oldest, int(erased) + 1)
@@ -157,14 +157,14 @@ def applied(
 
 
 class Hashes:
-    """Keyed hashes, under which a store keeps people and the keys of requests."""
+    """Keyed hashes that stand for the ids of people and the keys of requests in a store."""
 
     def __init__(self, secret: bytes):
         self._secret = secret
 
     @staticmethod
     def new_secret() -> bytes:
-        """Returns a key for a new store."""
+        """Returns a random hash key for a new store."""
         return secrets.token_bytes(_SECRET_BYTES)
 
     def of(self, kind: Literal["user", "key"], text: str) -> bytes:

@@ -1,13 +1,13 @@
-"""Changes of the catalogue of a version that serves: names shared by graph and server.
+"""Names shared by graph and server for catalogue changes in a version that is being served.
 
-The graph has two functions for them. They are no signatures, because everybody who may ask a
-model for answers may call its signatures: their inputs and outputs are described in a file
-beside the SavedModel, which only a server reads that knows whom it lets change the catalogue.
+The graph has two functions for such changes. They are not signatures, because every client of a
+model may call its signatures. Instead, a file beside the SavedModel describes their inputs and
+outputs. Only a server that controls who may change the catalogue reads this file.
 """
 
 from typing import Final
 
-# Where the description is, in the directory of a version.
+# Path of the description in the directory of a version.
 LIVE_CATALOGUE_PATH: Final = "assets.extra/live_catalogue.json"
 
 # The feature that holds categories, if the configuration names none.
@@ -20,7 +20,7 @@ CATEGORY_FEATURE: Final = "category_feature"  # the one that holds categories, o
 NUM_LEAVES: Final = "num_leaves"  # partitions by which slots are ordered; 0 is none
 NUM_PUSHED: Final = "num_pushed"  # positions before the first slot
 
-# The functions: what the version makes of an item, and the change of its state.
+# The functions: one encodes items, the other changes the version's state.
 DESCRIBE: Final = "describe_items"
 APPLY: Final = "apply_changes"
 
@@ -29,7 +29,7 @@ IDS: Final = "ids"
 EXAMPLES: Final = "examples"
 CATEGORY_NAMES: Final = "category_names"
 # Its outputs.
-POSITIONS: Final = "positions"  # of the pushed item; -1 is none
+POSITIONS: Final = "positions"  # of the pushed item; -1 if there is none
 VECTORS: Final = "vectors"
 LEAVES: Final = "leaves"
 COUNTS: Final = "counts"
@@ -52,6 +52,6 @@ NEW_CATEGORIES: Final = "new_categories"
 # Its output.
 NUM_FOUND: Final = "num_found"
 
-# What has taken the place of a pushed item, if it is no slot.
+# Values for a pushed item that no slot has replaced.
 AS_PUSHED: Final = -1
 REMOVED: Final = -2

@@ -1,4 +1,4 @@
-"""The manifest of a pushed version: where it is, its keys, and how files are described.
+"""The manifest of a pushed version: its path, its keys and its descriptions of files.
 
 The manifest is a JSON object with facts about the run, the catalogue and the index, and
 the size and digest of every other file of the version.
@@ -12,7 +12,7 @@ from typing import Any, BinaryIO, NamedTuple
 # TF Serving reads nothing in this directory but the warm-up requests.
 MANIFEST_PATH = "assets.extra/manifest.json"
 
-# What a later training goes on from; only if the run keeps it (training.warm_start).
+# The state from which a later training continues; only present if training.warm_start keeps it.
 TRAINING_STATE_DIR = "assets.extra/training_state"
 
 # Keys of facts about the run.
@@ -25,24 +25,24 @@ VERSIONS = "versions"
 METRICS = "metrics"
 PRIMARY_METRIC = "primary_metric"  # its name in METRICS
 SLICES = "slices"  # the primary metric by slice
-DATA = "data"  # how much of what, and of when
+DATA = "data"  # size and time range of the data
 LOCK_DIGEST = "lock_digest"  # of the file of pinned packages
-GENERATION = "generation"  # warm starts since a training from nothing
+GENERATION = "generation"  # number of warm starts since the last training from scratch
 # Steps of the training on all events; absent unless it took place.
 STEPS_ON_ALL = "steps_on_all"
-JUDGED_MODEL = "judged_model"  # of which METRICS are, if there was such a training
-EXAMPLES = "examples"  # directory of the people with whom the index was tuned
+JUDGED_MODEL = "judged_model"  # the model that METRICS describe, if there was such a training
+EXAMPLES = "examples"  # directory of the examples with which the index was tuned
 # Keys of what the bundle holds.
 CATALOGUE = "catalogue"
 INDEX = "index"
-NUM_INTERESTS = "num_interests"  # K, each of which is a search
+NUM_INTERESTS = "num_interests"  # K; each interest is one search
 BUILD_SECONDS = "build_seconds"
 FILES = "files"
 # Only in a version that item_refresh made.
 REFRESH = "refresh"
-# Inside it: up to which position of which log it contains the changes of the catalogue.
+# Keys inside REFRESH: the log whose changes the version contains, and up to which position.
 LOG_POSITION = "log_position"
-ITEMS_DIGEST = "items_digest"  # of the items file that it contains
+ITEMS_DIGEST = "items_digest"  # of the items files that were added
 LOG_IDENTITY = "log_identity"
 # Keys inside INDEX; the parameters of the algorithm stand beside them.
 ALGORITHM = "algorithm"
@@ -50,9 +50,9 @@ RECALL = "recall"
 RECALL_K = "recall_k"
 CURVE = "curve"
 FILTERS = "filters"  # what filtering costs, and the limits that follow
-# Absent unless like interests are searched together (retrieval/interest_merging.py).
-MERGE_COSINE = "merge_cosine"  # the least cosine of those that are
-SEARCHES_SAVED = "searches_saved"  # share of the searches of the people of the tuning
+# Absent unless similar interests are searched together (retrieval/interest_merging.py).
+MERGE_COSINE = "merge_cosine"  # the smallest cosine at which they are
+SEARCHES_SAVED = "searches_saved"  # share of searches saved on the tuning examples
 # Values of ALGORITHM.
 EXACT = "exact"
 SCANN_HASHED = "scann_ah"
@@ -68,11 +68,11 @@ _SHA256 = "sha256"
 
 
 class FileFacts(NamedTuple):
-    """What the manifest says of one file.
+    """The manifest's description of one file.
 
     Attributes:
-      size: In bytes.
-      sha256: Hexadecimal digest of its content.
+      size: Size in bytes.
+      sha256: Hexadecimal SHA-256 digest of the content.
     """
 
     size: int
@@ -108,10 +108,10 @@ def from_json(text: str) -> dict[str, Any]:
 
 
 def files_of(manifest: Mapping[str, Any]) -> dict[str, FileFacts]:
-    """Returns what ``manifest`` says of each file, by relative path, sorted.
+    """Returns the description of each file in ``manifest``, sorted by relative path.
 
     Raises:
-      ValueError: if the files are missing, or described in another way.
+      ValueError: if the descriptions are missing or malformed.
     """
     try:
         return {

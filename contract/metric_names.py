@@ -1,8 +1,8 @@
-"""Names of the evaluation's metrics: what the Evaluator writes and every reader looks up."""
+"""Names of the evaluation metrics that the Evaluator writes and other code looks up."""
 
 from typing import NamedTuple
 
-# Quantities of the ranks at a cut-off N, and those without one.
+# Quantities computed from ranks at a cut-off N, and quantities without a cut-off.
 RECALL = "recall"
 NDCG = "ndcg"
 HIT_RATE = "hit_rate"
@@ -22,7 +22,7 @@ PERSONAL_FREQUENCY = "personal_frequency"
 
 
 def recent_popularity(days: int) -> str:
-    """Qualifier of the popularity of the last days."""
+    """Returns the qualifier for the popularity within the last ``days`` days."""
     return f"recent_{days}d"
 
 
@@ -48,7 +48,7 @@ class ParsedName(NamedTuple):
       quantity: What is measured.
       cutoff: N, or None.
       history_included: Whether the history is among the candidates.
-      is_lift: Whether it is the lead over popularity.
+      is_lift: Whether the metric is the lift over popularity.
       rest: Further qualifiers, as in ``tail``; empty if there are none.
     """
 
@@ -60,7 +60,7 @@ class ParsedName(NamedTuple):
 
 
 def parse_metric_name(name: str) -> ParsedName:
-    """Takes apart what `metric_name` wrote."""
+    """Splits a name that ``metric_name`` built into its parts."""
     plain = name.removesuffix(f"_{LIFT_OVER_POPULARITY}")
     is_lift = plain != name
     without_history = plain.removesuffix(f"_{HISTORY_INCLUDED}")

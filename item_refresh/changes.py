@@ -68,13 +68,13 @@ def fold_changes(tower: Tower, entries: Sequence[Entry], config: ItemsConfig) ->
     # An item whose title alone changed does not need to be encoded again.
     for entry in kept:
         row = row_of.get(entry.item_id.encode())
-        if entry.change.title is not None and row is not None:
+        if entry.change.title is not None and entry.change.features is None and row is not None:
             titles[row] = entry.change.title.encode()
-    changed = int((titles != tower.item_titles.numpy()).sum())
+    renamed = int((titles != tower.item_titles.numpy()).sum())
     tower.item_titles.assign(tf.constant(titles.tolist(), tf.string))
 
     described = [entry for entry in kept if entry.change.features is not None]
-    result = Changes(0, 0, changed, 0, len(ids) - changed)
+    result = Changes(added=0, added_without_vector=0, changed=0, removed=0, unchanged=len(ids))
     if described:
         items = _items(described, {item: titles[row] for item, row in row_of.items()}, config)
         result = refresh_catalogue(tower, items, remove_absent=False)
@@ -85,7 +85,10 @@ def fold_changes(tower: Tower, entries: Sequence[Entry], config: ItemsConfig) ->
     tower.item_vectors.assign(vectors)
     num_removed = int((is_removed[: len(before)] & before).sum())
     return dataclasses.replace(
-        result, removed=num_removed, unchanged=max(result.unchanged - num_removed, 0)
+        result,
+        changed=result.changed + renamed,
+        removed=num_removed,
+        unchanged=max(result.unchanged - renamed - num_removed, 0),
     )
 
 

@@ -9,23 +9,23 @@ import tensorflow as tf
 from model.network.capsule import MASKED_LOGIT, interest_mask
 
 _TINY = 1e-12
-# log of the |score|^p from which the softmax is the hard choice in any case, and
-# of the largest value that float32 is to meet.
+# Logarithms of two values of |score|^p: the value above which the softmax equals the hard
+# choice in any case, and the largest value that is computed, which is safe in float32.
 _HARD_LOG = 30.0
 _MAX_LOG = 60.0
-# Added to the best interest, so that it stays the best where |score|^p is too
-# small for float32 to tell the weights apart.
+# Added to the power of the best interest, so that this interest stays the best where |score|^p
+# is so small that all weights are equal in float32.
 _TIE_BREAK = 1e-5
 
 
 def attention_weights(scores: tf.Tensor, mask: tf.Tensor, power: float) -> tf.Tensor:
-    """``softmax over k of pow(score_k, p)``, for any p from 0 to infinity.
+    """Computes ``softmax over k of pow(score_k, p)`` for any p from 0 to infinity.
 
-    The power keeps the sign (``sign(x) |x|^p``), or an even p would rank -0.9
-    above 0.8. p = 0 gives even weights and p = infinity the hard choice (ties
-    go to the first interest). Nothing overflows, the best interest has the
-    largest weight even where ``|x|^p`` underflows, and the result is the exact
-    formula within 1e-5.
+    The power keeps the sign (``sign(x) |x|^p``), because an even p would otherwise rank
+    -0.9 above 0.8. p = 0 gives equal weights and p = infinity the hard choice (the first
+    interest wins ties). Nothing overflows, the best interest has the largest weight even
+    where ``|x|^p`` underflows, and the result differs from the exact formula by at most
+    1e-5.
 
     Example:
       >>> scores, mask = tf.constant([[-0.9, 0.8]]), tf.constant([[True, True]])
@@ -35,7 +35,7 @@ def attention_weights(scores: tf.Tensor, mask: tf.Tensor, power: float) -> tf.Te
       [[0. 1.]]
 
     Args:
-      scores: float [B, K], dot products of interests and target.
+      scores: float [B, K], dot products of interests and target item.
       mask: bool [B, K], active interests, at least one in each row.
       power: p.
 
@@ -52,8 +52,8 @@ def attention_weights(scores: tf.Tensor, mask: tf.Tensor, power: float) -> tf.Te
     exponent = power * tf.math.log(tf.maximum(tf.abs(scores), _TINY))  # log |x|^p
     best = tf.one_hot(tf.argmax(tf.where(mask, scores, masked), axis=-1), scores.shape[-1])
     best = tf.cast(best, scores.dtype)  # [B, K]
-    # Powers are scaled down until the best one is representable: only their
-    # differences matter, and those are beyond what the softmax can show.
+    # Powers are scaled down until the best one is representable. Beyond exp(_HARD_LOG), their
+    # differences are so large that the softmax is the hard choice with or without scaling.
     excess = tf.nn.relu(tf.reduce_sum(exponent * best, axis=-1, keepdims=True) - _HARD_LOG)
     powered = tf.sign(scores) * tf.exp(tf.minimum(exponent - tf.stop_gradient(excess), _MAX_LOG))
     return tf.nn.softmax(tf.where(mask, powered + _TIE_BREAK * best, -math.inf), axis=-1)
@@ -64,9 +64,9 @@ class LabelAwareAttention(tf.keras.layers.Layer):
     """Mixes a person's interests by how well each one fits the target item.
 
     ``v = sum over k of softmax(pow(u_k . e_target, p))_k u_k``. The model uses the
-    layer in training only. Call it with ``[keys [B, k_max, d], query [B, 1, d]]`` and,
-    as a third entry, ``hist_len [B, 1]`` to leave out inactive interests. It returns
-    ``[B, d]``.
+    layer in training only. Call it with ``[keys [B, k_max, d], query [B, 1, d]]``. To
+    leave out inactive interests, add ``hist_len [B, 1]`` as a third entry. The layer
+    returns ``[B, d]``.
 
     Example:
       Two interests and a target that fits the second one better:
@@ -82,7 +82,7 @@ class LabelAwareAttention(tf.keras.layers.Layer):
       k_max: K, the largest number of interests.
       pow_p: p; ``float("inf")`` picks the best interest alone.
       adaptive: Interests above the person's interest count are inactive; False
-        uses all K whatever the history length.
+        uses all K regardless of the history length.
       temperature: Divides the dot products before the power is taken.
 
     Raises:
@@ -116,10 +116,11 @@ class LabelAwareAttention(tf.keras.layers.Layer):
         Args:
           inputs: ``[keys [B, k_max, d], query [B, 1, d]]`` and optionally
             ``hist_len`` int [B, 1].
-          return_attention_weights: Return the weights too.
+          return_attention_weights: Whether to return the weights too.
 
         Returns:
-          float [B, d], or the pair of it and the weights, float [B, k_max].
+          The user vectors, float [B, d], or a pair of these and the weights,
+          float [B, k_max].
         """
         keys, query = inputs[0], inputs[1]
         scores = tf.einsum("bkd,bd->bk", keys, query[:, 0, :]) / self.temperature
@@ -132,11 +133,11 @@ class LabelAwareAttention(tf.keras.layers.Layer):
         return (mixed, weights) if return_attention_weights else mixed
 
     def compute_output_shape(self, input_shape: Any) -> tf.TensorShape:
-        """[B, d]."""
+        """Returns [B, d]."""
         return tf.TensorShape([input_shape[0][0], input_shape[0][2]])
 
     def get_config(self) -> dict[str, Any]:
-        """Constructor arguments."""
+        """Returns the constructor arguments."""
         return {
             **super().get_config(),
             "k_max": self.k_max,

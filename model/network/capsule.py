@@ -5,11 +5,11 @@ from typing import Any
 
 import tensorflow as tf
 
-# Added to a squared norm before its root, so that the gradient at zero is finite.
+# Added to a squared norm before taking the root, so that the gradient at zero is finite.
 _EPSILON = 1e-9
-# Stands for minus infinity in a softmax. It is finite, so that no difference is NaN.
+# Used instead of minus infinity in a softmax, because differences of infinities are NaN.
 MASKED_LOGIT = -1e9
-# 2 ** 30 is the largest power of two that an int32 history length can reach.
+# 2 ** 30 is the largest power of two that fits in an int32.
 _MAX_LOG2 = 30
 
 
@@ -35,8 +35,8 @@ def squash(capsules: tf.Tensor) -> tf.Tensor:
 def interest_count(history_length: tf.Tensor, max_interests: int) -> tf.Tensor:
     """Number of interests of a person: ``max(1, min(K, floor(log2 |history|)))``.
 
-    Section 3.3 of the paper leaves the rounding open; this is the only place
-    that decides it. The logarithm is counted in integers, because in float32
+    Section 3.3 of the paper does not say how to round; this function is the only
+    place that decides it. It computes the logarithm in integers, because in float32
     ``log(8) / log(2)`` may fall below 3.
 
     Example:
@@ -58,7 +58,7 @@ def interest_count(history_length: tf.Tensor, max_interests: int) -> tf.Tensor:
 def interest_mask(
     history_length: tf.Tensor, max_interests: int, adaptive: bool = True
 ) -> tf.Tensor:
-    """Which of the K interests of each person are active.
+    """Says which of the K interests of each person are active.
 
     Args:
       history_length: int [B].
@@ -74,14 +74,14 @@ def interest_mask(
 
 
 def mapping_initializer(name: str, seed: int) -> tf.keras.initializers.Initializer:
-    """How the bilinear map S starts.
+    """Returns the initializer of the bilinear map S.
 
     Args:
       name: ``identity``, or ``glorot`` (random).
-      seed: Of the random one.
+      seed: Seed of the random initializer.
 
     Raises:
-      ValueError: on another name.
+      ValueError: if ``name`` is neither of these.
     """
     if name not in ("glorot", "identity"):
         raise ValueError(f"mapping_init must be 'glorot' or 'identity', received {name!r}.")
@@ -92,7 +92,7 @@ def mapping_initializer(name: str, seed: int) -> tf.keras.initializers.Initializ
 
 def _softmax_over_interests(logits: tf.Tensor) -> tf.Tensor:
     """Softmax of routing logits [B, K, T] over the interests."""
-    # tf.nn.softmax transposes for every axis but the last: four times the time.
+    # tf.nn.softmax transposes for every axis but the last, which takes four times as long.
     shifted = tf.exp(logits - tf.reduce_max(logits, axis=1, keepdims=True))
     return shifted / tf.reduce_sum(shifted, axis=1, keepdims=True)
 
@@ -101,34 +101,34 @@ def _softmax_over_interests(logits: tf.Tensor) -> tf.Tensor:
 class CapsuleLayer(tf.keras.layers.Layer):
     """Groups a person's behaviours into interest capsules.
 
-    With behaviours ``e_t``, a bilinear map ``S`` that all pairs share and routing
-    logits ``b_kt``, one iteration is (section 3.3, algorithm 1)::
+    With behaviours ``e_t``, a bilinear map ``S`` shared by all pairs of behaviour and
+    interest, and routing logits ``b_kt``, one iteration is (section 3.3, algorithm 1)::
 
         w_kt = softmax over k of b_kt      (0 on padding)
         z_k  = sum over t of w_kt S e_t
         u_k  = squash(z_k)
         b_kt = b_kt + u_k . S e_t          (not after the last iteration)
 
-    With ``cosine_scale`` c > 0 the last line adds ``c cos(z_k, S e_t)`` in place of the
-    dot product. How sharply behaviours are told apart then does not depend on the length
-    of their vectors, and interests come out less alike. (This is the E step of a mixture
-    of von Mises-Fisher distributions with the concentration c,
-    https://jmlr.org/papers/v6/banerjee05a.html, except that logits are kept between the
+    With ``cosine_scale`` c > 0, the last line adds ``c cos(z_k, S e_t)`` instead of the
+    dot product. The sharpness of the routing then does not depend on the length of the
+    behaviour vectors, and the interests become less similar. (This is the E step of a
+    mixture of von Mises-Fisher distributions with concentration c,
+    https://jmlr.org/papers/v6/banerjee05a.html, except that logits accumulate over the
     iterations.)
 
-    The logits start from ``N(0, init_std^2)``: drawn anew for every person and
-    call in training, one fixed draw from ``seed`` otherwise, so that a person's
-    interests depend on nothing but that person's behaviours. Gradients flow
-    through the last iteration only. Interests above ``interest_count`` take no
-    part in the softmax and come out as zero vectors.
+    The initial logits come from ``N(0, init_std^2)``. Training draws them anew for every
+    person and call. Otherwise they are one fixed draw from ``seed``, so that a person's
+    interests depend only on that person's behaviours. Gradients flow through the last
+    iteration only. Interests above ``interest_count`` take no part in the softmax, and
+    their capsules are zero vectors.
 
-    Call with ``[behavior_embeddings [B, T, input_units], seq_len [B, 1]]``,
-    T <= max_len, behaviours first and padding after them; returns
+    Call the layer with ``[behavior_embeddings [B, T, input_units], seq_len [B, 1]]``,
+    T <= max_len, behaviours first and padding after them. It returns
     ``[B, k_max, out_units]``.
 
     Example:
-      Two people with ten and three behaviours have three interests and one; the rows of
-      the others are zero:
+      Of two people, the one with ten behaviours has three interests and the one with three
+      behaviours has one. The rows of inactive interests are zero:
 
       >>> layer = CapsuleLayer(input_units=8, out_units=8, max_len=10, k_max=4)
       >>> behaviors = tf.random.normal([2, 10, 8])
@@ -147,12 +147,12 @@ class CapsuleLayer(tf.keras.layers.Layer):
       init_std: Standard deviation of the initial routing logits.
       adaptive: Use the interest count of each person; False activates all K.
       routing: ``b2i`` as above, or ``shared_logits``: the routing of widely
-        copied listings, kept for comparison. There, one variable [1, K, max_len]
-        serves everybody, is changed by every call (also at inference) with the
-        agreement summed over the batch, and the softmax runs over the sequence.
-      mapping_init: S starts as ``glorot`` (random) or ``identity``.
-      cosine_scale: c, above; 0 adds the dot product, as published.
-      seed: Seeds the training draws and is the fixed draw's seed.
+        copied listings, kept for comparison. There, everybody shares one variable
+        [1, K, max_len], every call (also at inference) adds to it the agreement
+        summed over the batch, and the softmax runs over the sequence.
+      mapping_init: Initial value of S: ``glorot`` (random) or ``identity``.
+      cosine_scale: c in the formula above; 0 adds the dot product, as published.
+      seed: Seeds the random S, the draws in training and the fixed draw.
 
     Raises:
       ValueError: if an argument is out of its range.
@@ -198,12 +198,12 @@ class CapsuleLayer(tf.keras.layers.Layer):
         self._mapping_initializer = mapping_initializer(mapping_init, seed)
         self.cosine_scale = cosine_scale
         self.seed = seed
-        # Its state is part of a checkpoint: a resumed training goes on with the
-        # draws that an uninterrupted one would have seen.
+        # Its state is part of a checkpoint, so that a resumed training continues with
+        # the draws that an uninterrupted training would have made.
         self._generator = tf.random.Generator.from_seed(seed)
 
     def build(self, input_shape: Any) -> None:
-        """Creates S, and the shared logits where they were asked for."""
+        """Creates S, and the shared logits if ``routing`` needs them."""
         self.bilinear_mapping = self.add_weight(
             name="bilinear_mapping",
             shape=[self.input_units, self.out_units],
@@ -230,9 +230,9 @@ class CapsuleLayer(tf.keras.layers.Layer):
 
         Args:
           inputs: ``[behavior_embeddings [B, T, input_units], seq_len [B, 1]]``.
-          training: Draw fresh routing logits.
-          routing_logits: Initial logits [B, K, T] (or broadcastable to it) in
-            place of drawn ones.
+          training: Whether to draw new initial routing logits.
+          routing_logits: Initial logits [B, K, T] (or a shape that broadcasts to
+            it), used instead of drawn ones.
 
         Returns:
           float [B, k_max, out_units].
@@ -248,7 +248,7 @@ class CapsuleLayer(tf.keras.layers.Layer):
                 "keep the newest max_len behaviours or build the layer with a larger max_len."
             )
         seq_len = tf.cast(tf.reshape(seq_len, [-1]), tf.int32)  # [B]
-        # [B, T, out]: one product serves all iterations and interests.
+        # [B, T, out]; all iterations and interests use the same product.
         mapped = tf.einsum(
             "bti,io->bto", behaviors, tf.cast(self.bilinear_mapping, behaviors.dtype)
         )
@@ -277,11 +277,11 @@ class CapsuleLayer(tf.keras.layers.Layer):
         return squash(tf.matmul(weights, mapped))
 
     def _initial_logits(self, shape: tf.Tensor, training: bool) -> tf.Tensor:
-        """[B, K, T] fresh per person in training, else [1, K, T] fixed by the seed."""
+        """Draws [B, K, T] for each person in training, else [1, K, T] fixed by the seed."""
         if training:
             return self._generator.normal([shape[0], self.k_max, shape[1]], stddev=self.init_std)
-        # The full width is drawn and cut, so a position's logit is the same
-        # under any padding.
+        # Drawing the full width and cutting it gives a position the same logit under
+        # any padding.
         fixed = tf.random.stateless_normal(
             [1, self.k_max, self.max_len], seed=[self.seed, 0], stddev=self.init_std, alg="philox"
         )
@@ -301,11 +301,11 @@ class CapsuleLayer(tf.keras.layers.Layer):
         return capsules
 
     def compute_output_shape(self, input_shape: Any) -> tf.TensorShape:
-        """[B, k_max, out_units]."""
+        """Returns [B, k_max, out_units]."""
         return tf.TensorShape([input_shape[0][0], self.k_max, self.out_units])
 
     def get_config(self) -> dict[str, Any]:
-        """Constructor arguments."""
+        """Returns the constructor arguments."""
         return {
             **super().get_config(),
             "input_units": self.input_units,

@@ -15,25 +15,26 @@ _EPSILON = 1e-9
 class CausalCapsuleLayer(tf.keras.layers.Layer):
     """Groups the behaviours of every prefix into interest capsules.
 
-    `CapsuleLayer` compares a behaviour with the capsules of the whole history. Here, a
-    behaviour is compared with the capsules of *its own* prefix, so that its weight does
-    not depend on what came later, and the capsules of all prefixes are running sums. With
-    behaviours ``e_j``, prototypes ``p_k`` and the factors ``r`` of recency, for all t::
+    `CapsuleLayer` compares a behaviour with the capsules of the whole history. This layer
+    compares it with the capsules of the prefix that *ends with it*. The weight of a
+    behaviour then does not depend on later behaviours, and the capsules of all prefixes
+    are running sums. With behaviours ``e_j``, prototypes ``p_k`` and recency factors
+    ``r``, for all t::
 
         b_kj = p_k . e_j
         z_kt = sum over j <= t of r_(t-j) softmax over k of b_kj  S e_j
         u_kt = squash(z_kt)
         b_kj = b_kj + u_kj . S e_j                 (not after the last iteration)
 
-    There are two more differences from the paper's section 3.3. Routing starts from
+    There are two more differences from the paper's section 3.3. First, routing starts from
     learned prototypes and not from noise, so that an interest has the same meaning for
-    everybody and nothing is drawn at serving; and the gradient reaches the prototypes,
-    while what later iterations add to the logits counts as constant, as in `CapsuleLayer`.
-    Interest k takes part in the softmax of behaviour j if the prefix up to j has as many
-    interests (equation 9).
+    everybody and serving needs no random draw. Second, the gradient reaches the
+    prototypes; as in `CapsuleLayer`, it treats what the iterations add to the logits as
+    constant. Interest k takes part in the softmax of behaviour j if the prefix up to j has
+    at least k interests (equation 9).
 
-    Call with ``behavior_embeddings [B, T, units]``, T <= max_len, padding last; returns
-    ``[B, T, k_max, units]``.
+    Call the layer with ``behavior_embeddings [B, T, units]``, T <= max_len, padding last.
+    It returns ``[B, T, k_max, units]``.
 
     Example:
       >>> layer = CausalCapsuleLayer(units=8, max_len=10, k_max=4)
@@ -49,17 +50,17 @@ class CausalCapsuleLayer(tf.keras.layers.Layer):
       max_len: Longest sequence.
       k_max: K, the largest number of interests.
       iteration_times: r, routing iterations.
-      init_std: Standard deviation of the first routing logits of behaviours whose root mean
-        square is 1, as an encoder gives them.
-      cosine_scale: Above 0, the last line adds ``c cos(z_kj, S e_j)``, see
-        `CapsuleLayer`.
-      mapping_init: S starts as ``glorot`` (random) or ``identity``.
+      init_std: Standard deviation of the initial routing logits for behaviours whose root
+        mean square is 1, such as the outputs of the encoder.
+      cosine_scale: c; above 0, the last line adds ``c cos(z_kj, S e_j)`` instead of the
+        dot product, see `CapsuleLayer`.
+      mapping_init: Initial value of S: ``glorot`` (random) or ``identity``.
       adaptive: Use the interest count of each prefix; False activates all K.
-      recency: Learn ``r_n``, which starts as ``1 / sqrt(1 + n)``; False keeps 1.
+      recency: Learn ``r_n``, which starts as ``1 / sqrt(1 + n)``; False keeps it at 1.
       seed: Seeds the weights.
 
     Raises:
-      ValueError: on an unknown ``mapping_init``.
+      ValueError: if ``mapping_init`` is unknown.
     """
 
     def __init__(
@@ -91,7 +92,7 @@ class CausalCapsuleLayer(tf.keras.layers.Layer):
         self.seed = seed
 
     def build(self, input_shape: Any) -> None:
-        """Creates S, the prototypes and the factors of recency."""
+        """Creates S, the prototypes and the recency factors."""
         self._mapping = self.add_weight(
             name="bilinear_mapping",
             shape=[self.units, self.units],
@@ -119,8 +120,8 @@ class CausalCapsuleLayer(tf.keras.layers.Layer):
 
         Args:
           inputs: float [B, T, units].
-          last: int32 [B], the last position of the one prefix that is wanted of each
-            sequence, which saves the sums of all others; None wants all.
+          last: int32 [B]. If given, the layer computes only one prefix of each sequence,
+            the one that ends at this position, which saves the sums of all others.
 
         Returns:
           float [B, T, k_max, units], the capsules of every prefix, or with ``last``
@@ -128,10 +129,10 @@ class CausalCapsuleLayer(tf.keras.layers.Layer):
         """
         steps = tf.shape(inputs)[1]
         distance, is_past = causal_distance(steps)
-        sums = tf.cast(is_past, inputs.dtype)  # [T, T], row t adds up what t is to know
+        sums = tf.cast(is_past, inputs.dtype)  # [T, T], row t sums over the positions up to t
         if self.recency:
-            # Of a slice, so that the gradient is dense: which distances LazyAdam updates must
-            # not depend on the width of the batch.
+            # Slicing first makes the gradient dense. With a sparse one, LazyAdam would update
+            # only the distances that occur in the batch, which depend on its width.
             weights = tf.exp(tf.gather(self._recency_weight[:steps], distance))
             sums *= tf.cast(weights, inputs.dtype)
         mapped = tf.einsum("bti,io->bto", inputs, tf.cast(self._mapping, inputs.dtype))
@@ -165,11 +166,11 @@ class CausalCapsuleLayer(tf.keras.layers.Layer):
         return tf.reshape(tf.matmul(sums, flat), [shape[0], shape[1], self.k_max, self.units])
 
     def compute_output_shape(self, input_shape: Any) -> tf.TensorShape:
-        """[B, T, k_max, units]."""
+        """Returns [B, T, k_max, units]."""
         return tf.TensorShape([*input_shape[:2], self.k_max, self.units])
 
     def get_config(self) -> dict[str, Any]:
-        """Constructor arguments."""
+        """Returns the constructor arguments."""
         return {
             **super().get_config(),
             "units": self.units,

@@ -11,7 +11,7 @@ _EPSILON = 1e-6
 
 
 def causal_distance(steps: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
-    """How far each position j lies before position t, and whether it does.
+    """Returns how far each position j lies before position t, and whether ``j <= t``.
 
     Example:
       >>> distance, is_past = causal_distance(tf.constant(3))
@@ -35,7 +35,7 @@ def causal_distance(steps: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
 class RootMeanSquareNorm(tf.keras.layers.Layer):
     """``x / sqrt(mean(x^2)) * g``: RMSNorm (Zhang & Sennrich, arXiv 1910.07467).
 
-    It has no bias: zero vectors, such as padding, stay zero.
+    It has no bias, so that zero vectors, such as padding, stay zero.
 
     Example:
       >>> print(RootMeanSquareNorm()(tf.constant([[3.0, 4.0]])).numpy().round(3))
@@ -55,22 +55,21 @@ class RootMeanSquareNorm(tf.keras.layers.Layer):
 
 @tf.keras.utils.register_keras_serializable("mind")
 class CausalEncoder(tf.keras.layers.Layer):
-    """Gives each behaviour the context of those before it.
+    """Adds to each behaviour the context of the earlier ones.
 
-    Each of the layers is, with RMSNorm ``N`` before both parts (pre-norm)::
+    With RMSNorm ``N`` before both parts (pre-norm), each layer computes::
 
         x = x + W_o attention(N(x))                 over positions j <= t
         x = x + W_2 (silu(W_1 N(x)) * W_3 N(x))     (SwiGLU, arXiv 2002.05202)
 
-    The logit of the attention of t to j is ``q_t . k_j / sqrt(d_head)`` plus a learned
-    number for the head and the distance ``t - j``, as in T5 (arXiv 1910.10683, section
-    2.1) with a number for every distance. There are no absolute positions, no biases, and
-    what comes later changes nothing: row t of the output depends on the rows up to t only,
-    so that one pass over a sequence encodes all of its prefixes (SASRec, arXiv
-    1808.09781).
+    The attention logit of position t for position j is ``q_t . k_j / sqrt(d_head)`` plus a
+    learned number for the head and the distance ``t - j``, as in T5 (arXiv 1910.10683,
+    section 2.1), but with a separate number for every distance. There are no absolute
+    positions and no biases. Row t of the output depends only on the input rows up to t, so
+    that one pass over a sequence encodes all its prefixes (SASRec, arXiv 1808.09781).
 
-    Call with ``behavior_embeddings [B, T, units]``, T <= max_len, padding last; returns
-    ``[B, T, units]``.
+    Call the layer with ``behavior_embeddings [B, T, units]``, T <= max_len, padding last.
+    It returns ``[B, T, units]``.
 
     Example:
       >>> encoder = CausalEncoder(units=8, max_len=10, num_layers=2, num_heads=2)
@@ -83,7 +82,7 @@ class CausalEncoder(tf.keras.layers.Layer):
       units: d, size of an embedding.
       max_len: Longest sequence.
       num_layers: Number of layers.
-      num_heads: Heads of the attention; must divide ``units``.
+      num_heads: Number of attention heads; must divide ``units``.
       hidden_units: Width inside the second part; ``2 units`` if not given.
       dropout: Rate on the output of both parts of each layer, in training only.
       seed: Seeds weights and dropout.
@@ -147,7 +146,7 @@ class CausalEncoder(tf.keras.layers.Layer):
         }
 
     def build(self, input_shape: Any) -> None:
-        """Creates the numbers for the distances, which start at 0."""
+        """Creates the learned numbers for the distances, which start at 0."""
         self._distance_logits = self.add_weight(
             name="distance_logits",
             shape=[self.num_layers, self.num_heads, self.max_len],
@@ -160,11 +159,11 @@ class CausalEncoder(tf.keras.layers.Layer):
 
         Args:
           inputs: float [B, T, units], oldest first.
-          training: Drop out.
+          training: Whether to apply dropout.
 
         Returns:
-          float [B, T, units], of root mean square about 1; zero where everything up to
-          a position is zero.
+          float [B, T, units]. Vectors have a root mean square of about 1, but are zero at
+          positions up to which all inputs are zero.
         """
         hidden = self._input_norm(inputs)  # [B, T, d]
         distance, is_past = causal_distance(tf.shape(inputs)[1])
@@ -197,11 +196,11 @@ class CausalEncoder(tf.keras.layers.Layer):
         return hidden * tf.cast(factors, hidden.dtype)
 
     def compute_output_shape(self, input_shape: Any) -> tf.TensorShape:
-        """[B, T, units]."""
+        """Returns [B, T, units]."""
         return tf.TensorShape(input_shape)
 
     def get_config(self) -> dict[str, Any]:
-        """Constructor arguments."""
+        """Returns the constructor arguments."""
         return {
             **super().get_config(),
             "units": self.units,

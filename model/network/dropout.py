@@ -1,19 +1,19 @@
-"""Dropout from a checkpointed generator, at a fraction of the usual cost of its draws."""
+"""Dropout from a checkpointed generator, at a fraction of the usual cost of the draws."""
 
 import tensorflow as tf
 
-# A byte decides about each entry: 256 levels.
+# One random byte, which has 256 levels, decides whether an entry is kept.
 _LEVELS = 256
 _BYTES_PER_DRAW = 4
 
 
 def dropout_factors(shape: tf.Tensor, rate: float, generator: tf.random.Generator) -> tf.Tensor:
-    """Factors that drop entries out and keep the expectation of the rest.
+    """Returns factors that drop entries at random and scale the others up.
 
     ``tf.nn.dropout`` draws 32 bits per entry, which took a sixth of a training
-    step on a CPU; here each draw serves four entries. The rate is rounded to
-    1/256, and the kept entries are scaled by the rounded rate, so that their
-    expectation is exact.
+    step on a CPU. Here, each draw of 32 bits is used for four entries. The rate is
+    rounded to a multiple of 1/256, and the scale of the kept entries follows from the
+    rounded rate, so that the expectation of every entry is unchanged.
 
     Example:
       >>> generator = tf.random.Generator.from_seed(1)
@@ -22,12 +22,12 @@ def dropout_factors(shape: tf.Tensor, rate: float, generator: tf.random.Generato
       [0.0, 2.0]
 
     Args:
-      shape: int32 [R], of the result; its last dimension may be static.
-      rate: Share of entries that are dropped, from 0 to below 1.
+      shape: int32 [R], the shape of the result.
+      rate: Share of entries to drop, at least 0 and below 1.
       generator: Source of randomness, part of the model's checkpoint.
 
     Returns:
-      float32 of ``shape``: 0 for a dropped entry, else ``1 / (1 - rate)``.
+      float32 of ``shape``: 0 for a dropped entry, else ``1 / (1 - rounded rate)``.
     """
     dropped = min(round(rate * _LEVELS), _LEVELS - 1)
     shape = tf.convert_to_tensor(shape)

@@ -1,4 +1,4 @@
-"""Interest extractors to compare with the capsule layer, behind its interface.
+"""Interest extractors to compare with the capsule layer; they share its interface.
 
 Every extractor is called with ``[behavior_embeddings [B, T, d], seq_len [B, 1]]``
 and returns interests [B, K, d].
@@ -27,7 +27,7 @@ class SelfAttentiveLayer(tf.keras.layers.Layer):
     Args:
       units: d, size of behaviours and interests.
       k_max: K, number of interests.
-      attention_units: Width of the hidden layer; 4 d if not given.
+      attention_units: Width of the hidden layer; ``4 units`` if not given.
       seed: Seeds the weights.
     """
 
@@ -69,11 +69,11 @@ class SelfAttentiveLayer(tf.keras.layers.Layer):
         return tf.matmul(tf.nn.softmax(logits, axis=-1), behaviors)
 
     def compute_output_shape(self, input_shape: Any) -> tf.TensorShape:
-        """[B, k_max, units]."""
+        """Returns [B, k_max, units]."""
         return tf.TensorShape([input_shape[0][0], self.k_max, self.units])
 
     def get_config(self) -> dict[str, Any]:
-        """Constructor arguments."""
+        """Returns the constructor arguments."""
         return {
             **super().get_config(),
             "units": self.units,
@@ -85,7 +85,7 @@ class SelfAttentiveLayer(tf.keras.layers.Layer):
 
 @tf.keras.utils.register_keras_serializable("mind")
 class AverageLayer(tf.keras.layers.Layer):
-    """YouTube DNN: one interest, the mean of the behaviours; zero without any.
+    """YouTube DNN: one interest, the mean of the behaviours; zero if there are none.
 
     Example:
       >>> behaviors = tf.constant([[[1.0, 3.0], [3.0, 5.0], [9.0, 9.0]]])
@@ -94,7 +94,7 @@ class AverageLayer(tf.keras.layers.Layer):
     """
 
     def call(self, inputs: Sequence[tf.Tensor], training: bool | None = None) -> tf.Tensor:
-        """Returns [B, 1, d]."""
+        """Returns the interest, float [B, 1, d]."""
         behaviors, seq_len = inputs
         valid = tf.sequence_mask(tf.reshape(seq_len, [-1]), tf.shape(behaviors)[1], behaviors.dtype)
         total = tf.einsum("bt,btd->bd", valid, behaviors)
@@ -102,7 +102,7 @@ class AverageLayer(tf.keras.layers.Layer):
         return (total / count)[:, tf.newaxis, :]
 
     def compute_output_shape(self, input_shape: Any) -> tf.TensorShape:
-        """[B, 1, d]."""
+        """Returns [B, 1, d]."""
         return tf.TensorShape([input_shape[0][0], 1, input_shape[0][2]])
 
 

@@ -1,19 +1,19 @@
-"""How many interests people have, and how alike they are."""
+"""Statistics of interests: how many people have, and how similar these are."""
 
 import tensorflow as tf
 
 
 def interest_statistics(interests: tf.Tensor, mask: tf.Tensor) -> dict[str, tf.Tensor]:
-    """How many interests are active and how alike they are.
+    """Measures how many interests are active and how similar they are.
 
     Args:
       interests: float [B, K, d].
       mask: bool [B, K].
 
     Returns:
-      ``active_interests``, the mean number per person, and ``interest_cosine``,
-      the mean cosine of two active interests of one person (1: collapsed; 0 if
-      nobody has two).
+      ``active_interests``, the mean number per person, and ``interest_cosine``, the mean
+      cosine over all pairs of active interests of one person. A cosine of 1 means that the
+      interests have collapsed into one; the value is 0 if nobody has two interests.
     """
     active = tf.cast(mask, interests.dtype)
     unit = tf.math.l2_normalize(interests, axis=-1) * active[:, :, tf.newaxis]

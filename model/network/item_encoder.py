@@ -7,27 +7,27 @@ import tensorflow as tf
 
 from model.catalogue import Catalogue
 
-# Items encoded at once by `encode_all`; bounds the [rows, F, d] intermediate.
+# Items that `encode_all` encodes at once. It limits the size of the [rows, F, d] intermediate.
 _BLOCK = 65_536
-# Name of the table of the item ids among `ItemEncoder.tables`.
+# Name of the item id table in `ItemEncoder.tables`.
 ITEM_TABLE = "item_id"
-# Standard deviation of all embeddings at the start.
+# Standard deviation of all embeddings before training.
 EMBEDDING_INIT_STD = 0.02
 
 
 class ItemEncoder(tf.keras.layers.Layer):
-    """Average pool of an item's id embedding and its side-feature embeddings.
+    """Averages an item's id embedding and its side-feature embeddings.
 
-    A feature with several values is first averaged over them, so each feature
-    has one voice. Missing features are left out of the average. An item never
-    seen in training has no id embedding worth using: it is pooled from its side
-    features alone, and is a zero vector if it has none.
+    A feature with several values is first averaged over them, so that every feature
+    has the same weight. Missing features are left out of the average. The id embedding
+    of an item never seen in training was not learned, so such an item is pooled from
+    its side features alone. It is a zero vector if it has none.
 
-    For such items to be found, side features must be able to stand alone: in
-    training, an item with side features loses its id at rate ``id_dropout``.
+    Such items can only be found if side features alone make a useful vector. Training
+    therefore drops the id of an item with side features at rate ``id_dropout``.
 
     Example:
-      Item 3 was never seen in training and has no side features; 0 is padding:
+      Item 3 was never seen in training and has no side features. Index 0 is padding:
 
       >>> import numpy as np
       >>> encoder = ItemEncoder(Catalogue(np.array([0, 5, 2, 0])), embedding_dim=4)
@@ -38,10 +38,10 @@ class ItemEncoder(tf.keras.layers.Layer):
       [[True, True, False, False]]
 
     Args:
-      catalogue: Counts and side features, kept as constants.
+      catalogue: Train counts and side features, which the layer keeps as constants.
       embedding_dim: d.
-      side_features: False pools ids only.
-      id_dropout: Rate, in training only.
+      side_features: False uses ids only.
+      id_dropout: Rate at which ids are dropped, in training only.
       seed: Seeds the embeddings and the dropout.
     """
 
@@ -82,7 +82,7 @@ class ItemEncoder(tf.keras.layers.Layer):
 
     @property
     def tables(self) -> dict[str, tf.Variable]:
-        """Embedding tables: of the ids under ``ITEM_TABLE``, and of each side feature."""
+        """Embedding tables: that of the ids under ``ITEM_TABLE``, and one per side feature."""
         return {ITEM_TABLE: self._id_table, **self._side_tables}
 
     def call(self, items: tf.Tensor, training: bool | None = None) -> tf.Tensor:
@@ -90,7 +90,7 @@ class ItemEncoder(tf.keras.layers.Layer):
 
         Args:
           items: int32 [...], 0 is padding.
-          training: Drop ids out.
+          training: Whether to drop ids at random.
 
         Returns:
           float [..., d]; zeros for padding.
@@ -101,14 +101,14 @@ class ItemEncoder(tf.keras.layers.Layer):
     def pool(
         self, items: tf.Tensor, side_values: Mapping[str, tf.Tensor], training: bool | None = None
     ) -> tf.Tensor:
-        """Embeds items by given side features, in place of the catalogue's.
+        """Embeds items with the given side features instead of the catalogue's.
 
         Args:
-          items: int32 [...], item indices; 0 for an item without an id of its
-            own: the side features alone make its embedding.
+          items: int32 [...], item indices. 0 is an item without an id embedding,
+            which is embedded from its side features alone.
           side_values: int32 [..., F] per side feature, indices of its values; 0
-            is padding. F may be any.
-          training: Drop ids out.
+            is padding. F may be any size.
+          training: Whether to drop ids at random.
 
         Returns:
           float [..., d]; zeros where there is neither an id nor a side feature.
@@ -131,7 +131,7 @@ class ItemEncoder(tf.keras.layers.Layer):
         return total / tf.maximum(voices + has_id, 1.0)
 
     def side_vectors(self, items: tf.Tensor) -> tf.Tensor:
-        """Embeds items [...] by their side features alone, float [..., d]; zeros without any."""
+        """Embeds items [...] from their side features alone, float [..., d]; zeros without any."""
         if not self._features:
             return tf.zeros([*items.shape, self._id_table.shape[1]], self.compute_dtype)
         values = {name: tf.gather(self._values[name], items) for name in self._features}

@@ -28,14 +28,15 @@ from model.training.sampling import NegativeSampler
 class MindModel(tfrs.Model):
     """User and item towers with the training loss.
 
-    A person's history becomes up to K interest vectors, an item one vector; an
-    item's score is its largest dot product with an active interest.
+    The user tower turns a person's history into up to K interest vectors, and the item
+    tower gives each item one vector. An item's score is its largest dot product with an
+    active interest, to which ``repeat`` may add for a person's own items.
 
-    The base class gives it ``compile`` and ``fit`` of Keras over `compute_loss`. The
-    pipeline trains with `model.training.loop.fit`, whose training can be resumed.
+    The base class provides Keras' ``compile`` and ``fit`` on top of `compute_loss`. The
+    pipeline trains with `model.training.loop.fit`, which can resume a training.
 
     Example:
-      One person who has seen all three items of a catalogue. Three behaviours make one
+      One person has seen all three items of a catalogue. Three behaviours give one
       interest, so one of K = 4 is active:
 
       >>> catalogue = Catalogue(np.array([0, 9, 5, 1]))
@@ -49,13 +50,13 @@ class MindModel(tfrs.Model):
 
     Args:
       model_config: The network.
-      training_config: The loss; its ``seed`` seeds weights and draws.
+      training_config: The loss; its ``seed`` seeds weights and random draws.
       catalogue: Items, train counts and side features.
       profile_vocab_sizes: Per profile feature, its largest index + 1. Index 0
         (unknown) has an embedding like any other.
 
     Raises:
-      ValueError: if the two configurations do not go together.
+      ValueError: if the two configurations do not fit together.
     """
 
     def __init__(
@@ -76,7 +77,7 @@ class MindModel(tfrs.Model):
         self.num_interests = (
             1 if model_config.extractor == "average" else model_config.num_interests
         )
-        # bfloat16 has float32's range: no loss scaling.
+        # bfloat16 has the range of float32, so that no loss scaling is needed.
         policy = tf.keras.mixed_precision.Policy(
             "mixed_bfloat16" if training_config.mixed_precision else "float32"
         )
@@ -96,8 +97,7 @@ class MindModel(tfrs.Model):
                     stddev=EMBEDDING_INIT_STD, seed=seed + 100
                 ),
             )
-            # Log of the factor by which each distance counts; 1 / sqrt(1 + distance)
-            # at the start.
+            # Log of the factor for each distance, which starts as 1 / sqrt(1 + distance).
             self._recency_weight = self.add_weight(
                 name="recency_weight",
                 shape=[model_config.history_length],
@@ -114,7 +114,7 @@ class MindModel(tfrs.Model):
                 ),
             )
             if not model_config.encoder:
-                # Log of the factor by which each gap counts.
+                # Log of the factor that weighs each gap.
                 self._time_gap_weight = self.add_weight(
                     name="time_gap_weight", shape=[NUM_BUCKETS], initializer="zeros"
                 )
@@ -147,7 +147,7 @@ class MindModel(tfrs.Model):
             self.num_interests,
             training_config.attention_power,
             adaptive=self._adaptive,
-            # The attention sees the scores as the softmax of the loss does.
+            # The attention sees the same scores as the softmax of the loss.
             temperature=training_config.temperature,
             name="label_aware_attention",
         )
@@ -156,12 +156,12 @@ class MindModel(tfrs.Model):
             temperature, seen = training_config.temperature, catalogue.num_seen
             self.repeat = RepeatScore(model_config.repeat, dim, temperature, seen, seed + 400)
         self._sampler = NegativeSampler(training_config, catalogue)
-        # Part of the checkpoint, see CapsuleLayer.
+        # Its state is part of the checkpoint, see CapsuleLayer.
         self._generator = tf.random.Generator.from_seed(seed)
         self.compiled_user_interests = tf.function(
             self.user_interests, autograph=False, reduce_retracing=True
         )
-        # Creates the weights of all layers, so that a checkpoint can be read.
+        # Creates the weights of all layers, so that a checkpoint can be restored.
         self.user_interests(
             tf.zeros([1, model_config.history_length], tf.int32),
             {name: tf.zeros([1], tf.int32) for name in profile_sizes},
@@ -170,7 +170,7 @@ class MindModel(tfrs.Model):
 
     @property
     def embedding_tables(self) -> dict[str, tf.Variable]:
-        """Tables with a row per token of a vocabulary; row 0 is padding or unknown."""
+        """Embedding tables with one row per token of a vocabulary; row 0 is padding or unknown."""
         return {**self.item_encoder.tables, **self._profile_tables}
 
     @property
@@ -191,12 +191,12 @@ class MindModel(tfrs.Model):
           history: int32 [B, T], item indices, oldest first, 0 only at the end;
             T <= history_length.
           profile: int32 [B] per profile feature.
-          times: int64 [B, T], seconds of the history, 0 where unknown; only if
+          times: int64 [B, T], seconds of the history, 0 where unknown; only with
             ``time_gap``.
-          training: Drop out behaviour embeddings and draw routing logits.
+          training: Whether to apply dropout and draw new routing logits.
 
         Returns:
-          interests float32 [B, K, d] and the mask bool [B, K] of active ones.
+          The interests, float32 [B, K, d], and the mask of active interests, bool [B, K].
 
         Raises:
           ValueError: if the model has ``time_gap`` and no times are given.
@@ -214,10 +214,10 @@ class MindModel(tfrs.Model):
         training: bool,
         every_prefix: bool = False,
     ) -> tf.Tensor:
-        """Interests before the profile and the ReLU layers.
+        """Computes interests before the profile and the ReLU layers are applied.
 
         Returns:
-          [B, K, d], or with ``every_prefix``, which needs an encoder, [B, T, K, d].
+          [B, K, d], or [B, T, K, d] with ``every_prefix``, which needs an encoder.
         """
         behaviors = self.item_encoder(history, training=training)  # [B, T, d]
         if self.model_config.recency_position and not self.model_config.encoder:
@@ -251,7 +251,7 @@ class MindModel(tfrs.Model):
         return self.extractor([behaviors, length[:, tf.newaxis]], training=training)
 
     def _project(self, capsules: tf.Tensor, profile: Mapping[str, tf.Tensor]) -> tf.Tensor:
-        """Capsules [B, k, d] to interests, float32 [B, k, d]."""
+        """Turns capsules [B, k, d] into interests, float32 [B, k, d]."""
         hidden = capsules
         if self._profile_tables:
             embedded = [
@@ -269,13 +269,13 @@ class MindModel(tfrs.Model):
         )
 
     def item_vectors(self, items: tf.Tensor, training: bool = False) -> tf.Tensor:
-        """Final vectors of item indices [...], float32 [..., d]."""
+        """Final vectors of items [...] given by their indices, float32 [..., d]."""
         return self._final(self.item_encoder(items, training=training))
 
     def described_item_vectors(
         self, items: tf.Tensor, side_values: Mapping[str, tf.Tensor]
     ) -> tf.Tensor:
-        """Final vectors of items of given side features, see ``ItemEncoder.pool``."""
+        """Final vectors of items with the given side features, see ``ItemEncoder.pool``."""
         return self._final(self.item_encoder.pool(items, side_values))
 
     def item_embeddings(self) -> tf.Tensor:
@@ -287,15 +287,15 @@ class MindModel(tfrs.Model):
         return tf.math.l2_normalize(vectors, axis=-1) if self.model_config.normalize else vectors
 
     def compute_loss(self, inputs: Mapping[str, Any], training: bool = False) -> tf.Tensor:
-        """Mean sampled-softmax loss of a batch.
+        """Computes the mean sampled-softmax loss of a batch.
 
         Args:
-          inputs: ``history`` int32 [B, T], ``target`` int32 [B] (1..N), with an
-            encoder int32 [B, T], what follows each behaviour (0: nothing to learn),
-            ``profile``, int32 [B] per feature, with ``time_gap``
-            ``history_time``, int64 [B, T], with ``repeat`` ``own``, own items [B, 1 + n],
-            and if the batch is shared by replicas with different numbers of pairs,
-            ``pairs``, float32 [B], the number of all.
+          inputs: ``history``, int32 [B, T]; ``target``, int32 [B], from 1 to N, or with an
+            encoder int32 [B, T], the item after each behaviour (0: nothing to learn); and
+            ``profile``, int32 [B] per feature. With ``time_gap`` also ``history_time``,
+            int64 [B, T]. With ``repeat`` also ``own``, own items [B, 1 + n]. If replicas
+            with different numbers of targets share the batch, also ``pairs``, float32 [B],
+            the number of targets in the whole batch.
           training: See `user_interests`.
 
         Returns:
@@ -304,8 +304,8 @@ class MindModel(tfrs.Model):
         config = self.training_config
         targets, counted = inputs["target"], None
         if self.model_config.encoder:
-            # Every prefix, those with nothing to learn as well: workers that share a batch must
-            # have gradients of equal shape.
+            # Prefixes with nothing to learn stay in the batch, because workers that share a
+            # batch need gradients of equal shape.
             counted = tf.cast(tf.reshape(targets > 0, [-1]), tf.float32)
             targets = tf.maximum(tf.reshape(targets, [-1]), 1)  # [P]
         target_vectors = self.item_vectors(targets, training)  # [P, d]
@@ -336,12 +336,12 @@ class MindModel(tfrs.Model):
         total = tf.reduce_sum(losses * counted)
         if PAIRS not in inputs:
             return total / tf.reduce_sum(counted)
-        # Of this replica's share of the pairs, as if all replicas had as many.
+        # The step averages over the replicas; this scale makes the result the batch's mean.
         replicas = tf.distribute.get_strategy().num_replicas_in_sync
         return total * replicas / inputs[PAIRS][0]
 
     def _people(self, inputs: Mapping[str, Any], training: bool) -> "_People":
-        """Those whose next item is a target; with an encoder, one for each prefix."""
+        """Returns the histories that precede the targets; with an encoder, all prefixes."""
         history, profile = inputs["history"], inputs["profile"]
         length, times = _length(history), inputs.get(HISTORY_TIME)
         if not self.model_config.encoder:
@@ -355,11 +355,11 @@ class MindModel(tfrs.Model):
         )
 
     def _attended(self, people: "_People", target_vectors: tf.Tensor) -> tf.Tensor:
-        """User vectors [P, d] by label-aware attention to the targets."""
+        """Computes user vectors [P, d] by label-aware attention to the targets."""
         capsules, profile = people.capsules, people.profile
         is_hard = math.isinf(self.training_config.attention_power)
-        # The hard choice passes a gradient to the chosen interest only: all interests
-        # are computed to choose one, and that one is computed again to learn.
+        # The hard choice passes a gradient to the chosen interest only. It is cheaper to
+        # choose without gradients and to compute the chosen interest again with them.
         interests = self._project(tf.stop_gradient(capsules) if is_hard else capsules, profile)
         mixed, weights = self._attention(
             [interests, target_vectors[:, tf.newaxis, :], people.length[:, tf.newaxis]],
@@ -377,7 +377,7 @@ class _People(NamedTuple):
 
     Attributes:
       capsules: float [P, K, d].
-      length: int32 [P], behaviours of each history.
+      length: int32 [P], number of behaviours in each history.
       profile: int32 [P] by feature.
     """
 
@@ -389,12 +389,12 @@ class _People(NamedTuple):
 def _marked(
     behaviors: tf.Tensor, index: tf.Tensor, embeddings: tf.Tensor, log_weights: tf.Tensor
 ) -> tf.Tensor:
-    """Adds to each behaviour of [B, T, d] the embedding of its ``index`` [B, T]; weighs them."""
+    """Adds an embedding to each behaviour [B, T, d] and weighs it, both by ``index`` [B, T]."""
     marks = tf.cast(tf.gather(embeddings, index), behaviors.dtype)  # [B, T, d]
     weights = tf.cast(tf.exp(tf.gather(log_weights, index)), behaviors.dtype)  # [B, T]
     return (behaviors + marks) * weights[:, :, tf.newaxis]
 
 
 def _length(history: tf.Tensor) -> tf.Tensor:
-    """Behaviours of each person, int32 [B]."""
+    """Number of behaviours of each person, int32 [B]."""
     return tf.reduce_sum(tf.cast(history > 0, tf.int32), axis=1)

@@ -8,18 +8,21 @@ from model.network.causal_encoder import CausalEncoder
 
 
 class PrefixInterests(tf.keras.layers.Layer):
-    """Encodes behaviours, routes them, and adds the present intent to every interest.
+    """Encodes behaviours, routes them and adds the current intent to every interest.
 
-    The present intent of a prefix is the encoder's output at its last behaviour, which has
-    attended to all of the prefix: ``z_kt = u_kt + g * h_t`` with capsules ``u`` of the
-    encoder's output ``h`` and factors ``g`` [d] that start at zero.
+    The current intent of a prefix is the encoder's output at its last behaviour, which
+    attends to the whole prefix. The interests are ``z_kt = u_kt + g * h_t``, with the
+    encoder's output ``h``, its capsules ``u`` and learned factors ``g`` [d] that start at
+    zero.
 
-    Call with ``behavior_embeddings [B, T, d]``, T <= history_length, padding last;
-    returns ``[B, T, K, d]``, which for each t depends on the first t behaviours only.
+    Call the layer with ``behavior_embeddings [B, T, d]``, T <= history_length, padding
+    last. It returns ``[B, T, K, d]``; the interests at position t depend only on the
+    behaviours up to t.
 
     Args:
-      config: ``encoder`` must be given.
+      config: The network; its ``encoder`` must be set.
       seed: Seeds the weights.
+      dtype: Mixed-precision policy of the layers; Keras' global policy if not given.
     """
 
     def __init__(
@@ -62,12 +65,13 @@ class PrefixInterests(tf.keras.layers.Layer):
     def call(
         self, inputs: tf.Tensor, last: tf.Tensor | None = None, training: bool | None = None
     ) -> tf.Tensor:
-        """Returns the interests of every prefix, or of one of each sequence.
+        """Returns the interests of every prefix, or of one prefix of each sequence.
 
         Args:
           inputs: float [B, T, d].
-          last: int32 [B], the last position of the prefix that is wanted; None wants all.
-          training: Drop out.
+          last: int32 [B], the position at which the one prefix to return ends; None returns
+            all prefixes.
+          training: Whether to apply dropout.
 
         Returns:
           float [B, T, K, d], or with ``last`` float [B, K, d].

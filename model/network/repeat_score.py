@@ -1,4 +1,4 @@
-"""How much likelier a person is to have an item again than the interests alone say."""
+"""A score for repeats: a separate logit for each item that a person has already had."""
 
 import math
 from collections.abc import Callable
@@ -15,23 +15,23 @@ ItemVectors = Callable[[tf.Tensor], tf.Tensor]
 
 
 class RepeatScore(tf.keras.layers.Layer):
-    """The logit by which an item that a person has had stands in the softmax.
+    """Computes the softmax logit of a person's own items, the items that the person has had.
 
-    All other items stand there with the logit ``s`` of the interests, an item of the person's own
-    with ``a s + x``. The layer computes ``x`` from how often and how lately the person has had the
-    item, from its usual interval with this person, and from the vector of the item, by which it
-    can learn that milk is bought again and a ladder is not. ``a`` is one learned number, 0 at the
-    start: how much the interests say of such items.
+    In the softmax, a new item has the logit ``s`` that the interests give it. An own item has the
+    logit ``a s + x`` instead. The layer computes ``x`` from how often and how recently the person
+    has had the item, from the person's usual interval between repeats of it, and from the item's
+    vector. The vector lets the layer learn that people buy milk again but not a ladder. ``a`` is
+    one learned number, 0 at the start, that says how far to trust the interests for own items.
 
-    Served is ``max(s, a s + x + c)``. People that the model has not been trained with have their
-    new items foretold far less well than the softmax believes, and their own items as well as it
-    believes. ``c`` makes up for that; ``model.training.validation.calibrate`` chooses it.
+    Serving scores an own item with ``max(s, a s + x + c)``. For people outside the training set,
+    the softmax is far too confident about new items, but about right for own items. The offset
+    ``c`` corrects this; ``model.training.validation.calibrate`` chooses it.
 
     Args:
-      config: The repeat path.
+      config: Settings of the repeat path.
       dim: d, the size of item vectors.
       temperature: Divides the scores before the softmax.
-      num_items: Items that were seen in training.
+      num_items: Number of items seen in training.
       seed: Seeds the weights.
     """
 
@@ -50,8 +50,9 @@ class RepeatScore(tf.keras.layers.Layer):
         self._logit = tf.keras.layers.Dense(
             1,
             kernel_initializer=tf.keras.initializers.GlorotUniform(seed=seed + 1),
-            # A long history weighs as much as all other items at the start. Far below that, the
-            # interests explain what is repeated before this layer does, which then learns nothing.
+            # At the start, the items of a full-length history together weigh as much as all
+            # other items. With a much lower bias, the interests learn to explain the repeats
+            # first, and this layer learns nothing.
             bias_initializer=tf.keras.initializers.Constant(
                 math.log(max(1.0, num_items / config.history_length))
             ),
@@ -66,13 +67,13 @@ class RepeatScore(tf.keras.layers.Layer):
         self((OwnItems(*[nothing] * len(OwnItems._fields)), tf.zeros([1, 1, dim])))
 
     def call(self, inputs: tuple[OwnItems, tf.Tensor]) -> tf.Tensor:
-        """Computes the logits.
+        """Computes ``x``, the part of the logits that comes from repeats.
 
         Args:
-          inputs: Own items [B, D], and their vectors, float32 [B, D, d].
+          inputs: Own items [B, D] and their vectors, float32 [B, D, d].
 
         Returns:
-          x, float32 [B, D]; it means nothing where there is no item.
+          x, float32 [B, D]; the values at empty positions are meaningless.
         """
         own, vectors = inputs
         facts = tf.stack(repeat_facts(own), axis=-1)  # [B, D, 5]
@@ -81,17 +82,18 @@ class RepeatScore(tf.keras.layers.Layer):
     def bonus(
         self, history: tf.Tensor, interests: tf.Tensor, mask: tf.Tensor, item_vectors: ItemVectors
     ) -> OwnBonus:
-        """What the scores of people's own items gain over those of the interests.
+        """Returns what to add to the scores from the interests for people's own items.
 
         Args:
-          history: int32 [B, T], all that is known of people, oldest first, 0 only at the end;
-            any T.
+          history: int32 [B, T], the whole known history of each person, oldest first, 0 only at
+            the end. T may exceed the length that the interests are formed from.
           interests: float32 [B, K, d].
           mask: bool [B, K], the active interests.
-          item_vectors: Gives the vectors of item indices.
+          item_vectors: Returns the vectors of item indices.
 
         Returns:
-          The temperature times ``max(0, (a - 1) s + x + c)`` of own items, [B, D].
+          The own items and, for each, the temperature times ``max(0, (a - 1) s + x + c)``,
+          [B, D].
         """
         own = own_items(history, self._limit)
         vectors = item_vectors(own.items)  # [B, D, d]
@@ -104,12 +106,12 @@ class RepeatScore(tf.keras.layers.Layer):
     def candidates(
         self, own: OwnItems, user_vectors: tf.Tensor, item_vectors: ItemVectors
     ) -> OwnLogits:
-        """The logits of own items for the loss.
+        """Returns the logits ``a s + x`` of own items for the loss.
 
         Args:
-          own: See `own_candidates`, [B, 1 + n].
-          user_vectors: float32 [B, d], or [B, K, d] to score each item by its best vector.
-          item_vectors: Gives the vectors of item indices.
+          own: Candidates from `own_candidates`, [B, 1 + n].
+          user_vectors: float32 [B, d], or [B, K, d] to score each item by the best of K vectors.
+          item_vectors: Returns the vectors of item indices.
         """
         vectors = item_vectors(own.items)  # [B, 1 + n, d]
         if user_vectors.shape.rank == 2:
@@ -118,18 +120,20 @@ class RepeatScore(tf.keras.layers.Layer):
         return OwnLogits(logits, own.items > 0, log_expected_count(own))
 
     def _scores(self, vectors: tf.Tensor, user_vectors: tf.Tensor) -> tf.Tensor:
-        """The logits of the interests, float32 [B, D]: the best of user vectors [B, K, d]."""
+        """Logits ``s`` from the interests, float32 [B, D]: the best of user vectors [B, K, d]."""
         products = tf.matmul(vectors, user_vectors, transpose_b=True)  # [B, D, K]
         return tf.reduce_max(products, axis=2) / self._temperature
 
 
 def repeat_facts(own: OwnItems) -> list[tf.Tensor]:
-    """What is known of each own item, as logarithms: float32 [B, D] each.
+    """Describes each own item by five numbers, as natural logarithms, float32 [B, D] each.
 
     Returns:
-      How often the person has had it, how many behaviours ago, the behaviours of the person,
-      the mean interval between two times (that length if there was one time only), and how long
-      ago the last time was in such intervals: 0 when it is due.
+      The logarithms of: how often the person has had the item; how many behaviours ago the last
+      time was; the number of behaviours counted for the person; the mean interval between two
+      occurrences, in behaviours (the number of behaviours if the item occurs once); and the time
+      since the last occurrence divided by this interval, whose logarithm is 0 when the item is
+      due again.
     """
     count, first, last, length = (
         tf.cast(tf.maximum(part, 1), tf.float32)

@@ -1,21 +1,21 @@
-"""How long before the newest behaviour, or after the one before it, a behaviour was."""
+"""Buckets of the time from a behaviour to the newest one, or from the previous one to it."""
 
 import numpy as np
 import tensorflow as tf
 
-# Bucket 1 holds gaps below one second. Each further bucket begins at twice the gap of the
-# one before, and the last one at 34 years. Bucket 0 is for unknown times.
+# Bucket 0 is for unknown times and bucket 1 for gaps below one second. Bucket 2 begins at one
+# second, each later bucket at twice the gap of the previous one, and the last one at 34 years.
 _BOUNDARIES = 2 ** np.arange(31, dtype=np.int64)
 NUM_BUCKETS = len(_BOUNDARIES) + 2
 
 
 def time_gap_buckets(times: tf.Tensor) -> tf.Tensor:
-    """Buckets of the time between each behaviour and the person's newest one.
+    """Returns the bucket of the time between each behaviour and the person's newest one.
 
-    The bucket of a gap of g seconds is ``1 + ceil(log2(g + 1))``: the longer ago a
-    behaviour was, the less its exact time tells, so buckets grow wider. Gaps are counted
-    from the newest behaviour and not from the present, so that an answer does not depend
-    on the time of the request.
+    The bucket of a gap of g seconds is ``1 + ceil(log2(g + 1))``. Buckets grow wider with
+    the gap, because the exact time of a behaviour matters less the longer ago it was. Gaps
+    are measured to the newest behaviour and not to the present, so that an answer does not
+    depend on the time of the request.
 
     Example:
       A minute before the newest behaviour, that behaviour itself, and an unknown time:
@@ -35,9 +35,9 @@ def time_gap_buckets(times: tf.Tensor) -> tf.Tensor:
 
 
 def step_buckets(times: tf.Tensor) -> tf.Tensor:
-    """Buckets of the time between each behaviour and the one before it.
+    """Returns the bucket of the time between each behaviour and the previous one.
 
-    An encoder of prefixes reads these: what comes later does not change them.
+    The causal encoder uses these buckets, because later behaviours do not change them.
 
     Example:
       The first behaviour, one a minute later, and one at an unknown time:
@@ -49,7 +49,8 @@ def step_buckets(times: tf.Tensor) -> tf.Tensor:
       times: int64 [B, T], seconds since the epoch; 0 where unknown or padding.
 
     Returns:
-      int32 [B, T], buckets as above; 0 where either time is unknown, and for the first.
+      int32 [B, T], buckets as in `time_gap_buckets`; 0 for the first behaviour and where
+      either time is unknown.
     """
     before = tf.pad(times[:, :-1], [[0, 0], [1, 0]])
     return _buckets(times - before, (times != 0) & (before != 0))

@@ -1,4 +1,4 @@
-"""Validation: exact full-ranking metrics of people whose next items are known."""
+"""Validation: exact full-ranking metrics on people whose next items are known."""
 
 import dataclasses
 from collections.abc import Mapping
@@ -11,9 +11,9 @@ from model.network.interest_statistics import interest_statistics
 from model.network.mind import MindModel
 
 _VALIDATION_BATCH = 1024
-# People whose own items are scored at once: each may have hundreds.
+# People whose own items are scored at once; small, because each person may have hundreds.
 _OWN_BATCH = 64
-# Logits by which own items are tried to gain, and people who decide.
+# Values of the offset c that `calibrate` tries, and the number of people it compares them on.
 _OFFSETS = (0.0, 1.0, 2.0, 3.0, 4.0, 6.0, 8.0)
 _CALIBRATION_PEOPLE = 1_000
 
@@ -27,9 +27,11 @@ class ValidationData:
       targets: int [U, M] padded with -1, or ragged [U, None]; 0 is an unknown
         item.
       profile: int [U] per profile feature.
-      excluded: int [U, H], items to leave out of the candidates, zero padded;
-        the history if not given.
-      times: int64 [U, T], seconds of the history; only if the model asks for them.
+      excluded: int [U, H], the whole known history, zero padded: the items to leave
+        out of the candidates if the history is excluded, and the source of the own
+        items of ``repeat``. ``history`` takes its place if it is None.
+      times: int64 [U, T], times of the history in seconds since the epoch; needed
+        only if the model has ``time_gap``.
     """
 
     history: np.ndarray
@@ -46,7 +48,7 @@ class ValidationData:
         return np.asarray(targets, np.int32)
 
     def sample(self, users: int) -> "ValidationData":
-        """At most ``users`` people, evenly spaced: files are often sorted by activity."""
+        """At most ``users`` people, evenly spaced, because files are often sorted by activity."""
         total = len(self.history)
         rows = np.linspace(0, total - 1, min(users, total)).astype(np.int64)
         return ValidationData(
@@ -61,10 +63,10 @@ class ValidationData:
 def evaluate(
     model: MindModel, data: ValidationData, cutoffs: tuple[int, ...], exclude_history: bool
 ) -> dict[str, float]:
-    """Exact full-ranking metrics and interest statistics.
+    """Computes exact full-ranking metrics and interest statistics.
 
     Returns:
-      The keys of `metrics.metrics_from_ranks` and of `interest_statistics`.
+      The entries of `metrics.metrics_from_ranks` and of `interest_statistics`.
     """
     interests, mask = predict_interests(model, data.history, data.profile, data.times)
     ranks = _ranks(model, data, interests, mask, exclude_history)
@@ -73,14 +75,14 @@ def evaluate(
 
 
 def calibrate(model: MindModel, data: ValidationData, cutoff: int) -> None:
-    """Weighs own items against all others, so that Recall@N is the largest with the history.
+    """Chooses the offset ``c`` of `RepeatScore`, which weighs own items against all others.
 
-    Sets ``c`` of `RepeatScore`, to the smallest of those that are equally good; without
-    ``repeat`` there is nothing to do.
+    Takes the value with the largest Recall@N when the history stays among the candidates, and
+    the smallest of equally good values. Does nothing for a model without ``repeat``.
 
     Args:
-      model: Its other weights stay as they are.
-      data: People who were not trained with.
+      model: The model; its other weights do not change.
+      data: People whom the model was not trained on.
       cutoff: N.
     """
     if model.repeat is None:
@@ -116,7 +118,7 @@ def _ranks(
         whole,
         tf.constant(data.padded_targets()),
         exclude_history,
-        # Who is not offered anything again needs none of it.
+        # With the history excluded, own items are no candidates, so their bonus is not needed.
         own=None if exclude_history else _own_bonus(model, whole, interests, mask),
     ).numpy()
 
@@ -124,13 +126,16 @@ def _ranks(
 def _own_bonus(
     model: MindModel, history: tf.Tensor, interests: tf.Tensor, mask: tf.Tensor
 ) -> ranking.OwnBonus | None:
-    """What own items gain, for any number of people; None for a model without ``repeat``.
+    """Computes the bonus of own items in batches, for any number of people.
 
     Args:
       model: The model.
-      history: int32 [U, H], all that is known of people; 0 is padding at the end.
+      history: int32 [U, H], the whole known history of each person; 0 is padding at the end.
       interests: float32 [U, K, d].
-      mask: bool [U, K].
+      mask: bool [U, K], the active interests.
+
+    Returns:
+      The bonus, or None for a model without ``repeat``.
     """
     if model.repeat is None:
         return None
@@ -154,7 +159,7 @@ def predict_interests(
     profile: Mapping[str, np.ndarray],
     times: np.ndarray | None = None,
 ) -> tuple[tf.Tensor, tf.Tensor]:
-    """Interests [U, K, d] and mask [U, K] of any number of people, in batches."""
+    """Computes interests [U, K, d] and mask [U, K] of any number of people, in batches."""
     interests, masks = [], []
     for start in range(0, len(history), _VALIDATION_BATCH):
         part = slice(start, start + _VALIDATION_BATCH)

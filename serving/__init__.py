@@ -4,9 +4,10 @@ import os
 
 import model  # noqa: F401  (selects Keras 2 before TensorFlow is imported)
 
-# TensorFlow's own log repeats values of requests as they are, line breaks included: whoever
-# sends them could read them there and forge lines. So this is set, and not a default that the
-# environment could change. What fails reaches the server's log as an exception.
+# TensorFlow writes values of requests to its own log unescaped, line breaks included. Anyone with
+# access to that log could read them, and a client could forge log lines. The level is therefore set
+# here and is not a default that the environment can override. Failures still reach the server's
+# log, as exceptions.
 os.environ["TF_CPP_MIN_LOG_LEVEL"] = "3"
-# gRPC writes a line for every TLS handshake that fails, as many as somebody cares to cause.
+# gRPC logs every failed TLS handshake, and a client can cause any number of them.
 os.environ.setdefault("GRPC_VERBOSITY", "ERROR")

@@ -1,6 +1,6 @@
-"""Bearer tokens: who may use the server, by a file of tokens that can change while it runs.
+"""Authentication by bearer tokens, read from files that may change while the server runs.
 
-Tokens are compared by their digests in constant time, and never logged.
+Tokens are compared by their digests in constant time and are never logged.
 """
 
 import asyncio
@@ -32,23 +32,23 @@ from serving.token_file import AUTHORIZATION, SCHEME, TokenFileError, read_token
 
 _log = logging.getLogger(__name__)
 
-# What probes of an orchestrator ask over gRPC; like those of REST, they cannot send a token.
+# Orchestrators probe this service over gRPC. Like the REST probes, they cannot send a token.
 _OPEN_SERVICE = f"/{health_pb2.DESCRIPTOR.services_by_name['Health'].full_name}/"
 _REALM = "mind-serving"
 _BEARER = re.compile(rf"{SCHEME} +(\S+)", re.IGNORECASE)
-_METHOD = "unauthenticated"  # in metrics and log, in place of the method that was asked
+_METHOD = "unauthenticated"  # replaces the requested method in metrics and logs
 _Handler = Callable[[web.Request], Any]
 
 
 class Tokens:
-    """The tokens that are valid now.
+    """The currently valid tokens.
 
     Args:
       path: File with one token per line; see ``read_tokens``.
 
     Raises:
-      OSError: the file cannot be read.
-      TokenFileError: it holds no token, or a line that is none.
+        OSError: the file cannot be read.
+        TokenFileError: the file holds no token, or one of its lines is not a token.
     """
 
     def __init__(self, path: Path):
@@ -57,30 +57,30 @@ class Tokens:
         self._digests = _digests(read_tokens(path))
 
     def problem(self, authorization: str | None) -> str:
-        """Why a request with this header is refused; empty if it is not.
+        """Returns why a request with this header is refused; empty if it is accepted.
 
         Args:
           authorization: Value of the ``Authorization`` header; None if there is none.
         """
         if authorization is None:
-            return f"The server wants a token: send '{AUTHORIZATION}: {SCHEME} TOKEN'"
+            return f"The server requires a token: send '{AUTHORIZATION}: {SCHEME} TOKEN'"
         match = _BEARER.fullmatch(authorization.strip())
         if match is None:
             return f"The {AUTHORIZATION} header must be '{SCHEME} TOKEN'"
         sent = _digest(match[1])
-        # All of them are compared, so that the time does not tell which one was near.
+        # Compare with all of them, so that the time taken does not reveal which one nearly matched.
         matches = [hmac.compare_digest(sent, known) for known in self._digests]
         return "" if any(matches) else "The token is not valid; it may have been replaced"
 
     async def refresh(self) -> None:
-        """Reads the file again; what cannot be read leaves the tokens as they are."""
+        """Reads the file again; if that fails, the tokens stay as they are."""
         try:
             digests = _digests(await asyncio.to_thread(read_tokens, self._path))
         except (OSError, TokenFileError) as e:
             if str(e) != self._problem:
                 _log.error(
                     "tokens not read",
-                    extra={"error": f"{e}; the tokens known before stay valid"},
+                    extra={"error": f"{e}; the previous tokens stay valid"},
                 )
             self._problem = str(e)
             return
@@ -94,9 +94,9 @@ class _Area:
     """A part of the API that has tokens of its own.
 
     Attributes:
-      has: Whether a request goes to it.
+      has: Tells whether a request belongs to this part.
       service: Its gRPC service.
-      tokens: The valid ones; None if none is wanted.
+      tokens: Its valid tokens; None if it requires none.
     """
 
     has: Callable[[web.Request], bool]
@@ -108,10 +108,10 @@ class _RestAuth:
     """Refuses REST requests without a valid token.
 
     Args:
-      tokens: The valid ones; None if none is wanted.
-      areas: Parts of the API that have others.
-      request_log: Records what is refused.
-      has_open_metrics: Whether metrics are shown without a token.
+      tokens: The valid tokens; None if none is required.
+      areas: Parts of the API that have tokens of their own.
+      request_log: Records refused requests.
+      has_open_metrics: Whether metrics are served without a token.
     """
 
     def __init__(
@@ -129,7 +129,7 @@ class _RestAuth:
 
     @web.middleware
     async def middleware(self, request: web.Request, handler: _Handler) -> web.StreamResponse:
-        """Of aiohttp: answers 401 in place of ``handler``."""
+        """Middleware of aiohttp: answers 401 instead of calling ``handler``."""
         if request.path in self._open and request.method in ("GET", "HEAD"):
             return await handler(request)
         if is_preflight(request):
@@ -153,12 +153,12 @@ class _RestAuth:
 
 
 class _GrpcAuth(grpc.aio.ServerInterceptor):
-    """Refuses gRPC calls without a valid token, whatever their method; health is open.
+    """Refuses gRPC calls without a valid token, whatever the method; the health service stays open.
 
     Args:
-      tokens: The valid ones; None if none is wanted.
-      areas: Parts of the API that have others.
-      request_log: Records what is refused.
+      tokens: The valid tokens; None if none is required.
+      areas: Parts of the API that have tokens of their own.
+      request_log: Records refused calls.
     """
 
     def __init__(self, tokens: Tokens | None, areas: Collection[_Area], request_log: RequestLog):
@@ -183,20 +183,20 @@ class _GrpcAuth(grpc.aio.ServerInterceptor):
             tracing.return_to(context)
             await context.abort(grpc.StatusCode.UNAUTHENTICATED, problem)
 
-        # Whatever the method takes, the messages of the call are not read.
+        # This handler fits any method, because the messages of the call are never read.
         return grpc.stream_unary_rpc_method_handler(refuse)
 
 
 class Auth:
-    """What a server does about tokens: nothing, unless it is told to want them.
+    """Authentication of a server: off, unless the configuration names a file of tokens.
 
     Args:
-      config: Names the files of tokens, and what needs none.
-      request_log: Records what is refused.
+      config: Names the token files, and says what needs no token.
+      request_log: Records refused requests.
 
     Raises:
-      OSError: the file cannot be read.
-      TokenFileError: it holds no token, or a line that is none.
+      OSError: a token file cannot be read.
+      TokenFileError: a file holds no token, or one of its lines is not a token.
     """
 
     def __init__(self, config: ServerConfig, request_log: RequestLog):
@@ -215,7 +215,7 @@ class Auth:
         self._watcher: asyncio.Task[None] | None = None
 
     def add_to(self, app: web.Application) -> None:
-        """Guards the routes of ``app``, those that do not exist included."""
+        """Guards all requests to ``app``, including those to routes that do not exist."""
         if self._all:
             auth = _RestAuth(
                 self._tokens,
@@ -226,13 +226,13 @@ class Auth:
             app.middlewares.append(auth.middleware)
 
     def interceptors(self) -> list[grpc.aio.ServerInterceptor]:
-        """What guards the gRPC server."""
+        """Returns the interceptors that guard the gRPC server."""
         if not self._all:
             return []
         return [_GrpcAuth(self._tokens, self._areas, self._request_log)]
 
     def start(self) -> None:
-        """Watches the files from now on; call it on the server's loop."""
+        """Starts watching the files; call it on the server's event loop."""
         if not self._all:
             return
         if not self._config.tls_certificate and not is_loopback(self._config.host):
@@ -240,14 +240,14 @@ class Auth:
                 "tokens without TLS",
                 extra={
                     "host": self._config.host,
-                    "error": "whoever can listen to the network can read the tokens; give"
-                    " --tls_certificate and --tls_key, or let a proxy on this machine encrypt",
+                    "error": "anyone who can listen on the network can read the tokens; set"
+                    " --tls_certificate and --tls_key, or have a proxy on this machine encrypt",
                 },
             )
         self._watcher = asyncio.create_task(self._watch())
 
     async def close(self) -> None:
-        """Ends what ``start`` began."""
+        """Stops watching the files."""
         if self._watcher is not None:
             self._watcher.cancel()
             with contextlib.suppress(asyncio.CancelledError):
@@ -261,7 +261,7 @@ class Auth:
 
 
 def _challenge(*, is_invalid: bool) -> str:
-    """The value of WWW-Authenticate (RFC 6750, section 3)."""
+    """Returns the value of WWW-Authenticate (RFC 6750, section 3)."""
     return f'{SCHEME} realm="{_REALM}"' + (', error="invalid_token"' if is_invalid else "")
 
 

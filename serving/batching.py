@@ -1,9 +1,9 @@
-"""Runs predict requests on the model's threads: fairly, in blocks, merging what waits.
+"""Runs predict requests on the model's threads: fairly, in blocks, and merged where possible.
 
-No request waits for others to arrive: if a thread is free, it runs at once. Only requests
-that queued while all threads were busy are merged, so at low load the latency is that of a
-server without batching. What waits is ordered by ``FairQueue``, and a request of many rows is
-cut into blocks, so that others run between them.
+No request waits for others to arrive: if a thread is free, the request runs at once. Only requests
+that queued while all threads were busy are merged, so at low load the latency is that of a server
+without batching. ``FairQueue`` orders the waiting requests. A request of many rows is split into
+blocks, so that other requests can run in between.
 """
 
 import asyncio
@@ -25,15 +25,15 @@ from serving.servable import Servable
 from serving.threads import background_threads
 
 _ONE_ROW = Work()
-# Cost up to which work is small: it runs beside large work, and does not wait for a thread.
+# Work of at most this cost is small: it runs beside large work and does not wait for a thread.
 _SMALL = 8
-# The weight of the newest request in the running mean of what a byte of a request costs.
+# Weight of the newest request in the running mean of the cost per byte.
 _NEWEST_WEIGHT = 0.05
 
 
 @dataclasses.dataclass(eq=False)
 class _Request:
-    """What one caller waits for: the answers of all its blocks."""
+    """A request whose caller waits for the answers of all its blocks."""
 
     answers: list[dict[str, np.ndarray] | None]
     result: "asyncio.Future[dict[str, np.ndarray]]"
@@ -80,12 +80,12 @@ class _Block:
 
 
 class Runner:
-    """Runs models on a pool of threads, merging what may be merged.
+    """Runs models on a pool of threads and merges requests where possible.
 
     Args:
-      config: Sizes and what may be merged.
+      config: Sizes, and which signatures and inputs may be merged.
       metrics: Records run times and batch sizes.
-      clock: Gives the seconds by which deadlines are kept.
+      clock: Returns the current time in seconds, by which deadlines are measured.
     """
 
     def __init__(
@@ -98,7 +98,7 @@ class Runner:
         self._merging = Merging(config)
         self._metrics = metrics
         self._clock = clock
-        # One more, for small work while all others run large work.
+        # One extra thread, for small work while all other threads run large work.
         self._threads = background_threads(config.num_threads + 1, "model-runner")
         self._free = config.num_threads
         self._is_express_free = True
@@ -108,12 +108,12 @@ class Runner:
         self._work_per_byte = 0.0
 
     def admit(self, flow: Hashable, num_bytes: int) -> None:
-        """Refuses a request before it is decoded, if it would not get into the queue then.
+        """Refuses a request before it is decoded if the queue would not accept it afterwards.
 
-        How much work it is, its size tells from the requests before it.
+        The amount of work is estimated from the size, by the cost per byte of earlier requests.
 
         Args:
-          flow: Who asks.
+          flow: Who sent the request.
           num_bytes: Size of the request.
 
         Raises:
@@ -137,19 +137,18 @@ class Runner:
     ) -> dict[str, np.ndarray]:
         """Runs a signature; the caller holds ``servable`` until this returns.
 
-        Args:
-          servable: The version.
+        servable: The version to run.
+          signature_name: The signature to run.
           signature_name: Its signature.
           inputs: All inputs, checked and completed.
           output_names: Outputs to return.
-          timeout_seconds: Time left, queueing included.
-          work: How much is asked for.
-          flow: Who asks; between flows the model's time is shared evenly.
-          num_bytes: Size of the request as it arrived; 0 if it is not known.
+          timeout_seconds: Time left, including the time in the queue.
+          work: Amount of work requested.
+          flow: Who sent the request; the model's time is shared evenly between flows.
+          num_bytes: Size of the request as received; 0 if unknown.
 
         Raises:
-          ServingError: the model's, DEADLINE_EXCEEDED, or UNAVAILABLE when the
-            queue is full.
+          ServingError: the model's error, DEADLINE_EXCEEDED, or UNAVAILABLE when the queue is full.
         """
         if num_bytes:
             self._work_per_byte += _NEWEST_WEIGHT * (work.cost / num_bytes - self._work_per_byte)
@@ -184,15 +183,15 @@ class Runner:
             self._show_queue()
 
     def close(self) -> None:
-        """Ends the threads once what they run has ended."""
+        """Stops the threads once the work that they are running has finished."""
         self._threads.shutdown()
 
     def _refusal(self, reason: str) -> ServingError:
         self._metrics.refused_requests.labels(reason).inc()
         return unavailable(
-            f"The queue is full: {len(self._queue)} requests wait, of"
-            f" {self._config.max_queued_requests} at most (batching_max_queued_requests), with"
-            f" {self._queue.cost} rows of work, of {self._config.max_queued_work} at most"
+            f"The queue is full: {len(self._queue)} requests are waiting, of at most"
+            f" {self._config.max_queued_requests} (batching_max_queued_requests), with"
+            f" {self._queue.cost} rows of work, of at most {self._config.max_queued_work}"
             " (batching_max_queued_work); retry later or elsewhere"
         )
 
@@ -206,7 +205,7 @@ class Runner:
         work: Work,
         result: "asyncio.Future[dict[str, np.ndarray]]",
     ) -> list[_Block]:
-        """A request as blocks of at most ``max_batch_size`` rows, if its rows are independent."""
+        """Splits a request into blocks of ``max_batch_size`` rows if its rows are independent."""
         key, rows = self._merging.key(servable, signature_name, inputs, output_names)
         parts = self._merging.cut(servable.model.signatures[signature_name], inputs, rows)
         request = _Request([None] * len(parts), result)
@@ -264,7 +263,7 @@ class Runner:
         self._is_express_free = True
 
     def _next_batch(self, first: _Block, max_rows: int | None = None) -> list[_Block]:
-        """``first`` and what may be merged with it, up to ``max_rows`` or the configured size."""
+        """Returns ``first`` and blocks to merge with it, up to ``max_rows`` or the batch size."""
         size = min(max_rows or self._config.max_batch_size, self._config.max_batch_size)
         batch, rows = [first], first.rows
 
@@ -290,7 +289,7 @@ class Runner:
             self._metrics.batch_size.labels(name).observe(len(batch))
             for block in batch:
                 self._metrics.queue_wait.labels(name).observe(now - block.queued_at)
-            # Held here too, because a caller may go away while its model runs.
+            # Hold the version here too, because a caller may disconnect while its model runs.
             with batch[0].servable.hold():
                 results = await asyncio.get_running_loop().run_in_executor(
                     self._threads, self._run_blocks, batch
@@ -310,7 +309,7 @@ class Runner:
         except ServingError as e:
             if len(batch) == 1:
                 return [e]
-        # One bad request must not fail those that it was merged with.
+        # One bad request must not make the requests fail that it was merged with.
         return [result for block in batch for result in self._run_blocks([block])]
 
     def _run_merged(self, batch: Sequence[_Block]) -> list[dict[str, np.ndarray]]:

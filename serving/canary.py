@@ -1,7 +1,7 @@
-"""Who is answered by a canary, and whether it does as well as the stable version.
+"""Decides which callers a canary answers, and whether it does as well as the stable version.
 
-Routing is by a hash, so that a person sees one version during a whole trial, on every
-server. Judging compares the two versions over the requests that this server has routed.
+Requests are routed by a hash of the caller's key, so that a caller sees one version during a whole
+trial, on every server. The two versions are compared over the requests that this server has routed.
 """
 
 import collections
@@ -12,16 +12,16 @@ from collections.abc import Sequence
 
 from contract.release import CanaryLimits
 
-# Of one version, the newest of the window; they bound the memory.
+# Newest samples of the window that are kept for each version, to bound the memory.
 _MAX_SAMPLES = 10_000
 _HASH_BYTES = 8
 _LATENCY_QUANTILE = 0.95
 
 
 def is_routed_to_canary(key: str, model: str, version: int, share: float) -> bool:
-    """Whether the caller of ``key`` is among the ``share`` that a canary answers.
+    """Whether the caller with ``key`` belongs to the ``share`` that a canary answers.
 
-    A larger share keeps the callers of a smaller one. Another canary has other callers.
+    A larger share includes the callers of a smaller one. Each canary has different callers.
     """
     digest = hashlib.sha256(f"{model}/{version}/{key}".encode()).digest()
     return int.from_bytes(digest[:_HASH_BYTES], "big") < share * 2 ** (8 * _HASH_BYTES)
@@ -29,13 +29,14 @@ def is_routed_to_canary(key: str, model: str, version: int, share: float) -> boo
 
 @dataclasses.dataclass(frozen=True)
 class Sample:
-    """What became of one routed request.
+    """The outcome of one routed request.
 
     Attributes:
-      at: When it ended, by the clock of whoever judges.
+      at: When the request ended, by the clock of the code that judges.
       seconds: How long it took; None if it failed before it was answered.
-      is_error: Whether the version is to blame that it was not answered.
-      empty: Share of its rows that got no item though the stable version had some.
+      is_error: Whether the version is to blame for the failure.
+      empty: Share of its rows for which this version returned no item although the stable version
+        returned some.
     """
 
     at: float
@@ -45,7 +46,7 @@ class Sample:
 
 
 class Window:
-    """The samples of one version that are not older than the window."""
+    """The samples of one version within the window."""
 
     def __init__(self) -> None:
         self._samples: collections.deque[Sample] = collections.deque(maxlen=_MAX_SAMPLES)
@@ -58,20 +59,20 @@ class Window:
         self._samples.append(sample)
 
     def forget_before(self, at: float) -> None:
-        """Drops what is older."""
+        """Drops samples older than ``at``."""
         while self._samples and self._samples[0].at < at:
             self._samples.popleft()
 
     def error_share(self) -> float:
-        """Share of the requests that failed; 0 of none."""
+        """Share of the requests that failed; 0 if there are no requests."""
         return self._mean([float(s.is_error) for s in self._samples])
 
     def empty_share(self) -> float:
-        """Share of the rows that got nothing; 0 of none."""
+        """Share of the rows without an item; 0 if there are no requests."""
         return self._mean([s.empty for s in self._samples])
 
     def latencies(self) -> list[float]:
-        """How long the answered requests took, ascending, in seconds."""
+        """Latencies of the answered requests in seconds, ascending."""
         return sorted(s.seconds for s in self._samples if s.seconds is not None)
 
     @staticmethod
@@ -81,11 +82,11 @@ class Window:
 
 @dataclasses.dataclass(frozen=True)
 class Verdict:
-    """Why a canary is to be taken back.
+    """Why a canary is to be withdrawn.
 
     Attributes:
       cause: ``errors``, ``empty_answers`` or ``latency``.
-      reason: The figures, in words.
+      reason: The figures, as text.
     """
 
     cause: str
@@ -96,13 +97,13 @@ def judge(canary: Window, stable: Window, limits: CanaryLimits, now: float) -> V
     """Compares the canary with the stable version.
 
     Args:
-      canary: Its samples; those that have become too old are dropped.
-      stable: Those of the stable version.
+      canary: Samples of the canary; those that have become too old are dropped.
+      stable: Samples of the stable version, likewise.
       limits: How much worse the canary may be.
-      now: The time, by the clock of the samples.
+      now: The current time, by the clock of the samples.
 
     Returns:
-      Why the canary is to be taken back; None if it is not, or not known yet.
+      Why the canary is to be withdrawn; None if it is not, or cannot be judged yet.
     """
     for window in (canary, stable):
         window.forget_before(now - limits.window_seconds)
@@ -113,15 +114,15 @@ def judge(canary: Window, stable: Window, limits: CanaryLimits, now: float) -> V
     if errors - usual > limits.max_error_increase:
         return Verdict(
             "errors",
-            f"{errors:.1%} of {counted} failed, {usual:.1%} with the stable version; at most"
-            f" {limits.max_error_increase:.1%} more are allowed",
+            f"{errors:.1%} of {counted} failed, {usual:.1%} with the stable version; an increase"
+            f" of at most {limits.max_error_increase:.1%} is allowed",
         )
     empty, usual = canary.empty_share(), stable.empty_share()
     if empty - usual > limits.max_empty_increase:
         return Verdict(
             "empty_answers",
-            f"{empty:.1%} of {counted} were answered without an item though the stable version had"
-            f" some; at most {limits.max_empty_increase:.1%} are allowed",
+            f"{empty:.1%} of {counted} were answered without an item although the stable version"
+            f" had some; at most {limits.max_empty_increase:.1%} are allowed",
         )
     slow, usually = canary.latencies(), stable.latencies()
     if min(len(slow), len(usually)) < limits.min_requests:

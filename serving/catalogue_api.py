@@ -1,6 +1,6 @@
-"""The API by which the catalogue is changed: REST beside TF Serving's, and a gRPC service.
+"""The API that changes the catalogue: REST routes beside TF Serving's, and a gRPC service.
 
-TF Serving has nothing like it.
+TF Serving has no counterpart.
 """
 
 import dataclasses
@@ -33,22 +33,22 @@ from serving.service_descriptors import (
 )
 
 _MAX_ITEMS: Final = 10_000
-_MAX_SHOWN: Final = 20  # items without a vector that an answer names
+_MAX_SHOWN: Final = 20  # items without a vector that are listed in an answer
 
 
 def is_for_catalogue(request: web.Request) -> bool:
-    """Whether a request goes to one of the routes of this API."""
+    """Whether a request is for one of the routes of this API."""
     resource = request.match_info.route.resource
     return resource is not None and resource.canonical.split(":")[0] == CATALOGUE_PATH
 
 
 class CatalogueApi:
-    """Reads requests for changes, and answers once they are made.
+    """Parses change requests, and answers them once the changes are made.
 
     Args:
       catalogue: Makes the changes.
       request_log: Records every request.
-      max_bytes: Largest body.
+      max_bytes: Largest body in bytes.
     """
 
     def __init__(self, catalogue: LiveCatalogue, request_log: RequestLog, max_bytes: int):
@@ -95,7 +95,7 @@ class CatalogueApi:
         return await self._change(name, [(item, _removed) for item in ids], body)
 
     async def status(self, name: str, body: Mapping[str, Any]) -> dict[str, Any]:
-        """Tells how much has changed. Raises ServingError."""
+        """Reports how much has changed. Raises ServingError."""
         del body
         live = self._catalogue.stable(name)
         return dataclasses.asdict(

@@ -19,8 +19,8 @@ from serving.limits import Limits
 from serving.signature import Signature
 
 _MARKS = (b",", b"[", b"{")
-_FEW_MARKS = 10_000  # take no time
-_MAX_MARKS_PER_ELEMENT = 2  # with room for base64 objects, ids that have commas, and names
+_FEW_MARKS = 10_000  # so few cost no time
+_MAX_MARKS_PER_ELEMENT = 2  # leaves room for base64 objects, ids with commas, and names
 
 
 @dataclasses.dataclass(frozen=True)
@@ -30,7 +30,7 @@ class PredictRequest:
     Attributes:
       signature_name: Signature to run.
       inputs: Arrays by input name; strings are ``object`` arrays of bytes.
-      row_format: The body used ``instances``, so the answer uses ``predictions``.
+      row_format: Whether the body used ``instances``, so that the answer uses ``predictions``.
     """
 
     signature_name: str
@@ -39,17 +39,18 @@ class PredictRequest:
 
 
 def parse_predict_document(body: bytes, limits: Limits) -> dict[str, Any]:
-    """Parses the body of a ``:predict`` request, as far as no model is needed for it.
+    """Parses the body of a ``:predict`` request, as far as that needs no model.
 
     Args:
       body: JSON.
-      limits: Sizes up to which bodies are parsed.
+      limits: Largest sizes of bodies that are parsed.
 
     Raises:
       ServingError: INVALID_ARGUMENT.
     """
-    # A value stands between two commas, most often, and a list or an object begins with a bracket:
-    # so much for bodies whose values alone would take a hundred times their size, and seconds.
+    # Values are usually separated by commas, and lists and objects begin with brackets. Counting
+    # these marks detects bodies whose values would take a hundred times their size in memory, and
+    # seconds to parse.
     most = max(_MAX_MARKS_PER_ELEMENT * limits.elements, _FEW_MARKS)
     if sum(map(body.count, _MARKS)) > most:
         raise invalid_argument(
@@ -71,13 +72,13 @@ def decode_predict_request(
     """Decodes the tensors of a ``:predict`` request.
 
     Args:
-      document: What ``parse_predict_document`` made of its body.
-      signatures: The model's signatures; they give each input's type.
-      limits: Sizes up to which inputs are decoded.
+      document: The parsed body, as ``parse_predict_document`` returns it.
+      signatures: The model's signatures, which give the type of each input.
+      limits: Largest sizes of inputs that are decoded.
 
     Raises:
-      ServingError: INVALID_ARGUMENT, with TF Serving's wording where it refuses too;
-        UNIMPLEMENTED for an input of a type that JSON cannot carry.
+      ServingError: INVALID_ARGUMENT, with TF Serving's wording where TF Serving refuses the request
+        too; UNIMPLEMENTED for an input of a type that JSON cannot represent.
     """
     asked = document.get("signature_name", "")
     name = asked or SERVE
@@ -111,12 +112,12 @@ def decode_predict_request(
 def format_predict_response(outputs: Mapping[str, np.ndarray], row_format: bool) -> bytes:
     """Encodes the outputs of a signature as a ``:predict`` response body.
 
-    A single output stands alone; several are keyed by name. Strings whose
-    output is named ``*_bytes`` are base64 objects.
+    A single output is written alone; several are keyed by name. Strings of outputs named
+    ``*_bytes`` become base64 objects.
 
     Raises:
-      ServingError: the outputs differ in batch size (row format only), or have a
-        type that JSON cannot carry.
+      ServingError: the outputs differ in batch size (row format only), or have a type that JSON
+        cannot represent.
     """
     if row_format:
         sizes = {}
@@ -148,7 +149,7 @@ def format_predict_response(outputs: Mapping[str, np.ndarray], row_format: bool)
 
 def format_error(message: str) -> bytes:
     """Encodes an error body: ``{"error": message}``."""
-    # A message may repeat lone surrogates of a request, which are no text.
+    # A message may repeat lone surrogates of a request, which cannot be encoded as UTF-8.
     return write({"error": message.encode("utf-8", "replace").decode()})
 
 
@@ -204,7 +205,7 @@ def _from_rows(rows: list[Any], signature: Signature, limits: Limits) -> dict[st
                     f" {show_shape(cell.shape)}"
                 )
             first.append(cell)
-        # An input left to its default must be left so in every row.
+        # An input that the first row leaves to its default must be left out of every row.
         if not required <= set(values) or any(len(c) != position + 1 for c in cells.values()):
             expected_names = names if not signature.defaults else required | set(cells)
             raise invalid_argument(
@@ -226,8 +227,8 @@ def _from_columns(value: Any, signature: Signature, limits: Limits) -> dict[str,
             )
         name = next(iter(infos))
         return {name: to_array(value, infos[name].dtype)}
-    # TF Serving ignores names it does not know here; a misspelt optional input
-    # would then be dropped in silence, so they are refused.
+    # TF Serving ignores unknown names here. That would silently drop a misspelt optional input, so
+    # this server refuses them.
     unknown = set(value) - set(infos)
     if unknown:
         raise invalid_argument(

@@ -16,7 +16,7 @@ def parse_args(argv: Sequence[str]) -> ServerConfig:
     """Reads the command line: one flag per field of the configuration.
 
     Raises:
-      SystemExit: on flags that do not make a configuration.
+        SystemExit: if the flags do not make a valid configuration.
     """
     parser = argparse.ArgumentParser(
         prog="python -m serving.server",
@@ -57,9 +57,9 @@ def parse_args(argv: Sequence[str]) -> ServerConfig:
         )
         parser.error(problems)
     if bool(config.model_base_path) == bool(config.model_config_file):
-        parser.error("give one of --model_base_path and --model_config_file")
+        parser.error("give either --model_base_path or --model_config_file")
     if bool(config.tls_certificate) != bool(config.tls_key):
-        parser.error("--tls_certificate and --tls_key go together")
+        parser.error("--tls_certificate and --tls_key must be given together")
     if config.tls_client_ca and not config.tls_certificate:
         parser.error("--tls_client_ca needs --tls_certificate")
     if config.request_log_sample and not config.request_log_dir:
@@ -72,9 +72,9 @@ def parse_args(argv: Sequence[str]) -> ServerConfig:
     is_guarded = config.live_catalogue_token_file or config.auth_token_file
     if config.live_catalogue and not is_guarded and not is_loopback(config.host):
         parser.error(
-            "--live_catalogue on another host than the loopback needs"
-            " --live_catalogue_token_file or --auth_token_file: whoever reaches the server could"
-            " change what it recommends"
+            "--live_catalogue on a host other than the loopback needs"
+            " --live_catalogue_token_file or --auth_token_file: otherwise anyone who reaches the"
+            " server could change what it recommends"
         )
     stores = {"--live_catalogue": config.live_catalogue, "--history_store": config.history_store}
     for flag, location in stores.items():
@@ -84,13 +84,13 @@ def parse_args(argv: Sequence[str]) -> ServerConfig:
             parser.error(f"{flag}: {e}")
     if config.history_store and not config.auth_token_file and not is_loopback(config.host):
         parser.error(
-            "--history_store on another host than the loopback needs --auth_token_file: whoever"
-            " reaches the server could ask for what it recommends to any person"
+            "--history_store on a host other than the loopback needs --auth_token_file: otherwise"
+            " anyone who reaches the server could ask for the recommendations of any person"
         )
     return config
 
 
 def _descriptions(cls: type) -> dict[str, str]:
-    """Help texts of the fields of a configuration class, by name."""
+    """Returns the help texts of the fields of a configuration class, by name."""
     fields = pydantic.TypeAdapter(cls).json_schema()["properties"]
     return {name: field.get("description", "") for name, field in fields.items()}

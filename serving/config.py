@@ -1,4 +1,4 @@
-"""Configuration of the server: each field is a flag, with its description."""
+"""Configuration of the server: each field is a command-line flag, with its description."""
 
 from typing import Literal
 
@@ -19,68 +19,70 @@ DEFAULT_CALLER_KEY_HEADER = "x-caller-key"
 
 @config_dataclass
 class BatchingConfig:
-    """How requests are run; the fields describe themselves."""
+    """How requests are batched and run; each field has a description."""
 
-    enabled: bool = Field(default=True, description="Merge requests that wait at the same time.")
-    num_threads: int = Field(default=2, ge=1, description="Runs of a model at the same time.")
+    enabled: bool = Field(
+        default=True, description="Merge requests that are waiting at the same time."
+    )
+    num_threads: int = Field(default=2, ge=1, description="Model runs in parallel.")
     max_batch_size: int = Field(
-        default=64, ge=1, description="Rows of one run, at most; larger requests run alone."
+        default=64, ge=1, description="Most rows of one run; larger requests run alone."
     )
     max_queued_requests: int = Field(
         default=1000,
         ge=1,
-        description="Requests waiting for a thread, at most. Beyond it, the caller with the most"
+        description="Most requests that may wait for a thread. Beyond it, the caller with the most"
         " work in the queue is refused with UNAVAILABLE.",
     )
     max_queued_work: int = Field(
         default=8192,
         ge=1,
-        description="Work that waits, at most: rows, and one more for every 100 items asked for."
-        " At the rate of the model, this is the longest wait.",
+        description="Most work that may wait, counted in rows, plus one for every 100 items"
+        " requested. Divided by the model's throughput, this is the longest wait.",
     )
     signatures: tuple[str, ...] = Field(
         default=(SERVE,),
-        description="Signatures whose output rows depend on nothing but the input rows of the"
-        " same position; others are never merged.",
+        description="Signatures whose output rows depend only on the input rows at the same"
+        " position; requests to other signatures are never merged.",
     )
     padded_inputs: tuple[str, ...] = Field(
         default=PADDED_INPUTS,
-        description="Two-dimensional inputs that mean the same when rows are padded with empty"
-        " strings, or zeros.",
+        description="Two-dimensional inputs whose meaning does not change when rows are padded"
+        " with empty strings or zeros.",
     )
     aligned_inputs: tuple[str, ...] = Field(
         default=(HISTORY, HISTORY_TIME),
-        description="Padded inputs that must have the shape of the first of them; the others may"
-        " also be padding only, of any shape.",
+        description="Padded inputs that must have the same shape as the first of them; the others"
+        " may also consist of padding only, in any shape.",
     )
 
 
 @config_dataclass
 class ServerConfig:
-    """Everything that the command line sets; the fields describe themselves."""
+    """Everything that the command line sets; each field has a description."""
 
     model_base_path: str = Field(
-        default="", description="Directory of version directories of the model."
+        default="", description="Directory that contains the model's version directories."
     )
     model_name: str = Field(
         default=DEFAULT_MODEL_NAME, description="Name of the model in requests."
     )
     model_config_file: str = Field(
         default="",
-        description="TF Serving's ModelServerConfig text proto, in place of the two above: several"
-        " models, version policies and labels.",
+        description="File with TF Serving's ModelServerConfig as a text proto, instead of the two"
+        " flags above: several models, version policies and labels.",
     )
     host: str = Field(default="127.0.0.1", description="Address to listen on.")
     allowed_hosts: tuple[str, ...] = Field(
         default=(),
         description="Host names, without port, under which browsers may reach the REST port and"
-        " whose pages may send requests. The loopback's are always allowed on the loopback; a"
-        " server that listens beyond it answers to any host if none is named.",
+        " whose pages may send requests. Names of the loopback are always allowed on the loopback;"
+        " a server on any other address answers to every host name if this list is empty.",
     )
     rest_api_enable_cors_support: bool = Field(
         default=False,
         description="Add the headers by which browsers let pages of other sites read answers; the"
-        " hosts of these pages must be among allowed_hosts.",
+        " hosts of these pages must be in allowed_hosts.",
     )
     demo: Literal["auto", "on", "off"] = Field(
         default="auto",
@@ -98,12 +100,12 @@ class ServerConfig:
     caller_key_header: str = Field(
         default=DEFAULT_CALLER_KEY_HEADER,
         min_length=1,
-        description="HTTP header, or gRPC metadata key in lower case, by whose value requests are"
-        " split between the stable version and a canary. It is neither logged nor kept; sampled"
-        " requests have a keyed hash of it.",
+        description="HTTP header, or gRPC metadata key in lower case, whose value decides whether"
+        " the stable version or a canary answers a request. It is neither logged nor kept; sampled"
+        " requests contain a keyed hash of it.",
     )
     file_system_poll_wait_seconds: float = Field(
-        default=1.0, gt=0.0, description="Time between two looks at the base paths."
+        default=1.0, gt=0.0, description="Time between two polls of the base paths."
     )
     settle_seconds: float = Field(
         default=1.0,
@@ -112,57 +114,61 @@ class ServerConfig:
     )
     share_header: str = Field(
         default="",
-        description="HTTP header, or gRPC metadata key in lower case, that names whoever is to have"
-        " an equal share of the model's time: the calling service, for example, as a gateway sets"
-        " it. By default each connection has one.",
+        description="HTTP header, or gRPC metadata key in lower case, that identifies the callers"
+        " among whom the model's time is shared equally, for example the calling service, as set"
+        " by a gateway. By default, each connection is a caller of its own.",
     )
     max_requests_under_way: int = Field(
         default=2000,
         ge=1,
-        description="Predict requests that are read, decoded, queued, run or answered at the same"
-        " time, at most; those beyond are refused with UNAVAILABLE.",
+        description="Most predict requests that may be read, decoded, queued, run or answered at"
+        " the same time; further ones are refused with UNAVAILABLE.",
     )
     max_bytes_under_way: int = Field(
         default=256 * 2**20,
         ge=1,
-        description="Memory that these requests hold together, at most, as messages and arrays.",
+        description="Most memory that these requests may hold together, as messages and arrays.",
     )
-    max_request_bytes: int = Field(default=16 * 2**20, ge=1, description="Largest request body.")
-    max_request_rows: int = Field(default=1024, ge=1, description="Rows of one request, at most.")
+    max_request_bytes: int = Field(
+        default=16 * 2**20, ge=1, description="Largest request body, in bytes."
+    )
+    max_request_rows: int = Field(default=1024, ge=1, description="Most rows of one request.")
     max_answer_items: int = Field(
-        default=100_000, ge=1, description="Rows of one request times its largest k, at most."
+        default=100_000, ge=1, description="Most items of one answer: rows times the largest k."
     )
     max_request_elements: int = Field(
         default=1_000_000,
         ge=1,
-        description="Elements of all inputs of one request, at most, as their shapes say.",
+        description="Most elements of all inputs of one request together, by their shapes.",
     )
     max_input_rank: int = Field(
         default=8,
         ge=1,
         le=32,
-        description="Dimensions of one input, at most: how deep lists may be nested.",
+        description="Most dimensions of one input, which is how deeply lists may be nested.",
     )
     request_timeout_seconds: float = Field(
-        default=30.0, gt=0.0, description="Longest a request may take, from its first byte."
+        default=30.0,
+        gt=0.0,
+        description="Longest time that a request may take, from its first byte.",
     )
     drain_seconds: float = Field(
         default=10.0,
         ge=0.0,
-        description="Time for running requests to end when the server stops.",
+        description="Time that running requests have to finish when the server stops.",
     )
     workers: int = Field(
         default=1,
         ge=1,
         le=256,
-        description="Processes that serve behind the two ports. Each has the models, the queue and"
-        " all limits for itself; more than one use more cores than Python does in one.",
+        description="Processes that serve the two ports. Each has its own copy of the models, its"
+        " own queue and its own limits. Several processes use more cores than one Python process.",
     )
     batching: BatchingConfig = BatchingConfig()
     intra_op_threads: int = Field(
         default=0,
         ge=0,
-        description="TensorFlow threads of one operation; 0 uses all cores, shared out among the"
+        description="TensorFlow threads within one operation; 0 uses all cores, divided among the"
         " workers.",
     )
     inter_op_threads: int = Field(
@@ -176,94 +182,97 @@ class ServerConfig:
     allow_reload: bool = Field(
         default=False,
         description="Serve HandleReloadConfigRequest, with which a client can make the server load"
-        " any directory that it can read.",
+        " any directory that the server can read.",
     )
     log_requests: Literal["none", "errors", "all"] = Field(
         default="errors",
-        description="Which requests are logged; of errors of one kind, a few per ten seconds.",
+        description="Which requests are logged; of errors of one kind, a few in ten seconds.",
     )
     log_request_content: bool = Field(
         default=False,
-        description="Let the log repeat values of a request, such as items of a history, in the"
+        description="Let the log show values of a request, such as items of a history, in the"
         " reason why it was refused.",
     )
     request_log_sample: float = Field(
         default=0.0,
         ge=0.0,
         le=1.0,
-        description="Share of the rows of answered requests that are written, with the values of"
-        " their inputs, to request_log_dir; 0 is none.",
+        description="Share of the rows of answered requests that are written to request_log_dir,"
+        " with the values of their inputs; 0 writes none.",
     )
     request_log_dir: str = Field(
         default="",
-        description="Directory of the sampled requests, of this server alone; its owner is to"
+        description="Directory of the sampled requests, for this server alone; the operator has to"
         " delete them.",
     )
     request_log_max_bytes: int = Field(
         default=100 * 2**20,
         ge=2**20,
-        description="Size of all sampled requests, at most; the oldest are removed.",
+        description="Most bytes of all sampled requests together; the oldest are removed.",
     )
-    tls_certificate: str = Field(default="", description="PEM chain; TLS on both ports when set.")
-    tls_key: str = Field(default="", description="PEM key of tls_certificate.")
+    tls_certificate: str = Field(
+        default="", description="Certificate chain (PEM); when set, both ports use TLS."
+    )
+    tls_key: str = Field(default="", description="Private key (PEM) of tls_certificate.")
     tls_client_ca: str = Field(
-        default="", description="PEM; when set, clients must show a certificate it signed."
+        default="",
+        description="CA certificate (PEM); when set, clients must present one that it signed.",
     )
     auth_token_file: str = Field(
         default="",
         description="File with one bearer token per line; when set, requests must carry one of"
-        " them. It is read again while the server runs, so that tokens can be replaced.",
+        " them. The file is read again while the server runs, so that tokens can be replaced.",
     )
     live_catalogue: str = Field(
         default="",
-        description="Directory of the logs of changes of the catalogue, or a Redis or Valkey server"
-        " that has them for several machines (redis://host:port/database?password_file=FILE,"
+        description="Directory of the change logs of the catalogue, or a Redis or Valkey server"
+        " that keeps them for several machines (redis://host:port/database?password_file=FILE,"
         " rediss://, unix://); when set, items can be added, changed and removed while the server"
         " runs.",
     )
     live_catalogue_token_file: str = Field(
         default="",
-        description="File with one bearer token per line; whoever changes the catalogue must send"
-        " one of them, and not one of auth_token_file.",
+        description="File with one bearer token per line; requests that change the catalogue must"
+        " carry one of them instead of one from auth_token_file.",
     )
     live_catalogue_max_items: int = Field(
         default=500_000,
         ge=1,
-        description="Items added or changed since the push, at most; item refresh puts them into a"
-        " version.",
+        description="Most items that may be added or changed since the push; item refresh moves"
+        " them into a new version.",
     )
     live_catalogue_poll_seconds: float = Field(
         default=0.2,
         gt=0.0,
-        description="Time between two looks at what other servers have written to the logs.",
+        description="Time between two polls of the logs for changes by other servers.",
     )
     history_store: str = Field(
         default="",
-        description="Directory of the histories of people, or the Redis or Valkey server that has"
-        " them for several machines (as of live_catalogue); when set, the server keeps events, and"
-        " a predict request may have user_id in place of history.",
+        description="Directory of people's histories, or the Redis or Valkey server that keeps"
+        " them for several machines (written as for live_catalogue); when set, the server stores"
+        " events, and a predict request may send user_id instead of history.",
     )
     history_token_file: str = Field(
         default="",
-        description="File with one bearer token per line; whoever sends events or erases people"
-        " must send one of them, and not one of auth_token_file.",
+        description="File with one bearer token per line; requests that send events or erase"
+        " people must carry one of them instead of one from auth_token_file.",
     )
     history_days: float = Field(
         default=DEFAULT_DAYS,
         ge=0.0,
-        description="Days after which an event is neither answered with nor kept; 0 is never.",
+        description="Days after which an event is no longer used and is deleted; 0 is never.",
     )
     history_max_events: int = Field(
         default=DEFAULT_MAX_EVENTS,
         ge=1,
         le=10_000,
-        description="Events kept of a person, the newest ones.",
+        description="Events kept for each person; the oldest are dropped.",
     )
     history_sync: Sync = Field(
         default="full",
-        description="With full, an event that is acknowledged survives a loss of power; with"
-        " normal, it survives the end of the server, and is acknowledged sooner.",
+        description="What an acknowledged event survives: a power failure with full; with normal,"
+        " which acknowledges sooner, only the end of the server process.",
     )
     auth_open_metrics: bool = Field(
-        default=False, description="Show metrics without a token; probes never need one."
+        default=False, description="Serve metrics without a token; probes never need one."
     )

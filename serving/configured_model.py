@@ -1,4 +1,4 @@
-"""One model of the server's configuration: what is wanted of it, and what there is."""
+"""One model of the server's configuration: what should be served of it, and what is."""
 
 import dataclasses
 import logging
@@ -17,22 +17,23 @@ _log = logging.getLogger(__name__)
 
 @dataclasses.dataclass
 class ConfiguredModel:
-    """A model that the server is told to serve.
+    """A model that the server is configured to serve.
 
     Attributes:
       name: Its name in requests.
-      base_path: Where its versions are.
-      policy: Which of them are wanted.
-      labels: Versions by label, as configured; they come before those of the release state.
-      servables: The versions that were seen.
-      seen: What was in version directories that wait to settle, and since when.
-      problem: Why the base path as a whole gives nothing; empty if it does.
-      ignored: Why an entry that is named by a number is no version.
-      release: The release state as it could last be read.
-      release_problem: Why what is served is not what the release state says; empty if it is.
-      stable: The version that answers requests which name none, once there is one.
-      canary: The version on trial, if it serves.
-      rejected: The version on trial that this server has taken back, and why.
+      base_path: Directory that contains its versions.
+      policy: Which versions to serve.
+      labels: Versions by label, as configured; they take precedence over those of the release
+        state.
+      servables: The versions that were found.
+      seen: Contents of version directories that are still settling, and since when.
+      problem: Why the base path as a whole cannot be used; empty if it can.
+      ignored: Why entries whose names are numbers are not versions, by entry.
+      release: The release state as last read successfully.
+      release_problem: Why the served versions differ from the release state; empty if they do not.
+      stable: The version that answers requests which name no version, once there is one.
+      canary: The version on trial, if it is served.
+      rejected: The version on trial that this server has withdrawn, and why.
     """
 
     name: str
@@ -50,21 +51,21 @@ class ConfiguredModel:
     rejected: tuple[int, str] | None = None
 
     def available(self) -> dict[int, Servable]:
-        """The versions that serve."""
+        """The versions that are being served."""
         return {v: s for v, s in self.servables.items() if s.is_available}
 
     def continues(self, before: "ConfiguredModel") -> None:
-        """Takes over what was loaded for the same base path under an earlier configuration."""
+        """Takes over what an earlier configuration has loaded from the same base path."""
         self.servables, self.seen = before.servables, before.seen
         self.release, self.stable, self.canary = before.release, before.stable, before.canary
         self.rejected = before.rejected
 
     def note(self, servable: Servable, previous: Servable | None) -> None:
-        """Shows why a version does not serve: in the status, and once in the log.
+        """Reports why a version is not served: in the status, and once in the log.
 
         Args:
           servable: The version, with the reason.
-          previous: What was known of it before.
+          previous: Its earlier state.
         """
         assert servable.error is not None
         self.servables[servable.version] = servable
@@ -80,53 +81,53 @@ class ConfiguredModel:
         )
 
     def label_settles(self) -> bool:
-        """Whether a version with a label only waits for its files to settle."""
+        """Whether a version with a label is only waiting for its files to settle."""
         return any(map(self._settles, self.labels.values()))
 
     def first_settles(self) -> bool:
-        """Whether nothing serves, and a version only waits for that."""
+        """Whether nothing is served yet because a version is still settling."""
         return not self.available() and any(map(self._settles, self.seen))
 
     def _settles(self, version: int) -> bool:
         return version in self.seen and self.servables[version].state == State.START
 
     def default_version(self) -> int:
-        """The version that answers requests which name none; -1 if nothing serves."""
+        """Returns the version that answers requests which name none; -1 if nothing is served."""
         stable = self.servables.get(self.stable) if self.stable is not None else None
         if stable is not None and stable.is_available:
             return stable.version
         return max(self.available(), default=-1)
 
     def version_of(self, label: str) -> int | None:
-        """The version that has a label; None if the label is unknown."""
+        """Returns the version that has a label; None if the label is unknown."""
         released = {STABLE: self.stable, CANARY: self.canary}
         return self.labels.get(label, released.get(label))
 
     def label_of(self, version: int) -> str:
-        """``stable`` or ``canary``; empty for every other version."""
+        """Returns ``stable`` or ``canary``; empty for every other version."""
         if version == self.stable:
             return STABLE
         return CANARY if version == self.canary else ""
 
     def why_nothing(self) -> str:
-        """Why no version serves."""
+        """Returns why no version is served."""
         if self.problem:
             return self.problem
         reasons = [s.error.message for _, s in sorted(self.servables.items()) if s.error]
         reasons += [f"entry {entry} is ignored: {why}" for entry, why in self.ignored.items()]
         reasons += [self.release_problem] if self.release_problem else []
         return "; ".join(reasons) or (
-            f"its base path {self.base_path} has no directory that is named by a version number"
+            f"its base path {self.base_path} has no directory whose name is a version number"
         )
 
 
 def from_config(
     config: model_server_config_pb2.ModelServerConfig,
 ) -> dict[str, ConfiguredModel]:
-    """The models of ``config`` by name, with nothing loaded.
+    """Returns the models of ``config`` by name, with nothing loaded.
 
     Raises:
-      ServingError: INVALID_ARGUMENT; the configuration cannot be used.
+        ServingError: INVALID_ARGUMENT; the configuration is not valid.
     """
     models: dict[str, ConfiguredModel] = {}
     for entry in config.model_config_list.config:
@@ -156,12 +157,12 @@ def from_config(
 
 
 def check_labels(models: dict[str, ConfiguredModel], before: dict[str, ConfiguredModel]) -> None:
-    """Refuses labels of versions that do not serve, as TF Serving does.
+    """Refuses labels for versions that are not being served, as TF Serving does.
 
     Args:
-      models: The models after a reload; if a label is refused, all of them get back the labels
-        that they had.
-      before: The models before it.
+      models: The models after a reload; if a label is refused, all of them get their previous
+        labels back.
+      before: The models before the reload.
 
     Raises:
       ServingError: FAILED_PRECONDITION.
@@ -176,6 +177,5 @@ def check_labels(models: dict[str, ConfiguredModel], before: dict[str, Configure
             raise ServingError(
                 grpc.StatusCode.FAILED_PRECONDITION,
                 f"Request to assign label to version {version} of model {model.name}, which is"
-                f" not currently available for inference (label {label}). The labels stay as"
-                " they were",
+                f" not currently available for inference (label {label}). The labels are unchanged",
             )

@@ -1,7 +1,7 @@
-"""The demo page and the title search behind it.
+"""The demo page and its title search.
 
-All recommendations on the page come from the public ``:predict`` API; the page is
-an example of its use. Only searching titles needs something of its own.
+The page gets all recommendations from the public ``:predict`` API, so it is also an example of how
+to use the API. Only the title search needs routes of its own.
 """
 
 import asyncio
@@ -26,11 +26,10 @@ _PAGE_HEADERS = {"Content-Security-Policy": "default-src 'self'; img-src data:"}
 
 
 class ItemSearch:
-    """Finds items by a part of their title or id; most popular first.
+    """Finds items by a part of their title or id, the most popular first.
 
     Args:
-      model: A version with the ``list_items`` signature; without it, nothing is
-        ever found.
+      model: A version with the ``list_items`` signature; without that signature, no item is found.
     """
 
     def __init__(self, model: SavedModel):
@@ -51,7 +50,7 @@ class ItemSearch:
         self._titles = _to_text(titles)
 
     def find(self, query: str, limit: int = _MAX_RESULTS) -> list[dict[str, str]]:
-        """Returns ``{"id", "title"}`` of the items that match, at most ``limit``."""
+        """Returns ``{"id", "title"}`` of the matching items, at most ``limit``."""
         query = query.strip()
         matches = pc.match_substring(self._titles, query, ignore_case=True)
         matches = pc.or_(matches, pc.equal(self._ids, query))
@@ -68,9 +67,9 @@ def add_routes(app: web.Application, manager: ModelManager, *, may_change: bool)
     """Adds ``/``, its static files and ``/demo/...`` to ``app``.
 
     Args:
-      app: Gets the routes.
-      manager: Knows the models.
-      may_change: Whether the page may change the catalogue: it has no token to do it with.
+      app: The application that gets the routes.
+      manager: Finds the models.
+      may_change: Whether the page may change the catalogue, for which it has no token.
     """
     searches: weakref.WeakKeyDictionary[SavedModel, ItemSearch] = weakref.WeakKeyDictionary()
     building = asyncio.Lock()

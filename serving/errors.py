@@ -26,8 +26,8 @@ _HTTP_STATUS = {
     grpc.StatusCode.DATA_LOSS: 500,
     grpc.StatusCode.UNAUTHENTICATED: 401,
 }
-RETRY_AFTER_SECONDS = 1  # what a client that was refused as UNAVAILABLE is told to wait
-# What an operation gives when it cannot work; not deadlines, memory and the like.
+RETRY_AFTER_SECONDS = 1  # how long to wait after UNAVAILABLE, as told to clients
+# Codes of operations that cannot work; deadlines, lack of memory and the like are not faults.
 _SERVER_FAULTS = {
     grpc.StatusCode.UNKNOWN,
     grpc.StatusCode.INTERNAL,
@@ -36,13 +36,13 @@ _SERVER_FAULTS = {
 }
 _GRPC_CODES = {code.value[0]: code for code in grpc.StatusCode}
 
-# Around what a request brings, inside a message.
+# Markers around values of a request inside a message.
 _QUOTE, _UNQUOTE = "\x02", "\x03"
 _QUOTED = re.compile(f"{_QUOTE}.*?{_UNQUOTE}", re.DOTALL)
 
 
 def quoted(value: str) -> str:
-    """Marks a value or a name that a request brings, for a ``ServingError``'s message."""
+    """Marks a value or name that came from a request, for a ``ServingError``'s message."""
     return f"{_QUOTE}{_without_marks(value)}{_UNQUOTE}"
 
 
@@ -51,14 +51,14 @@ def _without_marks(text: str) -> str:
 
 
 class ServingError(Exception):
-    """A request or a load that failed, in terms that a client understands.
+    """A request or a load that failed, explained in terms that a client understands.
 
-    Values of a request, marked by ``quoted``, are in what the client sees and not in what
-    is logged: histories and profiles must not reach a log.
+    Values of a request, marked by ``quoted``, are shown to the client but not logged:
+    histories and profiles must not reach a log.
 
     Attributes:
-      code: Canonical status code, as TF Serving would give.
-      message: What is wrong and what was expected.
+      code: Canonical status code, the same as TF Serving would return.
+      message: What is wrong, and what was expected.
       public_message: ``message`` without values of the request.
     """
 
@@ -75,28 +75,28 @@ class ServingError(Exception):
 
 
 def invalid_argument(message: str) -> ServingError:
-    """A request that can never succeed as it is written."""
+    """Returns the error for a request that can never succeed as it is written."""
     return ServingError(grpc.StatusCode.INVALID_ARGUMENT, message)
 
 
 def unavailable(message: str) -> ServingError:
-    """A request that may succeed a little later, or at another server."""
+    """Returns the error for a request that may succeed later, or at another server."""
     return ServingError(grpc.StatusCode.UNAVAILABLE, message)
 
 
 def not_found(message: str) -> ServingError:
-    """A model, version or path that is not there."""
+    """Returns the error for a model, version or path that does not exist."""
     return ServingError(grpc.StatusCode.NOT_FOUND, message)
 
 
 def internal(error: Exception) -> ServingError:
-    """A fault of the server's own; the exception's text may repeat values of the request."""
+    """Returns the error for a server fault; ``error`` may contain values of the request."""
     kind = type(error).__name__
     return ServingError(grpc.StatusCode.INTERNAL, f"{kind}: {error}", public_message=kind)
 
 
 def load_error(path: Path, error: Exception) -> ServingError:
-    """Why the version at ``path`` could not be loaded."""
+    """Returns the error for a version at ``path`` that could not be loaded."""
     if isinstance(error, ServingError):
         return error
     if isinstance(error, OSError):
@@ -111,16 +111,15 @@ def load_error(path: Path, error: Exception) -> ServingError:
 
 
 def from_tensorflow(error: tf.errors.OpError, shape_problem: str = "") -> ServingError:
-    """Turns an error of TensorFlow's runtime into one for the client.
+    """Converts an error of TensorFlow's runtime into one for the client.
 
     Args:
       error: What TensorFlow raised.
-      shape_problem: How the shapes of the request differ from what the signature states.
-        If they do, it is no fault of the server that an operation cannot work on them.
+      shape_problem: How the shapes of the request differ from those of the signature. If they do
+        differ, the server is not at fault when an operation fails on them.
 
-    The runtime's text carries the graph node and a Python stack trace of the
-    program that built the model; only its first part means anything to whoever
-    sent the request.
+    The runtime's text contains the graph node and a Python stack trace of the program that built
+    the model; only its first part is meaningful to the sender of the request.
     """
     text = error.message.removeprefix("Graph execution error:").strip()
     for trailer in ("\n\t [[", "\n\n", "\nDetected at node", "Original stack trace"):
@@ -133,6 +132,6 @@ def from_tensorflow(error: tf.errors.OpError, shape_problem: str = "") -> Servin
     return ServingError(
         code,
         text + hint,
-        # The text may repeat values of the request.
+        # The text may contain values of the request.
         public_message=f"refused by the model ({type(error).__name__}){hint}",
     )

@@ -1,12 +1,12 @@
-"""The queue before the model's threads: bounded, and fair between those who wait.
+"""The bounded queue in front of the model's threads, which treats all callers fairly.
 
 The order is that of fair queueing (A. Demers, S. Keshav, S. Shenker, "Analysis and simulation of
 a fair queueing algorithm", SIGCOMM 1989, section 2.2): the order in which pieces of work would be
 done if each caller with work in the queue got a unit of it in turn. ``R`` is the number of such
 rounds; a piece is tagged ``F = max(F', R) + cost``, with the tag ``F'`` of the piece before it from
-the same caller, and the smallest tag is next. A small request overtakes the large ones that wait,
-a caller with many requests shares the model evenly with a caller of few, and nobody waits for
-ever, since ``R`` grows with all that is done.
+the same caller, and the piece with the smallest tag is next. A small request overtakes waiting
+large ones, a caller with many requests shares the model evenly with a caller of few, and nobody
+waits forever, since ``R`` grows with all completed work.
 """
 
 import bisect
@@ -17,21 +17,21 @@ from typing import Generic, TypeVar
 _Work = TypeVar("_Work")
 
 
-_FLOWS_REMEMBERED = 1000  # beside those that wait
+_FLOWS_REMEMBERED = 1000  # in addition to those with waiting work
 
 
 class QueueFullError(Exception):
-    """There is no room, and the caller's own share of the queue is not the smaller one."""
+    """The queue is full, and the caller's share of it is not smaller than all others."""
 
 
 @dataclasses.dataclass(eq=False)
 class Job(Generic[_Work]):
-    """What one request asks for, as pieces that are run one after the other.
+    """The work of one request, as pieces that are run one after the other.
 
     Attributes:
-      flow: Whose it is.
-      waiting: The pieces that are in the queue.
-      has_begun: Whether a piece of it has left the queue to be run.
+      flow: Who sent the request.
+      waiting: Pieces that are in the queue.
+      has_begun: Whether one of its pieces has left the queue to be run.
     """
 
     flow: Hashable
@@ -41,13 +41,13 @@ class Job(Generic[_Work]):
 
 @dataclasses.dataclass(eq=False)
 class Piece(Generic[_Work]):
-    """A part of a job that is run at once.
+    """A part of a job that is run in one go.
 
     Attributes:
-      work: What is to be run.
-      cost: How much work it is.
-      job: What it is a part of.
-      tag: By which pieces are ordered; equal tags in the order in which they came.
+      work: What to run.
+      cost: Amount of work.
+      job: The job that it belongs to.
+      tag: Sort key of the pieces; pieces with equal tags keep their order of arrival.
     """
 
     work: _Work
@@ -57,39 +57,39 @@ class Piece(Generic[_Work]):
 
 
 class FairQueue(Generic[_Work]):
-    """Orders the pieces of jobs fairly, and bounds how many there are.
+    """Orders the pieces of jobs fairly, and limits their number.
 
-    Where there is no room, the caller with the most work in the queue gives way: its newest job
-    that has not begun is put out in favour of one from a caller with less.
+    If the queue is full, the caller with the most work in it gives way: its newest job that has
+    not begun is evicted in favour of a job from a caller with less.
 
     Args:
-      max_jobs: Jobs that wait, at most.
-      max_cost: Cost of all pieces that wait, at most. A job that costs more is let into a queue
-        that is empty.
+      max_jobs: Most jobs that may wait.
+      max_cost: Most cost of all waiting pieces. A job that costs more is accepted only if the queue
+        is empty.
     """
 
     def __init__(self, max_jobs: int, max_cost: int):
         self._max_jobs = max_jobs
         self._max_cost = max_cost
-        self._pieces: list[Piece[_Work]] = []  # by tag
+        self._pieces: list[Piece[_Work]] = []  # sorted by tag
         self._jobs = 0
         self._cost = 0
         self._flow_cost: dict[Hashable, int] = {}
-        self._flow_tag: dict[Hashable, float] = {}  # of its last piece
+        self._flow_tag: dict[Hashable, float] = {}  # tag of the flow's last piece
         self._rounds = 0.0
         self._count = 0
 
     def __len__(self) -> int:
-        """Number of jobs with a piece that waits."""
+        """Returns the number of jobs with a waiting piece."""
         return self._jobs
 
     @property
     def cost(self) -> int:
-        """Cost of all pieces that wait."""
+        """The cost of all waiting pieces."""
         return self._cost
 
     def may_enter(self, flow: Hashable, cost: int) -> bool:
-        """Whether a job of ``cost`` would be let in now."""
+        """Whether a job of ``cost`` would be accepted now."""
         is_room = self._jobs < self._max_jobs and self._cost + cost <= self._max_cost
         return (
             is_room
@@ -103,14 +103,15 @@ class FairQueue(Generic[_Work]):
         """Adds a job.
 
         Args:
-          flow: Whose it is.
-          pieces: Work and cost of each of its pieces.
+          flow: Who sent the request.
+          pieces: Work and cost of each piece.
 
         Returns:
-          The job, and the work of the jobs that were put out for it, whose owners are to be told.
+          The job, and the work of the jobs that were evicted for it, whose owners must be told.
 
         Raises:
-          QueueFullError: no room, and nobody has more in the queue than this caller would have.
+            QueueFullError: the queue is full, and no other caller has more work in it than this one
+              would.
         """
         cost = sum(cost for _, cost in pieces)
         victims = self._victims(flow, cost)
@@ -130,11 +131,11 @@ class FairQueue(Generic[_Work]):
         return job, put_out
 
     def pop(self) -> _Work:
-        """Takes the piece that is next; there must be one."""
+        """Removes and returns the next piece; the queue must not be empty."""
         return self._begin(self._pieces.pop(0))
 
     def take(self, is_wanted: Callable[[_Work], bool]) -> Iterator[_Work]:
-        """Takes the pieces that are wanted, in their order; not to be mixed with other calls."""
+        """Removes and yields the wanted pieces in order; make no other calls while iterating."""
         position = 0
         while position < len(self._pieces):
             if is_wanted(self._pieces[position].work):
@@ -143,7 +144,7 @@ class FairQueue(Generic[_Work]):
                 position += 1
 
     def discard(self, job: Job[_Work]) -> None:
-        """Takes back what waits of a job, because nobody waits for its answer any longer."""
+        """Removes the waiting pieces of a job because nobody waits for its answer any longer."""
         if job.waiting:
             self._remove(job)
             job.waiting.clear()
@@ -164,7 +165,7 @@ class FairQueue(Generic[_Work]):
 
     def _remove(self, job: Job[_Work]) -> None:
         self._pieces = [piece for piece in self._pieces if piece.job is not job]
-        # What is taken back is not counted against the caller.
+        # Removed work does not count against the caller.
         self._flow_tag[job.flow] -= sum(piece.cost for piece in job.waiting)
         self._account(job, -sum(piece.cost for piece in job.waiting), ended=True)
 
@@ -177,7 +178,7 @@ class FairQueue(Generic[_Work]):
         else:
             del self._flow_cost[job.flow]
         if not self._flow_cost:
-            # Nobody waits, so that nobody is ahead of anybody else.
+            # Nobody is waiting, so nobody is ahead of anybody else.
             self._rounds = 0.0
             self._flow_tag.clear()
         elif len(self._flow_tag) > _FLOWS_REMEMBERED + 2 * len(self._flow_cost):
@@ -188,7 +189,7 @@ class FairQueue(Generic[_Work]):
             }
 
     def _victims(self, flow: Hashable, cost: int) -> list[Job[_Work]]:
-        """The jobs to put out for one of ``flow``. Raises QueueFullError if that is no way."""
+        """Returns the jobs to evict for a job of ``flow``. Raises QueueFullError if none may be."""
         victims: list[Job[_Work]] = []
         jobs, total, by_flow = self._jobs, self._cost, dict(self._flow_cost)
         while jobs and (jobs >= self._max_jobs or total + cost > self._max_cost):

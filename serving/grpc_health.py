@@ -1,8 +1,8 @@
-"""grpc.health.v1 and server reflection, which tools and load balancers of gRPC ask for.
+"""grpc.health.v1 and server reflection, which gRPC tools and load balancers use.
 
-grpcio-health-checking brings messages and stubs. Its own service is not used: there a call of
-Watch never ends, so that one watcher would hold a server that is to stop, and one watcher's
-end takes the others of the same name with it.
+grpcio-health-checking provides the messages and stubs. Its own service is not used: its Watch calls
+never end, so one watcher would keep a server from stopping, and when one watcher disconnects, the
+other watchers of the same name are disconnected with it.
 """
 
 import asyncio
@@ -20,21 +20,21 @@ _NOT_SERVING = health_pb2.HealthCheckResponse.NOT_SERVING
 _UNKNOWN = health_pb2.HealthCheckResponse.SERVICE_UNKNOWN
 
 _WHOLE_SERVER = ""
-# A watcher is there for as long as it likes, and needs no token.
+# A watcher may stay connected indefinitely, and needs no token.
 _MAX_WATCHERS = 1000
 
 
 class HealthService(health_pb2_grpc.HealthServicer):
-    """Tells whether the server as a whole, or one model, can be asked.
+    """Reports whether the server as a whole, or one model, can answer requests.
 
-    The service name is empty for the server, which serves when every configured model has a
-    version, or the name of a model. Use it on one event loop.
+    The service name is empty for the server, which is serving when every configured model has a
+    version, or the name of a model. For use on one event loop.
 
     Args:
       manager: Knows the model versions.
-      is_ready: Whether the server as a whole can answer for every model.
+      is_ready: Whether the server can answer for every model.
       is_draining: Whether the server is about to stop.
-      max_watchers: Calls of Watch at the same time; more are RESOURCE_EXHAUSTED.
+      max_watchers: Most concurrent Watch calls; further ones get RESOURCE_EXHAUSTED.
     """
 
     def __init__(
@@ -60,23 +60,23 @@ class HealthService(health_pb2_grpc.HealthServicer):
             await changed.wait()
 
     def notify(self) -> None:
-        """Lets watchers know that the answer may have changed."""
+        """Tells the watchers that the status may have changed."""
         self._changed.set()
         self._changed = asyncio.Event()
 
     async def Check(
         self, request: health_pb2.HealthCheckRequest, context: grpc.aio.ServicerContext
     ) -> health_pb2.HealthCheckResponse:
-        """The status now; NOT_FOUND for what is no model."""
+        """Returns the current status; NOT_FOUND if there is no such model."""
         status = self._status(request.service)
         if status == _UNKNOWN:
-            await context.abort(grpc.StatusCode.NOT_FOUND, "No model is configured by this name")
+            await context.abort(grpc.StatusCode.NOT_FOUND, "No model of this name is configured")
         return health_pb2.HealthCheckResponse(status=status)
 
     async def Watch(
         self, request: health_pb2.HealthCheckRequest, context: grpc.aio.ServicerContext
     ) -> AsyncIterator[health_pb2.HealthCheckResponse]:
-        """The status now and whenever it changes, until the server drains."""
+        """Yields the current status and every change of it, until the server drains."""
         if self._watchers >= self._max_watchers:
             await context.abort(
                 grpc.StatusCode.RESOURCE_EXHAUSTED,
@@ -113,7 +113,7 @@ class HealthService(health_pb2_grpc.HealthServicer):
 
 
 class Reflection(reflection.aio.ReflectionServicer):
-    """Server reflection whose calls, which last as long as the client likes, end with the server.
+    """Server reflection whose calls, which clients may keep open, end when the server stops.
 
     Args:
       service_names: Full names of the services.
@@ -129,7 +129,7 @@ class Reflection(reflection.aio.ReflectionServicer):
         request_iterator: AsyncIterator[reflection_pb2.ServerReflectionRequest],
         unused_context: grpc.aio.ServicerContext,
     ) -> AsyncIterator[reflection_pb2.ServerReflectionResponse]:
-        """Answers one request after the other until the client ends or the server drains."""
+        """Answers one request after another until the client ends the call or the server drains."""
         answers = super().ServerReflectionInfo(request_iterator, unused_context)
         draining = asyncio.create_task(self._health.draining())
         try:
@@ -147,7 +147,7 @@ class Reflection(reflection.aio.ReflectionServicer):
 
 
 def add_to_server(health: HealthService, server: grpc.aio.Server, own: Collection[str]) -> None:
-    """Adds health and reflection to a gRPC server; ``own`` names services of the server's own."""
+    """Adds health and reflection to a gRPC server; ``own`` names the server's own services."""
     health_pb2_grpc.add_HealthServicer_to_server(health, server)
     names = [
         *service_descriptors.register(own),

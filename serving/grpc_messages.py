@@ -1,6 +1,6 @@
-"""gRPC messages that cannot be parsed: the client's fault, so that the client is told.
+"""Reports gRPC messages that cannot be parsed as errors of the client.
 
-gRPC's own server gives UNKNOWN, as for a fault of the server, logs a traceback, and calls
+gRPC's own server answers UNKNOWN, as for a fault of the server, logs a traceback, and calls
 nothing that could count the request.
 """
 
@@ -16,12 +16,12 @@ from serving.request_log import RequestLog
 
 
 class MessageReader(grpc.aio.ServerInterceptor):
-    """Parses the messages of asynchronous methods with one request and one answer.
+    """Parses the messages of asynchronous methods that have one request and one answer.
 
-    Put it after other interceptors: it asks them what handles a call.
+    Place it after the other interceptors: it asks them for the handler of a call.
 
     Args:
-      request_log: Records the requests that cannot be parsed.
+      request_log: Records requests that cannot be parsed.
     """
 
     def __init__(self, request_log: RequestLog):
@@ -48,7 +48,7 @@ class MessageReader(grpc.aio.ServerInterceptor):
                 await context.abort(error.code, error.message)
             return await handler.unary_unary(request, context)
 
-        # Without a deserializer, the method gets the bytes.
+        # Without a deserializer, the method receives the raw bytes.
         return grpc.unary_unary_rpc_method_handler(
             read_and_answer, response_serializer=handler.response_serializer
         )

@@ -36,13 +36,13 @@ from serving.traffic import Outputs, Traffic
 
 _log = logging.getLogger(__name__)
 
-# How long a client that retries is to wait (gRPC's proposal A6 on retries).
+# How long a client should wait before it retries (gRPC's proposal A6 on retries).
 _RETRY_LATER = (("grpc-retry-pushback-ms", str(1000 * RETRY_AFTER_SECONDS)),)
 _Method = TypeVar("_Method", bound=Callable[..., Awaitable[Any]])
 
 
 def _answer(method: _Method) -> _Method:
-    """Turns exceptions into gRPC statuses, and records the request."""
+    """Converts exceptions into gRPC statuses, and records the request."""
 
     @functools.wraps(method)
     async def wrapped(self: Any, request: Any, context: grpc.aio.ServicerContext) -> Any:
@@ -67,18 +67,18 @@ def _answer(method: _Method) -> _Method:
 
 
 class PredictionService(prediction_service_pb2_grpc.PredictionServiceServicer):
-    """Predict and GetModelMetadata; other methods are UNIMPLEMENTED.
+    """Implements Predict and GetModelMetadata; other methods are UNIMPLEMENTED.
 
     Args:
       manager: Knows the model versions.
-      traffic: Hands requests to them.
-      predictor: Runs them.
+      traffic: Chooses the version that answers a request.
+      predictor: Runs the requests.
       request_log: Records every request.
-      admission: Takes requests on.
+      admission: Admits requests.
       codec_thread: Decodes and encodes large messages.
-      metrics: Records how long that takes.
+      metrics: Records how long decoding and encoding take.
       limits: Largest inputs that are decoded.
-      config: Has the longest time of a request, and the metadata keys that say who asks.
+      config: Contains the request timeout, and the metadata keys that identify the caller.
     """
 
     def __init__(
@@ -125,7 +125,7 @@ class PredictionService(prediction_service_pb2_grpc.PredictionServiceServicer):
     async def _answer_predict(
         self, request: predict_pb2.PredictRequest, call: Call, deadline: float
     ) -> predict_pb2.PredictResponse:
-        # Signature and answer are of the same version.
+        # The signature and the answer must come from the same version.
         async def attempt(servable: Servable) -> tuple[Outputs, Servable]:
             with self._decode_latency.time():
                 inputs = await self._codec_thread.run(
@@ -157,18 +157,18 @@ class PredictionService(prediction_service_pb2_grpc.PredictionServiceServicer):
         request: get_model_metadata_pb2.GetModelMetadataRequest,
         context: grpc.aio.ServicerContext,
     ) -> get_model_metadata_pb2.GetModelMetadataResponse:
-        """Describes the signatures of a version."""
+        """Returns the signatures of a version."""
         return model_metadata(self._manager, request)
 
 
 class ModelService(model_service_pb2_grpc.ModelServiceServicer):
-    """GetModelStatus, and HandleReloadConfigRequest if allowed.
+    """Implements GetModelStatus, and HandleReloadConfigRequest if allowed.
 
     Args:
       manager: Knows the versions.
       request_log: Records every request.
-      allow_reload: Whether clients may change what is served.
-      metrics: Where a reload finds the metrics that it is asked for.
+      allow_reload: Whether clients may change which models are served.
+      metrics: Supplies the metrics that a reload asks for.
     """
 
     def __init__(
@@ -189,7 +189,7 @@ class ModelService(model_service_pb2_grpc.ModelServiceServicer):
         request: get_model_status_pb2.GetModelStatusRequest,
         context: grpc.aio.ServicerContext,
     ) -> get_model_status_pb2.GetModelStatusResponse:
-        """Tells the state of a model's versions."""
+        """Returns the states of a model's versions."""
         if not request.HasField("model_spec"):
             raise invalid_argument("Missing ModelSpec")
         return self._manager.status(request.model_spec)
@@ -202,7 +202,7 @@ class ModelService(model_service_pb2_grpc.ModelServiceServicer):
         if not self._allow_reload:
             raise ServingError(
                 grpc.StatusCode.PERMISSION_DENIED,
-                "Reloading the configuration is off; start the server with --allow_reload",
+                "Reloading the configuration is disabled; start the server with --allow_reload",
             )
         if request.config.WhichOneof("config") != "model_config_list":
             raise invalid_argument(
@@ -221,7 +221,7 @@ class ModelService(model_service_pb2_grpc.ModelServiceServicer):
 
 
 def _metadata(context: grpc.aio.ServicerContext) -> dict[str, str]:
-    """The metadata of a call as text, by key."""
+    """Returns the metadata of a call as text, by key."""
     return {
         name: value if isinstance(value, str) else value.decode("utf-8", "replace")
         for name, value in context.invocation_metadata() or ()
@@ -235,8 +235,8 @@ def _decode(request: predict_pb2.PredictRequest, limits: Limits) -> dict[str, np
             shapes[name] = shape_from_proto(tensor)
         except ValueError as e:
             raise invalid_argument(f"tensor parsing error: {quoted(name)} ({e})") from e
-    # First: a few bytes can stand for a tensor of any size, since the last value is repeated
-    # up to the shape.
+    # The shapes come first: a few bytes can encode a tensor of any size, because the last value is
+    # repeated to fill the shape.
     limits.check_shapes(shapes.items())
     inputs = {}
     for name, tensor in request.inputs.items():

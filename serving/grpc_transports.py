@@ -1,4 +1,4 @@
-"""How the client talks to a server over gRPC, synchronous and asynchronous."""
+"""The client's gRPC transports, synchronous and asynchronous."""
 
 from collections.abc import Mapping
 from pathlib import Path
@@ -36,7 +36,7 @@ _CATALOGUE_METHODS = {"": STATUS_METHOD, UPSERT: UPSERT_METHOD, REMOVE: REMOVE_M
 
 
 class GrpcTransport:
-    """TF Serving's PredictionService."""
+    """Transport over TF Serving's PredictionService."""
 
     def __init__(self, target: Target):
         address, credentials = _address(target)
@@ -89,7 +89,7 @@ class GrpcTransport:
 
 
 class AsyncGrpcTransport:
-    """TF Serving's PredictionService, asynchronous; make it on the loop that uses it."""
+    """Asynchronous transport over TF Serving's PredictionService; create it on its event loop."""
 
     def __init__(self, target: Target):
         address, credentials = _address(target)

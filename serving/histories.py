@@ -1,8 +1,8 @@
-"""The histories that the server keeps, and how they take the place of a person's id.
+"""The histories that the server keeps, and how they replace the id of a person.
 
-A predict request may have ``user_id`` in place of ``history``. The people of all its rows are
-looked up at once, and what is kept of them is put into the inputs that a request with their
-histories would have. The model is asked the same, and so answers the same.
+A predict request may have ``user_id`` instead of ``history``. The server looks up the people of all
+rows at once and fills in the inputs that a request with their histories would have. The model gets
+the same inputs either way, and so gives the same answer.
 """
 
 import asyncio
@@ -50,7 +50,7 @@ class _Waiting:
 
 @dataclasses.dataclass(eq=False)
 class _ModelStore:
-    """The store of one model, and the batches that wait to be written to it."""
+    """The store of one model, and the batches waiting to be written to it."""
 
     store: HistoryStore
     lock: asyncio.Lock = dataclasses.field(default_factory=asyncio.Lock)
@@ -58,13 +58,13 @@ class _ModelStore:
 
 
 class Histories:
-    """The histories of all models of a server; for use on one event loop.
+    """Manages the histories of all models of a server; for use on one event loop.
 
     Args:
-      config: Says where they are kept, if at all.
+      config: Says where histories are kept, if at all.
       manager: Knows the models.
-      metrics: Of the server.
-      limits: Largest request that is run.
+      metrics: The server's metrics.
+      limits: Largest sizes of a request.
     """
 
     def __init__(
@@ -78,17 +78,17 @@ class Histories:
         self.is_on = bool(config.history_store)
         if self.is_on:
             self._metrics = HistoryMetrics(metrics)
-            # Requests wait for those that read, and nobody for those that write.
+            # Requests wait for these reads, but for no writes of other requests.
             self._readers = ThreadPoolExecutor(_LOOKUP_THREADS, "history-lookups")
             self._writers = background_threads(1, "history-writes")
 
     def start(self) -> None:
-        """Removes what expires from now on; call it on the server's loop."""
+        """Starts removing expired events; call it on the server's event loop."""
         if self.is_on:
             self._purging = asyncio.create_task(self._purge())
 
     async def close(self) -> None:
-        """Ends what ``start`` began, and lets go of the stores."""
+        """Stops what ``start`` began, and closes the stores."""
         if not self.is_on:
             return
         if self._purging is not None:
@@ -102,21 +102,21 @@ class Histories:
     def signatures(
         self, document: Mapping[str, Any], signatures: Mapping[str, Signature]
     ) -> Mapping[str, Signature]:
-        """The signatures by which a REST request is decoded: with ``user_id`` if it is given.
+        """Returns the signatures for decoding a REST request: with ``user_id`` if it is given.
 
         Args:
-          document: What ``codec.parse_predict_document`` made of the request's body.
-          signatures: Those of the version.
+          document: The request's body, as ``codec.parse_predict_document`` returns it.
+          signatures: The signatures of the version.
 
         Raises:
-          ServingError: INVALID_ARGUMENT; it names a person, and no histories are kept.
+            ServingError: INVALID_ARGUMENT; the request names a person, and no histories are kept.
         """
         name = document.get("signature_name") or SERVE
         signature = signatures.get(name)
         if signature is None or not _takes_people(signature) or not _names_people(document):
             return signatures
         self._check_is_on()
-        # What is kept of a person may be missing in the request; ``resolved`` puts it in.
+        # The request may leave out what the store has of a person; ``resolved`` fills it in.
         kept = {name: _UNUSED for name in signature.inputs if _is_kept(name)}
         with_id = dataclasses.replace(
             signature,
@@ -128,11 +128,11 @@ class Histories:
     async def resolved(
         self, servable: Servable, signature_name: str, inputs: Mapping[str, np.ndarray]
     ) -> Mapping[str, np.ndarray]:
-        """The inputs with the histories of the people that they name; as they are without.
+        """Replaces people's ids in the inputs by their histories; leaves inputs without ids as is.
 
         Args:
-          servable: The version that is asked.
-          signature_name: Of its signatures.
+          servable: The version that will answer.
+          signature_name: One of its signatures.
           inputs: Arrays by input name, as the request has them.
 
         Raises:
@@ -146,8 +146,8 @@ class Histories:
         both = [name for name in (HISTORY, HISTORY_TIME) if name in inputs]
         if both:
             raise invalid_argument(
-                f"The request has {USER_ID} and {' and '.join(both)}; give {USER_ID}, and the"
-                " server looks the history up, or the history itself"
+                f"The request has {USER_ID} and {' and '.join(both)}; send either {USER_ID}, so"
+                " that the server looks the history up, or the history itself"
             )
         if ids.dtype != object or ids.ndim != 1:
             raise invalid_argument(
@@ -165,34 +165,34 @@ class Histories:
         return found
 
     def profile_features(self, name: str) -> set[str]:
-        """Names of the profile features of the version that answers requests which name none.
+        """Returns the profile features of the version that answers requests which name no version.
 
         Raises:
-          ServingError: there is none.
+            ServingError: there is no such version.
         """
         signatures = self._manager.get(model_pb2.ModelSpec(name=name)).model.signatures
         inputs = signatures[SERVE].inputs if SERVE in signatures else {}
         return {i.removeprefix(USER_PREFIX) for i in inputs if i.startswith(USER_PREFIX)}
 
     async def add(self, name: str, batch: Batch) -> Outcome:
-        """Writes what is reported: once this returns, requests are answered with it.
+        """Writes a batch of events; once this returns, answers take it into account.
 
         Args:
           name: Name of the model.
-          batch: What is reported.
+          batch: The events and profiles to write.
 
         Raises:
-          ServingError: there is no such model, or the store cannot be written.
+          ServingError: there is no such model, or writing to the store failed.
         """
         kept = await self._kept(name)
         waiting = _Waiting(batch, asyncio.get_running_loop().create_future())
         kept.pending.append(waiting)
         try:
             async with kept.lock:
-                # Whoever comes first does the work of all that wait: one sync for all of them.
+                # The first to get here writes all waiting batches, with one sync for all of them.
                 if not waiting.result.done():
                     group, kept.pending = kept.pending, []
-                    # What has begun is ended, though its caller may go away.
+                    # A write that has begun is completed even if its caller disconnects.
                     await asyncio.shield(self._write(name, kept.store, group))
         finally:
             if waiting in kept.pending:
@@ -200,11 +200,11 @@ class Histories:
         return waiting.result.result()
 
     async def erase(self, name: str, user_ids: Sequence[str]) -> int:
-        """Erases people; returns of how many something was kept.
+        """Erases people; returns how many of them had stored data.
 
         Args:
           name: Name of the model.
-          user_ids: Who.
+          user_ids: The people to erase.
 
         Raises:
           ServingError: there is no such model, or the erasure is not complete.
@@ -223,9 +223,9 @@ class Histories:
             )
 
     async def _kept(self, name: str) -> _ModelStore:
-        """The store of a model, which is opened when it is needed first. Raises ServingError."""
+        """Returns the store of a model, opening it on first use. Raises ServingError."""
         if name not in self._manager.model_names():
-            raise not_found(f"There is no model {name}")
+            raise not_found(f"There is no model named {name}")
         if name not in self._stores:
             config = self._config
             retention = Retention(config.history_max_events, config.history_days)
@@ -233,7 +233,7 @@ class Histories:
                 self._writers,
                 lambda: open_store(config.history_store, name, retention, sync=config.history_sync),
             )
-            if name in self._stores:  # somebody else was quicker
+            if name in self._stores:  # another task opened it meanwhile
                 await self._run(self._writers, store.close)
             else:
                 self._stores[name] = _ModelStore(store)
@@ -254,7 +254,7 @@ class Histories:
                 waiting.result.set_result(outcome)
 
     async def _purge(self) -> None:
-        """Removes what has expired, for ever."""
+        """Removes expired events periodically."""
         problem = ""
         while True:
             try:
@@ -282,28 +282,28 @@ class Histories:
 
 
 def _takes_people(signature: Signature) -> bool:
-    """Whether a signature reads a history, and has no input of its own that is named ``user_id``.
+    """Whether a signature reads a history, and has no input of its own named ``user_id``.
 
-    A model has such an input if it has a profile feature of the name "id".
+    A model has such an input if it has a profile feature named "id".
     """
     return HISTORY in signature.inputs and USER_ID not in signature.inputs
 
 
 def _is_kept(name: str) -> bool:
-    """Whether an input is about a person, so that the store has it."""
+    """Whether an input describes a person, so that the store contains it."""
     return name in (HISTORY, HISTORY_TIME) or name.startswith(USER_PREFIX)
 
 
 def _names_people(document: Mapping[str, Any]) -> bool:
-    """Whether a request names people. Raises ServingError if only some of its rows do."""
+    """Whether a request names people by id. Raises ServingError if only some of its rows do."""
     rows = document.get("instances", [document.get("inputs")])
     if not isinstance(rows, list):
-        return False  # the codec says what is wrong
+        return False  # the codec reports what is wrong
     names = [isinstance(row, dict) and USER_ID in row for row in rows]
     if any(names) and not all(names):
         raise invalid_argument(
-            f"Row {names.index(False)} of 'instances' has no {USER_ID}, and others have; give it"
-            " in all rows or in none"
+            f"Row {names.index(False)} of 'instances' has no {USER_ID}, but other rows have one;"
+            " give it in all rows or in none"
         )
     return any(names)
 
@@ -314,7 +314,7 @@ def _looked_up(
     signature: Signature,
     inputs: Mapping[str, np.ndarray],
 ) -> tuple[dict[str, np.ndarray], int]:
-    """Inputs with histories in place of ids, and how many people there are without an event."""
+    """Returns inputs with histories in place of ids, and how many people have no events."""
     nobody = PADDING.encode()
     names = [user_id.decode(errors="surrogateescape") for user_id in ids if user_id != nobody]
     found = iter(store.read(names))

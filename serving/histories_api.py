@@ -1,6 +1,6 @@
-"""The API by which histories are kept: REST beside TF Serving's, and a gRPC service.
+"""The API for events and erasures: REST routes beside TF Serving's, and a gRPC service.
 
-TF Serving has nothing like it.
+TF Serving has no counterpart.
 """
 
 import functools
@@ -29,18 +29,18 @@ _MAX_USERS: Final = 10_000
 
 
 def is_for_histories(request: web.Request) -> bool:
-    """Whether a request goes to one of the routes of this API."""
+    """Whether a request is for one of the routes of this API."""
     resource = request.match_info.route.resource
     return resource is not None and resource.canonical in (_EVENTS_PATH, _ERASE_PATH)
 
 
 class HistoriesApi:
-    """Reads events and erasures, and answers once they are written.
+    """Parses events and erasures, and answers once they are written.
 
     Args:
-      histories: Keeps them.
+      histories: Stores them.
       request_log: Records every request.
-      max_bytes: Largest body.
+      max_bytes: Largest body in bytes.
     """
 
     def __init__(self, histories: Histories, request_log: RequestLog, max_bytes: int):
@@ -60,7 +60,7 @@ class HistoriesApi:
         return HISTORIES_SERVICE
 
     async def add_events(self, name: str, body: Mapping[str, Any]) -> dict[str, Any]:
-        """Takes events and profiles, all of them or none. Raises ServingError."""
+        """Stores events and profiles, either all of them or none. Raises ServingError."""
         _check_fields(body, (_EVENTS, _PROFILES, KEY))
         given = [field for field in (_EVENTS, _PROFILES) if field in body] or [_EVENTS]
         lists = {field: list_of(body, field, _MAX_EVENTS) for field in given}
@@ -99,6 +99,6 @@ def _check_fields(body: Mapping[str, Any], fields: tuple[str, ...]) -> None:
 
 
 def _refusal(error: HistoryError) -> ServingError:
-    """What the caller is told; what it has sent must not reach a log."""
+    """Returns the error for the caller; what the caller sent must not reach a log."""
     code = grpc.StatusCode.INVALID_ARGUMENT
     return ServingError(code, str(error), public_message="the message is not as it must be")

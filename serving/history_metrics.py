@@ -1,10 +1,10 @@
-"""What the server measures of the store of histories; no label and no value names a person."""
+"""Metrics of the history store; no label or value identifies a person."""
 
 from prometheus_client import Counter, Histogram
 
 from serving.metrics import Metrics
 
-# From the read of a local file to a store that is not there.
+# From the read of a local file up to a store that cannot be reached.
 _LOOKUP_BUCKETS = (
     *(0.0001, 0.0002, 0.0005, 0.001, 0.002, 0.003, 0.005, 0.01, 0.02, 0.05),
     *(0.1, 0.2, 0.5, 1.0, 5.0),
@@ -15,14 +15,14 @@ class HistoryMetrics:
     """Metrics of a server that keeps histories.
 
     Args:
-      metrics: Of the server; these are shown with them.
+      metrics: The server's metrics, which these are added to.
     """
 
     def __init__(self, metrics: Metrics):
         registry = metrics.registry
         self.events = Counter(
             "serving_history_store_events",
-            "Events that this server has written: kept and not known before.",
+            "New events that this server has stored.",
             ["model"],
             registry=registry,
         )
@@ -34,25 +34,25 @@ class HistoryMetrics:
         )
         self.expired = Counter(
             "serving_history_store_expired",
-            "People of whom this server has removed what had expired.",
+            "People some of whose events this server has removed as expired.",
             ["model"],
             registry=registry,
         )
         self.lookups = Counter(
             "serving_history_store_lookups",
-            "People looked up for predict requests.",
+            "People whose histories were looked up for predict requests.",
             ["model"],
             registry=registry,
         )
         self.misses = Counter(
             "serving_history_store_misses",
-            "People looked up of whom there is no event; they get the popular items.",
+            "People looked up who have no stored event; they get the popular items.",
             ["model"],
             registry=registry,
         )
         self.lookup_latency = Histogram(
             "serving_history_store_lookup_seconds",
-            "Time to look the people of one predict request up.",
+            "Time to look up the people of one predict request.",
             ["model"],
             buckets=_LOOKUP_BUCKETS,
             registry=registry,

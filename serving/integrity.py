@@ -1,4 +1,4 @@
-"""Checks a pushed version against the digests in its own manifest."""
+"""Verifies a pushed version by the digests in its own manifest."""
 
 from pathlib import Path
 
@@ -9,15 +9,15 @@ from serving.errors import ServingError
 
 
 def verify_manifest(path: Path) -> None:
-    """Compares every file with the manifest; does nothing where there is none.
+    """Compares every file with the manifest; does nothing if there is no manifest.
 
-    TensorFlow notices damaged weights, but not a vocabulary cut short.
+    TensorFlow notices damaged weights, but not a truncated vocabulary.
 
     Args:
       path: Version directory.
 
     Raises:
-      ServingError: DATA_LOSS; a file is missing or is not what was pushed.
+        ServingError: DATA_LOSS; a file is missing or differs from what was pushed.
     """
     if not (path / MANIFEST_PATH).exists():
         return
@@ -36,7 +36,7 @@ def _verify(path: Path) -> None:
         file = path / name
         if not file.is_file():
             raise _damaged(path, f"{name} is missing")
-        # The size first: it tells most damage without reading the file.
+        # The size comes first: it reveals most damage without reading the file.
         size = file.stat().st_size
         if size != expected.size:
             raise _damaged(path, f"{name} has {size} bytes, expected {expected.size}")

@@ -1,4 +1,4 @@
-"""How requests are answered whose messages are JSON objects: over REST, and over gRPC.
+"""Handles requests whose messages are JSON objects: over REST, and over gRPC.
 
 Over gRPC, messages are ``google.protobuf.Struct`` with the fields of the JSON bodies and ``model``,
 the name of the model, so that callers need no generated code.
@@ -25,39 +25,40 @@ _MAX_KEY: Final = 200
 _LARGE: Final = 1 << 16  # bytes
 _LARGE_AT_ONCE: Final = 4
 
-# Gives the answer of a model, by its name, to a message.
+# Answers a message, given the name of the model.
 Answer = Callable[[str, Mapping[str, Any]], Awaitable[dict[str, Any]]]
 
 
 class JsonApi:
-    """Reads messages, and writes what is answered or why nothing is.
+    """Parses messages, and writes the answer or an error.
 
     Args:
       request_log: Records every request.
-      max_bytes: Largest body.
+      max_bytes: Largest body in bytes.
     """
 
     def __init__(self, request_log: RequestLog, max_bytes: int):
         self._request_log = request_log
         self._max_bytes = max_bytes
-        # Bodies of megabytes must not come in any number at once.
+        # Only a limited number of large bodies may be in memory at once.
         self._large = asyncio.Semaphore(_LARGE_AT_ONCE)
 
     async def rest(
         self, method: str, answer: Answer, request: web.Request, *, has_body: bool = True
     ) -> web.Response:
-        """Answers a request of REST.
+        """Answers a REST request.
 
         Args:
-          method: What is asked for, in metrics and log.
-          answer: Gives the answer; may raise ServingError.
-          request: With the model's name in its path.
-          has_body: Whether it brings a message.
+          method: Name of the operation, for metrics and log.
+          answer: Computes the answer; may raise ServingError.
+          request: The request, with the model's name in its path.
+          has_body: Whether the request has a message.
         """
         name = urllib.parse.unquote(request.match_info["name"])
         with self._request_log.record("REST", method, name) as record:
             try:
-                # Small ones all wait together for the next write of the store: it is one for all.
+                # Small messages all wait together for the next write to the store, which writes all
+                # of them.
                 is_large = has_body and (request.content_length or _LARGE) >= _LARGE
                 async with self._large if is_large else contextlib.nullcontext():
                     body = await self._body(request) if has_body else {}
@@ -85,7 +86,7 @@ class JsonApi:
     def add_service(
         self, server: grpc.aio.Server, service: str, answers: Mapping[str, Answer]
     ) -> None:
-        """Adds a gRPC service to ``server``: what answers, by the names of its methods."""
+        """Adds a gRPC service to ``server``; its handlers are given by method name."""
         handlers = {
             name: grpc.unary_unary_rpc_method_handler(
                 functools.partial(self._grpc, name, answer),
@@ -110,7 +111,7 @@ class JsonApi:
         ) as record:
             try:
                 if not isinstance(name, str) or not name:
-                    raise invalid_argument("The field model must name a model")
+                    raise invalid_argument("The field 'model' must name a model")
                 return json_format.ParseDict(await answer(name, body), struct_pb2.Struct())
             except ServingError as e:
                 error = e
@@ -128,14 +129,14 @@ class JsonApi:
         try:
             body = await asyncio.to_thread(orjson.loads, content)
         except orjson.JSONDecodeError as e:
-            raise invalid_argument(f"The body is no JSON: {e}") from e
+            raise invalid_argument(f"The body is not JSON: {e}") from e
         if not isinstance(body, dict):
             raise invalid_argument("The body must be a JSON object")
         return body
 
 
 def list_of(body: Mapping[str, Any], name: str, limit: int) -> list[Any]:
-    """The list ``name`` of a message, of which there must be one to ``limit`` elements.
+    """Returns the list ``name`` of a message, which must have 1 to ``limit`` elements.
 
     Raises:
       ServingError: INVALID_ARGUMENT.
@@ -151,7 +152,7 @@ def list_of(body: Mapping[str, Any], name: str, limit: int) -> list[Any]:
 
 
 def key_of(body: Mapping[str, Any]) -> str:
-    """The key of a request, by which it is recognised when it is sent again; "" is none.
+    """Returns the key by which a request is recognised when it is sent again; "" if it has none.
 
     Raises:
       ServingError: INVALID_ARGUMENT.
@@ -159,7 +160,7 @@ def key_of(body: Mapping[str, Any]) -> str:
     key = body.get(KEY, "")
     if not isinstance(key, str) or len(key) > _MAX_KEY:
         raise invalid_argument(
-            f"key must be a string of at most {_MAX_KEY} characters, by which a request that"
-            " is sent again is recognised"
+            f"key must be a string of at most {_MAX_KEY} characters; it identifies a request that"
+            " is sent again"
         )
     return key

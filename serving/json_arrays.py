@@ -1,7 +1,7 @@
-"""JSON values of TF Serving's REST API, to and from NumPy arrays.
+"""Conversion of JSON values of TF Serving's REST API to and from NumPy arrays.
 
-The rules for what a value may be, and the words of the errors, are those of the
-server's own ``util/json_tensor.cc``.
+The rules for valid values, and the error texts, are those of the server's own
+``util/json_tensor.cc``.
 """
 
 import base64
@@ -21,7 +21,7 @@ from serving.errors import ServingError, invalid_argument
 from serving.json_document import RepeatedKeys, show
 from serving.signature import dtype_name
 
-_MAX_RANK = 32  # of NumPy's arrays
+_MAX_RANK = 32  # NumPy's limit
 _BASE64 = re.compile(r"([A-Za-z0-9+/]*)([=.]*)")
 
 _TYPE_NAMES: dict[type, str] = {
@@ -39,8 +39,8 @@ def to_array(value: Any, dtype: tf.DType) -> np.ndarray:
     """Decodes nested JSON lists into a dense array of the input's type.
 
     Raises:
-      ServingError: INVALID_ARGUMENT for ragged lists or a value of another type,
-        UNIMPLEMENTED for a type that JSON cannot carry.
+      ServingError: INVALID_ARGUMENT for ragged lists or a value of another type, UNIMPLEMENTED for
+        a type that JSON cannot represent.
     """
     shape = shape_of(value)
     if len(shape) > _MAX_RANK:
@@ -59,7 +59,7 @@ def to_array(value: Any, dtype: tf.DType) -> np.ndarray:
 
 
 def shape_of(value: Any) -> tuple[int, ...]:
-    """The shape of nested lists, if their first elements speak for all."""
+    """Returns the shape of nested lists, judged by the first element at each level."""
     shape = []
     while isinstance(value, list):
         shape.append(len(value))
@@ -70,7 +70,7 @@ def shape_of(value: Any) -> tuple[int, ...]:
 
 
 def _flatten(value: Any, shape: tuple[int, ...]) -> list[Any] | None:
-    """Leaves of ``value`` in row-major order; None if its nesting is ragged."""
+    """Returns the leaves of ``value`` in row-major order; None if its nesting is ragged."""
     leaves = [value]
     for size in shape:
         if any(type(node) is not list or len(node) != size for node in leaves):
@@ -82,7 +82,7 @@ def _flatten(value: Any, shape: tuple[int, ...]) -> list[Any] | None:
 def _check(value: Any, level: int, shape: tuple[int, ...], dtype: tf.DType) -> None:
     """Raises for the first fault of a value, in the order in which TF Serving reads it.
 
-    Only for values that could not be converted, because it visits elements one by one.
+    Used only for values that could not be converted, because it visits elements one by one.
     """
     rank = len(shape)
     if not isinstance(value, list):
@@ -121,15 +121,15 @@ def _check_leaf(value: Any, dtype: tf.DType) -> None:
         )
 
 
-# The converters take the leaves of a value, and give them in the type of an input, or None
-# if one of them does not fit.
+# Each converter takes the leaves of a value and returns them in the type of an input, or None if
+# one of them does not fit.
 
 
 def _strings(leaves: list[Any], dtype: tf.DType) -> list[bytes] | None:
     result = []
     for leaf in leaves:
         if isinstance(leaf, str):
-            # Bytes that are no UTF-8 pass as they are.
+            # Bytes that are not UTF-8 pass through unchanged.
             result.append(leaf.encode("utf-8", "surrogateescape"))
         elif isinstance(leaf, dict) and _is_base64(leaf):
             result.append(_decode_base64(leaf))
@@ -141,8 +141,8 @@ def _strings(leaves: list[Any], dtype: tf.DType) -> list[bytes] | None:
 def _decode_base64(value: dict[str, Any]) -> bytes:
     if not _is_base64(value):
         raise invalid_argument(f"JSON Value: {show(value)} not formatted correctly for base64 data")
-    # The rules of absl::Base64Unescape: white space may stand anywhere, and the padding is
-    # whole or missing.
+    # The rules of absl::Base64Unescape: white space is allowed anywhere, and the padding is either
+    # complete or missing.
     match = _BASE64.fullmatch("".join(value["b64"].split()))
     missing = -len(match[1]) % 4 if match else 0
     if match is None or missing == 3 or len(match[2]) not in (0, missing):
@@ -163,7 +163,7 @@ def _booleans(leaves: list[Any], dtype: tf.DType) -> list[bool] | None:
 def _floats(leaves: list[Any], dtype: tf.DType) -> np.ndarray | None:
     if not set(map(type, leaves)) <= {int, float}:
         return None
-    # What a float cannot hold becomes the nearest one, or infinity.
+    # A value that a float cannot hold becomes the nearest one, or infinity.
     with np.errstate(over="ignore"):
         return np.array(leaves, np.float64).astype(dtype.as_numpy_dtype)
 
@@ -177,19 +177,19 @@ _CONVERTERS: dict[tf.DType, Callable[[list[Any], tf.DType], Any]] = {
         (tf.int8, tf.int16, tf.int32, tf.int64, tf.uint8, tf.uint32, tf.uint64), _integers
     ),
 }
-# Of outputs that are no strings; JSON carries the same types in both directions.
+# Types of outputs other than strings; JSON can represent the same types in both directions.
 _WRITTEN = {np.dtype(dtype.as_numpy_dtype) for dtype in _CONVERTERS if dtype != tf.string}
 
 
 def to_json(name: str, value: np.ndarray) -> Any:
-    """Prepares an output for ``write``: texts as nested lists, numbers as they are.
+    """Prepares an output for ``write``: texts as nested lists, numbers unchanged.
 
     Args:
-      name: The output's name; the strings of ``*_bytes`` become base64 objects.
-      value: Numbers, booleans, or ``object`` of bytes.
+      name: The output's name; strings of outputs named ``*_bytes`` become base64 objects.
+      value: Numbers, booleans, or an ``object`` array of bytes.
 
     Raises:
-      ServingError: INVALID_ARGUMENT for a type that JSON cannot carry.
+        ServingError: INVALID_ARGUMENT for a type that JSON cannot represent.
     """
     if value.dtype == object:
         leaves: list[Any] = value.ravel().tolist()
@@ -206,7 +206,7 @@ def to_json(name: str, value: np.ndarray) -> Any:
 
 
 def _nested(leaves: list[Any], shape: tuple[int, ...]) -> Any:
-    """Nested lists of ``shape`` that hold ``leaves`` in row-major order."""
+    """Returns nested lists of ``shape`` that hold ``leaves`` in row-major order."""
     if not shape:
         return leaves[0]
     for size in reversed(shape[1:]):
@@ -216,25 +216,26 @@ def _nested(leaves: list[Any], shape: tuple[int, ...]) -> Any:
 
 
 def write(document: Any, *, is_finite: bool = True) -> bytes:
-    """Writes a JSON document whose values may be arrays and scalars of NumPy.
+    """Writes a JSON document whose values may be NumPy arrays and scalars.
 
-    A float is written with the fewest digits from which the same value of its type is read
-    back; NaN and infinity as ``NaN`` and ``Infinity``, which is what TF Serving does.
+    A float is written with the fewest digits from which the same value of its type can be read
+    back. NaN and infinity are written as ``NaN`` and ``Infinity``, as TF Serving does.
 
     Args:
-      document: What is written; its texts are valid Unicode.
-      is_finite: False if a number in it may be NaN or infinite.
+      document: The document; its texts must be valid Unicode.
+      is_finite: Whether all numbers in it are finite.
     """
     if is_finite:
         return orjson.dumps(document, default=_plain, option=orjson.OPT_SERIALIZE_NUMPY)
-    # orjson writes them as null, as the standard of JSON has it.
+    # orjson writes such numbers as null, because the JSON standard does not have them.
     text = json.dumps(document, ensure_ascii=False, separators=(",", ":"), default=_plain)
     return text.encode()
 
 
 def _plain(value: np.ndarray | np.generic) -> Any:
     if value.dtype == np.float32:
-        # Through text: the digits of the float32, not those of the double nearest to it.
+        # Converting by way of text gives the digits of the float32, not those of the nearest
+        # double.
         return value.astype(str).astype(np.float64).tolist()
     return value.tolist()
 
@@ -249,10 +250,10 @@ def _is_base64(value: Any) -> bool:
 
 
 def is_plain_object(value: Any) -> bool:
-    """Whether a JSON value is an object that does not stand for base64 data."""
+    """Whether a JSON value is an object that does not represent base64 data."""
     return isinstance(value, dict) and not _is_base64(value)
 
 
 def show_shape(shape: tuple[int, ...]) -> str:
-    """Returns a shape as the C++ runtime writes it, such as ``[2,3]``."""
+    """Formats a shape as the C++ runtime does, such as ``[2,3]``."""
     return f"[{','.join(map(str, shape))}]"

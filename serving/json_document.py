@@ -1,11 +1,11 @@
-"""JSON documents as TF Serving reads them.
+"""Parses JSON documents as TF Serving does.
 
 TF Serving parses bodies with RapidJSON 1.1.0 under three flags (``ParseJson`` in its
-``util/json_tensor.cc``): without recursion, with NaN and infinity as numbers, and only as
-far as the first value. Python's parser does the work here. Where it refuses what RapidJSON
-reads, the document is adapted and read again; where both refuse, RapidJSON's words and
-offset are given. What is different on purpose: lone low surrogates are refused, because
-they are no text, and what is nested more than 64 levels deep is not read.
+``util/json_tensor.cc``): without recursion, with NaN and infinity as numbers, and only up to the
+end of the first value. This module uses Python's parser. Where that parser refuses what RapidJSON
+accepts, the document is adapted and parsed again; where both refuse, the error has RapidJSON's
+wording and offset. Two differences are deliberate: lone low surrogates are refused, because they
+are not text, and values nested more than 64 levels deep are not read.
 """
 
 import bisect
@@ -20,14 +20,14 @@ from serving.errors import invalid_argument, quoted
 
 _BOM = b"\xef\xbb\xbf"
 _MAX_DEPTH = 64  # far deeper than any tensor
-_MAX_SHOWN = 256  # bytes of a client's own value in an error, as in TF Serving
+_MAX_SHOWN = 256  # bytes of a client's value shown in an error, as in TF Serving
 
 _WHITESPACE = re.compile(r"[ \t\n\r]*")
 _NUMBER = re.compile(r"-?\d+(?:\.\d+)?(?:[eE][+-]?\d+)?")
-# What Python does not read as a number and RapidJSON does.
+# Numbers that RapidJSON accepts and Python does not.
 _SPECIAL_NUMBER = re.compile(r"-?Inf(?!i)|-NaN")
 _NUMBER_BEFORE = re.compile(r"(?<![\d.eE])(?<![eE][+-])\d+(\.\d+)?\Z")
-# Numbers that may leave the range of an integer or of a double.
+# Numbers that may exceed the range of an integer or of a double.
 _LARGE_NUMBER = re.compile(r"\d{19}|[eE]\+?\d{3}")
 _SURROGATE = re.compile(r"\\u[dD][89a-fA-F]")
 _ESCAPE = re.compile(r"\\(?:u([0-9a-fA-F]{4})|.)", re.DOTALL)
@@ -37,7 +37,7 @@ _LITERALS = ("true", "false", "null", "NaN", "Infinity")
 
 
 class RepeatedKeys(dict[str, Any]):
-    """An object in which a key stands more than once; the first one counts."""
+    """An object in which a key occurs more than once; the first occurrence counts."""
 
 
 class _NumberTooBigError(ValueError):
@@ -45,12 +45,12 @@ class _NumberTooBigError(ValueError):
 
 
 def parse_object(body: bytes) -> dict[str, Any]:
-    """Reads the object that a request's body begins with.
+    """Parses the object at the beginning of a request's body.
 
-    Strings that are not UTF-8 are read with Python's ``surrogateescape``.
+    Strings that are not UTF-8 are decoded with Python's ``surrogateescape``.
 
     Raises:
-      ServingError: INVALID_ARGUMENT, in TF Serving's words.
+        ServingError: INVALID_ARGUMENT, with TF Serving's wording.
     """
     if not body:
         raise invalid_argument("JSON Parse error: The document is empty")
@@ -76,7 +76,7 @@ def _parse(body: bytes) -> Any:
         if surrogate is None:
             fail(reason, position)
         if reason == _BAD_HEX and position == surrogate + len("\\uD800"):
-            # RapidJSON reads a pair as one escape.
+            # RapidJSON reads a surrogate pair as one escape.
             fail(reason, surrogate)
         fail(_BAD_SURROGATE, surrogate)
     except _NumberTooBigError:
@@ -88,7 +88,7 @@ def _parse(body: bytes) -> Any:
 
 
 def _decode(text: str) -> tuple[Any, int]:
-    """The first value of ``text``, and where it ends; what follows is ignored."""
+    """Returns the first value of ``text`` and its end; anything after that is ignored."""
     try:
         return _decode_shallow(text)
     except RecursionError:
@@ -100,10 +100,10 @@ def _decode(text: str) -> tuple[Any, int]:
 
 
 def _decode_special_numbers(text: str) -> tuple[Any, int]:
-    """Decodes ``text`` with the numbers in it as Python reads them."""
+    """Decodes ``text`` after rewriting its special numbers for Python's parser."""
     in_string = _in_strings(text)
     parts, end, size = [], 0, 0
-    grown = [(0, 0)]  # from which place on ``text`` is by how much longer than it was
+    grown = [(0, 0)]  # (position, number of characters added before it)
     for match in _SPECIAL_NUMBER.finditer(text):
         if in_string[match.start()]:
             continue
@@ -138,7 +138,7 @@ def _object(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
 
 
 def _integer(digits: str) -> int | float:
-    # As RapidJSON does, a number beyond 64 bits is a double.
+    # As in RapidJSON, a number beyond 64 bits becomes a double.
     if len(digits) < 25 and -(2**63) <= int(digits) < 2**64:
         return int(digits)
     return _double(digits)
@@ -172,7 +172,7 @@ def _first_number_too_big(text: str) -> int:
 
 
 def _lone_surrogate(text: str, end: int) -> int | None:
-    """Where the first half of a surrogate pair is escaped alone before ``end``."""
+    """Returns the position of an unpaired first surrogate before ``end``; None without one."""
     if not _SURROGATE.search(text, 0, end):
         return None
     high: re.Match[str] | None = None
@@ -190,7 +190,7 @@ def _lone_surrogate(text: str, end: int) -> int | None:
 
 
 def _without_depth(text: str) -> str:
-    """``text`` with a 0 in place of what is nested deeper than ``_MAX_DEPTH``."""
+    """Returns ``text`` with a 0 in place of values nested deeper than ``_MAX_DEPTH``."""
     opens, closes = _brackets(text)
     depth = np.cumsum(opens.astype(np.int8) - closes, dtype=np.int32)
     deep = (depth > _MAX_DEPTH) | (closes & (depth == _MAX_DEPTH))
@@ -202,22 +202,22 @@ def _without_depth(text: str) -> str:
 
 
 def _codes(text: str) -> np.ndarray:
-    """One byte for each character; those that are no ASCII are question marks."""
+    """Returns one byte per character; characters outside ASCII become question marks."""
     return np.frombuffer(text.encode("ascii", "replace"), np.uint8)
 
 
 def _in_strings(text: str) -> np.ndarray:
-    """Which characters of a document are within a string, quotation marks included.
+    """Marks the characters of a document that are inside strings, quotation marks included.
 
-    Without a regular expression: on a document made for it, one would take hours.
+    This uses no regular expression, because a malicious document could make one take hours.
     """
-    # What remains are the quotation marks that begin or end a string.
+    # The remaining quotation marks begin or end strings.
     quotes = _codes(text.replace("\\\\", "..").replace('\\"', "..")) == ord('"')
     return np.logical_xor.accumulate(quotes) | quotes
 
 
 def _brackets(text: str) -> tuple[np.ndarray, np.ndarray]:
-    """Which characters open an array or an object, and which close one."""
+    """Marks the characters that open an array or object, and those that close one."""
     codes, outside = _codes(text), ~_in_strings(text)
     opens = (codes == ord("[")) | (codes == ord("{"))
     closes = (codes == ord("]")) | (codes == ord("}"))
@@ -225,7 +225,7 @@ def _brackets(text: str) -> tuple[np.ndarray, np.ndarray]:
 
 
 def _explain(text: str, error: json.JSONDecodeError) -> tuple[str, int]:
-    """RapidJSON's words for an error of Python's parser, and its place."""
+    """Returns RapidJSON's wording and offset for an error of Python's parser."""
     position = error.pos
     here = text[position : position + 1]
     if error.msg == "Expecting value":
@@ -269,7 +269,7 @@ def _explain_missing_value(text: str, position: int) -> tuple[str, int]:
         here = text[position : position + 1]
     for literal in _LITERALS:
         if here == literal[0]:
-            # RapidJSON reads as far as the two agree.
+            # RapidJSON reads as far as the text matches the literal.
             found = text[position : position + len(literal)]
             agrees = [ours == theirs for ours, theirs in zip(found, literal, strict=False)]
             position += (*agrees, False).index(False)
@@ -278,7 +278,7 @@ def _explain_missing_value(text: str, position: int) -> tuple[str, int]:
 
 
 def _is_in_array(before: str) -> bool:
-    """Whether the innermost bracket that is open at the end of ``before`` is of an array."""
+    """Whether the innermost bracket still open at the end of ``before`` opens an array."""
     opens, closes = _brackets(before)
     balance = np.cumsum((opens.astype(np.int8) - closes)[::-1], dtype=np.int32)
     innermost = np.flatnonzero(balance == 1)
@@ -286,27 +286,27 @@ def _is_in_array(before: str) -> bool:
 
 
 def show(value: Any) -> str:
-    """A client's own value in an error: as TF Serving prints it, cut to 256 bytes."""
+    """Formats a client's value for an error: as TF Serving prints it, cut to 256 bytes."""
     writer = _Writer()
     writer.write(value, levels=0)
     return quoted("".join(writer.parts))
 
 
 class _Writer:
-    """RapidJSON's ``PrettyWriter`` with arrays on one line, as far as the limit."""
+    """Imitates RapidJSON's ``PrettyWriter`` with arrays on one line, up to a size limit."""
 
     def __init__(self) -> None:
         self.parts: list[str] = []
         self._size = 0
 
     def write(self, value: Any, levels: int) -> bool:
-        """Writes a value at a depth; whether there is room for more."""
+        """Writes a value at a depth; returns whether there is room for more."""
         if isinstance(value, list):
             return self._write_array(value, levels)
         if isinstance(value, dict):
             return self._write_object(value, levels)
         if isinstance(value, float):
-            # RapidJSON's writer stops at a number that is none.
+            # RapidJSON's writer stops at NaN and infinity.
             return math.isfinite(value) and self._put(_show_double(value))
         if isinstance(value, str):
             return self._put(_show_string(value))
@@ -335,7 +335,7 @@ class _Writer:
         return self._put(indent[:-4] + "}" if value else "}")
 
     def _put(self, text: str, *, is_prefix: bool = False) -> bool:
-        """Appends what fits. A prefix belongs to what follows it."""
+        """Appends as much as fits. A prefix is only written together with what follows it."""
         room = _MAX_SHOWN - self._size
         if room <= 0:
             return False
@@ -345,7 +345,7 @@ class _Writer:
 
 
 def _show_string(value: str) -> str:
-    # Cut first: what is beyond the limit must not cost anything.
+    # Cut first: text beyond the limit must not cost anything.
     return json.dumps(
         value[:_MAX_SHOWN].encode("utf-8", "surrogateescape").decode("utf-8", "replace"),
         ensure_ascii=False,

@@ -1,4 +1,4 @@
-"""How much one request may ask for: checked before memory or time is spent on it."""
+"""Limits on what one request may ask for, checked before memory or time is spent on it."""
 
 import dataclasses
 import math
@@ -11,18 +11,18 @@ from serving.config import ServerConfig
 from serving.errors import invalid_argument, quoted
 from serving.signature import Signature
 
-# An answer of this many items costs about as much as a row more.
+# This many items in the answer cost about as much as one more row.
 _ITEMS_PER_ROW = 100
 
 
 @dataclasses.dataclass(frozen=True)
 class Work:
-    """How much a request asks of a model.
+    """Amount of work that a request asks of a model.
 
     Attributes:
-      rows: Its rows.
-      answer_items: Rows times the largest ``k``; every row of the answer is as long as the
-        longest one.
+      rows: Number of rows.
+      answer_items: Rows times the largest ``k``; every row of the answer is as long as the longest
+        one.
     """
 
     rows: int = 1
@@ -30,11 +30,11 @@ class Work:
 
     @classmethod
     def of(cls, signature: Signature, inputs: Mapping[str, np.ndarray]) -> "Work":
-        """The work of a signature.
+        """Computes the work of a request.
 
         Args:
-          signature: What is asked.
-          inputs: All of its inputs, decoded.
+          signature: The signature to run.
+          inputs: All its inputs, decoded.
         """
         rows = max(
             (
@@ -51,23 +51,23 @@ class Work:
 
     @property
     def cost(self) -> int:
-        """Cost by which requests share the model, in rows of a short answer."""
+        """Cost by which requests share the model, in rows with a short answer."""
         return max(1, self.rows) + max(0, self.answer_items) // _ITEMS_PER_ROW
 
 
 @dataclasses.dataclass(frozen=True)
 class Limits:
-    """Largest sizes of a request; its size in bytes is the transports' matter.
+    """Largest sizes of a request; the transports limit its size in bytes.
 
-    What is beyond a limit is INVALID_ARGUMENT, as TF Serving answers a request with more
-    rows than its largest batch (``ValidateBatchTaskQueueCapacity`` in TensorFlow's
+    Requests beyond a limit get INVALID_ARGUMENT, as TF Serving answers requests with more rows than
+    its largest batch (``ValidateBatchTaskQueueCapacity`` in TensorFlow's
     core/kernels/batching_util/shared_batch_scheduler.h).
 
     Attributes:
-      rows: Rows of one request.
-      answer_items: Rows times the largest ``k``.
-      elements: Elements of all inputs together, as their shapes say.
-      rank: Dimensions of one input.
+      rows: Most rows of one request.
+      answer_items: Most rows times the largest ``k``.
+      elements: Most elements of all inputs together, by their shapes.
+      rank: Most dimensions of one input.
     """
 
     rows: int
@@ -77,7 +77,7 @@ class Limits:
 
     @classmethod
     def from_config(cls, config: ServerConfig) -> "Limits":
-        """The limits that the command line sets."""
+        """Creates the limits that the command line sets."""
         return cls(
             rows=config.max_request_rows,
             answer_items=config.max_answer_items,
@@ -109,7 +109,7 @@ class Limits:
                 )
 
     def check_rows(self, rows: int) -> None:
-        """Refuses a request of too many rows. Raises ServingError, INVALID_ARGUMENT."""
+        """Refuses a request with too many rows. Raises ServingError, INVALID_ARGUMENT."""
         if rows > self.rows:
             raise invalid_argument(
                 f"The request has {rows} rows; the limit is {self.rows} (max_request_rows)."
@@ -120,7 +120,7 @@ class Limits:
         """Refuses a decoded request that asks for too many rows, or too long an answer.
 
         Args:
-          work: What it asks for.
+          work: The work that it asks for.
 
         Raises:
           ServingError: INVALID_ARGUMENT.
@@ -128,7 +128,7 @@ class Limits:
         self.check_rows(work.rows)
         if work.answer_items > self.answer_items:
             raise invalid_argument(
-                f"{work.rows} rows of {work.answer_items // work.rows} items are"
+                f"{work.rows} rows of {work.answer_items // work.rows} items each are"
                 f" {work.answer_items} items; the limit is {self.answer_items}"
                 " (max_answer_items). Send fewer rows or ask for fewer items"
             )

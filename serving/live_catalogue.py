@@ -1,8 +1,8 @@
-"""Takes changes of the catalogue while the server runs, and keeps every version up to date.
+"""Accepts changes of the catalogue while the server runs, and applies them to every version.
 
-A change is written to the log first, then applied to the versions in memory, and then
-acknowledged. What other servers write to the same log is found by polling. A version that is
-loaded catches up before it answers its first request.
+A change is written to the log first, then applied to the versions in memory, and then acknowledged.
+Polling finds the changes that other servers write to the same log. A newly loaded version catches
+up before it answers its first request.
 """
 
 import asyncio
@@ -32,19 +32,19 @@ from serving.threads import background_threads
 
 _log = logging.getLogger(__name__)
 
-# Items that are written and applied together, at most, of requests that wait.
+# Most items of waiting requests that are written and applied together.
 _ITEMS_AT_ONCE = 4096
 
 
 @dataclasses.dataclass(frozen=True)
 class Outcome:
-    """What became of a request for changes.
+    """The outcome of a change request.
 
     Attributes:
-      position: Of the log, at which it is contained.
-      without_vector: Its items that are in the catalogue and cannot be found, because the
-        training knows none of their features.
-      is_repeated: Whether a request of the same key was carried out before.
+      position: Position in the log that contains the changes.
+      without_vector: Items that are in the catalogue but cannot be found, because training knows
+        none of their features.
+      is_repeated: Whether a request with the same key was carried out before.
     """
 
     position: int
@@ -60,14 +60,14 @@ class _Waiting:
 
 
 class LiveCatalogue:
-    """The live catalogues of all models of a server; for use on one event loop.
+    """Manages the live catalogues of all models of a server; for use on one event loop.
 
     Args:
-      location: Where the logs are, see ``open_log``.
-      manager: Hands out the versions; calls ``prepare`` for each that it loads.
-      metrics: Counts changes, and shows how far the versions are.
-      max_items: Added and changed items of a version, at most.
-      poll_seconds: Time between two looks at the logs.
+      location: Where the logs are; see ``open_log``.
+      manager: Provides the versions; calls ``prepare`` for each one that it loads.
+      metrics: Counts changes, and reports how far each version has caught up.
+      max_items: Most added and changed items of a version.
+      poll_seconds: Time between two polls of the logs.
     """
 
     def __init__(
@@ -89,11 +89,11 @@ class LiveCatalogue:
         manager.prepare = self.prepare
 
     def start(self) -> None:
-        """Polls the logs from now on."""
+        """Starts polling the logs."""
         self._watcher = asyncio.create_task(self._watch())
 
     async def close(self) -> None:
-        """Ends the polling, and lets go of the logs."""
+        """Stops polling, and closes the logs."""
         if self._watcher is not None:
             self._watcher.cancel()
             await asyncio.gather(self._watcher, return_exceptions=True)
@@ -101,7 +101,7 @@ class LiveCatalogue:
             await catalogue.close()
 
     async def prepare(self, name: str, path: Path, model: SavedModel) -> None:
-        """Brings a loaded version up to date; from then on it gets every change.
+        """Brings a loaded version up to date; from then on it receives every change.
 
         Args:
           name: Name of the model.
@@ -109,7 +109,7 @@ class LiveCatalogue:
           model: The version.
 
         Raises:
-          ServingError: the log cannot be read, or the version fails.
+            ServingError: the log cannot be read, or the version cannot apply a change.
         """
         try:
             catalogue = await self._catalogue(name)
@@ -125,17 +125,17 @@ class LiveCatalogue:
     async def change(
         self, name: str, updates: Sequence[tuple[str, Update]], key: str = ""
     ) -> Outcome:
-        """Makes changes: once this returns, requests are answered with them.
+        """Makes changes; once this returns, answers reflect them.
 
         Args:
           name: Name of the model.
-          updates: Items and how they change.
-          key: A request with the key of one that was carried out in the last day is not carried
-            out again; empty is none.
+          updates: Changes by item.
+          key: Identifies the request; a request whose key was used in the last day is not carried
+            out again. Empty if there is no key.
 
         Raises:
           ServingError: the log cannot be written, there would be too many items, or no version
-            takes changes.
+            accepts changes.
         """
         self.stable(name)
         catalogue = await self._catalogue(name)
@@ -144,10 +144,10 @@ class LiveCatalogue:
         return outcome
 
     def stable(self, name: str) -> LiveModel:
-        """The version that answers requests which name none.
+        """Returns the version that answers requests which name no version.
 
         Raises:
-          ServingError: there is none, or it takes no changes.
+            ServingError: there is none, or it does not accept changes.
         """
         servable = self._manager.get(model_pb2.ModelSpec(name=name))
         catalogue = self._models.get(name)
@@ -155,8 +155,8 @@ class LiveCatalogue:
         if live is None:
             raise ServingError(
                 grpc.StatusCode.FAILED_PRECONDITION,
-                f"Version {servable.version} of model {name} takes no changes of its catalogue;"
-                " set index.live_catalogue and push it again",
+                f"Version {servable.version} of model {name} does not accept changes of its"
+                " catalogue; set index.live_catalogue and push the model again",
             )
         return live
 
@@ -182,14 +182,14 @@ class _ModelCatalogue:
     Args:
       name: Name of the model.
       log: Its log.
-      metrics: Shows how far the versions are.
+      metrics: Reports how far each version has caught up.
     """
 
     def __init__(self, name: str, log: ChangeLog, metrics: Metrics):
         self.log = log
         self._name = name
         self._metrics = metrics
-        # Held while versions are made to have the same changes.
+        # Held while the versions are brought to the same state.
         self._lock = asyncio.Lock()
         self._threads = background_threads(1, "catalogue-changes")
         self._lives: list[LiveModel] = []
@@ -197,13 +197,14 @@ class _ModelCatalogue:
         self._problem = ""
 
     def live_of(self, model: SavedModel) -> LiveModel | None:
-        """What is known of the live catalogue of a version."""
+        """Returns the live catalogue of a version; None if there is none."""
         return next((live for live in self._lives if live.model is model), None)
 
     async def add(self, live: LiveModel, path: Path) -> None:
         """Brings a version up to date and keeps it so. Raises ServingError."""
         try:
-            # Most of it while others go on; what they wrote meanwhile, alone.
+            # Most of the log is applied while requests go on; the changes written meanwhile follow
+            # under the lock.
             await asyncio.to_thread(live.catch_up, self.log)
             async with self._lock:
                 await self._run(live.catch_up, self.log)
@@ -221,10 +222,10 @@ class _ModelCatalogue:
         self._pending.append(waiting)
         try:
             async with self._lock:
-                # Whoever comes first does the work of all that wait: one write for all of them.
+                # The first to get here writes the changes of all waiting requests, in one write.
                 while not waiting.result.done():
                     group = self._next_group()
-                    # What has begun is ended, though its caller may go away.
+                    # A write that has begun is completed even if its caller disconnects.
                     await asyncio.shield(self._write(group, max_items))
         finally:
             if waiting in self._pending:
@@ -232,7 +233,7 @@ class _ModelCatalogue:
         return waiting.result.result()
 
     async def follow(self) -> None:
-        """Applies what other servers have written, and shows that it is applied."""
+        """Applies changes by other servers, and reports that they are applied."""
         try:
             last = await asyncio.to_thread(self.log.last)
             if any(live.position < last for live in self._lives if not live.model.is_closed):
@@ -246,7 +247,7 @@ class _ModelCatalogue:
         self._show()
 
     async def close(self) -> None:
-        """Lets go of the log."""
+        """Closes the log."""
         async with self._lock:
             await self._run(self.log.close)
         self._threads.shutdown()
@@ -277,17 +278,17 @@ class _ModelCatalogue:
         self._show()
 
     async def _append(self, group: list[_Waiting], max_items: int) -> tuple[int, list[_Waiting]]:
-        """Writes what was not done before.
+        """Writes the changes of requests that were not carried out before.
 
         Returns:
-          The position of the last change, 0 if there is none, and the requests that are new.
+          The position of the last change, or 0 if there is none, and the new requests.
         """
         while True:
             seen = await self._run(self.log.seen, [w.key for w in group if w.key])
             fresh: dict[str, _Waiting] = {}
             new: list[_Waiting] = []
             for waiting in group:
-                # Two of one key in one group are one request, sent twice.
+                # Two requests of one group with the same key are one request, sent twice.
                 if waiting.key and (waiting.key in seen or waiting.key in fresh):
                     continue
                 if waiting.key:
@@ -301,17 +302,17 @@ class _ModelCatalogue:
                 raise ServingError(
                     grpc.StatusCode.RESOURCE_EXHAUSTED,
                     f"{num_slots} items were added or changed since the push, and {len(updates)}"
-                    f" more may be beyond the limit of {max_items} (live_catalogue_max_items); run"
-                    " item refresh, which puts them into a version",
+                    f" more could exceed the limit of {max_items} (live_catalogue_max_items); run"
+                    " item refresh, which moves them into a new version",
                 )
             try:
                 return await self._run(self.log.append, updates, list(fresh)), new
             except RepeatedKeyError:
-                # A caller has sent its request to another server as well, which was faster.
+                # The caller has also sent its request to another server, which was faster.
                 continue
 
     async def _catch_up(self) -> None:
-        """Applies the log to every version; one that fails does not stop the others."""
+        """Applies the log to every version; a failure of one does not stop the others."""
         self._lives = [live for live in self._lives if not live.model.is_closed]
         failure: Exception | None = None
         for live in self._lives:
@@ -322,12 +323,12 @@ class _ModelCatalogue:
                     failure = e
         if failure is not None:
             raise unavailable(
-                "The changes are written, and a version could not apply them: it is tried again"
-                f" ({failure})"
+                "The changes are written, but a version could not apply them yet; it will be tried"
+                f" again ({failure})"
             )
 
     def _truncate(self, base_path: Path) -> None:
-        """Drops what every version in the directory contains; what goes wrong changes nothing."""
+        """Drops changes that every version in the directory contains; errors have no effect."""
         try:
             self._drop_contained(base_path)
         except (ChangeLogError, OSError, ValueError) as e:

@@ -1,4 +1,4 @@
-"""The live catalogue of one loaded version: which slot has which item."""
+"""The live catalogue of one loaded version: the mapping of slots to items."""
 
 import dataclasses
 import json
@@ -19,16 +19,16 @@ from model.catalogue_examples import catalogue_example
 from serving.saved_model import SavedModel
 from serving.signature import Signature
 
-# Slots that are scored in every request; with more, they are put into the order of the leaves.
+# Slots that are scored in every request; beyond this number, slots are sorted by their leaves.
 _MAX_FRESH: Final = 4096
-# Items described by one run of the model, and entries read from the log at once.
+# Items that one run of the model describes, and entries read from the log at once.
 _ITEMS_AT_ONCE: Final = 1024
 _ENTRIES_AT_ONCE: Final = 8192
 
 
 @dataclasses.dataclass(frozen=True)
 class Described:
-    """What the version makes of items; the outputs of ``describe_items`` as arrays."""
+    """The version's description of items: the outputs of ``describe_items`` as arrays."""
 
     positions: np.ndarray
     vectors: np.ndarray
@@ -41,28 +41,28 @@ class Described:
 
 
 class LiveModel:
-    """Applies the changes of a log to a version; for one thread at a time.
+    """Applies the changes of a log to a version; for use by one thread at a time.
 
     Attributes:
       model: The version.
       folded: Position of the last change that the version contains.
-      position: Of the last change that was applied, or that the version contains.
-      features: Kind of each side feature by its name.
-      num_pushed: Items that the pushed index finds.
-      without_vector: Items of the changes that cannot be found, because nothing that the training
-        knows is said of them.
+      position: Position of the last change that was applied, or that the version contains.
+      features: Kind of each side feature, by name.
+      num_pushed: Number of items that the pushed index finds.
+      without_vector: Changed items that cannot be found, because training knows none of their
+        features.
     """
 
     def __init__(self, model: SavedModel, path: Path, log_identity: str):
-        """Reads what the version says of itself.
+        """Reads the version's description of itself.
 
         Args:
           model: The loaded version.
           path: Its directory.
-          log_identity: Of the log whose changes are applied.
+          log_identity: Identity of the log whose changes are applied.
 
         Raises:
-          FileNotFoundError: it was pushed without a description, by an earlier program.
+            FileNotFoundError: the version was pushed by an earlier release, without a description.
         """
         description = json.loads((path / names.LIVE_CATALOGUE_PATH).read_text())
         self.model = model
@@ -88,7 +88,7 @@ class LiveModel:
         self._free: list[int] = []
         self._replaced: dict[int, int] = {}
         self._leaf_of = np.zeros([0], np.int32)
-        # As in retrieval.live_items; the place in ``_order`` of each slot that is in it.
+        # As in retrieval.live_items: the place in ``_order`` of each slot that is part of it.
         self._order = np.zeros([0], np.int32)
         self._place_of: dict[int, int] = {}
         self._starts = np.zeros([self._num_leaves + 1], np.int32)
@@ -96,20 +96,20 @@ class LiveModel:
 
     @property
     def num_slots(self) -> int:
-        """Items in slots: those that were added or changed."""
+        """Number of items in slots, which are those that were added or changed."""
         return len(self._slot_of)
 
     @property
     def num_replaced(self) -> int:
-        """Pushed items that are not found as they were pushed."""
+        """Number of pushed items that are no longer found as they were pushed."""
         return len(self._replaced)
 
     def catch_up(self, log: ChangeLog) -> None:
-        """Applies what the log has beyond ``position``. Requests find all of a part or nothing.
+        """Applies the log's entries beyond ``position``, each part of them atomically for requests.
 
         Raises:
           ChangeLogError: the log cannot be read.
-          ServingError: the model failed; what was applied before stays.
+            ServingError: the model failed; what was applied before remains.
         """
         with self._catching_up:
             if self._has_failed:
@@ -124,7 +124,7 @@ class LiveModel:
             self._has_failed = False
 
     def _start_over(self) -> None:
-        """Takes everything back, because a failure may have left a part undone."""
+        """Resets everything, because a failure may have left a part half applied."""
         freed = [*self._slot_of, *self._freed]
         moved = dict.fromkeys([*self._replaced, *self._touched], names.AS_PUSHED)
         for state in (self._slot_of, self._free, self._replaced, self._place_of, self._fresh):
@@ -158,9 +158,9 @@ class LiveModel:
         described = _concatenated([part for part, _ in parts])
         categories = [row for _, rows in parts for row in rows]
         new_names, numbers = self._number(described, categories)
-        # A copy, because the graph may share the memory of the array that it was fed with.
+        # Copied, because the graph may share the memory of the array that it was fed.
         self._order = self._order.copy()
-        written: list[int] = []  # entries that get a slot
+        written: list[int] = []  # entries that need a slot
         slots: list[int] = []
         freed: list[str] = []
         moved: dict[int, int] = {}
@@ -214,11 +214,11 @@ class LiveModel:
         """Changes the state of the graph.
 
         Args:
-          rows: Inputs of ``apply_changes`` about the slots that are written.
-          freed: Items that have no slot any more.
-          moved: What takes the place of pushed items, by their positions.
+          rows: Inputs of ``apply_changes`` for the slots that are written.
+          freed: Items that no longer have a slot.
+          moved: Replacements of pushed items, by their positions.
         """
-        # What would have to be taken back if the model failed now.
+        # What would have to be reset if the model failed now.
         self._touched.update(moved)
         self._freed.update(freed)
         state = {
@@ -235,7 +235,7 @@ class LiveModel:
         self._freed.clear()
 
     def _described(self, entries: Sequence[Entry]) -> tuple[Described, list[list[bytes] | None]]:
-        """Asks the version about the items, and returns the categories that changes give."""
+        """Runs the model on the items; also returns the categories that the changes set."""
         categories = [self._categories(change) for _, _, change in entries]
         width = max((len(row) for row in categories if row), default=0) or 1
         padded = np.full([len(entries), width], b"", object)
@@ -262,7 +262,7 @@ class LiveModel:
         return described, categories
 
     def _categories(self, change: Change) -> list[bytes] | None:
-        """Names of the categories that a change gives; None if it leaves them."""
+        """Returns the names of the categories that a change sets; None if it leaves them."""
         if not self._category_feature or change.features is None:
             return None
         values = change.features.get(self._category_feature, ())
@@ -272,7 +272,7 @@ class LiveModel:
     def _number(
         self, described: Described, categories: Sequence[list[bytes] | None]
     ) -> tuple[list[bytes], np.ndarray]:
-        """Returns names that are new to the version, and the numbers of all, [M, F]."""
+        """Returns names that are new to the version, and the numbers of all names, [M, F]."""
         new: dict[bytes, int] = {}
         rows = []
         for index, given in enumerate(categories):
@@ -293,14 +293,14 @@ class LiveModel:
         return list(new), numbers
 
     def _example(self, entry: Entry) -> bytes:
-        """The item as a catalogue row; empty if its vector stays that of the push."""
+        """Returns the item as a catalogue row; empty if the item keeps its pushed vector."""
         values = entry.change.features
         if values is None:
             return b""
         return catalogue_example(entry.item_id, values, self.features)
 
     def _take(self, item: str, leaf: int) -> int:
-        """Gives an item a slot."""
+        """Assigns a slot to an item."""
         slot = self._free.pop() if self._free else len(self._slot_of)
         if slot >= len(self._leaf_of):
             self._leaf_of = np.resize(self._leaf_of, [max(2 * len(self._leaf_of), slot + 1)])
@@ -310,7 +310,7 @@ class LiveModel:
         return slot
 
     def _drop(self, item: str) -> bool:
-        """Takes an item's slot away; returns whether it had one."""
+        """Frees an item's slot; returns whether it had one."""
         slot = self._slot_of.pop(item, None)
         if slot is None:
             return False
@@ -321,7 +321,7 @@ class LiveModel:
         return True
 
     def _put_in_order(self) -> None:
-        """Puts all slots into the order of their leaves."""
+        """Sorts all slots by their leaves."""
         slots = np.fromiter(self._slot_of.values(), np.int32, len(self._slot_of))
         leaves = self._leaf_of[slots]
         by_leaf = np.argsort(leaves, kind="stable")
@@ -338,7 +338,7 @@ class LiveModel:
 
 
 def folded_position(path: Path, log_identity: str) -> int:
-    """Up to which position of a log the version at ``path`` contains the changes; 0 is none."""
+    """Returns the log position up to which the version at ``path`` contains changes; 0 if none."""
     manifest = path / MANIFEST_PATH
     if not manifest.exists():
         return 0

@@ -9,19 +9,19 @@ from collections.abc import Callable, Hashable
 
 from serving import tracing
 
-# Attributes that every record has; all others came in ``extra``.
+# Attributes that every record has; all others came in by ``extra``.
 _STANDARD = frozenset(vars(logging.makeLogRecord({}))) | {"message", "asctime", "taskName"}
 _OUR_LOGGERS = "serving."
-_MAX_KINDS = 1000  # of lines that are remembered
+_MAX_KINDS = 1000  # kinds of lines that are remembered
 
 
 class JsonFormatter(logging.Formatter):
-    """Writes time, level, logger, event, the trace of the request, and all ``extra`` fields.
+    """Writes time, level, logger, event, the request's trace, and all ``extra`` fields.
 
     Args:
-      with_content: Whether exceptions are written with their messages, which may repeat values
-        of a request; otherwise their types and where they were raised.
-      worker: Number of the process among others of one server; None if it is alone.
+      with_content: Whether exceptions are written with their messages, which may contain values of
+        a request; otherwise only their types, and where they were raised.
+      worker: Number of this process among the workers of one server; None if there is only one.
     """
 
     def __init__(self, *, with_content: bool = False, worker: int | None = None):
@@ -58,7 +58,7 @@ class JsonFormatter(logging.Formatter):
 
 
 def _without_messages(error: BaseException) -> str:
-    """The types of an exception and of those behind it, and where they were raised."""
+    """Returns the types of an exception and of its causes, and where they were raised."""
     parts = []
     seen: set[int] = set()
     cause: BaseException | None = error
@@ -71,12 +71,12 @@ def _without_messages(error: BaseException) -> str:
 
 
 class Throttle:
-    """Lets some lines of each kind pass in an interval, and counts those that it holds back.
+    """Lets a few lines of each kind pass per interval, and counts the others.
 
     Args:
-      lines: How many pass.
-      interval_seconds: Length of the interval, which begins with the first line of a kind.
-      clock: Gives the seconds by which it is measured.
+      lines: Number of lines that pass.
+      interval_seconds: Length of an interval, which begins with the first line of a kind.
+      clock: Returns the current time in seconds.
     """
 
     def __init__(
@@ -88,14 +88,14 @@ class Throttle:
         self._lines = lines
         self._interval_seconds = interval_seconds
         self._clock = clock
-        # By kind: when its interval began, and how many lines there have been since.
+        # By kind: when its interval began, and the number of lines since.
         self._kinds: dict[Hashable, tuple[float, int]] = {}
 
     def take(self, kind: Hashable) -> int | None:
-        """Takes a line of a kind.
+        """Decides about a line of a kind.
 
         Returns:
-          How many lines were held back in the interval before; None if this one is too.
+          How many lines were held back in the interval before; None if this line is held back too.
         """
         now = self._clock()
         since, seen = self._kinds.get(kind, (-math.inf, 0))
@@ -111,13 +111,13 @@ class Throttle:
 class ErrorThrottle(logging.Filter):
     """Keeps exceptions that clients can cause at will from filling the log.
 
-    Of each kind of exception (logger, message and type) one record passes per interval; it
-    says how many were held back since the one before. The libraries' records lose their
-    tracebacks: they show the library's code, and may repeat values of a request.
+    One record of each kind of exception (logger, message and type) passes per interval; it says how
+    many were held back since the previous one. Records of libraries lose their tracebacks, which
+    show the library's code and may contain values of the request.
 
     Args:
       interval_seconds: Time between two records of one kind.
-      clock: Gives the seconds by which it is measured.
+      clock: Returns the current time in seconds.
     """
 
     def __init__(self, interval_seconds: float = 10.0, clock: Callable[[], float] = time.monotonic):
@@ -125,7 +125,7 @@ class ErrorThrottle(logging.Filter):
         self._throttle = Throttle(1, interval_seconds, clock)
 
     def filter(self, record: logging.LogRecord) -> bool:
-        """Whether ``record`` is written; changes it if so."""
+        """Decides whether ``record`` is written, and changes it if so."""
         exception = record.exc_info[0] if record.exc_info else None
         if exception is None:
             return True
@@ -146,7 +146,7 @@ def configure(
     """Sends all logs of the process to standard error as JSON lines.
 
     Args:
-      level: Of the records that are written.
+      level: Lowest level of the records that are written.
       with_content: See ``JsonFormatter``.
       worker: See ``JsonFormatter``.
     """
@@ -154,9 +154,9 @@ def configure(
     handler.setFormatter(JsonFormatter(with_content=with_content, worker=worker))
     handler.addFilter(ErrorThrottle())
     logging.basicConfig(level=level, handlers=[handler], force=True)
-    # Warnings are lines of the log as well; NumPy's repeat numbers that do not fit a type.
+    # Log warnings as well; those of NumPy contain numbers that do not fit a type.
     logging.captureWarnings(True)
     logging.getLogger("py.warnings").disabled = not with_content
-    # TensorFlow has a handler of its own; without this, lines come twice.
+    # TensorFlow has a handler of its own, which would write every line a second time.
     logging.getLogger("tensorflow").handlers.clear()
     logging.getLogger("tensorflow").setLevel(logging.ERROR)

@@ -1,15 +1,15 @@
-"""Which addresses are this machine's loopback."""
+"""Recognises addresses of this machine's loopback interface."""
 
 import functools
 import ipaddress
 
 _LOOPBACK_NAME = "localhost"
-_HOSTS_REMEMBERED = 256  # they are looked at in every request
+_HOSTS_REMEMBERED = 256  # every request looks them up
 
 
 @functools.lru_cache(_HOSTS_REMEMBERED)
 def is_loopback(host: str) -> bool:
-    """Whether ``host``, a name or an address, is this machine's loopback."""
+    """Whether ``host``, a name or an address, belongs to this machine's loopback interface."""
     if host.lower() == _LOOPBACK_NAME:
         return True
     try:

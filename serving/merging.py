@@ -1,10 +1,10 @@
-"""Which requests may run together, as what, and how a large one is cut.
+"""Decides which requests may run together, merges their inputs, and splits large requests.
 
-Requests are merged only if each gets the result that it would get alone: same version,
-signature and outputs, equal values of the inputs that have no batch dimension (``k``),
-and equal shapes beyond the first dimension. The configuration names the inputs that may
-differ in length because they can be padded (``history``), and those among them that must
-keep one common shape (``history_time``). What the model would refuse alone is not merged.
+Requests are merged only if each gets the same result as on its own. They must have the same
+version, signature and outputs, equal values of the inputs that have no batch dimension (``k``), and
+equal shapes beyond the first dimension. The configuration names the inputs that may differ in
+length because they can be padded (``history``), and those among them that must share one shape
+(``history_time``). Requests that the model would refuse on their own are not merged.
 """
 
 from collections.abc import Mapping, Sequence
@@ -20,10 +20,10 @@ Arrays = Mapping[str, np.ndarray]
 
 
 class Merging:
-    """Merges and cuts the inputs of requests.
+    """Merges and splits the inputs of requests.
 
     Args:
-      config: Which signatures and inputs allow it, and how large a run may be.
+      config: Which signatures and inputs may be merged, and how large a run may be.
     """
 
     def __init__(self, config: BatchingConfig):
@@ -36,17 +36,17 @@ class Merging:
         inputs: Arrays,
         output_names: tuple[str, ...],
     ) -> tuple[object, int]:
-        """What requests must have in common to be merged, and the rows of this one.
+        """Returns what requests must have in common to be merged, and the rows of this request.
 
         Args:
-          servable: The version that is asked.
+          servable: The version to run.
           signature_name: Its signature.
           inputs: All inputs, checked and completed.
-          output_names: Outputs that are asked for.
+          output_names: The requested outputs.
 
         Returns:
-          A key that equals those of the requests that it may be merged with, and the number of
-          rows; 0 if it must run alone and whole.
+          A key, equal for requests that may be merged, and the number of rows; 0 if the request
+          must run alone and in one piece.
         """
         alone = object(), 0
         if not self._config.enabled or signature_name not in self._config.signatures:
@@ -54,12 +54,12 @@ class Merging:
         signature = servable.model.signatures[signature_name]
         if not all(signature.outputs[name].is_batched for name in output_names):
             return alone
-        # Of other shapes, nobody knows what the graph makes of them.
+        # If the shapes differ from the signature, the effect in the graph is unknown.
         if signature.shape_problem(inputs):
             return alone
         rows = 0
         parts: list[object] = [id(servable), signature_name, output_names]
-        # Without a batch dimension in the signature, but one value per row all the same.
+        # These have no batch dimension in the signature, but nevertheless one value per row.
         by_row: list[int] = []
         aligned = self._aligned_inputs(signature)
         for name, slot in signature.inputs.items():
@@ -80,7 +80,7 @@ class Merging:
             rows = len(value)
             may_be_padded = name in self._config.padded_inputs or is_value_list(name)
             padded = may_be_padded and value.ndim == 2
-            # Of aligned inputs, the first one's shape stands for all.
+            # For aligned inputs, the first one's shape represents all.
             is_given = name in aligned[1:]
             parts.append(name if is_given else (name, value.ndim if padded else value.shape[1:]))
         if not rows or any(size != rows for size in by_row):
@@ -88,18 +88,18 @@ class Merging:
         return tuple(parts), rows
 
     def cut(self, signature: Signature, inputs: Arrays, rows: int) -> list[tuple[Arrays, int]]:
-        """Cuts a request into parts of at most ``max_batch_size`` rows, if that may be.
+        """Splits a request into parts of at most ``max_batch_size`` rows, if that is allowed.
 
         Args:
-          signature: What is asked.
+          signature: The signature to run.
           inputs: All inputs.
-          rows: Its rows, as ``key`` tells them.
+          rows: Number of rows, as returned by ``key``.
 
         Returns:
           The inputs and the rows of each part.
         """
         size = self._config.max_batch_size
-        # One value per row gives all rows answers as long as the longest of the request.
+        # With one value per row, all rows get answers as long as the longest of the request.
         is_by_row = any(
             slot.shape is None and inputs[name].size > 1 for name, slot in signature.inputs.items()
         )
@@ -111,7 +111,7 @@ class Merging:
             for name, slot in signature.inputs.items()
             if not slot.is_batched
             or _is_default(signature, name, inputs[name])
-            # Padding of any shape stands for all rows.
+            # Padding of any shape applies to all rows.
             or (name in aligned[1:] and _is_padding(inputs[name]))
         }
         return [
@@ -126,24 +126,25 @@ class Merging:
         ]
 
     def merge(self, signature: Signature, batch: Sequence[Arrays]) -> dict[str, np.ndarray]:
-        """Concatenates the batched inputs of requests with one key; the others are equal in all.
+        """Concatenates the batched inputs of requests with one key; other inputs are equal in all.
 
         Args:
-          signature: What they ask.
-          batch: The inputs of each.
+          signature: The signature to run.
+          batch: The inputs of each request.
         """
         aligned = self._aligned_inputs(signature)
         merged = {}
         for name, slot in signature.inputs.items():
             values = [inputs[name] for inputs in batch]
             if name in aligned[1:]:
-                # Padding alone may have any shape, but only in a request that runs alone.
+                # Padding alone may have any shape, but only in a request that runs on its own.
                 shapes = [inputs[aligned[0]].shape for inputs in batch]
                 values = [
                     np.full(shape, _padding_of(value), value.dtype) if _is_padding(value) else value
                     for value, shape in zip(values, shapes, strict=True)
                 ]
-            # Of an input of any rank, equal in all requests: one value per row, or one for all.
+            # An input of any rank that is equal in all requests: one value per row, or one for all
+            # rows.
             is_by_row = slot.shape is None and values[0].size > 1
             if not (slot.is_batched or is_by_row) or _is_default(signature, name, values[0]):
                 merged[name] = values[0]
@@ -155,7 +156,7 @@ class Merging:
         return merged
 
     def _aligned_inputs(self, signature: Signature) -> Sequence[str]:
-        """Those of ``signature`` that must have one shape, or none if it lacks the first."""
+        """Returns the inputs that must share one shape; none if ``signature`` lacks the first."""
         names = [
             name
             for name in self._config.aligned_inputs
@@ -165,7 +166,7 @@ class Merging:
 
 
 def _pad(value: np.ndarray, width: int) -> np.ndarray:
-    """Pads rows with empty strings or zeros to ``width``."""
+    """Pads rows to ``width`` with empty strings or zeros."""
     if value.shape[1] == width:
         return value
     padded = np.full((len(value), width), _padding_of(value), value.dtype)

@@ -1,4 +1,4 @@
-"""A model version's signatures, as both APIs describe them."""
+"""Describes the signatures of a model version, for both APIs."""
 
 from tensorflow_serving.apis import get_model_metadata_pb2
 
@@ -11,10 +11,10 @@ SIGNATURE_DEF = "signature_def"
 def model_metadata(
     manager: ModelManager, request: get_model_metadata_pb2.GetModelMetadataRequest
 ) -> get_model_metadata_pb2.GetModelMetadataResponse:
-    """The signatures of a version.
+    """Returns the signatures of a version.
 
     Raises:
-      ServingError: a field other than ``signature_def``, or an unknown version.
+        ServingError: a metadata field other than ``signature_def``, or an unknown version.
     """
     if not request.HasField("model_spec"):
         raise invalid_argument("Missing ModelSpec")

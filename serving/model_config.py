@@ -1,4 +1,4 @@
-"""The release state as stock TF Serving's configuration."""
+"""Converts the release state into a configuration for stock TF Serving."""
 
 from collections.abc import Collection
 
@@ -11,19 +11,19 @@ from contract.release import CANARY, STABLE, ReleaseError, ReleaseState, stable_
 def model_server_config(
     state: ReleaseState, versions: Collection[int], *, name: str, base_path: str
 ) -> str:
-    """Returns a ModelServerConfig that serves the stable version and the canary, labelled.
+    """Returns a ModelServerConfig that serves the stable version and the canary, with labels.
 
     Args:
       state: The release state.
-      versions: The complete versions that are there.
+      versions: The complete versions that exist.
       name: Name of the model in requests.
       base_path: Where TF Serving finds the versions.
 
     Returns:
-      The text form, as ``--model_config_file`` reads it.
+      The text form, as ``--model_config_file`` expects it.
 
     Raises:
-      ReleaseError: if no version can be stable.
+        ReleaseError: no version can be stable.
     """
     stable = stable_version(state, versions)
     if stable is None:

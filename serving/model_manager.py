@@ -1,9 +1,9 @@
-"""Which versions of which models are in memory, and how they come and go.
+"""Manages which versions of which models are in memory.
 
-The manager polls each model's base path and moves what is served towards what the version policy
-wants: it loads before it unloads, so that there is no gap; a version is unloaded once the last
-request that holds it has ended; and a directory that is incomplete, still being written or broken
-never touches the version that serves.
+The manager polls each model's base path and brings the served versions in line with the version
+policy. It loads new versions before it unloads old ones, so that there is no gap. It unloads a
+version once the last request that holds it has ended. A directory that is incomplete, still being
+written or broken never affects the version that is being served.
 
 Everything but the loading runs on one event loop, so no locks are needed.
 """
@@ -31,24 +31,24 @@ from serving.versions import Listing, Snapshot, files_of_model
 
 _log = logging.getLogger(__name__)
 
-_SETTLING_TIMES = 2  # how long a reload waits for files to settle, in times of settle_seconds
+_SETTLING_TIMES = 2  # how long a reload waits for files to settle, in units of settle_seconds
 _LOOK_AGAIN_SECONDS = 0.05
 
 
 class ModelManager:
-    """Loads, swaps and hands out model versions.
+    """Loads, replaces and hands out model versions.
 
     Args:
       load: Loads a version directory; blocks.
-      metrics: Records loads and the versions that serve.
-      settle_seconds: How long a directory must have been unchanged before it is
-        loaded; guards against writers that do not rename into place.
-      retry_seconds: When to try an unchanged broken version again.
-      clock: Gives the seconds by which the two are measured.
+      metrics: Records loads and the versions that are served.
+      settle_seconds: How long a directory must have been unchanged before it is loaded; guards
+        against writers that do not rename finished directories into place.
+      retry_seconds: Time after which a broken version that has not changed is tried again.
+      clock: Returns the current time in seconds, for both of these.
 
     Attributes:
-      on_change: Called after other models or versions than before serve.
-      prepare: Awaited with a loaded version before it serves; what it raises fails the load.
+      on_change: Called when the set of served models or versions has changed.
+      prepare: Awaited with a loaded version before it is served; an exception fails the load.
     """
 
     def __init__(
@@ -69,18 +69,18 @@ class ModelManager:
         self.prepare: Callable[[str, Path, SavedModel], Awaitable[None]] | None = None
         self._models: dict[str, ConfiguredModel] = {}
         self._reconciling = asyncio.Lock()
-        # Not one of the threads that run models, because a load takes long.
+        # Separate from the threads that run models, because loading takes long.
         self._loader = background_threads(1, "model-loader")
         self._unloading: set[asyncio.Task[None]] = set()
 
     async def configure(self, config: model_server_config_pb2.ModelServerConfig) -> None:
-        """Serves the models of ``config`` and no others, then polls once.
+        """Serves the models of ``config`` and no others, after polling once.
 
         Raises:
-          ServingError: INVALID_ARGUMENT for a configuration that cannot be used, and
-            FAILED_PRECONDITION if a model that it adds has no version: what was served goes
-            on being served. FAILED_PRECONDITION for a label of a version that does not serve:
-            the labels stay as they were.
+          ServingError: INVALID_ARGUMENT for an invalid configuration, and FAILED_PRECONDITION if a
+            model that it adds has no version; the previous models stay in service.
+            FAILED_PRECONDITION also for a label of a version that is not served; the labels are
+            unchanged then.
         """
         models = from_config(config)
         async with self._reconciling:
@@ -93,7 +93,7 @@ class ModelManager:
         check_labels(self._models, before)
 
     async def _replace(self, models: dict[str, ConfiguredModel]) -> None:
-        """Serves ``models`` in place of those before; what is new is loaded first."""
+        """Replaces the served models by ``models``; new ones are loaded first."""
         is_first = not self._models
         added = []
         for name, model in models.items():
@@ -112,7 +112,7 @@ class ModelManager:
                 raise ServingError(
                     grpc.StatusCode.FAILED_PRECONDITION,
                     f"No version of model {model.name} can be served: {model.why_nothing()}."
-                    " What was served before goes on being served",
+                    " The previous models stay in service",
                 )
         before, self._models = self._models, models
         for name, old in before.items():
@@ -125,7 +125,7 @@ class ModelManager:
     async def _settled(
         self, look: Callable[[], Awaitable[None]], waits: Callable[[], bool]
     ) -> None:
-        """Calls ``look``, again and again while ``waits`` says that files only need to settle."""
+        """Calls ``look`` repeatedly while ``waits`` says that files only need to settle."""
         until = self._clock() + _SETTLING_TIMES * self._settle_seconds
         await look()
         while waits() and self._clock() < until:
@@ -133,16 +133,16 @@ class ModelManager:
             await look()
 
     async def poll(self) -> None:
-        """Looks at every base path once and loads and unloads what follows."""
+        """Inspects every base path once, and loads and unloads versions accordingly."""
         async with self._reconciling:
             for model in self._models.values():
                 await self._reconcile_safely(model)
 
     def get(self, spec: model_pb2.ModelSpec) -> Servable:
-        """The available version that a request asks for; call ``hold`` on it.
+        """Returns the available version that a request asks for; call ``hold`` on it.
 
         Raises:
-          ServingError: no name, an unknown model, version or label.
+            ServingError: the request names no model, or an unknown model, version or label.
         """
         if not spec.name:
             raise invalid_argument("ModelSpec has no name specified.")
@@ -166,10 +166,10 @@ class ModelManager:
         return servable
 
     def status(self, spec: model_pb2.ModelSpec) -> get_model_status_pb2.GetModelStatusResponse:
-        """State of one version, or of all versions, of a model.
+        """Returns the state of one version, or of all versions, of a model.
 
         Raises:
-          ServingError: an unknown model, version or label.
+            ServingError: the model, version or label is unknown.
         """
         model = self._models.get(spec.name)
         servables = dict(sorted(model.servables.items(), reverse=True)) if model else {}
@@ -192,32 +192,32 @@ class ModelManager:
                 entry.status.error_code = servable.error.code.value[0]
                 entry.status.error_message = servable.error.message
             elif model and servable.version == model.stable:
-                # TF Serving's message has no other place for it.
+                # TF Serving's message has no other field for it.
                 entry.status.error_message = model.release_problem
         return response
 
     def is_ready(self) -> bool:
-        """Whether every configured model has a version that serves."""
+        """Whether every configured model has a version that is being served."""
         return bool(self._models) and all(m.available() for m in self._models.values())
 
     def model(self, name: str) -> ConfiguredModel:
-        """A configured model.
+        """Returns a configured model.
 
         Raises:
-          KeyError: there is none of this name.
+            KeyError: there is no model of this name.
         """
         return self._models[name]
 
     def models(self) -> list[ConfiguredModel]:
-        """The configured models."""
+        """Returns the configured models."""
         return list(self._models.values())
 
     def model_names(self) -> list[str]:
-        """Names of the configured models."""
+        """Returns the names of the configured models."""
         return list(self._models)
 
     async def close(self) -> None:
-        """Unloads everything, waiting for requests that still run."""
+        """Unloads everything, waiting for requests that are still running."""
         async with self._reconciling:
             before, self._models = self._models, {}
             for model in before.values():
@@ -226,12 +226,12 @@ class ModelManager:
         self._loader.shutdown()
 
     async def _reconcile_safely(self, model: ConfiguredModel) -> None:
-        """Reconciles one model; whatever happens to it, the others must not suffer."""
+        """Reconciles one model, without letting its failures affect the others."""
         problem = ""
         try:
             await self._reconcile(model)
         except OSError as e:
-            # What is served goes on being served, and the next poll tries again.
+            # The served versions stay in service, and the next poll tries again.
             problem = f"its base path {model.base_path} cannot be read ({e.strerror or e})"
         except Exception as e:
             problem = f"its base path {model.base_path} cannot be used ({type(e).__name__}: {e})"
@@ -250,7 +250,7 @@ class ModelManager:
         model.ignored = listing.ignored
         present = listing.versions
         if not present:
-            # An emptied or unmounted directory is not an order to stop serving.
+            # An emptied or unmounted directory does not mean that serving should stop.
             return
         unread = await read_release(model)
         serving = await self._load_wanted(model, present)
@@ -265,13 +265,13 @@ class ModelManager:
         note_release(model, unread or mismatch(model, present), self._metrics)
 
     async def _load_wanted(self, model: ConfiguredModel, present: Mapping[int, Path]) -> set[int]:
-        """Loads what the policy and the release state want; returns what serves of it."""
+        """Loads the versions that policy and release state want; returns those that are served."""
         release = wanted_release(model)
         trial = wanted_canary(model)
         if model.canary != trial:
             model.canary = None
-        # The best first: a version that does not load is passed over, so a broken newest
-        # version leaves the one before it serving, also after a restart.
+        # Start with the best: a version that does not load is skipped, so a broken newest version
+        # leaves the one before it in service, also after a restart.
         serving: list[int] = []
         for version in model.policy.candidates(present, release, model.stable):
             if len(serving) == model.policy.limit:
@@ -291,7 +291,7 @@ class ModelManager:
         return set(serving)
 
     async def _ensure_loaded(self, model: ConfiguredModel, version: int, path: Path) -> bool:
-        """Loads a version unless it serves already; returns whether it serves."""
+        """Loads a version unless it is served already; returns whether it is served."""
         previous = model.servables.get(version)
         if previous is not None and previous.is_available:
             return True
@@ -345,13 +345,13 @@ class ModelManager:
         return True
 
     def _waits_for(self, model: ConfiguredModel, version: int, files: Snapshot | None) -> str:
-        """What must happen before ``files`` are loaded; empty if they can be."""
+        """Returns what must happen before ``files`` are loaded; empty if they can be loaded now."""
         if files is None:
-            return "has no saved_model.pb; it is loaded once it has"
+            return "has no saved_model.pb; it will be loaded once it has one"
         if files.is_older_than(self._settle_seconds):
             return ""
-        # The clock of a file system may differ from that of this machine: what was
-        # not seen to change for long enough is settled as well.
+        # The clock of a file system may differ from that of this machine, so a directory that was
+        # seen unchanged for long enough also counts as settled.
         seen, since = model.seen.get(version, (None, 0.0))
         if seen != files:
             since = self._clock()
@@ -359,7 +359,7 @@ class ModelManager:
         if self._clock() - since >= self._settle_seconds:
             return ""
         return (
-            f"is loaded once its files have not changed for {self._settle_seconds:g} seconds"
+            f"will be loaded once its files have not changed for {self._settle_seconds:g} seconds"
             " (settle_seconds)"
         )
 
@@ -367,10 +367,10 @@ class ModelManager:
         loop = asyncio.get_running_loop()
         loaded = await loop.run_in_executor(self._loader, self._load, path)
         if await asyncio.to_thread(Snapshot.take, path) != files:
-            # Parts of it may be of before and parts of after the change.
+            # The loaded version may mix files from before and after the change.
             await loop.run_in_executor(self._loader, loaded.close)
             raise ServingError(
-                grpc.StatusCode.ABORTED, f"{path} changed while it was loaded; it is tried again"
+                grpc.StatusCode.ABORTED, f"{path} changed while it was loaded; it will be retried"
             )
         return loaded
 
@@ -382,7 +382,7 @@ class ModelManager:
     def _start_unload(self, servable: Servable) -> None:
         servable.state = State.UNLOADING
         current = self._models.get(servable.name)
-        # The same version of another base path may have taken its place.
+        # The same version from another base path may have replaced it.
         if current is None or servable.version not in current.available():
             self._metrics.forget_version(servable.name, str(servable.version))
         self.on_change()

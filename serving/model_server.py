@@ -1,4 +1,4 @@
-"""Both ports over one set of models, in one process."""
+"""Serves a set of models on the REST and gRPC ports, in one process."""
 
 import asyncio
 import contextlib
@@ -47,18 +47,19 @@ from serving.worker_board import State, Worker
 _log = logging.getLogger(__name__)
 
 _LINGERING_SECONDS = 1.0
-# How long aiohttp waits, twice at most, for requests that have not ended within
-# drain_seconds. It then cancels them.
+# aiohttp waits this long, twice at most, for requests that have not ended within drain_seconds, and
+# then cancels them.
 _CLOSING_SECONDS = 2.0
 _KEEPALIVE_SECONDS = 75.0  # an idle or silent connection is closed after this
 
 
 class ModelServer:
-    """Both ports over one set of models; use on one event loop.
+    """Serves a set of models on both ports; for use on one event loop.
 
     Args:
-      config: Its configuration.
-      worker: Its place among other processes behind the same ports; None if it is alone.
+      config: The configuration.
+      worker: Place of this process among the workers behind the same ports; None if there is only
+        one.
 
     Attributes:
       rest_port: The port in use, once started.
@@ -131,7 +132,7 @@ class ModelServer:
             app,
             access_log=None,
             auto_decompress=False,
-            handler_cancellation=True,  # nothing is done for a client that has gone
+            handler_cancellation=True,  # no work for a client that has disconnected
             shutdown_timeout=_CLOSING_SECONDS,
             # How long to read on after refusing a body, so that the client sees why.
             lingering_time=_LINGERING_SECONDS,
@@ -146,11 +147,12 @@ class ModelServer:
             options=[
                 ("grpc.max_receive_message_length", config.max_request_bytes),
                 ("grpc.max_send_message_length", -1),
-                # A second server on the port is an error, not a silent split; the ports of
-                # workers are held for them.
+                # A second server on the port is an error and must not share its traffic unnoticed;
+                # the ports of workers are reserved by their supervisor.
                 ("grpc.so_reuseport", int(worker is not None)),
             ],
-            # Beyond what is refused with a reason and counted; gRPC itself refuses these.
+            # More than the number that admission refuses with a reason and counts; gRPC itself
+            # refuses the rest.
             maximum_concurrent_rpcs=2 * config.max_requests_under_way,
         )
         prediction_service_pb2_grpc.add_PredictionServiceServicer_to_server(
@@ -183,11 +185,11 @@ class ModelServer:
         self.grpc_port = config.grpc_port
 
     async def start(self) -> None:
-        """Opens both ports, loads what there is, and watches for more.
+        """Opens both ports, loads the models, and starts watching for new versions.
 
         Raises:
           OSError: a port, a TLS file or the directory of samples cannot be used.
-          ServingError: the model configuration cannot be used.
+          ServingError: the model configuration is not valid.
         """
         config = self._config
         if self._sampler is not None:
@@ -210,7 +212,7 @@ class ModelServer:
     async def _listen(self) -> None:
         config = self._config
         address = f"{config.host}:{config.grpc_port}"
-        # gRPC raises RuntimeError where a port cannot be bound.
+        # gRPC raises RuntimeError if it cannot bind a port.
         try:
             credentials = tls.grpc_credentials(config)
             if credentials is not None:
@@ -238,26 +240,26 @@ class ModelServer:
         )
 
     async def _watch(self) -> None:
-        """Polls base paths and judges canaries for ever."""
+        """Polls base paths and judges canaries until cancelled."""
         while True:
             await asyncio.sleep(self._config.file_system_poll_wait_seconds)
             await self.manager.poll()
             await self._traffic.check()
-            self._changed()  # with other workers, something may have without a sign here
+            self._changed()  # another worker's state may have changed without notice here
 
     def _is_ready(self) -> bool:
-        """Whether the server as a whole can answer for every model."""
+        """Whether the server can answer for every model."""
         are_others = self._worker is None or self._worker.others_are_ready()
         return self.manager.is_ready() and are_others
 
     def _changed(self) -> None:
-        """Lets those know who want to whether it serves."""
+        """Tells the health service and the workers' board whether the server is ready."""
         if self._worker is not None and self._is_listening:
             self._worker.report(State.READY if self.manager.is_ready() else State.STARTING)
         self._health.notify()
 
     async def stop(self) -> None:
-        """Refuses new requests, waits for those under way, and unloads."""
+        """Refuses new requests, waits for running ones, and unloads the models."""
         self._draining = True
         self._is_listening = False
         if self._worker is not None:
@@ -280,8 +282,8 @@ class ModelServer:
         _log.info("stopped")
 
     async def _stop_http(self) -> None:
-        # aiohttp's own graceful shutdown is not enough. As soon as it begins, it discards
-        # what arrives, including the rest of a body whose request it waits for.
+        # aiohttp's own graceful shutdown is not enough: as soon as it begins, it discards arriving
+        # data, including the rest of a body whose request it is waiting for.
         for site in [*self._http.sites]:
             await site.stop()
         await self._request_log.drained(self._config.drain_seconds)
@@ -289,9 +291,9 @@ class ModelServer:
 
 
 async def serve(config: ServerConfig, worker: Worker | None = None) -> None:
-    """Runs a server until SIGINT or SIGTERM, or until there is no supervisor any longer."""
-    # The modules stay for ever. Looking at their objects at each collection would stop everything
-    # for half a second.
+    """Runs a server until SIGINT or SIGTERM, or until its supervisor is gone."""
+    # The modules are never freed. Traversing their objects at each collection would pause
+    # everything for half a second.
     gc.collect()
     gc.freeze()
     server = ModelServer(config, worker)
@@ -323,7 +325,7 @@ def _end(loop: asyncio.AbstractEventLoop, lifeline: int, stop: asyncio.Event) ->
 def run(config: ServerConfig, worker: Worker | None = None) -> int:
     """Serves until the process is asked to stop; returns its exit code.
 
-    Exceptions that somebody who starts a server can bring about are logged.
+    Errors that whoever starts the server can cause are logged.
     """
     try:
         asyncio.run(serve(config, worker))
@@ -370,7 +372,7 @@ def _session_config(config: ServerConfig) -> tf.compat.v1.ConfigProto:
 
 
 def model_server_config(config: ServerConfig) -> model_server_config_pb2.ModelServerConfig:
-    """The models to serve: those of the file, or the one of the base path.
+    """Returns the models to serve: those of the file, or the one of the base path.
 
     Raises:
       OSError, text_format.ParseError: the file cannot be read.

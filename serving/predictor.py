@@ -1,4 +1,4 @@
-"""Runs a predict request: the part that REST and gRPC share."""
+"""Runs predict requests: the part that REST and gRPC share."""
 
 import dataclasses
 import time
@@ -26,10 +26,10 @@ class Predictor:
 
     Attributes:
       runner: Threads that run models.
-      metrics: Records the latency, and how much of the histories is known.
-      limits: Largest request that is run.
-      histories: Knows the people that requests name by their ids.
-      sampler: Writes some of the requests to files; None if that is off.
+      metrics: Records the latency, and the share of known items in the histories.
+      limits: Largest sizes of a request.
+      histories: Looks up people whom requests identify by id.
+      sampler: Writes some of the requests to files; None if that is disabled.
     """
 
     runner: Runner
@@ -55,7 +55,7 @@ class Predictor:
           inputs: Arrays by input name; those with a default may be missing.
           output_filter: Outputs to return; all if empty.
           timeout_seconds: Time left for the request.
-          call: The request as it was taken on.
+          call: The admitted request.
 
         Raises:
           ServingError: see ``SavedModel``, ``Limits``, ``Call`` and ``Runner``.

@@ -1,4 +1,4 @@
-"""A lock for one writer or any number of readers."""
+"""A lock for either one writer or any number of readers."""
 
 import contextlib
 import threading
@@ -6,9 +6,9 @@ from collections.abc import Iterator
 
 
 class ReadWriteLock:
-    """Readers go together, a writer goes alone; a writer that waits lets no more readers in.
+    """Lock that readers share and a writer holds alone; a waiting writer blocks new readers.
 
-    The standard library has none. Not reentrant.
+    The standard library has no such lock. Not reentrant.
     """
 
     def __init__(self) -> None:
@@ -19,7 +19,7 @@ class ReadWriteLock:
 
     @contextlib.contextmanager
     def read(self) -> Iterator[None]:
-        """Holds the lock together with other readers."""
+        """Holds the lock, shared with other readers."""
         with self._changed:
             while self._is_writing or self._writers_waiting:
                 self._changed.wait()
@@ -34,7 +34,7 @@ class ReadWriteLock:
 
     @contextlib.contextmanager
     def write(self) -> Iterator[None]:
-        """Holds the lock alone."""
+        """Holds the lock exclusively."""
         with self._changed:
             self._writers_waiting += 1
             try:

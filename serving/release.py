@@ -1,7 +1,7 @@
-"""Says what is released of a model, and changes it: promotion, canary, roll-back, pin.
+"""Shows and changes which versions of a model are released: promote, canary, roll back, pin.
 
-The state is kept in release.json beside the versions. Servers read it at every poll
-(--file_system_poll_wait_seconds), and load a version before they let go of another.
+The release state is kept in release.json beside the versions. Servers read it at every poll
+(--file_system_poll_wait_seconds), and load a version before they unload the previous one.
 
 Examples:
   python -m serving.release status   --model_base_path output/serving_models/mind
@@ -44,15 +44,15 @@ EXIT_REFUSED = 1
 
 _LIMIT_HELP = {
     "window_seconds": "how far back requests count",
-    "min_requests": "requests of the window before a version is judged",
-    "max_error_increase": "how far the canary's share of errors may be above stable's",
-    "max_latency_ratio": "the canary's 95th percentile of the latency over stable's, at most",
-    "max_empty_increase": "how far the canary's share of empty answers may be above stable's",
+    "min_requests": "requests in the window before a version is judged",
+    "max_error_increase": "how far the canary's share of errors may exceed the stable one's",
+    "max_latency_ratio": "largest 95th percentile of the canary's latency over stable's",
+    "max_empty_increase": "how far its share of empty answers may exceed the stable one's",
 }
 
 
 def parser() -> argparse.ArgumentParser:
-    """The command line."""
+    """Creates the parser of the command line."""
     summary, _, examples = (__doc__ or "").partition("\nExamples:")
     root = argparse.ArgumentParser(
         prog="python -m serving.release",
@@ -71,13 +71,15 @@ def parser() -> argparse.ArgumentParser:
 
     def change(name: str, does: str) -> argparse.ArgumentParser:
         added = command(name, does)
-        added.add_argument("--by", default=_somebody(), help="who does it (default: %(default)s)")
+        added.add_argument(
+            "--by", default=_somebody(), help="who changes it (default: %(default)s)"
+        )
         return added
 
-    status = command("status", "print what is stable, on trial and withdrawn, and the last changes")
+    status = command("status", "print the stable, trial and withdrawn versions, and last changes")
     status.add_argument("--json", action="store_true", help="print it as JSON")
     config = command(
-        "model_config", "print the configuration with which stock TF Serving serves the same"
+        "model_config", "print a configuration that makes stock TF Serving serve the same"
     )
     config.add_argument(
         "--model_name",
@@ -93,7 +95,7 @@ def parser() -> argparse.ArgumentParser:
         "--canary",
         type=float,
         metavar="SHARE",
-        help="put it on trial with this share of the requests, such as 0.05",
+        help="put the version on trial with this share of the requests, such as 0.05",
     )
     defaults = CanaryLimits()
     for name, does in _LIMIT_HELP.items():
@@ -111,17 +113,17 @@ def parser() -> argparse.ArgumentParser:
         "what",
         nargs="?",
         choices=(STABLE, CANARY),
-        help="which one to withdraw; needed while there is a canary",
+        help="which version to withdraw; required while there is a canary",
     )
     rollback.add_argument(
         "--to",
         type=int,
         metavar="VERSION",
-        help="go back to this version, and withdraw those between as well",
+        help="go back to this version, and withdraw the versions in between as well",
     )
-    rollback.add_argument("--reason", default="no reason given", help="kept beside the version")
-    pin = change("pin", "keep a version stable, whatever is pushed later")
-    pin.add_argument("version", type=int, nargs="?", help="default: what is stable now")
+    rollback.add_argument("--reason", default="no reason given", help="recorded with it")
+    pin = change("pin", "keep a version stable, whichever versions are pushed later")
+    pin.add_argument("version", type=int, nargs="?", help="default: the current stable version")
     change("unpin", "let the newest version be stable again")
     return root
 
@@ -139,7 +141,7 @@ def main(argv: Sequence[str] | None = None) -> int:
             _print_status(release_file.read(base_path), versions, as_json=flags.json)
             return 0
         if flags.command == "model_config":
-            # Its stubs import TensorFlow, which the other commands need not wait for.
+            # The stubs import TensorFlow, which the other commands do not need to wait for.
             from serving.model_config import model_server_config
 
             path = flags.served_path or str(base_path.resolve())
@@ -196,9 +198,9 @@ def _changed(
 
 
 def _versions(base_path: Path) -> list[int]:
-    if ":/" in str(base_path):  # a Path has one slash of two
+    if ":/" in str(base_path):  # Path turns // into /
         raise ReleaseError(
-            f"{base_path} is in an object store; the release state is kept in a directory. Mount it"
+            f"{base_path} is in an object store; the release state needs a directory. Mount it"
         )
     return local_complete_versions(base_path)
 
@@ -230,10 +232,10 @@ def _print_status(state: ReleaseState, versions: Collection[int], *, as_json: bo
     if back is not None:
         notes.setdefault(back, "a roll-back would go here")
     for version in sorted({*versions, *state.withdrawn}, reverse=True):
-        gone = "" if version in versions else " (not there)"
+        gone = "" if version in versions else " (missing)"
         print(f"  {version}{gone}  {notes.get(version, '')}".rstrip())
     if state.stable is not None and state.stable not in versions:
-        print(f"Version {state.stable} is to be stable and is not there or not complete.")
+        print(f"Version {state.stable} should be stable, but is missing or incomplete.")
     if stable is None:
         print("No version can be served.")
 

@@ -1,4 +1,4 @@
-"""How a server follows the release state of a model, and says where it cannot."""
+"""Makes a server follow the release state of a model, and reports where it cannot."""
 
 import asyncio
 import logging
@@ -17,7 +17,7 @@ async def read_release(model: ConfiguredModel) -> str:
     """Reads the release state of ``model``.
 
     Returns:
-      Why it cannot be read; the state as it could last be read stays in force then.
+      Why the state cannot be read; the state that was last read stays in force then.
     """
     try:
         model.release = await asyncio.to_thread(release_file.read, model.base_path)
@@ -31,23 +31,23 @@ async def read_release(model: ConfiguredModel) -> str:
 
 
 def wanted_release(model: ConfiguredModel) -> ReleaseState:
-    """The state to follow: versions that the server's configuration names go before it."""
+    """Returns the state to follow: versions named by the server's configuration take precedence."""
     return model.release if model.policy.follows_release else ReleaseState()
 
 
 def wanted_canary(model: ConfiguredModel) -> int | None:
-    """The version to put on trial, unless this server has taken it back."""
+    """Returns the version to put on trial, unless this server has withdrawn it."""
     trial = wanted_release(model).trial
     return None if model.rejected is not None and model.rejected[0] == trial else trial
 
 
 def mismatch(model: ConfiguredModel, present: Collection[int]) -> str:
-    """What serves although the release state wants something else; empty if nothing does."""
+    """Returns how the served versions differ from the release state; empty if they do not."""
     release = wanted_release(model)
     found = []
     if model.stable in release.withdrawn:
         found.append(
-            f"version {model.stable} was withdrawn and goes on serving, because no other version "
+            f"version {model.stable} was withdrawn but stays in service, because no other version "
             "can be served"
         )
     elif model.stable is None and all(v in release.withdrawn for v in present):
@@ -57,12 +57,12 @@ def mismatch(model: ConfiguredModel, present: Collection[int]) -> str:
         (CANARY, release.trial, model.canary),
     ):
         if wanted is not None and wanted != serves and not _waits(model, wanted):
-            found.append(f"version {wanted} is to be {label}, and {_why_not(model, wanted)}")
+            found.append(f"version {wanted} should be {label}, but {_why_not(model, wanted)}")
     return "; ".join(found)
 
 
 def note(model: ConfiguredModel, problem: str, metrics: Metrics) -> None:
-    """Shows a problem with the release state: in the metrics, and once in the log."""
+    """Reports a problem with the release state: in the metrics, and once in the log."""
     if problem and problem != model.release_problem:
         _log.error("release state not followed", extra={"model": model.name, "error": problem})
     model.release_problem = problem
@@ -72,15 +72,15 @@ def note(model: ConfiguredModel, problem: str, metrics: Metrics) -> None:
 
 
 def _waits(model: ConfiguredModel, version: int) -> bool:
-    """Whether a version is only being written still, as every one is at first."""
+    """Whether a version is merely still being written, as every version is at first."""
     servable = model.servables.get(version)
     return servable is not None and servable.state == State.START
 
 
 def _why_not(model: ConfiguredModel, version: int) -> str:
     if model.rejected is not None and model.rejected[0] == version:
-        return f"was taken back by this server ({model.rejected[1]}), which cannot write the state"
+        return f"was withdrawn by this server ({model.rejected[1]}), which cannot write the state"
     servable = model.servables.get(version)
     if servable is None:
-        return "is not there"
-    return servable.error.message if servable.error else "does not serve"
+        return "does not exist"
+    return servable.error.message if servable.error else "is not served"

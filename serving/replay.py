@@ -1,4 +1,4 @@
-"""Asks two versions the same requests and compares what they answer."""
+"""Sends the same requests to two versions and compares their answers."""
 
 import dataclasses
 import time
@@ -18,25 +18,25 @@ _QUANTILES = {"p10": 10, "p50": 50, "p90": 90}
 
 
 class Answering(Protocol):
-    """What can be asked."""
+    """A version that can answer requests."""
 
     def answer(self, sample: RequestSample) -> list[str]:
         """Returns the ids of items, best first; may raise ``ServingError``."""
 
 
 class LoadedVersion:
-    """A version directory, loaded as the server does.
+    """A version directory, loaded as the server loads it.
 
     Args:
       path: The directory.
 
     Attributes:
-      path: The same.
+      path: The directory.
       model: The loaded model.
-      signature: That of ``serving_default``.
+      signature: The signature ``serving_default``.
 
     Raises:
-      ServingError: it does not load, its files are not those of its manifest, or it has no
+      ServingError: the version cannot be loaded, its files differ from its manifest, or it has no
         such signature.
     """
 
@@ -59,7 +59,7 @@ class LoadedVersion:
         return [_text(item) for item in found if item != PADDING.encode()]
 
     def titles(self, items: Sequence[str]) -> list[str]:
-        """Returns the title of each item, or its id if the version has no title of it."""
+        """Returns the title of each item, or its id if the version has no title for it."""
         if ITEM_TITLES not in self.model.signatures or not items:
             return [*items]
         ids = np.array([item.encode(errors="surrogateescape") for item in items], object)
@@ -73,12 +73,12 @@ class LoadedVersion:
 
 @dataclasses.dataclass(frozen=True)
 class Answer:
-    """What a version made of a request.
+    """The answer of a version to a request.
 
     Attributes:
-      items: Ids, best first; none if it failed.
-      seconds: How long it took.
-      error: Why it failed; empty if it did not.
+      items: Ids, best first; empty if the request failed.
+      seconds: Time taken.
+      error: Why the request failed; empty if it did not.
     """
 
     items: list[str]
@@ -96,7 +96,7 @@ class Pair:
 
     @property
     def overlap(self) -> float | None:
-        """Share of items that both answers have, of the longer one; None of two empty ones."""
+        """Share of the longer answer's items that both answers have; None if both are empty."""
         served, candidate = set(self.served.items), set(self.candidate.items)
         longer = max(len(served), len(candidate))
         return len(served & candidate) / longer if longer else None
@@ -104,14 +104,14 @@ class Pair:
 
 @dataclasses.dataclass(frozen=True)
 class VersionFigures:
-    """How one version did.
+    """Figures of one version.
 
     Attributes:
-      empty: Share of the requests that it answered without an item, or not at all.
+      empty: Share of the requests that got no item, or failed.
       failed: Share of the requests that it refused.
-      first_error: Why it refused the first of them; empty if it refused none.
+      first_error: Why it refused the first of these; empty if it refused none.
       p50_ms: Median time of a request, in milliseconds.
-      p99_ms: 99th percentile.
+      p99_ms: 99th percentile, in milliseconds.
     """
 
     empty: float
@@ -123,16 +123,16 @@ class VersionFigures:
 
 @dataclasses.dataclass(frozen=True)
 class Comparison:
-    """How two versions answered the same requests.
+    """Comparison of two versions that answered the same requests.
 
     Attributes:
-      requests: How many.
-      compared: Those to which at least one version answered with an item.
-      overlap: Mean over those; 0 if there are none.
-      overlap_quantiles: Over those, by name (``p10``, ``p50``, ``p90``).
-      both_empty: Share of the requests to which neither answered with an item.
-      served: How the served version did.
-      candidate: How the candidate did.
+      requests: Number of requests.
+      compared: Number of requests to which at least one version answered with an item.
+      overlap: Mean overlap of those; 0 if there are none.
+      overlap_quantiles: Quantiles of the overlap of those, by name (``p10``, ``p50``, ``p90``).
+      both_empty: Share of the requests to which neither version answered with an item.
+      served: Figures of the served version.
+      candidate: Figures of the candidate.
     """
 
     requests: int
@@ -150,16 +150,16 @@ def replay(
     candidate: Answering,
     clock: Callable[[], float] = time.perf_counter,
 ) -> list[Pair]:
-    """Asks both versions every request, one after the other.
+    """Sends every request to both versions, one after the other.
 
-    The version that is asked first alternates, so that none profits from what the other
-    leaves in the processor's caches.
+    The versions take turns in going first, so that neither benefits from what the other leaves in
+    the processor's caches.
 
     Args:
-      samples: At least one; the first is asked once more, before.
-      served: One version.
-      candidate: The other one.
-      clock: Gives the seconds by which requests are measured.
+      samples: At least one; the first is sent once more beforehand, as a warm-up.
+      served: The served version.
+      candidate: The candidate.
+      clock: Returns the current time in seconds.
     """
     for version in (served, candidate):
         _ask(version, samples[0], clock)
@@ -176,7 +176,7 @@ def replay(
 
 
 def compare(pairs: Sequence[Pair]) -> Comparison:
-    """Counts what ``replay`` returned; at least one pair."""
+    """Summarises what ``replay`` returned; ``pairs`` must not be empty."""
     overlaps = [pair.overlap for pair in pairs if pair.overlap is not None]
     return Comparison(
         requests=len(pairs),
@@ -193,7 +193,7 @@ def compare(pairs: Sequence[Pair]) -> Comparison:
 
 
 def least_alike(pairs: Sequence[Pair], number: int) -> list[Pair]:
-    """Returns the pairs with the least overlap, the least first."""
+    """Returns the pairs with the smallest overlap, the smallest first."""
     comparable = [pair for pair in pairs if pair.overlap is not None]
     return sorted(comparable, key=lambda pair: pair.overlap or 0.0)[:number]
 

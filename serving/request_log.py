@@ -1,4 +1,4 @@
-"""One record per request: a metric always, a log line if asked for."""
+"""Records every request: always as a metric, and as a log line if configured."""
 
 import asyncio
 import contextlib
@@ -14,19 +14,20 @@ from serving.metrics import Metrics
 
 _log = logging.getLogger(__name__)
 
-# The server counts as idle once no request has begun or ended for this long. A client
-# that keeps its connection and asks again at once is so answered once more, with the
-# header that tells it to go elsewhere.
+# The server counts as idle once no request has begun or ended for this long. A client that keeps
+# its connection open and asks again at once therefore gets one more answer, with the header that
+# tells it to open a new connection, to another server.
 _QUIET_SECONDS = 0.1
 _POLL_SECONDS = 0.02
 _MAX_SHOWN = 500  # characters of an error
-# Of refused requests of one kind, per ten seconds: anybody can send any number of them.
+# Log lines per ten seconds for refused requests of one kind, because clients can send any number of
+# them.
 _LINES_OF_A_KIND = 5
 
 
 @dataclasses.dataclass
 class Record:
-    """What became of a request.
+    """The outcome of a request.
 
     Attributes:
       error: Why it failed; None if it did not.
@@ -35,19 +36,19 @@ class Record:
     error: ServingError | None = None
 
     def fail(self, error: ServingError) -> None:
-        """Notes that the request failed."""
+        """Marks the request as failed."""
         self.error = error
 
 
 class RequestLog:
-    """Counts requests and logs those that ``level`` asks for.
+    """Counts requests, and logs those that ``level`` selects.
 
     Args:
-      metrics: Counts by model, API, method and code.
-      model_names: Gives the models that exist.
-      level: ``none``; ``errors``, of which a few of each kind (API, method, model and status)
-        are logged per interval; or ``all``.
-      with_content: Whether errors are logged with the values of the request in them.
+      metrics: Counts requests by model, API, method and code.
+      model_names: Returns the names of the existing models.
+      level: ``none``; ``errors``, which logs a few errors of each kind (API, method, model and
+        status) per interval; or ``all``.
+      with_content: Whether logged errors include values of the request.
       throttle: Decides how many errors of a kind are logged.
     """
 
@@ -69,7 +70,7 @@ class RequestLog:
         self._last_change = time.monotonic()
 
     async def drained(self, seconds: float) -> None:
-        """Waits until requests have ceased, for at most ``seconds``."""
+        """Waits until no requests are running or arriving, for at most ``seconds``."""
         deadline = time.monotonic() + seconds
         while time.monotonic() < deadline:
             quiet = time.monotonic() - self._last_change
@@ -83,8 +84,8 @@ class RequestLog:
 
         Args:
           api: ``REST`` or ``gRPC``.
-          method: What is asked for.
-          model: Model named in the request; may not exist.
+          method: The requested method.
+          model: Model named in the request, which may not exist.
         """
         record = Record()
         started = time.monotonic()
@@ -95,7 +96,7 @@ class RequestLog:
             code = record.error.code.name if record.error else "OK"
         finally:
             self._change(-1)
-            # A client could invent names without end; metrics must not keep them.
+            # Clients could invent any number of names; metrics must not keep them.
             known = model if model in self._model_names() else ""
             self._metrics.requests.labels(known, api, method, code).inc()
             self._metrics.observe_request(known, api, method, code, time.monotonic() - started)
@@ -116,7 +117,7 @@ class RequestLog:
                 )
 
     def _held_back(self, kind: tuple[str, str, str, str]) -> int | None:
-        """How many lines are missing before this request's; None if it gets none either."""
+        """Returns how many lines were held back before this one; None if it is held back too."""
         if self._level == "all":
             return 0
         if self._level == "none" or kind[-1] == "OK":

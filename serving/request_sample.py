@@ -1,8 +1,8 @@
-"""A sampled request: what is kept of it in a file, and how it is asked again.
+"""A sampled request: how it is stored in a file, and how it is sent again.
 
-This is not the request log (``request_log``), which records what became of every request
-and nothing of its values. Samples hold the values, of a few requests, for those who want
-to ask another version the same; ``request_sampler`` writes them.
+This is not the request log (``request_log``), which records the outcome of every request and none
+of its values. Samples contain the values of a few requests, so that the same requests can be sent
+to another version. ``request_sampler`` writes them.
 """
 
 import dataclasses
@@ -32,12 +32,12 @@ _FILE_SUFFIX = ".jsonl"
 _DIGITS = 8
 
 _SINGLE_VALUES = (K, EXCLUDE_HISTORY, DIVERSITY)
-# Ids are bytes, which need not be UTF-8; this keeps any of them exactly.
+# Ids are bytes that may not be UTF-8; this error handler preserves them exactly.
 _ERRORS = "surrogateescape"
 
 
 class SampleError(Exception):
-    """Samples that cannot be used."""
+    """Samples cannot be used."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -49,8 +49,8 @@ class RequestSample:
       model: The model's name.
       version: The version that answered.
       caller: Keyed hash of the caller's key, hexadecimal; empty if the request had none.
-      inputs: What the row asked, by input name: lists without the padding at their end,
-        texts, numbers. An input that asks for nothing is left out; the history is not.
+      inputs: The inputs of the row by name, as lists without the padding at their end, texts and
+        numbers. Inputs that have no effect are left out, but the history never is.
     """
 
     time: str
@@ -60,7 +60,7 @@ class RequestSample:
     inputs: dict[str, Any]
 
     def to_line(self) -> bytes:
-        """Returns a line of JSON, with its end."""
+        """Returns a line of JSON, including the line break."""
         return json.dumps(dataclasses.asdict(self)).encode() + b"\n"
 
     @classmethod
@@ -68,7 +68,7 @@ class RequestSample:
         """Reads what ``to_line`` returned.
 
         Raises:
-          ValueError: it is something else, such as a part of a line.
+          ValueError: ``line`` is something else, such as a part of a line.
         """
         try:
             sample = cls(**json.loads(line))
@@ -84,10 +84,10 @@ class RequestSample:
         return [item for item in self.inputs[HISTORY] if item != PADDING]
 
     def model_inputs(self, signature: Signature) -> dict[str, np.ndarray]:
-        """Returns the request of one row that asks the same of a version.
+        """Returns a request of one row that asks a version for the same as the sample.
 
         Args:
-          signature: The version's; what it does not have is left out.
+          signature: The version's signature; inputs that it does not have are left out.
         """
         given = {name: value for name, value in self.inputs.items() if name in signature.inputs}
         if HISTORY_TIME in given:
@@ -104,12 +104,12 @@ class RequestSample:
 
 
 def sample_files(directory: Path) -> list[Path]:
-    """Returns the files of samples in a directory, oldest first."""
+    """Returns the sample files of a directory, oldest first."""
     return sorted(directory.glob(f"{_FILE_PREFIX}{'[0-9]' * _DIGITS}{_FILE_SUFFIX}"))
 
 
 def next_file(directory: Path) -> Path:
-    """Returns the path of a file that would be the newest."""
+    """Returns the path for a new file, which sorts after all others."""
     number = 1
     for last in sample_files(directory)[-1:]:
         number += int(last.name.removeprefix(_FILE_PREFIX).removesuffix(_FILE_SUFFIX))
@@ -117,12 +117,12 @@ def next_file(directory: Path) -> Path:
 
 
 def inputs_of_row(inputs: Mapping[str, np.ndarray], row: int) -> dict[str, Any]:
-    """Returns what one row of a request asks, see ``RequestSample``.
+    """Returns the inputs of one row of a request; see ``RequestSample``.
 
-    Only inputs that the contract knows are kept.
+    Only inputs that the contract defines are kept.
 
     Args:
-      inputs: A request that was answered, with a history [B, T].
+      inputs: An answered request, with a history [B, T].
       row: From 0 to B - 1.
     """
     rows = len(inputs[HISTORY])
@@ -143,7 +143,7 @@ def inputs_of_row(inputs: Mapping[str, np.ndarray], row: int) -> dict[str, Any]:
         if isinstance(plain, list):
             while plain and plain[-1] in (PADDING, UNKNOWN_TIME):
                 plain.pop()
-        # k and exclude_history have defaults that another version may not share.
+        # k and exclude_history have default values that another version may not share.
         if plain or name in (HISTORY, K, EXCLUDE_HISTORY):
             found[name] = plain
     return found
@@ -154,15 +154,15 @@ def read_samples(directory: Path, limit: int, model: str = "") -> tuple[list[Req
 
     Args:
       directory: Where a server wrote them.
-      limit: How many at most.
-      model: Whose requests; empty if the samples are of one model.
+      limit: Most samples to read.
+      model: Model whose requests to read; empty if all samples are of one model.
 
     Returns:
-      The samples, oldest first, and the number of lines that could not be read: the end of
-      a file is such a line if the server was killed.
+      The samples, oldest first, and the number of unreadable lines: if the server was killed, the
+      last line of a file is incomplete.
 
     Raises:
-      SampleError: there are none, or they are of several models.
+      SampleError: there are no samples, or they are of several models.
     """
     newest: list[RequestSample] = []
     num_damaged = num_files = 0
@@ -187,7 +187,7 @@ def read_samples(directory: Path, limit: int, model: str = "") -> tuple[list[Req
         raise SampleError(
             f"There is no sampled request{f' of the model {model}' if model else ''} in the "
             f"{num_files} files {directory}/{_FILE_PREFIX}*{_FILE_SUFFIX}"
-            f"{f'; there are some of {sorted(names)}' if names else ''}. A server writes them "
+            f"{f'; there are samples of {sorted(names)}' if names else ''}. A server writes them "
             "with --request_log_sample and --request_log_dir"
         )
     if not model and len(names) > 1:
@@ -199,7 +199,7 @@ def read_samples(directory: Path, limit: int, model: str = "") -> tuple[list[Req
 
 
 def _newest_first(files: list[Path]) -> Iterator[RequestSample | None]:
-    """The samples of ``files``; None for a line that is none."""
+    """Yields the samples of ``files``; None for a line that is not a sample."""
     for file in reversed(files):
         for line in reversed(file.read_bytes().splitlines()):
             try:
@@ -209,14 +209,14 @@ def _newest_first(files: list[Path]) -> Iterator[RequestSample | None]:
 
 
 def _row_of(array: np.ndarray, row: int, rows: int) -> Any:
-    """A row, or the first of an input that has another number of rows: one for all."""
+    """Returns a row; the first one if the input has another number of rows: one for all."""
     if len(array) == rows:
         return array[row]
     return array[0] if len(array) else array
 
 
 def _plain(value: Any) -> Any:
-    """Bytes and NumPy's types as those of JSON."""
+    """Converts bytes and NumPy types to JSON types."""
     if isinstance(value, np.ndarray):
         return [_plain(element) for element in value.tolist()]
     if isinstance(value, bytes):

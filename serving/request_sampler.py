@@ -1,7 +1,7 @@
-"""Writes a sample of the requests that are answered, without a caller's key.
+"""Writes a sample of the answered requests to files, without callers' keys.
 
-No request waits for a disk: samples wait in a short queue for the thread that writes
-them, and what finds it full is dropped and counted.
+No request waits for a disk: samples wait in a short queue for the thread that writes them, and a
+sample that finds the queue full is dropped and counted.
 """
 
 import contextlib
@@ -28,17 +28,17 @@ from serving.request_sample import RequestSample, inputs_of_row, next_file, samp
 _log = logging.getLogger(__name__)
 
 KEY_FILE = "caller-hash.key"
-# How a sample ended: the values of the metric's label.
+# The outcomes of a sample: the values of the metric's label.
 WRITTEN = "written"
 QUEUE_FULL = "queue_full"
 TOO_LARGE = "too_large"
 FAILED = "failed"
 
 _MAX_QUEUED = 256
-# Of a row, with its padding: looked at first, because it takes no time.
+# Largest size of a row with its padding; checked first, because that takes no time.
 _MAX_ELEMENTS = 10_000
-# With the queue's length it bounds the memory. It fits into one file of the smallest
-# request_log_max_bytes.
+# Together with the length of the queue, this bounds the memory. A line of this size fits into a
+# file at the smallest request_log_max_bytes.
 _MAX_LINE_BYTES = 2**16
 # The oldest file is removed as a whole.
 _NUM_FILES = 10
@@ -52,14 +52,15 @@ class RequestSampler:
     """Takes a share of the rows of requests and writes them to a directory.
 
     Args:
-      directory: Where; made if it does not exist. One server at a time.
-      share: Of the rows, from 0 to 1.
-      max_bytes: Of all files of samples together, at most.
-      metrics: Counts what becomes of the samples.
-      key_directory: Of the key by which callers are hashed; the same as ``directory`` by default.
-        The workers of one server share it, so that they give a caller the same hash.
-      clock: Gives the time in seconds since 1970.
-      draw: Gives so many random numbers from 0 to 1.
+      directory: Directory of the files; created if it does not exist. Only one server may use it.
+      share: Share of the rows, from 0 to 1.
+      max_bytes: Largest size of all sample files together.
+      metrics: Counts the outcomes of the samples.
+      key_directory: Directory of the key by which callers are hashed; the same as ``directory`` by
+        default. The workers of one server share it, so that they compute the same hash for a
+        caller.
+      clock: Returns the time in seconds since 1970.
+      draw: Returns the given number of random numbers from 0 to 1.
     """
 
     def __init__(
@@ -85,10 +86,10 @@ class RequestSampler:
         self._is_failing = False
 
     def start(self) -> None:
-        """Begins to write.
+        """Starts writing.
 
         Raises:
-          OSError: the directory cannot be written to, or another server writes there.
+            OSError: the directory is not writable, or another server writes to it.
         """
         self._directory.mkdir(mode=0o700, parents=True, exist_ok=True)
         if not os.access(self._directory, os.W_OK):
@@ -108,23 +109,23 @@ class RequestSampler:
     def offer(
         self, model: str, version: int, inputs: Mapping[str, np.ndarray], caller_key: str
     ) -> None:
-        """Keeps a share of the rows of a request; neither waits nor fails.
+        """Samples a share of the rows of a request; neither blocks nor fails.
 
         Args:
           model: The model's name.
           version: The version that answered.
           inputs: All inputs, checked and completed, with a history [B, T].
-          caller_key: Of whoever asks; empty if there is none.
+          caller_key: The caller's key; empty if there is none.
         """
         try:
             for row in np.flatnonzero(self._draw(len(inputs[HISTORY])) < self._share):
                 self._offer_row(model, version, inputs, int(row), caller_key)
         except Exception as e:
-            # A sample is never worth a request.
+            # A failing sample must not make the request fail.
             self._fail(model, e)
 
     def close(self) -> None:
-        """Writes what waits, for a few seconds at most."""
+        """Writes the waiting samples, for a few seconds at most."""
         if self._lock is None:
             return
         with contextlib.suppress(queue.Full):
@@ -174,7 +175,7 @@ class RequestSampler:
     def _fail(self, model: str, error: Exception) -> None:
         self._count(model, FAILED)
         if not self._is_failing:
-            # Any other message may have values of the request in it.
+            # Other messages may contain values of the request.
             shown = str(error) if isinstance(error, OSError) else type(error).__name__
             _log.error("request sample not written", extra={"error": shown})
         self._is_failing = True
@@ -190,10 +191,10 @@ class RequestSampler:
 
 
 class _CallerHashes:
-    """Hashes callers' keys with a random key of the day, which only the owner can read.
+    """Hashes callers' keys with a random key that changes every day and only the owner can read.
 
-    The key of a day is overwritten by the next day's: nobody can tell then who a hash
-    was, or that two hashes of different days are of one caller.
+    Each day's key is overwritten by that of the next day. After that, nobody can tell which caller
+    a hash belongs to, or that two hashes of different days belong to one caller.
     """
 
     def __init__(self, directory: Path):
@@ -202,11 +203,11 @@ class _CallerHashes:
         self._key = b""
 
     def hash(self, caller_key: str, day: str) -> str:
-        """Returns HMAC-SHA256, hexadecimal.
+        """Returns the HMAC-SHA256 as hexadecimal digits.
 
         Args:
-          caller_key: Of a request.
-          day: Of the request, as ISO 8601 writes it.
+          caller_key: The key in the request.
+          day: Day of the request, in ISO 8601.
         """
         if day != self._day:
             with self._path.with_suffix(".lock").open("w") as lock:
@@ -218,7 +219,7 @@ class _CallerHashes:
         ).hex()
 
     def _stored(self, day: str) -> bytes:
-        """The key of ``day``, as before a restart; empty if there is none."""
+        """Returns the key of ``day`` from before a restart; empty if there is none."""
         try:
             stored_day, key = self._path.read_text().split()
             return bytes.fromhex(key) if stored_day == day else b""
@@ -239,7 +240,7 @@ class _CallerHashes:
 
 
 class _SampleFiles:
-    """Numbered files of lines, of which the oldest go; only the owner can read them."""
+    """Numbered files of lines, which only the owner can read; the oldest files are removed."""
 
     def __init__(self, directory: Path, max_bytes: int):
         self._directory = directory
@@ -251,8 +252,8 @@ class _SampleFiles:
         """Writes a line.
 
         Raises:
-          OSError: it cannot be written. The next line begins another file, because a part
-            of this one may be at the end of the file.
+          OSError: the line cannot be written. The next line then begins a new file, because this
+            file may end in an incomplete line.
         """
         file = self._file_for(len(line))
         try:
@@ -264,7 +265,7 @@ class _SampleFiles:
             raise
 
     def close(self) -> None:
-        """Ends the file."""
+        """Closes the file."""
         if self._file is not None:
             os.close(self._file)
             self._file = None
@@ -272,7 +273,7 @@ class _SampleFiles:
     def _file_for(self, num_bytes: int) -> int:
         if self._file is not None:
             facts = os.fstat(self._file)
-            # Its last link is gone when somebody has deleted it.
+            # The link count is 0 if somebody has deleted the file.
             if facts.st_nlink and facts.st_size + num_bytes <= self._max_file_bytes:
                 return self._file
             self.close()

@@ -1,4 +1,4 @@
-"""TF Serving's REST API, with health, metrics and the demo page beside it."""
+"""TF Serving's REST API, with routes for health, metrics and the demo page."""
 
 import asyncio
 import json
@@ -36,8 +36,8 @@ from serving.versions import is_version
 
 _log = logging.getLogger(__name__)
 
-# TF Serving's two patterns (model_servers/http_rest_api_util.cc). Case does not matter for
-# them; what is found must have the case that TF Serving looks for.
+# TF Serving's two patterns (model_servers/http_rest_api_util.cc). They ignore case, but TF Serving
+# then requires the right case of what they match.
 _VERSION = r"(?:/versions/(?P<version>\d+)|/labels/(?P<label>[^/:]+))?"
 _PREDICT_PATH = re.compile(
     rf"/v1/models/(?P<name>[^/:]+){_VERSION}:(?P<method>predict|classify|regress)",
@@ -50,14 +50,14 @@ _MODEL_PATH = re.compile(
 _NO_GZIP = "JSON Parse error: The document is empty: the body is not gzip, as its header says"
 _API_PATH = "/{path:(?i:v1)/.*}"
 
-# What probes of an orchestrator ask, and where the metrics are: ours, and TF Serving's.
+# Paths of orchestrators' probes and of the metrics: our own, and TF Serving's.
 PROBE_PATHS = _HEALTH, _READY = "/health", "/ready"
 METRICS_PATHS = "/metrics", "/monitoring/prometheus/metrics"
 
 _OPENMETRICS = "application/openmetrics-text"
 
-_BYTES_PER_VALUE = 8  # of an answer, about
-_LARGE_ANSWER = 64 * 2**10  # bytes, from which on a slow reader is waited for
+_BYTES_PER_VALUE = 8  # approximate, for answers
+_LARGE_ANSWER = 64 * 2**10  # bytes; larger answers wait for slow readers
 
 
 class RestApi:
@@ -65,18 +65,18 @@ class RestApi:
 
     Args:
       manager: Knows the model versions.
-      traffic: Hands requests to them.
-      predictor: Runs them.
-      metrics: Served at ``/metrics`` and where TF Serving has them.
+      traffic: Chooses the version that answers a request.
+      predictor: Runs the requests.
+      metrics: Metrics served at ``/metrics`` and at TF Serving's path.
       request_log: Records every API request.
       is_ready: Whether the server can answer for every model.
       is_draining: Whether the server is about to stop.
-      admission: Takes predict requests on.
+      admission: Admits predict requests.
       codec_thread: Decodes and encodes large bodies.
       limits: Largest inputs that are decoded.
-      config: Has the largest body, the longest time of a request, and the headers that say who
-        asks.
-      guard: Refuses what pages of other sites send.
+      config: Contains the largest body size, the request timeout, and the headers that identify the
+        caller.
+      guard: Refuses requests sent by pages of other sites.
       has_cors: Whether answers have the headers that let pages of other sites read them.
       has_demo: Whether there is a demo page.
     """
@@ -123,7 +123,7 @@ class RestApi:
     def application(
         self, catalogue: CatalogueApi | None = None, histories: HistoriesApi | None = None
     ) -> web.Application:
-        """The aiohttp application, with the routes of the APIs that there are."""
+        """Creates the aiohttp application, with the routes of the enabled APIs."""
         app = web.Application(
             client_max_size=self._max_request_bytes, middlewares=[self._guard.middleware]
         )
@@ -152,11 +152,11 @@ class RestApi:
         """Makes clients open a new connection, to another server, for their next request."""
         if self._is_draining():
             response.force_close()
-            # Written by aiohttp before this hook, for a connection to be kept.
+            # aiohttp has written this header before the hook, to keep the connection open.
             response.headers["Connection"] = "close"
 
     async def _health(self, request: web.Request) -> web.Response:
-        """Shows that the process answers; it says nothing about models."""
+        """Shows that the process responds; says nothing about models."""
         return web.json_response({"status": "alive"})
 
     async def _ready(self, request: web.Request) -> web.Response:
@@ -168,7 +168,7 @@ class RestApi:
         return web.json_response({"status": "ready"})
 
     async def _prometheus(self, request: web.Request) -> web.Response:
-        # Exemplars have no place in Prometheus' own format.
+        # Prometheus' own format does not support exemplars.
         is_openmetrics = _OPENMETRICS in request.headers.get("Accept", "")
         form = openmetrics if is_openmetrics else prometheus_client
         return web.Response(
@@ -177,7 +177,7 @@ class RestApi:
         )
 
     async def _preflight(self, request: web.Request) -> web.Response:
-        """Answers the question of a browser that is about to send for a page."""
+        """Answers a browser that asks whether a page may send a request."""
         has_origin = re.search("https?://", request.headers.get("Origin", ""))
         return web.Response(status=200 if has_origin else 400)
 
@@ -227,7 +227,7 @@ class RestApi:
                     " to arrive (request_timeout_seconds)",
                 )
                 record.fail(error)
-                # Not the same as a slow model: here the body never arrived.
+                # Unlike with a slow model, the body never arrived here.
                 return _error_response(error, status=408, close=True)
             except Exception as e:
                 _log.exception("request failed")
@@ -245,7 +245,7 @@ class RestApi:
             raise web.HTTPRequestEntityTooLarge(self._max_request_bytes, num_bytes)
         key = headers.get(self._key_header, "")
         with self._admission.call(flow or peer, key, num_bytes) as call:
-            # What has arrived with its headers needs no timer.
+            # A body that arrived together with its headers needs no timer.
             if num_bytes and request.content.is_eof():
                 body = await request.read()
             else:
@@ -253,7 +253,8 @@ class RestApi:
                     self._read(request, call, num_bytes), self._timeout_seconds
                 )
             if "gzip" in headers.get("Content-Encoding", ""):
-                # Here, and not by aiohttp: off the event loop, and as TF Serving does it.
+                # Decompressed here and not by aiohttp: off the event loop, and as TF Serving does
+                # it.
                 body = await self._codec_thread.run(
                     self._max_request_bytes, _gunzip, body, self._max_request_bytes
                 )
@@ -266,11 +267,11 @@ class RestApi:
             return response
 
     async def _write(self, request: web.Request, response: web.Response) -> None:
-        """Writes an answer whose memory is held until a slow reader has read it.
+        """Writes an answer, and holds its memory until a slow reader has read it.
 
         Raises:
-          asyncio.CancelledError: the reader has gone, or took too long. Nothing else can be
-            answered any longer, because the answer has begun.
+          asyncio.CancelledError: the reader disconnected or took too long. No error can be sent any
+          longer, because the answer has begun.
         """
         try:
             await response.prepare(request)
@@ -281,7 +282,7 @@ class RestApi:
             raise asyncio.CancelledError from None
 
     async def _read(self, request: web.Request, call: Call, announced: int) -> bytes:
-        """Reads a body; what was not announced is held as it arrives."""
+        """Reads a body; bytes beyond the announced length are counted as they arrive."""
         body = bytearray()
         async for chunk in request.content.iter_any():
             body += chunk
@@ -294,14 +295,14 @@ class RestApi:
     async def _answer(
         self, body: bytes, spec: model_pb2.ModelSpec, call: Call, deadline: float
     ) -> bytes:
-        # Before the version is looked for, as TF Serving does, and once for all attempts.
+        # Done before the version is looked up, as in TF Serving, and only once for all attempts.
         started = time.monotonic()
         document = await self._codec_thread.run(
             len(body), codec.parse_predict_document, body, self._limits
         )
         parsed_in = time.monotonic() - started
 
-        # Signature and answer are of the same version.
+        # The signature and the answer must come from the same version.
         async def attempt(servable: Servable) -> tuple[Outputs, bool]:
             started = time.monotonic()
             decoded = await self._codec_thread.run(
@@ -339,7 +340,7 @@ class RestApi:
         response = model_metadata(self._manager, request)
         signatures = get_model_metadata_pb2.SignatureDefMap()
         response.metadata[SIGNATURE_DEF].Unpack(signatures)
-        # As TF Serving does: without the type URL that an Any would add.
+        # As in TF Serving, without the type URL that an Any would add.
         return b'{"model_spec":%b,"metadata":{"signature_def":%b}}' % (
             _to_json(response.model_spec),
             _to_json(signatures),
@@ -350,9 +351,9 @@ def _gunzip(body: bytes, max_bytes: int) -> bytes:
     """Decompresses a body.
 
     Raises:
-      HTTPRequestEntityTooLarge: it is larger than ``max_bytes``.
-      ServingError: INVALID_ARGUMENT; it is no gzip, or not all of it. TF Serving goes on with an
-        empty body.
+      HTTPRequestEntityTooLarge: the decompressed body is larger than ``max_bytes``.
+      ServingError: INVALID_ARGUMENT; the body is not gzip, or is truncated. TF Serving would
+        continue with an empty body.
     """
     decompressor = zlib.decompressobj(wbits=zlib.MAX_WBITS | 16)  # with the header of gzip
     try:

@@ -1,4 +1,4 @@
-"""One version of a model as the server sees it: its state, and who uses it."""
+"""One version of a model as the server sees it: its state, and the requests that use it."""
 
 import asyncio
 import contextlib
@@ -17,16 +17,16 @@ State = get_model_status_pb2.ModelVersionStatus.State
 
 @dataclasses.dataclass(eq=False)
 class Servable:
-    """One version of a model, from its discovery to its end.
+    """One version of a model, from its discovery to its unloading.
 
     Attributes:
       name: Model name.
       version: Version number.
       path: Version directory.
-      state: TF Serving's state of it; START while it waits to be loaded.
-      error: Why it ended, if it failed, or what it waits for.
-      failed_files: What the directory held when loading it failed.
-      failed_at: When that was, by the manager's clock.
+      state: Its state in TF Serving's terms; START while it waits to be loaded.
+      error: Why it failed, or what it is waiting for.
+      failed_files: Contents of the directory when loading failed.
+      failed_at: Time of the failure, by the manager's clock.
     """
 
     name: str
@@ -42,7 +42,7 @@ class Servable:
 
     @property
     def model(self) -> SavedModel:
-        """The loaded model; only for one who holds the servable."""
+        """The loaded model; only for callers that hold the servable."""
         assert self._model is not None, f"{self.name}/{self.version} is not loaded"
         return self._model
 
@@ -52,19 +52,19 @@ class Servable:
         return self.state == State.AVAILABLE
 
     def serve(self, model: SavedModel) -> None:
-        """Makes it available to new requests, with ``model`` as what runs."""
+        """Makes the version available to new requests, which run on ``model``."""
         self._model = model
         self.state = State.AVAILABLE
 
     def end(self, error: ServingError | None = None) -> None:
-        """Ends it, because of ``error`` if it failed, and lets go of its model."""
+        """Takes the version out of service, with ``error`` if it failed, and releases its model."""
         self._model = None
         self.state = State.END
         self.error = error
 
     @contextlib.contextmanager
     def hold(self) -> Iterator["Servable"]:
-        """Keeps the model in memory for the length of a request."""
+        """Keeps the model in memory during a request."""
         self._users += 1
         try:
             yield self

@@ -2,7 +2,7 @@
 
     python -m serving.server --model_base_path output/serving_models/mind
 
-See docs/server.md for what of the API there is.
+See docs/server.md for the supported parts of the API.
 """
 
 import logging
@@ -20,8 +20,8 @@ def main(argv: Sequence[str] | None = None) -> int:
     if config.workers > 1:
         logs.configure(with_content=config.log_request_content)
         return workers.run(config)
-    # Here, because it imports TensorFlow: mistakes on the command line are told at once, and the
-    # supervisor of workers does without.
+    # Imported here, because it imports TensorFlow: mistakes on the command line are reported at
+    # once, and the supervisor of workers does not need TensorFlow.
     from serving import model_server
 
     logs.configure(with_content=config.log_request_content)
@@ -31,8 +31,8 @@ def main(argv: Sequence[str] | None = None) -> int:
 def run() -> None:
     """Runs ``main`` and ends the process at once.
 
-    Everything is closed by then; what is left, tearing TensorFlow down, takes longer than
-    stopping did.
+    Everything is closed by then. What remains is TensorFlow's own clean-up, which takes longer than
+    stopping the server.
     """
     code = main()
     logging.shutdown()

@@ -1,16 +1,16 @@
-r"""Asks a candidate what a server was asked, and compares it with the version that is served.
+r"""Sends a server's sampled requests to a candidate, and compares it with the served version.
 
-Reads the newest requests that a server sampled (--request_log_sample), asks both versions
-on this machine, and prints how much of their answers is the same, how long they took, and
-how the requests differ from what the candidate was trained on.
+Reads the newest requests that a server sampled (--request_log_sample) and sends them to both
+versions on this machine. Prints how far their answers agree, how long they took, and how the
+requests differ from the data that the candidate was trained on.
 
 Example:
   python -m serving.shadow --requests samples \
       --served output/serving_models/mind/1795704432 \
       --candidate output/serving_models/mind/1795706000 --min_overlap 0.3
 
-Exit codes: 0 done; 1 the mean overlap is below --min_overlap; 2 wrong usage, or the requests
-or a version cannot be read
+Exit codes: 0 done; 1 the mean overlap is below --min_overlap; 2 wrong usage, or the requests or a
+version cannot be read
 """
 
 import argparse
@@ -45,13 +45,13 @@ def _parser() -> argparse.ArgumentParser:
         "--requests", type=Path, required=True, metavar="DIR", help="a server's request_log_dir"
     )
     version: dict[str, Any] = {"type": Path, "required": True, "metavar": "VERSION_DIR"}
-    parser.add_argument("--served", **version, help="directory of the version that is served")
-    parser.add_argument("--candidate", **version, help="directory of the version that is to be")
+    parser.add_argument("--served", **version, help="directory of the served version")
+    parser.add_argument("--candidate", **version, help="directory of the candidate version")
     parser.add_argument(
-        "--model", default="", help="whose requests, if the server has several models"
+        "--model", default="", help="model whose requests are used, if the server has several"
     )
     parser.add_argument(
-        "--limit", type=_positive, default=1000, help="newest requests (default: %(default)s)"
+        "--limit", type=_positive, default=1000, help="most requests to use (default: %(default)s)"
     )
     parser.add_argument(
         "--examples",
@@ -60,14 +60,14 @@ def _parser() -> argparse.ArgumentParser:
         "candidate's manifest names, if it is there)",
     )
     parser.add_argument(
-        "--min_overlap", type=float, metavar="X", help="exit with 1 if the mean is below"
+        "--min_overlap", type=float, metavar="X", help="exit with 1 if the mean overlap is below"
     )
-    parser.add_argument("--json", type=Path, metavar="FILE", help="write the figures there, too")
+    parser.add_argument("--json", type=Path, metavar="FILE", help="also write the figures to FILE")
     return parser
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    """Compares, prints, and returns the exit code."""
+    """Compares the versions and prints the result; returns the exit code."""
     flags = _parser().parse_args(argv)
     versions: list[LoadedVersion] = []
     try:
@@ -106,7 +106,7 @@ def main(argv: Sequence[str] | None = None) -> int:
 def _positive(text: str) -> int:
     number = int(text)
     if number < 1:
-        raise argparse.ArgumentTypeError(f"expected a number from 1 on, got {text}")
+        raise argparse.ArgumentTypeError(f"expected an integer of 1 or more, got {text}")
     return number
 
 
@@ -114,7 +114,7 @@ def _example_files(directory: str | None, facts: Mapping[str, Any]) -> tuple[lis
     """Returns the files of examples, and why there are none.
 
     Raises:
-      SampleError: a directory was named and has none.
+      SampleError: the named directory contains no examples.
     """
     named = directory or facts.get(manifest.EXAMPLES)
     files = [str(path) for path in tf.io.gfile.glob(f"{named}/*.gz")] if named else []
@@ -124,12 +124,12 @@ def _example_files(directory: str | None, facts: Mapping[str, Any]) -> tuple[lis
             f"{directory}; there are none"
         )
     where = f"the examples in {named}, which it names, are not there" if named else "it names none"
-    note = "" if files else f"Lengths and inputs of training are unknown: {where}."
+    note = "" if files else f"History lengths and inputs in training are unknown: {where}."
     return files, note
 
 
 def _manifest_of(version: Path) -> dict[str, Any]:
-    """Returns the manifest, or nothing if there is none: other tools make versions, too."""
+    """Returns the manifest; empty if there is none, since other tools also write versions."""
     try:
         return manifest.from_json((version / manifest.MANIFEST_PATH).read_text())
     except (OSError, ValueError):
@@ -189,7 +189,7 @@ def _print_least_alike(
 
 
 def _print_skew(found: Skew, note: str) -> None:
-    print(f"\n{'Requests beside training':34}{'training':>10}{'requests':>10}{'divergence':>12}")
+    print(f"\n{'Requests and training':34}{'training':>10}{'requests':>10}{'divergence':>12}")
     trained, asked = found.trained_lengths, found.asked_lengths
     rows = [
         ("items that the model does not know", "", _percent(found.unknown_items), ""),
@@ -226,7 +226,7 @@ def _print_skew(found: Skew, note: str) -> None:
 
 def _shown(texts: Sequence[str]) -> str:
     text = " | ".join(texts) or "nothing"
-    return text.encode(errors="replace").decode()  # ids may be no UTF-8
+    return text.encode(errors="replace").decode()  # ids may not be UTF-8
 
 
 def _percent(share: float | None) -> str:
@@ -246,5 +246,5 @@ def _upper_half(shares: Sequence[float] | None) -> float | None:
 
 
 if __name__ == "__main__":
-    tf.get_logger().setLevel("ERROR")  # what it says of the loaders is for programmers
+    tf.get_logger().setLevel("ERROR")  # its messages about loaders are for developers
     sys.exit(main())

@@ -1,4 +1,4 @@
-"""A SavedModel's signature, unpacked once for quick use on every request."""
+"""A SavedModel's signature, unpacked once for fast use on every request."""
 
 import dataclasses
 import functools
@@ -16,9 +16,9 @@ class TensorSlot:
     """One input or output of a signature.
 
     Attributes:
-      tensor_name: Graph tensor that is fed or fetched.
+      tensor_name: Tensor in the graph that is fed or fetched.
       dtype: Element type.
-      shape: Static shape; ``None`` for an unknown dimension, or for all of it.
+      shape: Static shape; ``None`` for an unknown dimension, or for an unknown rank.
     """
 
     tensor_name: str
@@ -37,17 +37,17 @@ class TensorSlot:
 
     @property
     def is_batched(self) -> bool:
-        """Whether the first dimension is free, as a batch dimension is."""
+        """Whether the first dimension is unknown, as a batch dimension is."""
         return bool(self.shape) and self.shape[0] is None  # type: ignore[index]
 
 
 @dataclasses.dataclass(frozen=True)
 class Signature:
-    """A callable of a SavedModel.
+    """A function of a SavedModel that can be called.
 
     Attributes:
-      inputs: By the name used in requests.
-      outputs: By the name used in responses, sorted.
+      inputs: Inputs by their names in requests.
+      outputs: Outputs by their names in responses, sorted.
       defaults: Values of the inputs that a request may leave out.
     """
 
@@ -56,10 +56,10 @@ class Signature:
     defaults: dict[str, np.ndarray]
 
     def shape_problem(self, inputs: Mapping[str, np.ndarray]) -> str:
-        """Which input has another rank or size than the signature states; empty if none has.
+        """Describes the input whose shape contradicts the signature; empty if there is none.
 
-        No reason to refuse a request: a graph may work on other shapes too, and TensorFlow
-        does not check what is fed.
+        Such a shape is no reason to refuse a request: a graph may work on other shapes too, and
+        TensorFlow does not check what it is fed.
         """
         for name, slot in self.inputs.items():
             shape = inputs[name].shape
@@ -86,12 +86,12 @@ class Signature:
 
 
 def dtype_name(dtype: tf.DType) -> str:
-    """The C++ runtime's name of a type (``DataTypeString``)."""
+    """Returns the C++ runtime's name of a type (``DataTypeString``)."""
     names = {tf.float32: "float", tf.float64: "double", tf.half: "half"}
     return names.get(dtype, dtype.name)
 
 
-# The field of a TensorProto that holds the values of a type.
+# Field of a TensorProto that holds the values of each type.
 _FIELDS = {
     tf.float32: "float_val",
     tf.float64: "double_val",
@@ -108,14 +108,14 @@ _FIELDS = {
 }
 
 
-_LARGE_ARRAY = 32  # elements from which on it is quicker to encode all of them at once
+_LARGE_ARRAY = 32  # elements; from this size on, encoding all of them at once is faster
 
 
 def shape_from_proto(proto: tensor_pb2.TensorProto) -> tuple[int, ...]:
-    """The shape that a TensorProto states; one without a shape is a scalar.
+    """Returns the shape of a TensorProto; one without a shape is a scalar.
 
     Raises:
-      ValueError: a size is not known.
+      ValueError: a dimension is unknown.
     """
     sizes = tuple(dim.size for dim in proto.tensor_shape.dim)
     if min(sizes, default=0) < 0:
@@ -126,13 +126,12 @@ def shape_from_proto(proto: tensor_pb2.TensorProto) -> tuple[int, ...]:
 def array_from_proto(proto: tensor_pb2.TensorProto) -> np.ndarray:
     """Decodes a TensorProto; strings become an ``object`` array of bytes.
 
-    As ``Tensor::FromProto`` of the C++ runtime does, which is not what
-    ``tf.make_ndarray`` does: the last value is repeated up to the shape's size, values
-    beyond it are ignored, without any value all elements are 0, and integers beyond the
-    range of a small type wrap around.
+    Follows ``Tensor::FromProto`` of the C++ runtime, which differs from ``tf.make_ndarray``: the
+    last value is repeated to fill the shape, surplus values are ignored, all elements are 0 if
+    there is no value, and integers beyond the range of a small type wrap around.
 
     Raises:
-      ValueError, TypeError: it is malformed.
+      ValueError, TypeError: the proto is malformed.
     """
     shape = shape_from_proto(proto)
     dtype = tf.as_dtype(proto.dtype)
@@ -145,7 +144,7 @@ def array_from_proto(proto: tensor_pb2.TensorProto) -> np.ndarray:
         return _from_content(proto.tensor_content, dtype, size).reshape(shape)
     values = getattr(proto, _FIELDS[dtype])
     if dtype.is_complex:
-        # Of each value, the real and the imaginary part.
+        # The real and the imaginary part of each value.
         parts = np.array(values[: 2 * size], dtype.real_dtype.as_numpy_dtype)
         given = parts[: len(parts) // 2 * 2].view(dtype.as_numpy_dtype)
     elif dtype in (tf.half, tf.bfloat16):
@@ -165,11 +164,11 @@ def array_from_proto(proto: tensor_pb2.TensorProto) -> np.ndarray:
 
 
 def _from_content(content: bytes, dtype: tf.DType, size: int) -> np.ndarray:
-    """Decodes ``tensor_content``: the bytes of all elements, after their lengths if strings."""
+    """Decodes ``tensor_content``: all elements' bytes, preceded by their lengths for strings."""
     if dtype != tf.string:
         if len(content) != size * dtype.size:
             raise ValueError(
-                f"tensor_content has {len(content)} bytes, {size} elements of {dtype.name} need"
+                f"tensor_content has {len(content)} bytes, but {size} elements of {dtype.name} need"
                 f" {size * dtype.size}"
             )
         return np.frombuffer(content, dtype.as_numpy_dtype)
@@ -188,7 +187,7 @@ def _from_content(content: bytes, dtype: tf.DType, size: int) -> np.ndarray:
                 break
         lengths.append(length)
     if len(content) - position != sum(lengths):
-        raise ValueError("the strings in tensor_content are not as long as it says")
+        raise ValueError("the strings in tensor_content do not have the lengths that it states")
     array = np.empty(size, object)
     for index, length in enumerate(lengths):
         array[index] = content[position : position + length]
@@ -197,13 +196,13 @@ def _from_content(content: bytes, dtype: tf.DType, size: int) -> np.ndarray:
 
 
 def array_to_proto(array: np.ndarray, proto: tensor_pb2.TensorProto) -> None:
-    """Encodes an array, strings as ``object`` of bytes, into an empty TensorProto.
+    """Encodes an array into an empty TensorProto; strings are an ``object`` array of bytes.
 
-    The values go into the field of their type, as ``Tensor::AsProtoField`` of the C++ runtime
-    puts them, and not into ``tensor_content``: clients without TensorFlow read that field.
+    The values go into the field of their type, like in ``Tensor::AsProtoField`` of the C++ runtime,
+    and not into ``tensor_content``: clients without TensorFlow read that field.
 
     Raises:
-      KeyError: its type has no field.
+      KeyError: there is no field for the array's type.
     """
     proto.dtype, field, parts = _encoding_of(array.dtype)
     proto.tensor_shape.SetInParent()
@@ -223,7 +222,7 @@ def array_to_proto(array: np.ndarray, proto: tensor_pb2.TensorProto) -> None:
 
 @functools.cache
 def _encoding_of(dtype: np.dtype) -> tuple[int, str, np.dtype | None]:
-    """Number and field of a type, and the type of the values that the field holds, if another."""
+    """Returns a type's number and field, and the type of the field's values if it differs."""
     of_tensor = tf.as_dtype(dtype)
     parts = None
     if of_tensor.is_complex:
@@ -234,9 +233,9 @@ def _encoding_of(dtype: np.dtype) -> tuple[int, str, np.dtype | None]:
 
 
 def _packed(flat: np.ndarray) -> bytes | None:
-    """The values as a packed field has them, where that is a matter of copying bytes.
+    """Returns the values as the bytes of a packed field, if copying the bytes is enough.
 
-    Python takes them a hundred times as long to add one by one.
+    Adding the values one by one in Python takes a hundred times as long.
     """
     if flat.dtype in (np.float32, np.float64, np.bool_):
         return flat.astype(flat.dtype.newbyteorder("<"), copy=False).tobytes()

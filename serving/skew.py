@@ -1,4 +1,4 @@
-"""What a server was asked, against what the model was trained on."""
+"""Compares the requests to a server with the data that the model was trained on."""
 
 import dataclasses
 import datetime
@@ -24,27 +24,26 @@ from serving.request_sample import RequestSample
 
 POPULARITY_BUCKETS = 10
 _MAX_EXAMPLES = 10_000
-# What is said in a sentence, beside the table.
+# Thresholds for the findings in sentences, beside the table.
 _FEW_REQUESTS = 100
 _MAX_UNKNOWN = 0.05
 _MAX_COLD = 0.05
 _MAX_DIVERGENCE = 0.1
-_MIN_TRAINED = 0.05  # share of the people of training with which an input counts as used
+_MIN_TRAINED = 0.05  # share of the people in training from which an input counts as used
 _DAY_SECONDS = 86_400
 
 
 @dataclasses.dataclass(frozen=True)
 class Trained:
-    """What is known of a model's training.
+    """What is known about a model's training.
 
-    Attributes:
-      item_counts: How often each item of the vocabulary stood in train, by id; None if
+    item_counts: Number of occurrences of each item of the vocabulary in train, by id; None if the
+      version does not provide them.
         the version does not tell.
-      person_inputs: Inputs about a person that the model reads beside the history.
-      history_lengths: Items before the targets, of each example; empty without examples.
-      max_history: The newest items of a history that the model reads; None if unknown.
-      given: Share of the examples that have each of ``person_inputs``; empty without
-        examples.
+      person_inputs: Inputs about a person that the model reads in addition to the history.
+      history_lengths: Number of items before the targets, for each example; empty without examples.
+      max_history: Number of newest items of a history that the model reads; None if unknown.
+      given: Share of the examples that have each of ``person_inputs``; empty without examples.
     """
 
     item_counts: Mapping[str, int] | None
@@ -56,27 +55,27 @@ class Trained:
 
 @dataclasses.dataclass(frozen=True)
 class Skew:
-    """Requests beside training. What cannot be compared is None.
+    """Comparison of requests with training. Figures that cannot be compared are None.
 
     Attributes:
-      requests: How many.
-      unknown_items: Share of the items in their histories that the model does not know.
-      cold: Share of the requests without a known item.
-      trained_lengths: Median and 90th percentile of the number of items in the histories of
-        the examples, as far as the model reads them.
-      asked_lengths: The same of the requests.
-      length_divergence: Jensen-Shannon divergence, from 0 to 1, of the two distributions
-        over 0, 1, 2-3, 4-7, … items.
-      trained_popularity: Share of train in each bucket of items, the most popular first;
-        the buckets hold about equal parts of it.
-      asked_popularity: Share of the known items of the histories.
-      popularity_divergence: Of the two.
+      requests: Number of requests.
+      unknown_items: Share of the items in the requests' histories that the model does not know.
+      cold: Share of the requests without any known item.
+      trained_lengths: Median and 90th percentile of the history lengths in the examples, cut to
+        what the model reads.
+      asked_lengths: The same for the requests.
+      length_divergence: Jensen-Shannon divergence, from 0 to 1, between the two distributions over
+        0, 1, 2-3, 4-7, … items.
+      trained_popularity: Share of train in each bucket of items, the most popular bucket first; all
+        buckets hold about equal shares.
+      asked_popularity: The same for the known items of the requests' histories.
+      popularity_divergence: Jensen-Shannon divergence between these two.
       inputs: For each input about a person, the share of the examples and of the requests
         that have it.
-      unread: Inputs about a person that requests give and the model does not read.
-      future_times: Share of the requests whose history goes on for more than a day after
-        they were asked; None if the model reads no times.
-      findings: What stands out, in sentences.
+      unread: Inputs about a person that requests contain but the model does not read.
+      future_times: Share of the requests whose history extends more than a day beyond the time of
+        the request; None if the model reads no times.
+      findings: Noteworthy differences, as sentences.
     """
 
     requests: int
@@ -97,12 +96,12 @@ class Skew:
 def read_trained(
     version: LoadedVersion, example_files: Sequence[str], max_history: int | None = None
 ) -> Trained:
-    """Asks a version for its items, and reads examples.
+    """Reads the items from a version, and the examples from files.
 
     Args:
       version: The version.
       example_files: TFRecord (gzip) of raw sequence examples; the first 10,000 are read.
-      max_history: The newest items of a history that the model reads; None if unknown.
+      max_history: Number of newest items of a history that the model reads; None if unknown.
     """
     person_inputs = tuple(filter(_is_of_person, version.signature.inputs))
     examples = [
@@ -127,7 +126,7 @@ def read_trained(
 
 
 def skew(samples: Sequence[RequestSample], trained: Trained) -> Skew:
-    """Compares requests, at least one, with training."""
+    """Compares requests with training; ``samples`` must not be empty."""
     longest = trained.max_history or np.iinfo(np.int32).max
     lengths = np.minimum([len(sample.history) for sample in samples], longest)
     items = [item for sample in samples for item in sample.history]
@@ -184,8 +183,8 @@ def _findings(found: Skew) -> list[str]:
     if found.unknown_items is not None and found.unknown_items > _MAX_UNKNOWN:
         said.append(
             f"The model does not know {found.unknown_items:.1%} of the items in the histories: "
-            "either its vocabulary is older than the requests, or the caller writes ids in "
-            "another way."
+            "either its vocabulary is older than the requests, or the caller writes ids "
+            "differently."
         )
     if found.cold is not None and found.cold > _MAX_COLD:
         said.append(
@@ -195,7 +194,7 @@ def _findings(found: Skew) -> list[str]:
     if found.length_divergence is not None and found.length_divergence > _MAX_DIVERGENCE:
         assert found.trained_lengths is not None
         said.append(
-            "Histories are of another length than in training: the median is "
+            "The histories differ in length from those in training: the median is "
             f"{found.asked_lengths[0]:g} items in the requests and {found.trained_lengths[0]:g} "
             "in the examples."
         )
@@ -204,7 +203,7 @@ def _findings(found: Skew) -> list[str]:
         assert found.trained_popularity is not None
         half = POPULARITY_BUCKETS // 2
         said.append(
-            "Histories hold items of another popularity than in training: the more popular "
+            "The histories hold items of different popularity than in training: the more popular "
             f"half of the buckets has {sum(found.asked_popularity[:half]):.1%} of the items in "
             f"the requests and {sum(found.trained_popularity[:half]):.1%} in training."
         )
@@ -220,8 +219,8 @@ def _findings(found: Skew) -> list[str]:
         said.append(f"The requests give {name}, which the model does not read.")
     if found.future_times:
         said.append(
-            f"{found.future_times:.1%} of the requests have times more than a day after they "
-            f"were asked: {HISTORY_TIME} is in seconds since 1970, not in milliseconds."
+            f"{found.future_times:.1%} of the requests contain times more than a day after the "
+            f"request itself: {HISTORY_TIME} is in seconds since 1970, not in milliseconds."
         )
     return said
 
@@ -231,7 +230,7 @@ def _is_of_person(name: str) -> bool:
 
 
 def _item_counts(version: LoadedVersion) -> dict[str, int] | None:
-    """How often each item of the vocabulary stood in train, if the version tells."""
+    """Returns each item's number of occurrences in train, if the version provides them."""
     if LIST_ITEMS not in version.model.signatures:
         return None
     inputs = {OFFSET: np.array(0, np.int32), LIMIT: np.array(np.iinfo(np.int32).max, np.int32)}
@@ -256,7 +255,7 @@ def _is_given(features: Mapping[str, tf.train.Feature], name: str) -> bool:
 def _by_popularity(
     counts: Mapping[str, int], items: Sequence[str]
 ) -> tuple[np.ndarray, np.ndarray]:
-    """Returns how much of train, and how many of ``items``, are in each bucket of items."""
+    """Returns how much of train, and how many of ``items``, fall into each bucket of items."""
     numbers = np.array(list(counts.values()))
     buckets = equal_mass_buckets(numbers, POPULARITY_BUCKETS)
     bucket_of = dict(zip(counts, buckets.tolist(), strict=True))
@@ -268,7 +267,7 @@ def _by_popularity(
 
 
 def _by_length(lengths: np.ndarray) -> np.ndarray:
-    """Histories by their number of items, in powers of two."""
+    """Counts histories by their number of items, in powers of two."""
     exponents = [int(length).bit_length() for length in lengths]
     return np.bincount(exponents, minlength=int(np.iinfo(np.int32).bits)).astype(float)
 

@@ -1,4 +1,4 @@
-"""How both ports are encrypted, and which clients they admit."""
+"""TLS settings of both ports, including which clients they admit."""
 
 import ssl
 from pathlib import Path
@@ -9,7 +9,7 @@ from serving.config import ServerConfig
 
 
 def rest_context(config: ServerConfig) -> ssl.SSLContext | None:
-    """Encrypts the REST port; None if the configuration has no certificate.
+    """Returns the TLS context of the REST port; None if the configuration has no certificate.
 
     Raises:
       OSError: a file cannot be read.
@@ -17,7 +17,7 @@ def rest_context(config: ServerConfig) -> ssl.SSLContext | None:
     if not config.tls_certificate:
         return None
     context = ssl.create_default_context(ssl.Purpose.CLIENT_AUTH)
-    # Authenticated encryption only, as gRPC's own default; all suites of TLS 1.3 are.
+    # Authenticated encryption only, like gRPC's own default; TLS 1.3 has no other suites.
     context.minimum_version = ssl.TLSVersion.TLSv1_2
     context.set_ciphers("ECDHE+AESGCM:ECDHE+CHACHA20")
     context.load_cert_chain(config.tls_certificate, config.tls_key)
@@ -28,7 +28,7 @@ def rest_context(config: ServerConfig) -> ssl.SSLContext | None:
 
 
 def grpc_credentials(config: ServerConfig) -> grpc.ServerCredentials | None:
-    """Encrypts the gRPC port; None if the configuration has no certificate.
+    """Returns the TLS credentials of the gRPC port; None if the configuration has no certificate.
 
     Raises:
       OSError: a file cannot be read.

@@ -1,4 +1,4 @@
-"""The file of bearer tokens that server and client read, and the header that carries one."""
+"""Reads the bearer token files of server and client, and builds the header for a token."""
 
 import re
 from pathlib import Path
@@ -12,18 +12,18 @@ _MIN_CHARACTERS = 16
 
 
 class TokenFileError(ValueError):
-    """A file of tokens that holds none, or a line that is none; the message does not show it."""
+    """A token file is empty or has an invalid line; the message does not show that line."""
 
 
 def read_tokens(path: Path) -> list[str]:
-    """Reads a file with one token per line; empty lines and those with ``#`` in front are none.
+    """Reads a file with one token per line; skips empty lines and lines that begin with ``#``.
 
     Returns:
       The tokens, at least one, in the order of the file.
 
     Raises:
       OSError: the file cannot be read.
-      TokenFileError: it holds no token, or a line that is none.
+      TokenFileError: the file holds no token, or one of its lines is not a token.
     """
     tokens = []
     text = path.read_text(encoding="utf-8", errors="replace")
@@ -40,11 +40,11 @@ def read_tokens(path: Path) -> list[str]:
         tokens.append(token)
     if not tokens:
         raise TokenFileError(
-            f"{path} holds no token; write one per line, for example of `openssl rand -hex 32`"
+            f"{path} holds no token; write one per line, for example from `openssl rand -hex 32`"
         )
     return tokens
 
 
 def authorization(token: str) -> str:
-    """The value of the ``Authorization`` header that carries ``token``."""
+    """Returns the value of the ``Authorization`` header for ``token``."""
     return f"{SCHEME} {token}"

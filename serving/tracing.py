@@ -1,9 +1,9 @@
-"""Trace ids: which request of which caller a log line, a metric and an answer belong to.
+"""Trace ids, which link log lines, metrics and answers to the request of a caller.
 
-W3C Trace Context (https://www.w3.org/TR/trace-context/, "the recommendation" below). A request
-with a valid ``traceparent`` is part of the caller's trace; any other begins a trace of its
-own. The server records no spans: the id in its log and metrics is what leads from them to
-the spans of those who do.
+Follows W3C Trace Context (https://www.w3.org/TR/trace-context/, "the recommendation" below). A
+request with a valid ``traceparent`` belongs to the caller's trace; any other request begins a trace
+of its own. The server records no spans: the id in its log and metrics leads to the spans of systems
+that do.
 """
 
 import contextvars
@@ -19,15 +19,14 @@ from aiohttp import web
 TRACEPARENT = "traceparent"
 TRACESTATE = "tracestate"
 
-# The first four fields of every version, and what may follow in versions to come (section
-# 3.2). Hexadecimal digits in capitals are not valid.
+# The first four fields of every version, and what may follow in future versions (section 3.2).
+# Upper-case hexadecimal digits are not valid.
 _TRACEPARENT = re.compile(r"([0-9a-f]{2})-([0-9a-f]{32})-([0-9a-f]{16})-([0-9a-f]{2})(-.*)?")
 _INVALID_VERSION = "ff"
 _FIRST_VERSION = "00"
 _SAMPLED = 0x01
 
-# Section 3.3: up to 32 entries KEY=VALUE; what is longer than 512 characters need not be
-# passed on.
+# Section 3.3: up to 32 entries KEY=VALUE; headers longer than 512 characters need not be passed on.
 _KEY = r"(?:[a-z][a-z0-9_\-*/]{0,255}|[a-z0-9][a-z0-9_\-*/]{0,240}@[a-z][a-z0-9_\-*/]{0,13})"
 _VALUE = r"[\x20-\x2b\x2d-\x3c\x3e-\x7e]{0,255}[\x21-\x2b\x2d-\x3c\x3e-\x7e]"
 _ENTRY = re.compile(rf"{_KEY}={_VALUE}")
@@ -39,13 +38,13 @@ _Handler = Callable[[web.Request], Awaitable[web.StreamResponse]]
 
 @dataclasses.dataclass(frozen=True)
 class Trace:
-    """The part that this server has in a trace.
+    """This server's part of a trace.
 
     Attributes:
-      trace_id: Of the whole trace: 32 hexadecimal digits.
-      span_id: Of this request in this server: 16 hexadecimal digits.
+      trace_id: Id of the whole trace: 32 hexadecimal digits.
+      span_id: Id of this request in this server: 16 hexadecimal digits.
       is_sampled: Whether the caller records the trace.
-      state: What vendors keep in ``tracestate``; passed on as it came.
+      state: Vendors' data in ``tracestate``; passed on unchanged.
     """
 
     trace_id: str
@@ -55,23 +54,23 @@ class Trace:
 
     @classmethod
     def of_request(cls, parents: Sequence[str], states: Sequence[str]) -> "Trace":
-        """The trace of a request.
+        """Creates the trace of a request.
 
         Args:
-          parents: Its headers ``traceparent``; one that is malformed, or more than one, is
-            as good as none.
-          states: Its headers ``tracestate``, which are one list.
+          parents: Its ``traceparent`` headers; a malformed header, or more than one, counts as
+            none.
+          states: Its ``tracestate`` headers, which together form one list.
         """
         span_id = os.urandom(8).hex()
         parent = _parse(parents[0]) if len(parents) == 1 else None
         if parent is None:
-            # Nothing is recorded here, so that there is nothing to sample.
+            # Nothing is recorded here, so there is nothing to sample.
             return cls(os.urandom(16).hex(), span_id)
         trace_id, is_sampled = parent
         return cls(trace_id, span_id, is_sampled, _parse_state(states))
 
     def headers(self) -> list[tuple[str, str]]:
-        """What goes back to the caller, as HTTP headers or gRPC metadata."""
+        """Returns the HTTP headers or gRPC metadata that go back to the caller."""
         flags = _SAMPLED if self.is_sampled else 0
         parent = f"{_FIRST_VERSION}-{self.trace_id}-{self.span_id}-{flags:02x}"
         return [(TRACEPARENT, parent), *([(TRACESTATE, self.state)] if self.state else [])]
@@ -82,18 +81,18 @@ _CURRENT: contextvars.ContextVar[Trace | None] = contextvars.ContextVar("trace",
 
 
 def current() -> Trace | None:
-    """The trace of the request that is being answered; None outside of one."""
+    """Returns the trace of the request that is being answered; None outside a request."""
     return _CURRENT.get()
 
 
 def exemplar() -> dict[str, str] | None:
-    """What leads from a metric to the trace; None if the caller does not record it."""
+    """Returns the labels that link a metric to the trace; None if the caller does not record it."""
     trace = _CURRENT.get()
     return {"trace_id": trace.trace_id} if trace is not None and trace.is_sampled else None
 
 
 def add_to(app: web.Application) -> None:
-    """Traces the requests of ``app``; its other middlewares run within the trace."""
+    """Adds tracing to ``app``; its other middlewares run within the trace."""
     app.middlewares.insert(0, _middleware)
     app.on_response_prepare.append(_add_headers)
 
@@ -103,7 +102,7 @@ async def _middleware(request: web.Request, handler: _Handler) -> web.StreamResp
     headers = request.headers
     trace = Trace.of_request(headers.getall(TRACEPARENT, ()), headers.getall(TRACESTATE, ()))
     request[_OF_REQUEST] = trace
-    # Reset, because the task is the connection's and goes on to its next request.
+    # Reset, because the task belongs to the connection and goes on to its next request.
     token = _CURRENT.set(trace)
     try:
         return await handler(request)
@@ -130,7 +129,7 @@ class GrpcTracing(grpc.aio.ServerInterceptor):
 
 
 def return_to(context: grpc.aio.ServicerContext) -> None:
-    """Puts the trace of this call into what comes back with its status."""
+    """Adds the trace of this call to the metadata that comes back with its status."""
     trace = _CURRENT.get()
     if trace is not None:
         context.set_trailing_metadata(trace.headers())
@@ -141,7 +140,7 @@ def _values(metadata: Iterable[tuple[str, str | bytes]], key: str) -> list[str]:
 
 
 def _parse(traceparent: str) -> tuple[str, bool] | None:
-    """Trace id and sampled flag; None if the header is not valid."""
+    """Returns the trace id and the sampled flag; None if the header is not valid."""
     match = _TRACEPARENT.fullmatch(traceparent.strip(" \t"))
     if match is None:
         return None
@@ -154,7 +153,7 @@ def _parse(traceparent: str) -> tuple[str, bool] | None:
 
 
 def _parse_state(states: Sequence[str]) -> str:
-    """The headers ``tracestate`` as one; empty if one of them is not valid."""
+    """Joins the ``tracestate`` headers; empty if one of them is not valid."""
     entries = [entry.strip(" \t") for state in states for entry in state.split(",")]
     entries = [entry for entry in entries if entry]
     keys = [entry.partition("=")[0] for entry in entries]

@@ -1,9 +1,9 @@
-"""Splits requests between the stable version and a canary, and takes a bad canary back.
+"""Splits requests between the stable version and a canary, and withdraws a bad canary.
 
-Nobody is to suffer from a trial: what the canary fails to answer is asked of the stable
-version at once. That also tells whose fault it was. A request that the stable version
-refuses as well is the client's; one that it answers is the canary's, whatever status the
-canary gave, because the defects of a model often look like an INVALID_ARGUMENT.
+Callers should not suffer from a trial: if the canary fails to answer a request, the stable version
+answers it at once. That also shows whose fault it was. If the stable version refuses the request as
+well, the client is at fault. If it answers, the canary is at fault, whatever its status, because
+defects of a model often appear as INVALID_ARGUMENT.
 """
 
 import asyncio
@@ -37,15 +37,15 @@ _Answer = TypeVar("_Answer")
 Outputs = Mapping[str, np.ndarray]
 Attempt = Callable[[Servable], Awaitable[tuple[Outputs, _Answer]]]
 
-# Of the server as a whole, and no version's fault: asking again would make it worse.
+# Failures of the server as a whole, not of a version: asking again would make them worse.
 _OVERLOAD = {grpc.StatusCode.UNAVAILABLE, grpc.StatusCode.RESOURCE_EXHAUSTED}
-# Nor is there time to ask again after a deadline.
+# After a missed deadline, there is no time to ask again either.
 _NOT_ASKED_AGAIN = {*_OVERLOAD, grpc.StatusCode.DEADLINE_EXCEEDED}
 
 
 @dataclasses.dataclass(frozen=True)
 class _Outcome(Generic[_Answer]):
-    """What one version made of a request."""
+    """The result of a request on one version."""
 
     answer: tuple[Outputs, _Answer] | None
     error: Exception | None
@@ -61,11 +61,11 @@ class _Outcome(Generic[_Answer]):
 
     @property
     def empty(self) -> float:
-        """Share of the rows without an item."""
+        """Share of the rows of the answer that have no item."""
         return _empty_share(self.answer[0]) if self.answer else 0.0
 
     def result(self) -> tuple[Outputs, _Answer]:
-        """The answer, or raises the error."""
+        """Returns the answer, or raises the error."""
         if self.answer is None:
             assert self.error is not None
             raise self.error
@@ -73,13 +73,13 @@ class _Outcome(Generic[_Answer]):
 
 
 class Traffic:
-    """Hands requests to versions.
+    """Distributes requests among versions.
 
     Args:
-      manager: Has the versions.
-      metrics: Records requests by label.
-      clock: Gives the seconds by which requests are measured and judged.
-      draw: Gives a number from 0 to 1 for a caller without a key.
+      manager: Provides the versions.
+      metrics: Counts requests by label.
+      clock: Returns the current time in seconds.
+      draw: Returns a random number from 0 to 1, for callers without a key.
     """
 
     def __init__(
@@ -93,7 +93,7 @@ class Traffic:
         self._metrics = metrics
         self._clock = clock
         self._draw = draw
-        # By model; they begin anew with every other pair of stable version and canary.
+        # By model; restarted whenever the stable version or the canary changes.
         self._trials: dict[str, tuple[tuple[int, int], dict[str, Window]]] = {}
         self._unwritten: dict[str, str] = {}
 
@@ -105,11 +105,10 @@ class Traffic:
         Args:
           spec: The model, and the version or label if the request names one.
           key: The caller's key; empty if it has none.
-          attempt: Decodes the request and runs it on the version that it is given, which is
-            held meanwhile.
+          attempt: Decodes the request and runs it on the given version, which is held meanwhile.
 
         Raises:
-          ServingError: no such version, or what ``attempt`` raises.
+            ServingError: there is no such version, or ``attempt`` raises it.
         """
         servable = self._manager.get(spec)
         model = self._manager.model(spec.name)
@@ -129,7 +128,7 @@ class Traffic:
         spec: model_pb2.ModelSpec,
         attempt: Attempt[_Answer],
     ) -> tuple[Outputs, _Answer]:
-        """Lets the canary answer, and the stable version where the canary does not."""
+        """Asks the canary, and then the stable version if the canary fails."""
         tried = await self._run(model, canary, attempt, is_judged=True)
         if tried.code in _NOT_ASKED_AGAIN:
             return tried.result()
@@ -155,7 +154,7 @@ class Traffic:
         return reference.result()
 
     def _log_failure(self, model: ConfiguredModel, canary: Servable, error: Exception) -> None:
-        """Logs why the canary failed, for the first time in the window."""
+        """Logs why the canary failed, the first time within a window."""
         if model.canary is None or self._windows(model)[CANARY].error_share():
             return
         _log.warning(
@@ -171,7 +170,7 @@ class Traffic:
         )
 
     async def check(self) -> None:
-        """Judges every canary, and takes back those that do worse than allowed."""
+        """Judges every canary, and withdraws those that do worse than allowed."""
         for model in self._manager.models():
             try:
                 await self._check(model)
@@ -197,15 +196,15 @@ class Traffic:
             extra={"model": model.name, "version": model.canary, "error": verdict.reason},
         )
         self._metrics.canary_rollbacks.labels(model.name, verdict.cause).inc()
-        # No request of this server goes to it from here on, whether the state can be written
-        # or not.
+        # From here on, this server sends no request to the canary, whether or not the state can be
+        # written.
         model.rejected = model.canary, verdict.reason
         model.canary = None
         del self._trials[model.name]
         await self._write_withdrawal(model)
 
     async def _write_withdrawal(self, model: ConfiguredModel) -> None:
-        """Lets other servers, and this one after a restart, know; tried until it is done."""
+        """Tells other servers, and this one after a restart; retried until it succeeds."""
         assert model.rejected is not None
         version, reason = model.rejected
         by = f"the server on {socket.gethostname()}"
@@ -228,7 +227,7 @@ class Traffic:
     def _canary_for(
         self, model: ConfiguredModel, spec: model_pb2.ModelSpec, key: str
     ) -> Servable | None:
-        """The canary, if the request is one of those that it answers."""
+        """Returns the canary, if it is to answer the request."""
         canary = model.release.canary
         if spec.WhichOneof("version_choice") is not None or canary is None:
             return None
@@ -257,7 +256,7 @@ class Traffic:
             with servable.hold():
                 answer = await attempt(servable)
         except asyncio.CancelledError:
-            # The client did not wait any longer, or the server's own limit was reached.
+            # The client stopped waiting, or the server's own time limit was reached.
             self._count(model, label, grpc.StatusCode.CANCELLED)
             if is_judged:
                 self._note(model, servable, self._clock() - started, is_error=True)
@@ -287,7 +286,7 @@ class Traffic:
         is_error: bool = False,
         empty: float = 0.0,
     ) -> None:
-        """Keeps a sample of a routed request while there is a trial."""
+        """Records a sample of a routed request during a trial."""
         label = model.label_of(servable.version)
         if model.canary is not None and label:
             sample = Sample(self._clock(), seconds, is_error=is_error, empty=empty)
@@ -304,10 +303,10 @@ class Traffic:
 
 
 def _empty_share(outputs: Outputs) -> float:
-    """Share of the rows of an answer that have no item; 0 if it is no list of items."""
+    """Returns the share of an answer's rows without an item; 0 if it is not a list of items."""
     items = outputs.get(ITEM_IDS)
     if items is None or not items.size:
         return 0.0
-    # Padding stands at the end, so that a row without a first item has none.
+    # Padding is at the end, so a row without a first item has none.
     first = [row[0] for row in np.atleast_2d(items)]
     return first.count(_NO_ITEM) / len(first)

@@ -1,7 +1,7 @@
-"""How the client talks to a server: REST, synchronous and asynchronous.
+"""The client's REST transports, synchronous and asynchronous.
 
-gRPC is in ``serving.grpc_transports``: its stubs import TensorFlow, which takes
-seconds that a REST client need not wait.
+The gRPC transports are in ``serving.grpc_transports``, because their stubs import TensorFlow, which
+takes seconds that a REST client should not have to wait.
 """
 
 import dataclasses
@@ -20,7 +20,7 @@ from serving.token_file import AUTHORIZATION, TokenFileError, authorization, rea
 Inputs = Mapping[str, Any]
 Outputs = dict[str, np.ndarray]
 
-# Back from HTTP to the canonical code, as far as TF Serving's mapping allows.
+# Maps HTTP statuses back to canonical codes, as far as TF Serving's mapping allows.
 _CODES = {
     400: "INVALID_ARGUMENT",
     401: "UNAUTHENTICATED",
@@ -37,11 +37,11 @@ _CODES = {
 
 
 class ClientError(Exception):
-    """A request that the server refused, or that never reached it.
+    """A request that the server refused, or that never reached the server.
 
     Attributes:
       code: Canonical status name, such as ``NOT_FOUND``.
-      message: The server's words.
+      message: The server's message.
     """
 
     def __init__(self, code: str, message: str):
@@ -52,21 +52,20 @@ class ClientError(Exception):
 
 @dataclasses.dataclass(frozen=True)
 class Target:
-    """Where requests go.
+    """The server and model that requests go to, and what is sent with them.
 
     Attributes:
       url: ``http://``, ``https://``, ``grpc://`` or ``grpcs://`` host:port.
       model: Model name.
-      version: Version number; None is the newest.
-      label: Version label, in place of ``version``.
-      timeout_seconds: Longest a request may take.
-      ca_certificate: PEM file that the server's certificate is checked
-        against; empty uses the system's.
-      caller_key: By which the server splits callers between the stable version and a
-        canary, so that all requests are answered by the same one. Empty sends none.
-      token: Bearer token that goes with every request. Empty sends none.
-      token_file: File of which the first token is sent, in place of ``token``. It is read
-        for every request, so that it can be replaced.
+      version: Version number; None leaves the choice to the server.
+      label: Version label, instead of ``version``.
+      timeout_seconds: Longest time that a request may take.
+      ca_certificate: PEM file of trusted certificate authorities; empty uses those of the system.
+      caller_key: Key by which the server splits callers between the stable version and a canary, so
+        that one version answers all requests of a caller. Empty sends none.
+      token: Bearer token that is sent with every request. Empty sends none.
+      token_file: File whose first token is sent, instead of ``token``. It is read for every
+        request, so that the token can be replaced.
     """
 
     url: str
@@ -80,10 +79,10 @@ class Target:
     token_file: str = ""
 
     def headers(self) -> dict[str, str]:
-        """What goes with the next request, as HTTP headers or gRPC metadata.
+        """Returns the HTTP headers or gRPC metadata of the next request.
 
         Raises:
-          ClientError: UNAUTHENTICATED; the file of tokens cannot be used.
+            ClientError: UNAUTHENTICATED; the token file cannot be used.
         """
         token = self.token
         if self.token_file:
@@ -92,7 +91,7 @@ class Target:
             except (OSError, TokenFileError) as e:
                 raise ClientError("UNAUTHENTICATED", f"no token to send: {e}") from e
         headers = {DEFAULT_CALLER_KEY_HEADER: self.caller_key} if self.caller_key else {}
-        # In lower case, as gRPC wants it.
+        # In lower case, as gRPC requires.
         return headers | ({AUTHORIZATION.lower(): authorization(token)} if token else {})
 
 
@@ -114,14 +113,14 @@ class Transport(Protocol):
         """Runs a signature; string outputs are ``object`` arrays of ``str``."""
 
     def signatures(self) -> Signatures:
-        """The model's signatures."""
+        """Returns the model's signatures."""
 
     def catalogue(self, method: str, fields: Mapping[str, Any]) -> Mapping[str, Any]:
-        """Changes the catalogue, or tells its status.
+        """Changes the catalogue, or asks for its status.
 
         Args:
-          method: One of ``contract.catalogue_messages``; empty is the status.
-          fields: Of the request.
+          method: One of ``contract.catalogue_messages``; empty asks for the status.
+          fields: The fields of the request.
 
         Returns:
           The fields of the answer.
@@ -132,13 +131,13 @@ class Transport(Protocol):
 
 
 class AsyncTransport(Protocol):
-    """Like ``Transport``, awaited."""
+    """Like ``Transport``, with coroutines."""
 
     async def predict(self, signature: str, inputs: Inputs) -> Outputs:
         """Runs a signature; string outputs are ``object`` arrays of ``str``."""
 
     async def signatures(self) -> Signatures:
-        """The model's signatures."""
+        """Returns the model's signatures."""
 
     async def catalogue(self, method: str, fields: Mapping[str, Any]) -> Mapping[str, Any]:
         """See ``Transport``."""
@@ -148,7 +147,7 @@ class AsyncTransport(Protocol):
 
 
 class RestTransport:
-    """TF Serving's REST API."""
+    """Transport over TF Serving's REST API."""
 
     def __init__(self, target: Target):
         self._target = target
@@ -184,7 +183,7 @@ class RestTransport:
 
 
 class AsyncRestTransport:
-    """TF Serving's REST API, asynchronous."""
+    """Asynchronous transport over TF Serving's REST API."""
 
     def __init__(self, target: Target):
         self._target = target
@@ -244,7 +243,7 @@ def _catalogue_request(
 
 
 def _request_body(signature: str, inputs: Inputs) -> dict[str, Any]:
-    # Columns, not rows: they can carry inputs without a batch dimension.
+    # Columns are sent, not rows: they can contain inputs without a batch dimension.
     return {
         "signature_name": signature,
         "inputs": {
@@ -269,7 +268,7 @@ def _checked(response: httpx.Response) -> Any:
 
 
 def _named(signature: str, value: Any, signatures: Signatures) -> dict[str, Any]:
-    """Adds the name of an only output, which TF Serving leaves out."""
+    """Adds the name of a single output, which TF Serving leaves out."""
     (name,) = signatures[signature].outputs
     return {name: value}
 

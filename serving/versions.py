@@ -1,4 +1,4 @@
-"""Version directories below a model's base path: which exist, which are wanted."""
+"""Version directories below a model's base path: which of them exist, and which to serve."""
 
 import dataclasses
 import os
@@ -19,13 +19,13 @@ _SAVED_MODEL_FILES = (SAVED_MODEL_FILE, SAVED_MODEL_FILE + "txt")
 
 @dataclasses.dataclass(frozen=True)
 class VersionPolicy:
-    """Which versions are to be served.
+    """Selects the versions to serve.
 
     Attributes:
       kind: ``latest`` (the newest ``num_versions`` that load), ``all``, or
         ``specific`` (exactly ``versions``).
-      num_versions: For ``latest``.
-      versions: For ``specific``.
+      num_versions: Number of versions, for ``latest``.
+      versions: Version numbers, for ``specific``.
     """
 
     kind: Literal["latest", "all", "specific"] = "latest"
@@ -46,12 +46,12 @@ class VersionPolicy:
     def candidates(
         self, present: Iterable[int], release: ReleaseState, serving: int | None = None
     ) -> list[int]:
-        """Versions of ``present`` that the policy may serve; the one to be stable first.
+        """Returns versions of ``present`` that may be served, the preferred stable one first.
 
         Args:
-          present: The versions that are there.
-          release: What is released of them; nothing to the ``specific`` policy.
-          serving: The version that is stable now.
+          present: The existing versions.
+          release: The release state; the ``specific`` policy ignores it.
+          serving: The current stable version.
         """
         if self.kind == "specific":
             return sorted((v for v in present if v in self.versions), reverse=True)
@@ -59,30 +59,30 @@ class VersionPolicy:
 
     @property
     def follows_release(self) -> bool:
-        """Whether the release state counts, because the policy names no versions itself."""
+        """Whether the release state applies, because the policy names no versions itself."""
         return self.kind != "specific"
 
     @property
     def limit(self) -> int | None:
-        """How many versions to serve at most."""
+        """The largest number of versions to serve; None if there is no limit."""
         return self.num_versions if self.kind == "latest" else None
 
 
 def is_version(digits: str) -> bool:
-    """Whether decimal ``digits``, of any number, are a version that TF Serving can name."""
+    """Whether ``digits``, a decimal number of any length, is a version in TF Serving's range."""
     significant = digits.lstrip("0")
-    # Python refuses to convert texts of thousands of digits.
+    # Python refuses to convert strings of thousands of digits.
     return len(significant) <= len(str(_MAX_VERSION)) and int(significant or 0) <= _MAX_VERSION
 
 
 @dataclasses.dataclass(frozen=True)
 class Listing:
-    """What is below a base path.
+    """The entries of a base path.
 
     Attributes:
-      versions: Version directories by number. An entry of which nothing can be
-        learned is one of them: loading it fails, and tells why.
-      ignored: Why an entry that is named by a number is no version.
+      versions: Version directories by number. They include entries that cannot be inspected:
+        loading them fails with the reason.
+      ignored: Why entries whose names are numbers are not versions, by entry.
     """
 
     versions: dict[int, Path]
@@ -90,10 +90,10 @@ class Listing:
 
     @classmethod
     def read(cls, base_path: Path) -> "Listing":
-        """Lists the entries of ``base_path`` that are named by a decimal number.
+        """Lists the entries of ``base_path`` whose names are decimal numbers.
 
         Raises:
-          OSError: ``base_path`` is not there or cannot be read.
+            OSError: ``base_path`` does not exist or cannot be read.
         """
         versions: dict[int, Path] = {}
         ignored: dict[str, str] = {}
@@ -115,7 +115,7 @@ class Listing:
 def _may_be_directory(entry: Path) -> bool:
     try:
         return stat.S_ISDIR(entry.stat().st_mode)
-    except FileNotFoundError:  # removed meanwhile, or a link to nothing
+    except FileNotFoundError:  # removed meanwhile, or a dangling link
         return False
     except OSError:
         return True
@@ -123,7 +123,7 @@ def _may_be_directory(entry: Path) -> bool:
 
 @dataclasses.dataclass(frozen=True)
 class Snapshot:
-    """The files of a version directory at one moment.
+    """The files of a version directory at one point in time.
 
     Attributes:
       files: (relative path, size, change time in ns), sorted.
@@ -133,10 +133,10 @@ class Snapshot:
 
     @classmethod
     def take(cls, path: Path) -> "Snapshot":
-        """Lists ``path``; files that vanish meanwhile are left out.
+        """Lists the files in ``path``; files that vanish meanwhile are left out.
 
         Raises:
-          OSError: something in it cannot be read.
+            OSError: a file or directory in it cannot be read.
         """
         files = []
         for file in _files_below(path):
@@ -144,22 +144,22 @@ class Snapshot:
                 found = file.stat()
             except FileNotFoundError:
                 continue
-            # Change time, unlike modification time, cannot be preserved by
-            # a copy: `cp -p` and `rsync -a` do not look old.
+            # A copy cannot preserve the change time, unlike the modification time, so files copied
+            # by `cp -p` or `rsync -a` do not look old.
             files.append((str(file.relative_to(path)), found.st_size, found.st_ctime_ns))
         return cls(tuple(sorted(files)))
 
     def is_older_than(self, seconds: float) -> bool:
-        """Whether no file changed within the last ``seconds``, by the clocks as they are."""
+        """Whether no file changed within the last ``seconds``, assuming that the clocks agree."""
         newest = max((changed for _, _, changed in self.files), default=0)
         return time.time_ns() - newest >= seconds * 1e9
 
 
 def has_saved_model(path: Path) -> bool:
-    """Whether ``path`` holds the file that makes a directory a SavedModel.
+    """Whether ``path`` contains the file that makes a directory a SavedModel.
 
     Raises:
-      OSError: that cannot be found out.
+      OSError: that cannot be determined.
     """
     for name in _SAVED_MODEL_FILES:
         try:
@@ -171,7 +171,7 @@ def has_saved_model(path: Path) -> bool:
 
 
 def files_of_model(path: Path) -> Snapshot | None:
-    """The files of a version; None if they are no SavedModel. Raises OSError."""
+    """Returns the files of a version; None if it is not a SavedModel. Raises OSError."""
     return Snapshot.take(path) if has_saved_model(path) else None
 
 
@@ -180,6 +180,6 @@ def _files_below(path: Path) -> Iterator[Path]:
         if not isinstance(error, FileNotFoundError):
             raise error
 
-    # Not Path.rglob, which passes over directories that it may not read.
+    # Unlike this, Path.rglob silently skips directories that it may not read.
     for folder, _, names in os.walk(path, onerror=refuse):
         yield from (Path(folder, name) for name in names)

@@ -1,7 +1,7 @@
-"""One of the processes of a server with several; ``serving.workers`` starts it.
+"""One process of a server with several; ``serving.workers`` starts it.
 
-Its standard input is one line of JSON that says what to do. After it nothing comes but the
-end, when the supervisor is gone.
+Its standard input has one line of JSON with its orders. After that, the input stays open without
+data until the supervisor is gone.
 """
 
 import logging
@@ -22,8 +22,8 @@ def main() -> int:
     """Reads the orders and serves."""
     orders = from_json(Orders, sys.stdin.buffer.readline().decode())
     config, number, folder = orders.config, orders.worker, Path(orders.folder)
-    # By number and not by process, as prometheus_client has it: a worker that is started again
-    # goes on counting where it was, and files do not become more.
+    # Identify workers by number and not by process, which is prometheus_client's default: a
+    # restarted worker then continues its counters, and the number of files does not grow.
     prometheus_client.values.ValueClass = MultiProcessValue(lambda: number)
     worker = Worker(
         number=number,
@@ -32,7 +32,7 @@ def main() -> int:
         lifeline=sys.stdin.fileno(),
         listens_first=orders.listens_first,
     )
-    # Here, because metrics are made as the line above says.
+    # Imported here, because the metrics must be created after the line above.
     from serving import model_server
 
     logs.configure(with_content=config.log_request_content, worker=number)

@@ -1,7 +1,7 @@
-"""What the processes of one server know of each other: a few bytes of shared memory.
+"""Shared memory in which the processes of one server learn each other's state.
 
-Each worker writes its own state, and the supervisor writes who is there. Values are so small
-that they are written at once, and no lock is needed.
+Each worker writes its own state, and the supervisor writes which workers exist. The values are
+small enough to be written atomically, so no lock is needed.
 """
 
 import dataclasses
@@ -12,30 +12,30 @@ from collections.abc import Iterator
 from pathlib import Path
 
 _FOLDER_PREFIX = "worker-"
-# Of one worker: process id (0: none), how often it was started again, state.
+# One worker's process id (0: none), number of restarts, and state.
 _SEAT = struct.Struct("=IIi")
 _PID, _RESTARTS, _STATE = (slice(0, 4), slice(4, 8), slice(8, 12))
 _NUMBER = struct.Struct("=I")
 
 
 def worker_folder(directory: Path, number: int) -> Path:
-    """Returns where in ``directory`` a worker has files of its own."""
+    """Returns the folder in ``directory`` for a worker's own files."""
     return directory / f"{_FOLDER_PREFIX}{number}"
 
 
 def worker_folders(directory: Path) -> list[Path]:
-    """Returns the folders of workers that there are in ``directory``."""
+    """Returns the existing worker folders in ``directory``."""
     return sorted(directory.glob(f"{_FOLDER_PREFIX}*"))
 
 
 class State(enum.IntEnum):
-    """What a worker can do.
+    """State of a worker.
 
     Attributes:
-      STARTING: It is on its way, or listens without a version of each model. The server as a
+      STARTING: The worker is starting, or listens without a version of each model. The server as a
         whole is not ready.
-      READY: It listens and serves every model.
-      ABSENT: It does not listen, because it ended or is started again. Others serve.
+      READY: The worker listens and serves every model.
+      ABSENT: The worker does not listen, because it ended or is being restarted. Others serve.
     """
 
     STARTING = 0
@@ -45,12 +45,12 @@ class State(enum.IntEnum):
 
 @dataclasses.dataclass(frozen=True)
 class Seat:
-    """What the board says of one worker.
+    """The board's entry for one worker.
 
     Attributes:
-      pid: Its process; 0 if there is none.
-      restarts: How often it was started again.
-      state: What it can do.
+      pid: Its process id; 0 if there is no process.
+      restarts: Number of restarts.
+      state: Its state.
     """
 
     pid: int
@@ -59,11 +59,11 @@ class Seat:
 
 
 class Board:
-    """The board, by a file that every process maps.
+    """The board, in a file that every process maps into its memory.
 
     Args:
       path: The file.
-      workers: How many workers there are.
+      workers: Number of workers.
     """
 
     def __init__(self, path: Path, workers: int):
@@ -73,26 +73,26 @@ class Board:
         self._workers = workers
 
     def seats(self) -> list[Seat]:
-        """All workers, in order."""
+        """Returns the entries of all workers, in order."""
         return [
             Seat(pid, restarts, State(state))
             for pid, restarts, state in _SEAT.iter_unpack(bytes(self._memory))
         ]
 
     def set_state(self, worker: int, state: State) -> None:
-        """Notes what a worker can do."""
+        """Records the state of a worker."""
         self._write(worker, _STATE, state)
 
     def set_pid(self, worker: int, pid: int) -> None:
-        """Notes which process a worker is; 0 for none."""
+        """Records the process id of a worker; 0 if there is no process."""
         self._write(worker, _PID, pid)
 
     def count_restart(self, worker: int) -> None:
-        """Notes that a worker is started again."""
+        """Records that a worker is being restarted."""
         self._write(worker, _RESTARTS, self.seats()[worker].restarts + 1)
 
     def others(self, worker: int) -> Iterator[Seat]:
-        """All workers but one."""
+        """Yields the entries of all workers but one."""
         return (seat for number, seat in enumerate(self.seats()) if number != worker)
 
     def _write(self, worker: int, field: slice, value: int) -> None:
@@ -102,16 +102,16 @@ class Board:
 
 @dataclasses.dataclass(frozen=True)
 class Worker:
-    """A worker's place among the others.
+    """A worker's view of the board and of its place on it.
 
     Attributes:
-      number: Which one it is, from 0.
-      board: What all of them know.
-      folder: Shared by all of them, with the files of their metrics.
-      lifeline: File descriptor that can be read once the supervisor has gone.
-      listens_first: Whether it listens before it has loaded what it serves, as all do when the
-        server starts: clients are told then that it is not ready. Later a worker takes no
-        connection from the others that it could not serve.
+      number: Number of the worker, from 0.
+      board: The board that all workers share.
+      folder: Folder that all workers share, with the files of their metrics.
+      lifeline: File descriptor that becomes readable when the supervisor is gone.
+      listens_first: Whether the worker listens before it has loaded its models, as all workers do
+        when the server starts: clients are then told that it is not ready. A worker that is
+        restarted later must not take connections from the others before it can serve them.
     """
 
     number: int
@@ -121,9 +121,9 @@ class Worker:
     listens_first: bool
 
     def report(self, state: State) -> None:
-        """Lets the others know what this worker can do."""
+        """Tells the others the state of this worker."""
         self.board.set_state(self.number, state)
 
     def others_are_ready(self) -> bool:
-        """Whether every other worker that should listen serves."""
+        """Whether every other worker that should be listening serves its models."""
         return all(seat.state != State.STARTING for seat in self.board.others(self.number))

@@ -1,8 +1,8 @@
-"""The metrics of all workers of a server as one page.
+"""Combines the metrics of all workers of a server on one page.
 
-prometheus_client keeps the values of each worker in files that every other one reads: counters
-and histograms are added up, and go on counting when a worker is started again. Processor time
-and memory are each worker's own.
+prometheus_client keeps the values of each worker in files that all workers read. Counters and
+histograms are summed, and a restarted worker continues them. Processor time and memory are reported
+per worker.
 """
 
 import functools
@@ -18,11 +18,11 @@ from serving.worker_board import State, Worker
 
 
 def registry_of_all(worker: Worker, only_if_set: Collection[str]) -> CollectorRegistry:
-    """What every worker shows.
+    """Creates the registry that every worker shows.
 
     Args:
-      worker: The one that is asked.
-      only_if_set: Gauges of which 0 means that there is nothing to show.
+      worker: The worker that answers.
+      only_if_set: Gauges that are shown only if they are not 0.
     """
     registry = CollectorRegistry()
     registry.register(_Added(worker, only_if_set))
@@ -31,14 +31,14 @@ def registry_of_all(worker: Worker, only_if_set: Collection[str]) -> CollectorRe
 
 
 class _Added(Collector):
-    """What the workers count, added up."""
+    """Sums the workers' metrics."""
 
     def __init__(self, worker: Worker, only_if_set: Collection[str]):
         self._files = MultiProcessCollector(None, str(worker.folder))
         self._only_if_set = only_if_set
 
     def describe(self) -> Iterable[Metric]:
-        return ()  # the files need not be there yet
+        return ()  # the files may not exist yet
 
     def collect(self) -> Iterable[Metric]:
         for metric in self._files.collect():
@@ -48,7 +48,7 @@ class _Added(Collector):
 
 
 class _Processes(Collector):
-    """Which workers there are, and what their processes use."""
+    """Reports which workers exist, and the resources that their processes use."""
 
     def __init__(self, worker: Worker):
         self._worker = worker
@@ -62,7 +62,7 @@ class _Processes(Collector):
         )
         restarts = CounterMetricFamily(
             "serving_worker_restarts",
-            "Workers that ended and were started again.",
+            "Workers that ended and were restarted.",
             labels=["worker"],
         )
         processes: dict[str, Metric] = {}

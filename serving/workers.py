@@ -1,9 +1,9 @@
-"""Several processes that serve behind one pair of ports, and the one that watches over them.
+"""Runs several processes that serve on the same two ports, under one supervisor.
 
-TensorFlow does not survive a fork, so every worker is a new process, and the supervisor imports
-no TensorFlow. Each worker listens on the same ports (SO_REUSEPORT): the kernel gives every new
-connection to one of them. Workers know of each other by the ``Board`` and by the files of
-their metrics.
+TensorFlow does not survive a fork, so every worker is a new process, and the supervisor does not
+import TensorFlow. All workers listen on the same ports (SO_REUSEPORT): the kernel gives each new
+connection to one of them. Workers learn of each other through the ``Board`` and the files of their
+metrics.
 """
 
 import asyncio
@@ -29,28 +29,28 @@ from serving.worker_board import Board, State, worker_folder
 _log = logging.getLogger(__name__)
 
 BOARD_FILE = "board"
-# prometheus_client reads it when it is imported.
+# prometheus_client reads this variable when it is imported.
 METRICS_DIR_VARIABLE = "PROMETHEUS_MULTIPROC_DIR"
-# How a worker ends that finds its configuration unusable.
+# Exit code of a worker that cannot use its configuration.
 CANNOT_SERVE = os.EX_CONFIG
 
-# Time before a worker is started again: doubled each time, up to the second, and back to the
-# first for one that has been there for longer than the second.
+# Pause before a worker is restarted: it doubles each time, up to the second value, and returns to
+# the first for a worker that has run for longer than the second.
 _FIRST_PAUSE_SECONDS = 1.0
 _LONGEST_PAUSE_SECONDS = 60.0
-# Beyond drain_seconds, before a worker that does not end is killed.
+# Time in addition to drain_seconds before a worker that does not end is killed.
 _ENDING_SECONDS = 15.0
 _KEPT_BYTES = 2**20  # the smallest request_log_max_bytes
 
 
 @config_dataclass
 class Orders:
-    """What a worker is told, as JSON on its standard input.
+    """Orders for a worker, as JSON on its standard input.
 
     Attributes:
-      config: Its configuration.
-      worker: Its number, from 0.
-      folder: Shared by all workers of the server.
+      config: The worker's configuration.
+      worker: The worker's number, from 0.
+      folder: Folder that all workers of the server share.
       listens_first: See ``Worker``.
     """
 
@@ -71,11 +71,11 @@ def run(config: ServerConfig) -> int:
 
 
 class _Supervisor:
-    """Starts workers, starts those again that end, and ends them all.
+    """Starts workers, restarts those that end, and finally stops them all.
 
     Args:
-      config: Of the server as a whole, with the ports in use.
-      folder: Shared by the workers; only this server uses it.
+      config: Configuration of the server as a whole, with the ports in use.
+      folder: Folder that the workers share; only this server uses it.
     """
 
     def __init__(self, config: ServerConfig, folder: str):
@@ -106,7 +106,7 @@ class _Supervisor:
             multiprocess.mark_process_dead(worker, self._folder)
             if self._stop.is_set():
                 return
-            if is_first and code == CANNOT_SERVE:  # the others cannot either; it has said why
+            if is_first and code == CANNOT_SERVE:  # the others cannot either; it has logged why
                 self._exit_code = 1
                 self._stop.set()
                 return
@@ -119,7 +119,7 @@ class _Supervisor:
                     "worker": worker,
                     "pid": process.pid,
                     "exit_code": code,
-                    "error": f"it is started again in {pause:g} seconds",
+                    "error": f"it will be restarted in {pause:g} seconds",
                 },
             )
             with contextlib.suppress(asyncio.TimeoutError, TimeoutError):
@@ -133,7 +133,7 @@ class _Supervisor:
             *(sys.executable, "-m", "serving.worker"),
             stdin=asyncio.subprocess.PIPE,
             env={**os.environ, METRICS_DIR_VARIABLE: self._folder},
-            # Ctrl-C reaches it through the supervisor, once.
+            # Ctrl-C reaches the worker once, through the supervisor.
             start_new_session=True,
         )
         self._board.set_pid(worker, process.pid)
@@ -141,18 +141,18 @@ class _Supervisor:
             config=_config_of(self._config, worker),
             worker=worker,
             folder=self._folder,
-            # One that comes later than the others listens once it can answer.
+            # A worker that starts later than the others listens only once it can answer.
             listens_first=is_first,
         )
         assert process.stdin is not None
-        # Not closed: it ends with this process, and that tells the worker.
+        # Never closed explicitly: it closes when this process ends, which notifies the worker.
         process.stdin.write(to_json(orders).encode() + b"\n")
         with contextlib.suppress(ConnectionError):
             await process.stdin.drain()
         return process
 
     async def _ended(self, process: Process) -> int:
-        """Waits for the end of a worker, asks for it when the server stops, and sees to it."""
+        """Waits for a worker to end, and makes it end when the server stops."""
         ended = asyncio.create_task(process.wait())
         stopped = asyncio.create_task(self._stop.wait())
         await asyncio.wait({ended, stopped}, return_when=asyncio.FIRST_COMPLETED)
@@ -167,7 +167,7 @@ class _Supervisor:
 
 
 def _config_of(config: ServerConfig, worker: int) -> ServerConfig:
-    """The configuration of one worker."""
+    """Returns the configuration of one worker."""
     changes: dict[str, object] = {}
     if not config.intra_op_threads:
         cores = len(os.sched_getaffinity(0))
@@ -181,13 +181,13 @@ def _config_of(config: ServerConfig, worker: int) -> ServerConfig:
 
 @contextlib.contextmanager
 def _ports_reserved(config: ServerConfig) -> Iterator[ServerConfig]:
-    """Holds both ports of a server, so that all its workers, and no other server, get them.
+    """Reserves both ports of a server for its own workers, so that no other server gets them.
 
     Yields:
-      ``config`` with the ports that were chosen where it has 0.
+      ``config`` with the actual ports in place of 0.
 
     Raises:
-      OSError: a port is in use, or the host is none of this machine.
+      OSError: a port is in use, or the host is not an address of this machine.
     """
     with contextlib.ExitStack() as sockets:
         yield dataclasses.replace(
@@ -198,11 +198,11 @@ def _ports_reserved(config: ServerConfig) -> Iterator[ServerConfig]:
 
 
 def _reserve(host: str, port: int, sockets: contextlib.ExitStack) -> int:
-    """Binds a port without listening; returns it."""
+    """Binds a port without listening, and returns it."""
     found = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE)
     for family, kind, protocol, _, address in found:
         reserved = sockets.enter_context(socket.socket(family, kind, protocol))
-        # As servers do: connections of one that has ended do not count.
+        # As servers do: connections of a server that has ended must not block the port.
         reserved.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         if family == socket.AF_INET6:
             reserved.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY, 1)
@@ -210,7 +210,8 @@ def _reserve(host: str, port: int, sockets: contextlib.ExitStack) -> int:
             reserved.bind((address[0], port, *address[2:]))
         except OSError as e:
             raise OSError(f"cannot listen on {host}:{port}: {e}") from e
-        # Only now: bound with it, it would share the port with another server's workers.
+        # Set only now: had it been set before, this port could be shared with another server's
+        # workers.
         reserved.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEPORT, 1)
         port = reserved.getsockname()[1]
     return port

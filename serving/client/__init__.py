@@ -1,4 +1,4 @@
-"""Client of a pushed model: this project's server or TF Serving itself.
+"""Client for a pushed model, served by this project's server or by TF Serving itself.
 
 python -m serving.client --history 50,181 -k 10 --titles
 

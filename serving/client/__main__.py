@@ -19,7 +19,7 @@ from serving.client.client import DEFAULT_URL, Client, Recommendation
 from serving.config import DEFAULT_MODEL_NAME
 from serving.transports import ClientError
 
-# A token among the arguments could be read by everybody on the machine.
+# Any user of the machine could read a token among the arguments.
 TOKEN_VARIABLE = "MIND_SERVING_TOKEN"
 
 
@@ -32,32 +32,34 @@ def main(argv: Sequence[str] | None = None) -> int:
     parser.add_argument(
         "--user_id",
         default="",
-        help="whose history it is, in place of --history: the server has it (--history_store)",
+        help="person whose history the server keeps (--history_store), instead of --history",
     )
     parser.add_argument(
         "--history_times",
         default="",
         metavar="SECONDS",
-        help="when these were, in seconds since the epoch, separated by commas",
+        help="times of the history's items, in seconds since the epoch, separated by commas",
     )
     parser.add_argument("-k", type=int, default=DEFAULT_K, help="items wanted")
-    parser.add_argument("--titles", action="store_true", help="also print titles")
-    parser.add_argument("--exclude", default="", help="item ids never to be returned")
+    parser.add_argument("--titles", action="store_true", help="print titles as well")
     parser.add_argument(
-        "--include_history", action="store_true", help="also return items of the history"
+        "--exclude", default="", help="item ids that must not be returned, separated by commas"
+    )
+    parser.add_argument(
+        "--include_history", action="store_true", help="allow items of the history to be returned"
     )
     parser.add_argument(
         "--profile",
         action="append",
         default=[],
         metavar="NAME=VALUE",
-        help="a profile feature; may be repeated",
+        help="profile feature; may be repeated",
     )
     parser.add_argument(
         "--diversity",
         type=float,
         default=DEFAULT_DIVERSITY,
-        help="0 (by score alone) to 1: mix categories",
+        help="from 0 (rank by score alone) to 1 (mix categories)",
     )
     parser.add_argument(
         "--allow_categories",
@@ -83,7 +85,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         action="append",
         default=[],
         metavar="NAME=MIN..MAX",
-        help="bounds of a numeric feature that index.filters names, inclusive; either may be"
+        help="inclusive bounds of a numeric feature that index.filters names; either bound may be"
         " left out; may be repeated",
     )
     parser.add_argument(
@@ -95,17 +97,17 @@ def main(argv: Sequence[str] | None = None) -> int:
         default="",
         metavar="FILE",
         help=f"file with the bearer token to send; without it, the variable {TOKEN_VARIABLE}, if"
-        " it is set, holds the token itself",
+        " set, holds the token itself",
     )
     parser.add_argument(
         "--ca_certificate",
         default="",
         metavar="FILE",
-        help="PEM file that the server's certificate is checked against; the system's by default",
+        help="PEM file of trusted certificate authorities; default: those of the system",
     )
     parser.add_argument("--version", type=int, help="version number; the newest by default")
     parser.add_argument(
-        "--json", action="store_true", help="print JSON, in which interests count from 0"
+        "--json", action="store_true", help="print JSON; interests are then numbered from 0"
     )
     args = parser.parse_args(argv)
     if not all("=" in pair for pair in args.profile):
@@ -129,8 +131,7 @@ def main(argv: Sequence[str] | None = None) -> int:
             ) as client,
             warnings.catch_warnings(),
         ):
-            # A person has typed the name: it is better not to answer than to do so as
-            # if the list were not there.
+            # A person has typed the name: an error is better than an answer that ignores the list.
             warnings.simplefilter("error", UnknownCategoryWarning)
             (found,) = (
                 client.recommend_by_id([args.user_id], args.k, **options)

@@ -1,10 +1,10 @@
-"""Reports categories that the catalogue does not have.
+"""Warns about categories that the catalogue does not have.
 
-The model itself takes any name: a category that is listed in a request may vanish from
-the catalogue with the next version, and that must not turn requests that worked into
-errors. Denied, such a category changes nothing, because no item has it. Allowed on its
-own, it leaves no item. A misspelt name looks the same to the model, so the client
-compares the names with those of the catalogue and warns.
+The model accepts any name: a category that a request lists may vanish from the catalogue with the
+next version, and requests that worked must not turn into errors then. Denying such a category
+changes nothing, because no item has it. Allowing only such a category leaves no item. A misspelt
+name looks the same to the model, so the client compares the names with those of the catalogue and
+warns.
 """
 
 import difflib
@@ -13,23 +13,23 @@ from collections.abc import Iterable
 
 from contract.requests import RequestOptions, listed_categories
 
-_SHOWN = 5  # names in a message if none is near
+_SHOWN = 5  # names in a message if none is similar
 
 
 class UnknownCategoryWarning(UserWarning):
     """A request lists a category that no item of the catalogue has.
 
-    ``warnings.simplefilter("error", UnknownCategoryWarning)`` makes an error of it,
-    raised before the request is sent.
+    ``warnings.simplefilter("error", UnknownCategoryWarning)`` turns the warning into an exception,
+    which is raised before the request is sent.
     """
 
 
 class CategoryCheck:
     """Compares the category lists of requests with the names of the catalogue.
 
-    The names are asked for when a request first lists a category, and again when it
-    lists one that is not among them, because a new version may have brought it. A name
-    that has been reported is not reported again.
+    The names are requested when a request first lists a category, and again when it lists one that
+    is not among them, because a new version may have added it. Each unknown name is reported only
+    once.
     """
 
     def __init__(self) -> None:
@@ -37,21 +37,21 @@ class CategoryCheck:
         self._reported: set[str] = set()
 
     def must_ask(self, options: RequestOptions) -> bool:
-        """Whether ``learn`` is to be called before ``warn``."""
+        """Whether ``learn`` has to be called before ``warn``."""
         return bool(self._unknown(options))
 
     def learn(self, names: Iterable[str]) -> None:
-        """Takes the names of the catalogue, those of most items first."""
+        """Stores the names of the catalogue's categories, the largest category first."""
         self._names = tuple(names)
 
     def warn(self, options: RequestOptions) -> None:
-        """Warns of each listed category that is not in the catalogue, once.
+        """Warns once about each listed category that the catalogue does not have.
 
         Raises:
-          UnknownCategoryWarning: if the filters of ``warnings`` make an error of it.
+            UnknownCategoryWarning: if the filters of ``warnings`` turn it into an error.
         """
         for name in sorted(self._unknown(options)):
-            # The caller of `recommend`, which calls this.
+            # The warning points at the caller of `recommend`, which calls this.
             warnings.warn(self._message(name), UnknownCategoryWarning, stacklevel=3)
             self._reported.add(name)
 

@@ -33,7 +33,7 @@ from serving.transports import (
 
 DEFAULT_URL = f"http://127.0.0.1:{DEFAULT_REST_PORT}"
 
-# Every category, where a signature asks for a limit.
+# Asks for every category, where a signature requires a limit.
 _ALL = {names.LIMIT: np.iinfo(np.int32).max}
 
 
@@ -43,11 +43,11 @@ class Recommendation:
 
     Attributes:
       item_id: The catalogue's id.
-      score: Largest dot product with an interest; the item's count in train
-        if it is recommended for its popularity.
-      interest: The interest that found it, counted from 0 as in the outputs of
-        ``user_interests``; -1 for popularity. People are shown
-        ``contract.signatures.interest_number`` of it.
+      score: Largest dot product with an interest; for an item recommended for its popularity, its
+        count in the train split.
+      interest: Interest that found the item, counted from 0 as in the outputs of
+        ``user_interests``; -1 for popularity. Show people ``contract.signatures.interest_number``
+        of it.
     """
 
     item_id: str
@@ -56,16 +56,17 @@ class Recommendation:
 
 
 class Client:
-    """Synchronous client; may be shared by threads.
+    """Synchronous client; threads may share it.
 
-    Every input of the signature is always sent, since TF Serving's REST API
-    knows no defaults. The client asks the model once for the inputs that it has.
+    The client always sends every input of the signature, since TF Serving's REST API has no default
+    values. It asks the model once which inputs it has.
 
     Args:
       url: ``http://``, ``https://``, ``grpc://`` or ``grpcs://`` host:port.
       model: Model name.
-      options: Further fields of ``Target``: version, label, timeout_seconds,
-        ca_certificate, caller_key, token, token_file. Whoever changes the catalogue may need
+      options: Further fields of ``Target``: version, label, timeout_seconds, ca_certificate,
+        caller_key, token, token_file. Changing the catalogue may require another token than asking
+        for recommendations.
         another token than whoever asks for recommendations.
     """
 
@@ -92,24 +93,23 @@ class Client:
     ) -> list[list[Recommendation]]:
         """Recommends items for people, in one request.
 
-        A category that the catalogue does not have is reported with the nearest one as
-        an ``UnknownCategoryWarning``, and the request is answered all the same.
+        If the catalogue does not have a listed category, an ``UnknownCategoryWarning`` names the
+        nearest one; the request is answered nevertheless.
 
         Args:
-          histories: Each person's item ids, oldest first; of any lengths.
-          k: Items wanted per person.
+          histories: Item ids of each person, oldest first; of any length.
+          k: Number of items per person.
           options: Exclusions, times, profiles, diversity and category lists; see
             ``contract.requests.RequestOptions``.
 
         Returns:
-          Each person's items, best first; fewer than ``k`` only where fewer
-          exist.
+          Items of each person, best first; fewer than ``k`` only if no more exist.
 
         Raises:
-          ClientError: the server refused, or cannot be reached.
-          TypeError: there is no such option.
-          ValueError: an option does not have one entry for each history, or the model
-            has no such input, for example no categories.
+          ClientError: the server refused the request or cannot be reached.
+          TypeError: an option does not exist.
+          ValueError: an option does not have one entry for each history, or the model lacks its
+            input, for example because it has no categories.
         """
         if self._signatures is None:
             self._signatures = self._transport.signatures()
@@ -119,16 +119,16 @@ class Client:
     def recommend_by_id(
         self, user_ids: Sequence[str], k: int = names.DEFAULT_K, **options: Unpack[RequestOptions]
     ) -> list[list[Recommendation]]:
-        """As ``recommend``, for people whose histories the server keeps (``--history_store``).
+        """Recommends items to people whose histories the server keeps (``--history_store``).
 
         Args:
-          user_ids: The people; of whom nothing is kept gets the most popular items.
-          k: Items wanted per person.
+          user_ids: The people; someone without a stored history gets the most popular items.
+          k: Number of items per person.
           options: See ``contract.requests.inputs_by_id``.
 
         Raises:
-          ClientError: the server refused, keeps no histories, or cannot be reached.
-          TypeError: there is no such option.
+          ClientError: the server refused the request, keeps no histories, or cannot be reached.
+          TypeError: an option does not exist.
           ValueError: as ``recommend``.
         """
         if self._signatures is None:
@@ -146,7 +146,7 @@ class Client:
         return _recommendations(self._transport.predict(names.SERVE, inputs))
 
     def titles(self, item_ids: Sequence[str]) -> list[str]:
-        """Titles of items; empty where the catalogue has none."""
+        """Returns the titles of items; empty where the catalogue has none."""
         outputs = self.predict(names.ITEM_TITLES, {names.ITEMS: list(item_ids)})
         return outputs[names.TITLES].tolist()
 
@@ -154,30 +154,30 @@ class Client:
         """Runs any signature.
 
         Args:
-          signature: Its name, such as ``user_interests``.
+          signature: Name of the signature, such as ``user_interests``.
           inputs: Arrays or nested lists by input name.
 
         Returns:
           Arrays by output name; strings are ``object`` arrays of ``str``.
 
         Raises:
-          ClientError: the server refused, or cannot be reached.
+          ClientError: the server refused the request or cannot be reached.
         """
         return self._transport.predict(signature, inputs)
 
     def upsert_items(self, items: Mapping[str, Upsert], key: str = "") -> CatalogueChanged:
-        """Adds or changes items of the live catalogue, all of them or none.
+        """Adds or changes items of the live catalogue: either all of them or none.
 
-        Once this returns, the server answers with them.
+        Once this returns, the server's answers reflect the changes.
 
         Args:
-          items: What is to be changed, by id; what an ``Upsert`` leaves out stays. A feature is a
-            number, or a tuple of strings.
-          key: A request with the key of one that was carried out in the last day is not carried out
-            again, so that one without an answer can be sent again, to another server as well.
+          items: Changes by item id; fields that an ``Upsert`` leaves out stay as they are. A
+            feature is a number or a tuple of strings.
+          key: Identifies the request. A request whose key was used in the last day is not carried
+            out again, so a request that got no answer can be sent again, also to another server.
 
         Raises:
-          ClientError: the server refused, has no live catalogue, or cannot be reached.
+          ClientError: the server refused the request, has no live catalogue, or cannot be reached.
         """
         answer = self._transport.catalogue(UPSERT, upsert_fields(items, key))
         return CatalogueChanged.from_fields(answer)
@@ -188,12 +188,12 @@ class Client:
         return CatalogueChanged.from_fields(answer)
 
     def catalogue_status(self) -> CatalogueStatus:
-        """How much of the live catalogue has changed; see ``upsert_items``."""
+        """Returns how much of the live catalogue has changed; see ``upsert_items``."""
         return CatalogueStatus.from_fields(self._transport.catalogue("", {}))
 
 
 class AsyncClient:
-    """Asynchronous client: ``Client``'s methods, awaited. Make it on its loop."""
+    """Asynchronous client: has ``Client``'s methods as coroutines. Create it on its event loop."""
 
     def __init__(self, url: str = DEFAULT_URL, model: str = DEFAULT_MODEL_NAME, **options: Any):
         self._transport = _async_transport(Target(url, model, **options))
@@ -268,7 +268,7 @@ def _transport(target: Target) -> Transport:
     if target.url.startswith(("http://", "https://")):
         return RestTransport(target)
     if target.url.startswith(("grpc://", "grpcs://")):
-        # Imported here: the stubs import TensorFlow, which takes seconds.
+        # Imported here, because the stubs import TensorFlow, which takes seconds.
         from serving.grpc_transports import GrpcTransport
 
         return GrpcTransport(target)

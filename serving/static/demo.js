@@ -1,5 +1,5 @@
 // The demo page: a person's history on the left, one row per interest on the right.
-// It uses the public REST API only, but for the title search.
+// Apart from the title search, it uses only the public REST API.
 
 const HUES = ["#2b6cb0", "#c05621", "#2f855a", "#9f3a8e", "#b7791f", "#0f766e", "#7f1d1d", "#4c51bf"];
 const SEARCH_DELAY_MS = 120;
@@ -23,8 +23,8 @@ async function json(url, options) {
   return body;
 }
 
-// The page combines several answers, which must be of one version also while a canary is on
-// trial: requests of one key are.
+// The page combines several answers, which must come from one version even while a canary is on
+// trial. Requests with the same key are answered by the same version.
 const headers = { "x-caller-key": `demo ${Math.random()}` };
 
 async function predict(signature, inputs) {
@@ -56,7 +56,7 @@ function profile() {
   return values;
 }
 
-// How a filter reads, by what its input begins with; the last two are bounds of a number.
+// The wording of a filter, by the prefix of its input; the last two are bounds of a number.
 const FILTERS = { "allow_": "is", "deny_": "is not", "min_": "at least", "max_": "at most" };
 const prefixOf = (input) => Object.keys(FILTERS).find((prefix) => input.startsWith(prefix));
 const isBound = (input) => ["min_", "max_"].includes(prefixOf(input));
@@ -70,7 +70,7 @@ function filterText(input) {
 const filterInputs = () => state.inputs.serving_default.filter(prefixOf)
   .sort((a, b) => filterText(a).localeCompare(filterText(b)));
 
-// Every filter of the signature: what the person has chosen, or "" for nothing.
+// Every filter of the signature: the chosen value, or "" for none.
 function filters() {
   return Object.fromEntries(filterInputs().map((input) => {
     const values = state.filters.filter((filter) => filter.input === input).map(({ value }) => value);
@@ -104,7 +104,7 @@ function addFilter() {
   setFilters([...others, { input, value }]);
 }
 
-// The categories can be chosen from; of other features nobody knows the values.
+// Categories can be suggested; the values of other features are not known here.
 function suggestValues() {
   const ofCategories = element("filter-by").value.endsWith(`_${CATEGORY}`);
   element("filter-value").setAttribute("list", ofCategories ? "category-names" : "");
@@ -136,7 +136,7 @@ function onlyInputsOf(signature, values) {
 
 const dot = (a, b) => a.reduce((sum, value, i) => sum + value * b[i], 0);
 
-// Each history item belongs to the active interest that it is closest to.
+// Assigns each history item to the active interest closest to it.
 function formedBy(history, vectors, known, interests, mask) {
   const groups = interests.map(() => []);
   history.forEach((id, i) => {
@@ -149,7 +149,7 @@ function formedBy(history, vectors, known, interests, mask) {
 }
 
 // The answer is one ranking over all interests, so an interest with lower scores
-// comes late in it: ask for more until each has filled its row.
+// comes late in it: the page asks for more until every interest has filled its row.
 async function findForAll(k, numInterests, request) {
   let wanted = Math.min(MOST_ITEMS, k * numInterests * 2);
   let found = await request(wanted);
@@ -160,7 +160,7 @@ async function findForAll(k, numInterests, request) {
       if (id) counts.set(interest, (counts.get(interest) || 0) + 1);
     });
     const complete = [...counts.values()].filter((count) => count >= k).length >= numInterests;
-    if (complete || found.item_ids[0].includes("")) break; // or there are no more items
+    if (complete || found.item_ids[0].includes("")) break; // or the catalogue is exhausted
     wanted = Math.min(MOST_ITEMS, wanted * 5);
     const more = await request(wanted).catch(() => null); // beyond the index's max_k
     if (!more) break;
@@ -276,7 +276,7 @@ function setHistory(history) {
   recommend();
 }
 
-// The address holds the request, so that it can be shared and reloaded.
+// The page's address contains the request, so that it can be shared and reloaded.
 function saveAddress() {
   const values = new URLSearchParams({ model: state.model, history: state.history.join(","), k: element("k").value });
   if (Number(element("diversity").value)) values.set("diversity", element("diversity").value);
@@ -335,14 +335,14 @@ async function sample() {
   setHistory(ids.slice(0, SAMPLE_SIZE));
 }
 
-// Only a server with a live catalogue that wants no token for it lets the page change it.
+// The page can change the catalogue only if the server has a live catalogue that needs no token.
 async function startCatalogue() {
   if (!(await json("/demo/features")).mayChangeCatalogue) return;
   state.live = await json(`/v1/models/${encodeURIComponent(state.model)}/items`);
   for (const [name, kind] of Object.entries(state.live.features)) {
     const id = `new-feature-${name}`;
     const input = make("input", { type: kind === "numeric" ? "number" : "text", step: "any", id, name });
-    const label = kind === "numeric" ? name : `${name} (several: with commas)`;
+    const label = kind === "numeric" ? name : `${name} (separate several with commas)`;
     element("new-features").append(make("label", { htmlFor: id }, label), input);
   }
   element("new-item").addEventListener("submit", (event) => { event.preventDefault(); addItem(); });

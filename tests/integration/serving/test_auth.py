@@ -76,7 +76,7 @@ def _call(server, authorization=None, request=None):
 @pytest.mark.parametrize(
     ("authorization", "error"),
     [
-        (None, "The server wants a token"),
+        (None, "The server requires a token"),
         ("", "must be 'Bearer TOKEN'"),
         (f"Basic {_OLD}", "must be 'Bearer TOKEN'"),
         (_OLD, "must be 'Bearer TOKEN'"),
@@ -253,7 +253,7 @@ def test_clients_send_a_token(server, token_file, tmp_path, scheme):
         assert client.recommend([["1"]], k=2) == found
     with (
         Client(url, timeout_seconds=LONG_SECONDS) as client,
-        pytest.raises(ClientError, match="UNAUTHENTICATED: The server wants a token"),
+        pytest.raises(ClientError, match="UNAUTHENTICATED: The server requires a token"),
     ):
         client.titles(["1"])
 

@@ -27,7 +27,7 @@ def _get(server, path, **headers):
 def test_a_page_whose_name_points_here_reads_nothing(server, path, host):
     response = _get(server, path, Host=host)
     assert response.status_code == 403
-    assert "does not answer to the host" in response.json()["error"]
+    assert "does not answer requests for the host" in response.json()["error"]
 
 
 @pytest.mark.parametrize("host", ["localhost", "LOCALHOST:80", "127.0.0.1", "127.8.8.8", "[::1]:1"])

@@ -306,7 +306,7 @@ def test_rows_of_which_only_some_have_an_id_are_refused(served):
     rows = [{"user_id": "u"}, {"history": ["1"]}]
     answer = served.http.post("/v1/models/shop:predict", json={"instances": rows})
     assert answer.status_code == 400
-    assert "Row 1 of 'instances' has no user_id, and others have" in answer.json()["error"]
+    assert "Row 1 of 'instances' has no user_id, but other rows have" in answer.json()["error"]
 
 
 def test_without_a_store_the_refusal_names_the_flag(server):
@@ -362,7 +362,7 @@ def test_unknown_models_and_bodies_that_are_too_large(served):
     assert answer.status_code == 429
     with pytest.raises(grpc.RpcError) as error:
         _call(served, "AddEvents", {"events": [_event("u")]})
-    assert "field model must name a model" in error.value.details()
+    assert "field 'model' must name a model" in error.value.details()
 
 
 def test_the_service_is_in_the_reflection(served, server):

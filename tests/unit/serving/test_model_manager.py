@@ -221,7 +221,7 @@ def test_what_is_ignored_has_a_reason(tmp_path, caplog):
         await manager.configure(_config(m=tmp_path, none=tmp_path / "none"))
         await manager.poll()
         assert _states(manager) == {7: State.START, 9: State.START}
-        assert "has no saved_model.pb; it is loaded once it has" in _message(manager, 9)
+        assert "has no saved_model.pb; it will be loaded once it has one" in _message(manager, 9)
         with pytest.raises(ServingError, match=r"none cannot be read \(No such file"):
             manager.status(_spec("none"))
         await manager.close()

@@ -149,7 +149,7 @@ def test_a_pin_on_what_is_not_there_leaves_what_serves(tmp_path):
         world.change(release_changes.pin, 5)
         shutil.rmtree(tmp_path / "5")
         assert await world.polls() == 9
-        assert world.problem() == "version 5 is to be stable, and is not there"
+        assert world.problem() == "version 5 should be stable, but does not exist"
         _push(tmp_path, 5)
         assert await world.polls() == 5
         assert world.problem() == ""
@@ -166,7 +166,7 @@ def test_a_roll_back_to_a_version_that_does_not_load(tmp_path):
         await world.starts()
         world.change(release_changes.roll_back, reason="bad")
         assert await world.polls() == 9
-        assert "version 9 was withdrawn and goes on serving" in world.problem()
+        assert "version 9 was withdrawn but stays in service" in world.problem()
         _push(tmp_path, 5)
         assert await world.polls() == 5
         assert world.problem() == ""
@@ -182,7 +182,7 @@ def test_a_pin_on_what_does_not_load_leaves_what_serves(tmp_path):
         await world.starts()
         world.change(release_changes.pin, 7)
         assert await world.polls() == 9
-        assert "version 7 is to be stable, and" in world.problem()
+        assert "version 7 should be stable, but" in world.problem()
         assert "does not load" in world.problem()
 
     scenario(world, steps)
@@ -198,7 +198,7 @@ def test_a_canary_that_does_not_load_takes_no_traffic(tmp_path):
         assert await world.polls() == 9
         with pytest.raises(ServingError, match="Unrecognized servable version label: canary"):
             world.labelled("canary")
-        assert "version 7 is to be canary, and" in world.problem()
+        assert "version 7 should be canary, but" in world.problem()
 
     scenario(world, steps)
 

@@ -31,8 +31,8 @@ def test_flags_become_the_configuration():
 @pytest.mark.parametrize(
     ("argv", "message"),
     [
-        ([], "give one of --model_base_path and --model_config_file"),
-        (["--model_base_path", "m", "--model_config_file", "c"], "give one of"),
+        ([], "give either --model_base_path or --model_config_file"),
+        (["--model_base_path", "m", "--model_config_file", "c"], "give either"),
         (["--model_base_path", "m", "--rest_port", "99999"], "--rest_port: Input should be less"),
         (["--model_base_path", "m", "--batching_num_threads", "0"], "--batching_num_threads:"),
         (["--model_base_path", "m", "--tls_key", "k"], "--tls_certificate and --tls_key"),
@@ -67,7 +67,7 @@ def test_every_flag_is_described(capsys, monkeypatch, has_docstrings):
         parse_args(["--help"])
     assert e.value.code == 0
     shown = " ".join(capsys.readouterr().out.split())
-    assert "Largest request body. (default: 16777216)" in shown
+    assert "Largest request body, in bytes. (default: 16777216)" in shown
     assert "refused with UNAVAILABLE. (default: 1000)" in shown
     flags = [f"--{field.name}" for field in dataclasses.fields(ServerConfig)]
     flags += [f"--batching_{field.name}" for field in dataclasses.fields(BatchingConfig)]

@@ -266,7 +266,7 @@ def test_where_the_state_cannot_be_written_this_server_alone_takes_the_canary_ba
         assert world.withdrawn() == {}
         assert world.available() == [STABLE]
         assert await world.asks(5, draw=None) == {STABLE}
-        assert "version 9 is to be canary, and was taken back by this server" in world.problem()
+        assert "version 9 should be canary, but was withdrawn by this server" in world.problem()
         logged = [r.error for r in caplog.records if r.msg == "withdrawal not written"]
         assert len(logged) == 1
         assert "Read-only file system" in logged[0]

@@ -1,4 +1,4 @@
-"""Training examples cut from whole sequences, inside tf.data."""
+"""Cuts training examples from whole sequences inside tf.data."""
 
 from collections.abc import Mapping
 from typing import Any, NamedTuple
@@ -19,12 +19,12 @@ OWN = "own"
 # windows of a block are permuted, so that a batch mixes the people of a block.
 _SHUFFLE_SEQUENCES = 65_536
 _BLOCK_SEQUENCES = 2_048
-# The same where every window has candidates of its own, which take as much room again.
+# The block size with ``repeat``: each window's own candidates need as much memory again.
 _BLOCK_SEQUENCES_WITH_OWN = 512
-# The shuffle moves chunks of randomly chosen sequences: for single sequences, tf.data's
-# work per element would take longer than cutting their windows.
+# The shuffle moves chunks of randomly chosen sequences. With single sequences, tf.data's
+# overhead per element would exceed the time for cutting their windows.
 _CHUNK_SEQUENCES = 32
-# Batches of rows that an epoch may have before their seeds repeat.
+# Largest number of row batches in an epoch whose seeds do not collide with the next epoch's.
 _MAX_BATCHES = 2**32
 
 
@@ -35,9 +35,9 @@ class Windows(NamedTuple):
       histories: int32 [P, T], oldest first, zeros at the end.
       targets: int32 [P].
       rows: int32 [P], the sequence of each pair.
-      times: int64 [P, T], seconds of the histories, zeros at the end; None if not
-        given.
-      own: Candidates of the person's own, [P, 1 + n]; None if not asked for.
+      times: int64 [P, T], seconds of the histories, zeros at the end; None without
+        times.
+      own: Candidates from the person's own items, [P, 1 + n]; None without ``repeat``.
     """
 
     histories: tf.Tensor
@@ -58,18 +58,19 @@ def cut_windows(
 ) -> Windows:
     """Turns sequences into (history, target) pairs, in random order.
 
-    Every position from ``max(1, num_context)`` on is a target; its history is
+    Every position from ``max(1, num_context)`` on is a target, whose history is
     the ``history_length`` items before it.
 
     Args:
       sequences: int [S, None], item indices, oldest first.
-      num_context: int [S], leading items that are history only.
+      num_context: int [S], number of leading items that serve as history only.
       history_length: T.
-      seed: int [2], of the order and of the sampled targets.
-      targets_per_sequence: 0 makes every position a target; n draws n of them
-        per sequence (with repetition), so that all people weigh the same.
+      seed: int [2], seeds all random draws.
+      targets_per_sequence: 0 makes every position a target; n draws n positions
+        per sequence (with replacement), so that all sequences have the same weight.
       times: int64 [S, None], seconds of every item; 0 is unknown.
-      repeat: Draw candidates of people's own too, see `own_candidates`.
+      repeat: If given, also draw candidates from people's own items, see
+        `own_candidates`.
     """
     items = tf.cast(sequences.flat_values, tf.int32)
     starts = tf.cast(sequences.row_starts(), tf.int32)  # [S]
@@ -119,23 +120,24 @@ def cut_segments(
     seed: tf.Tensor,
     times: tf.RaggedTensor | None = None,
 ) -> Windows:
-    """Cuts sequences into segments whose every position is an example.
+    """Cuts sequences into segments in which every position is an example.
 
-    A sequence with at most ``history_length`` targets is one segment. A longer one is cut
-    at random places, ``history_length`` apart, so that each of its targets is in one segment.
+    A sequence with at most ``history_length`` targets is one segment. A longer sequence is
+    cut every ``history_length`` positions, from a random start, so that each of its targets
+    is in exactly one segment.
 
     Args:
       sequences: int [S, None], item indices, oldest first.
-      num_context: int [S], leading items that are history only.
+      num_context: int [S], number of leading items that serve as history only.
       history_length: T.
-      batch_size: Segments of similar length stand together in groups of this size, in
-        random order, so that a batch has little padding.
-      seed: int [2], of the cuts and of the order.
+      batch_size: Size of groups of segments with similar lengths. The groups are in random
+        order. A batch of this size then has little padding.
+      seed: int [2], seeds the cuts and the order.
       times: int64 [S, None], seconds of every item; 0 is unknown.
 
     Returns:
-      Windows with ``targets`` int32 [P, T], the item after each of the history, 0 where
-      there is nothing to learn.
+      Windows with ``targets`` int32 [P, T]: the item after each position of the history, or
+      0 where there is nothing to learn.
     """
     items = tf.cast(sequences.flat_values, tf.int32)
     starts = tf.cast(sequences.row_starts(), tf.int32)  # [S]
@@ -144,16 +146,16 @@ def cut_segments(
     share = tf.random.stateless_uniform(tf.shape(number), seed=seeds[0])
     phase = tf.where(
         number > history_length, tf.cast(share * float(history_length), tf.int32), 0
-    )  # [S], by how much the first segment is shorter
+    )  # [S], number of positions by which the first segment is shorter
     ragged = tf.ragged.range(-(-(number + phase) // history_length))
     rows = tf.cast(ragged.value_rowids(), tf.int32)  # [P]
     begin = tf.cast(ragged.flat_values, tf.int32) * history_length - tf.gather(phase, rows)
     end = tf.minimum(begin + history_length, tf.gather(number, rows))
     begin = tf.maximum(begin, 0)
-    first = tf.maximum(1, tf.cast(num_context, tf.int32)) - 1  # [S], that is learned from
+    first = tf.maximum(1, tf.cast(num_context, tf.int32)) - 1  # [S], first position with a target
     useful = end > tf.gather(first, rows)
     rows, begin, end = (tf.boolean_mask(values, useful) for values in (rows, begin, end))
-    # Random between equals; then groups of similar length in random order.
+    # Sort by length, with random order among equal lengths, then shuffle groups of similar length.
     noise = tf.random.stateless_uniform(tf.shape(rows), seed=seeds[1])
     order = tf.argsort(tf.cast(end - begin, tf.float32) + noise)
     group = tf.range(tf.size(order)) // batch_size
@@ -183,30 +185,31 @@ def training_batches(
     narrow: bool = True,
     repeat: RepeatConfig | None = None,
 ) -> tf.data.Dataset:
-    """An endless data set of training batches, the same for the same seed.
+    """Returns an endless dataset of training batches, which the seed determines.
 
-    Each epoch sees the sequences in a new order and draws new windows; batches
-    run over the end of an epoch.
+    Each epoch reads the sequences in a new order and draws new windows. A batch may
+    contain examples from both sides of the end of an epoch.
 
     Args:
       sequences: Batched rows ``{"sequence": ragged int [S, None],
         "num_context": int [S], "profile": {name: int [S]}}``, one epoch; with
-        ``"sequence_time": ragged int64 [S, None]`` if the model asks for times.
+        ``"sequence_time": ragged int64 [S, None]`` if the model has ``time_gap``.
       history_length: T.
       batch_size: B.
       seed: Seeds order and windows.
       targets_per_sequence: See `cut_windows`.
-      start_step: Batches to leave out, those that a resumed training has seen.
-      every_position: See `cut_segments`; the batch has targets int32 [B, T], and
-        ``"pairs"``, float32 [B], the number of its targets.
-      narrow: Make the T of such a batch the length of its longest history. Replicas need
-        equal shapes from step to step, and so the full width.
+      start_step: Number of batches to skip, because a resumed training has seen them.
+      every_position: Cut segments with `cut_segments` instead of windows. The targets are
+        then int32 [B, T], and ``"pairs"``, float32 [B], repeats the number of targets in
+        the batch.
+      narrow: With ``every_position``, reduce T to the length of the batch's longest
+        history. Replicas need the same shapes at every step and therefore the full width.
       repeat: See `cut_windows`.
 
     Returns:
       ``{"history": int32 [B, T], "target": int32 [B], "profile": {name: int32 [B]}}``,
-      and ``"history_time": int64 [B, T]`` where times are given, and with ``repeat``
-      ``"own"``, own items [B, 1 + n].
+      with ``"history_time": int64 [B, T]`` if the sequences have times, and ``"own"``, own
+      items [B, 1 + n], if ``repeat`` is given.
     """
     block_sequences = _BLOCK_SEQUENCES_WITH_OWN if repeat else _BLOCK_SEQUENCES
 
@@ -231,7 +234,7 @@ def training_batches(
         epoch_number: tf.Tensor, position: tf.Tensor, rows: Mapping[str, Any]
     ) -> tf.data.Dataset:
         number = tf.shape(rows[NUM_CONTEXT], tf.int64)[0]
-        # Negative, so that it never equals a block's number, which seeds its windows.
+        # Negative, so that it never equals a block number, which seeds the windows of its block.
         draw = -1 - position - epoch_number * _MAX_BATCHES
         order = tf.argsort(
             tf.random.stateless_uniform([number], tf.stack([tf.constant(seed, tf.int64), draw]))
@@ -259,11 +262,11 @@ def training_batches(
             batch = {k: v if k == PROFILE else v[:, :longest] for k, v in batch.items()}
         return batch | {PAIRS: tf.fill([batch_size], pairs)}
 
-    # Workers read the same stream, each takes its share of every batch.
+    # All workers read the same stream, and each takes its share of every batch.
     options = tf.data.Options()
     options.experimental_distribute.auto_shard_policy = tf.data.experimental.AutoShardPolicy.DATA
     batches = (
-        # The running number of the block makes its draws new in every epoch.
+        # Block numbers keep counting across epochs, so that every epoch has new draws.
         tf.data.Dataset.counter()
         .flat_map(epoch)
         .enumerate()

@@ -1,4 +1,4 @@
-"""Whether several interests are worth their searches on a person's data."""
+"""Decides whether several interests are worth their additional searches on the user's data."""
 
 import dataclasses
 
@@ -13,18 +13,18 @@ from model.training.validation import ValidationData, person_ranks
 
 @dataclasses.dataclass(frozen=True)
 class InterestChoice:
-    """What the same training gives with several interests and with one.
+    """Comparison of the same training with several interests and with one.
 
     Attributes:
-      num_interests: The number that is kept.
-      several: K, the number that one was compared with.
+      num_interests: The number of interests that is kept: K or 1.
+      several: K, the number of interests compared with one.
       cutoff: N.
-      recall_with_one: Recall@N of one interest on the validation people.
-      recall_with_several: The same of K interests, with the same budget N.
-      low: Lower end of the 95 % interval of the mean difference of the same people's
-        recall, several minus one.
-      high: Its upper end.
-      people: People compared.
+      recall_with_one: Recall@N of the model with one interest on the validation people.
+      recall_with_several: Recall@N of the model with K interests, with the same budget N.
+      low: Lower end of the 95 % interval of the mean difference in recall on the same
+        people, K interests minus one.
+      high: Upper end of this interval.
+      people: Number of people compared.
     """
 
     num_interests: int
@@ -42,16 +42,16 @@ def choose_interests(
 ) -> InterestChoice:
     """Compares two trained models on the same people.
 
-    Each interest of a request is a search of the index. Several are kept if the paired
-    95 % interval of the gain in Recall@N lies above zero, so that chance seldom decides
-    for the dearer ones.
+    Each interest of a request costs one search of the index. Several interests are kept only
+    if the paired 95 % interval of the gain in Recall@N lies above zero, so that the more
+    expensive model is seldom chosen by chance.
 
     Args:
-      several: Trained with K interests.
-      one: Trained alike with one interest.
-      people: Who are compared; people without a target are left out.
+      several: The model with K interests.
+      one: The model trained in the same way with one interest.
+      people: The people to compare on; people without a target are left out.
       cutoff: N, the budget of results for all interests together.
-      exclude_history: Rank without the items that a person already has.
+      exclude_history: Whether to leave out the items that a person already had.
     """
     column = metrics.quantity_names((cutoff,)).index(metric_name(RECALL, cutoff))
     recalls = [

@@ -23,7 +23,7 @@ from model.training.validation import ValidationData, calibrate, evaluate
 from model.training.warm_start import Tokens, WarmStarted, restore_state, save_state
 
 _log = logging.getLogger("mind.training")
-# Steps that run inside one call of a graph: one host round trip for all of them.
+# Steps per call of the graph; only each call, not each step, returns to the host.
 _STEPS_PER_CALL = 50
 _CHECKPOINTS_KEPT = 2
 REPEAT_OFFSET = "repeat_offset"
@@ -31,13 +31,14 @@ REPEAT_OFFSET = "repeat_offset"
 
 @dataclasses.dataclass(frozen=True)
 class WarmStart:
-    """Where a training goes on from, and where it leaves its own state for the next.
+    """Where a training finds an earlier training's state and saves its own for the next one.
 
     Attributes:
-      restore_from: What an earlier training left; empty for one from nothing.
-      save_to: Where this one leaves its state.
-      tokens: Of the model's embedding tables.
-      from_nothing_because: Why it starts from nothing; empty if it goes on.
+      restore_from: Directory of the state to continue from; empty to train from scratch.
+      save_to: Directory in which this training saves its state.
+      tokens: Tokens of the model's embedding tables.
+      from_nothing_because: Why the training starts from scratch; empty if it continues from
+        an earlier one.
     """
 
     restore_from: str
@@ -48,7 +49,7 @@ class WarmStart:
 
 @dataclasses.dataclass
 class _State:
-    """What a resumed training must know beside the weights; saved as JSON."""
+    """What a resumed training needs besides the weights; saved as JSON."""
 
     best_step: int = 0
     best_recall: float = -1.0
@@ -73,28 +74,31 @@ def fit(
     warm_start: WarmStart | None = None,
     repeats: Sequence[Mapping[str, float]] = (),
 ) -> TrainingResult:
-    """Trains until Recall@N on ``validation`` stops rising; keeps the best weights.
+    """Trains until Recall@N on ``validation`` stops rising and keeps the best weights.
 
-    Interrupted at any moment, even killed, a second call with the same arguments
-    goes on from the last checkpoint and ends with the weights of an
-    uninterrupted run: optimizer, random draws and position in the data are
-    restored.
+    If a training is interrupted at any moment, or even killed, a second call with the
+    same arguments continues from the last checkpoint and ends with the same weights as an
+    uninterrupted run, because the state of the optimizer, the random draws and the
+    position in the data are restored.
 
     Args:
-      model: Made under the scope of its ``tf.distribute`` strategy, if any.
+      model: The model, created in the scope of its ``tf.distribute`` strategy, if any.
       train_sequences: See `input_pipeline.training_batches`.
-      validation: At most ``eval_max_users`` people are used.
-      training_config: Schedule, optimiser and early stopping.
-      checkpoint_dir: Where checkpoints go; its parent must be shared by workers.
-      log_dir: Where the chief writes TensorBoard events, if given.
-      on_progress: Called after every block of steps; what it raises ends the training.
-      warm_start: Go on from an earlier model; its weights count as step 0.
-      repeats: ``history`` of a training that is repeated with other data, for ``max_steps``
-        and at its learning rates; the last weights are kept, and only they are validated.
+      validation: People to validate on; at most ``eval_max_users`` of them are used.
+      training_config: Schedule, optimizer and early stopping.
+      checkpoint_dir: Directory of the checkpoints; all workers must share its parent.
+      log_dir: Directory in which the chief writes TensorBoard events, if given.
+      on_progress: Called after every block of steps; an exception from it ends the
+        training.
+      warm_start: State of an earlier training to continue from; its weights count as
+        step 0.
+      repeats: The ``history`` of a training to repeat with other data. The repetition uses
+        its learning rates and runs for ``max_steps``. Only the last weights are validated
+        and kept.
 
     Raises:
-      ValueError: if ``checkpoint_dir`` holds the training of another
-        configuration, or the earlier model does not fit.
+      ValueError: if ``checkpoint_dir`` holds checkpoints of a different configuration, or
+        if the earlier model does not fit.
       FloatingPointError: if the loss is not finite.
     """
     return _Trainer(
@@ -103,7 +107,7 @@ def fit(
 
 
 def _claim_directory(path: str, configuration: str) -> None:
-    """Writes the configuration beside the checkpoints, or compares it."""
+    """Writes the configuration beside the checkpoints, or compares it with the one there."""
     config_file = os.path.join(path, "config.json")
     if not tf.io.gfile.exists(config_file):
         tf.io.gfile.makedirs(path)
@@ -145,7 +149,7 @@ class _Trainer:
         self._writer = tf.summary.create_file_writer(log_dir) if writes_events else None
         self._state = _State()
         self._saved_state = tf.Variable("", dtype=tf.string)
-        # A resumed training reads the chief's checkpoints in every worker.
+        # When a training resumes, every worker reads the chief's checkpoints.
         self._resume_from = os.path.join(checkpoint_dir, "latest")
         checkpoint_dir = worker_directory(self._strategy, checkpoint_dir)
         self._directory = checkpoint_dir
@@ -190,11 +194,11 @@ class _Trainer:
         iterator = iter(self._strategy.experimental_distribute_dataset(batches))
         run_steps = make_run_steps(self._model, self._optimizer, config.jit_compile)
         if self._state.warm_start and not self._state.history and not self._repeats:
-            self._validate()  # training may have nothing to add
+            self._validate()  # the earlier weights may already be the best
         while (stopped_by := self._stop_reason()) is None:
             started = time.monotonic()
             count = self._steps_to_boundary()
-            if self._repeats:  # a pass notes the rate of the steps before it
+            if self._repeats:  # each pass recorded the learning rate of the steps before it
                 rates = (p["learning_rate"] for p in self._repeats if p["step"] > self._step)
                 self._optimizer.learning_rate.assign(next(rates))
             loss = float(run_steps(iterator, tf.constant(count)))
@@ -211,8 +215,8 @@ class _Trainer:
         state = self._state
         carried = WarmStarted(**state.warm_start) if state.warm_start else None
         if self._warm_start:
-            # All workers must take part in saving; what the others write is removed with
-            # their checkpoints.
+            # All workers must take part in saving. The copies of the workers other than the
+            # chief are deleted with their checkpoints.
             save_state(
                 self._warm_start.save_to
                 if is_chief(self._strategy)
@@ -238,7 +242,7 @@ class _Trainer:
         )
 
     def _agreed(self, seconds: float) -> float:
-        """The workers' mean: all must decide alike whether time is up."""
+        """The mean over workers, because all must make the same decision to stop."""
         if self._strategy.num_replicas_in_sync == 1:
             return seconds
         values = self._strategy.run(lambda: tf.constant(seconds))
@@ -259,14 +263,14 @@ class _Trainer:
             )
             self._state.warm_start = dataclasses.asdict(started)
             self._state.first_iteration = int(self._optimizer.iterations.numpy())
-            _log.info("Training goes on from an earlier model: %s", started)
+            _log.info("Training continues from an earlier model: %s", started)
 
     def _save(self) -> None:
         self._saved_state.assign(json.dumps(dataclasses.asdict(self._state)))
         self._latest.save(checkpoint_number=self._step)
 
     def _steps_to_boundary(self) -> int:
-        """Steps until something is to be done on the host."""
+        """Steps until the host must validate, save or report progress."""
         config, step = self._config, self._step
         periods = (config.eval_every_steps, config.checkpoint_every_steps)
         return min(
@@ -292,7 +296,7 @@ class _Trainer:
     def _validate(self) -> None:
         config, state = self._config, self._state
         cutoff, repeat = config.eval_cutoff, self._model.repeat
-        if repeat and self._repeats:  # these people are trained with now
+        if repeat and self._repeats:  # training now includes these people, so calibration cannot
             judged = next(p for p in self._repeats if p["step"] == self._step)
             repeat.offset.assign(judged[REPEAT_OFFSET])
         else:
@@ -302,7 +306,7 @@ class _Trainer:
         state.history.append(
             {
                 "step": self._step,
-                # None before the first step, of a warm start.
+                # A warm start is validated before its first step, when there is no loss yet.
                 **({"loss": state.loss_sum / state.loss_steps} if state.loss_steps else {}),
                 "seconds": state.seconds,
                 "recall": recall,

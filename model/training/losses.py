@@ -10,12 +10,12 @@ _REMOVED = -1e9
 
 
 class OwnLogits(NamedTuple):
-    """Of what people have had, see `RepeatScore`.
+    """Logits of people's own items, see `RepeatScore`.
 
     Attributes:
-      logits: float [B, 1 + n]: of the target, then of what was drawn.
-      is_candidate: bool [B, 1 + n]; False where there is none.
-      log_expected_count: float [B, 1 + n], as of `Negatives`.
+      logits: float [B, 1 + n], the logit of the target, then those of the drawn items.
+      is_candidate: bool [B, 1 + n]; False at positions without a candidate.
+      log_expected_count: float [B, 1 + n], as in `Negatives`.
     """
 
     logits: tf.Tensor
@@ -34,10 +34,10 @@ def sampled_softmax_loss(
     hard_negatives: float = 0.0,
     own: OwnLogits | None = None,
 ) -> tf.Tensor:
-    """Cross entropy of the target against the batch's negatives.
+    """Computes the cross entropy of the target against the batch's negatives.
 
-    ``tf.nn.sampled_softmax_loss`` takes a weight matrix to gather from, which
-    rules out pooled side features, a temperature and normalised vectors.
+    ``tf.nn.sampled_softmax_loss`` gathers from a weight matrix, which rules out pooled
+    side features, a temperature and normalised vectors.
 
     Example:
       One person, a target that fits and one negative that does not:
@@ -61,17 +61,18 @@ def sampled_softmax_loss(
       logq_correction: Subtract log expected counts, which makes the sampled
         softmax an estimate of the full one (Bengio & Senecal 2008).
       hard_negatives: beta of interest-aware hard negatives (REMI, arXiv
-        2302.14532): a negative with the logit s counts ``exp(beta s)`` times,
-        divided by the row's mean of that. The row's user vector is its chosen
-        interest, so negatives are hard for that interest. 0 weighs evenly.
-      own: Further candidates of each row. Where the target is one of them, its logit there
-        stands in place of the other. Among the shared negatives may be some of them too, by
-        chance; these stay.
+        2302.14532): a negative with the logit s has the weight ``exp(beta s)``,
+        divided by the mean of these weights in the row. The row's user vector is
+        its chosen interest, so negatives are hard for that interest. 0 weighs all
+        negatives equally.
+      own: Further candidates of each row. If the target is an own item, its logit here
+        replaces the one from the vectors. Own items that also happen to be among the
+        shared negatives are not removed from those.
 
     Returns:
       float [B].
     """
-    # The smaller factor is divided: [B, d], not [B, C].
+    # Dividing the user vectors [B, d] is cheaper than dividing the logits [B, C].
     scaled = user_vectors / temperature
     if user_vectors.shape.rank == 3:
         positive = tf.reduce_max(tf.einsum("bkd,bd->bk", scaled, target_vectors), axis=1)
@@ -87,7 +88,7 @@ def sampled_softmax_loss(
     hits = negatives.items[tf.newaxis, :] == targets[:, tf.newaxis]
     negative = tf.where(hits, _REMOVED, negative)
     if hard_negatives:
-        # How often each candidate stands for itself before the tilt, [B, C].
+        # Log weight of each candidate without hard negatives, [B, C].
         base = tf.where(hits, _REMOVED, 0.0)
         if logq_correction:
             base -= negatives.log_expected_count

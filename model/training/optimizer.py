@@ -7,10 +7,10 @@ import tensorflow as tf
 class LazyAdam(tf.keras.optimizers.Adam):
     """Adam with row-sparse updates for gathered embeddings.
 
-    Keras' Adam decays the moments of the whole table at every step, so its cost
-    grows with the catalogue. Here a row without a gradient keeps its moments and
-    its value; rows with one get Adam's usual update. No optimizer of TensorFlow,
-    Keras or TFRS does this (TensorFlow Addons' LazyAdam did; it is retired).
+    Keras' Adam decays the moments of the whole table at every step, so that its cost
+    grows with the catalogue. Here, a row without a gradient keeps its moments and its
+    value, and rows with one get Adam's usual update. No optimizer of TensorFlow, Keras
+    or TFRS does this. LazyAdam of TensorFlow Addons did, but that package is retired.
 
     Example:
       >>> table = tf.Variable(tf.ones([3, 2]))
@@ -24,7 +24,7 @@ class LazyAdam(tf.keras.optimizers.Adam):
     """
 
     def update_step(self, gradient: tf.Tensor | tf.IndexedSlices, variable: tf.Variable) -> None:
-        """Applies one gradient; Keras has summed duplicate rows before."""
+        """Applies one gradient, in which Keras has already summed duplicate rows."""
         if not isinstance(gradient, tf.IndexedSlices):
             super().update_step(gradient, variable)
             return
@@ -43,6 +43,6 @@ class LazyAdam(tf.keras.optimizers.Adam):
         variable.scatter_sub(tf.IndexedSlices(update, rows))
 
     def moments(self, variable: tf.Variable) -> tuple[tf.Variable, tf.Variable]:
-        """The first and second moment of a variable that the optimizer was built for."""
+        """Returns the first and second moments of a variable that the optimizer was built for."""
         index = self._index_dict[self._var_key(variable)]
         return self._momentums[index], self._velocities[index]

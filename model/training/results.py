@@ -1,4 +1,4 @@
-"""What a training tells of itself, while it runs and at its end."""
+"""What a training reports while it runs and at its end."""
 
 import dataclasses
 from collections.abc import Mapping, Sequence
@@ -12,15 +12,15 @@ class Progress:
     """State of a running training, for a progress line.
 
     Attributes:
-      step: Steps done.
-      max_steps: Steps at most.
-      examples_per_second: Over the last call.
-      loss: Mean over the last call.
-      validation_recall: Of the last validation pass; None before the first.
-      best_recall: Of the best pass; None before the first.
-      seconds_left: Until ``max_steps`` or ``max_seconds``; early stopping may
-        end the training sooner.
-      history: The validation passes so far, also those before a resume, as in
+      step: Number of steps done.
+      max_steps: Largest number of steps.
+      examples_per_second: Speed over the last block of steps.
+      loss: Mean loss over the last block of steps.
+      validation_recall: Recall of the last validation pass; None before the first.
+      best_recall: Recall of the best pass; None before the first.
+      seconds_left: Estimated time until ``max_steps`` or ``max_seconds``; early stopping
+        may end the training sooner.
+      history: The validation passes so far, including those before a resume, as in
         ``TrainingResult``.
     """
 
@@ -36,26 +36,26 @@ class Progress:
 
 @dataclasses.dataclass(frozen=True)
 class TrainingResult:
-    """What a training did. The model holds the best weights.
+    """Outcome of a training. The model holds the best weights.
 
     Attributes:
-      steps: Steps done.
-      resumed_from_step: Step of the checkpoint that an interrupted training went
-        on from; 0 for one that was not interrupted.
+      steps: Number of steps done.
+      resumed_from_step: Step of the checkpoint from which an interrupted training
+        resumed; 0 if the training was not interrupted.
       best_step: Step of the best validation pass.
-      best_recall: Its Recall@N.
+      best_recall: Recall@N of that pass.
       stopped_by: ``patience``, ``max_steps`` or ``max_seconds``.
-      seconds: Training and validation time, including that before a resume.
-      examples_per_second: Training steps only.
+      seconds: Training and validation time, including the time before a resume.
+      examples_per_second: Speed of the training steps, without validation.
       history: One entry per validation pass: step, loss (not at step 0), seconds, recall,
-        learning_rate, active_interests, interest_cosine.
+        learning_rate, active_interests, interest_cosine, and repeat_offset if the model has
+        ``repeat``.
       warm_start: What was carried over from an earlier model; None for a training from
-        nothing.
-      from_nothing_because: Why a training that might have gone on from an earlier model did not;
-        empty if it did, or could not be asked to.
+        scratch.
+      from_nothing_because: Why a training that is configured to continue from an earlier
+        model started from scratch; empty if it did continue, or has no such configuration.
       num_interests: K of the model.
-      interest_choice: How it was chosen between several interests and one; None if it was
-        not.
+      interest_choice: The comparison of several interests with one; None if there was none.
     """
 
     steps: int

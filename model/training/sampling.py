@@ -12,12 +12,12 @@ from model.config import TrainingConfig
 
 @dataclasses.dataclass(frozen=True)
 class Negatives:
-    """Candidates that one batch shares.
+    """Negative candidates that all examples of a batch share.
 
     Attributes:
       items: int32 [C].
-      log_expected_count: float32 [C], how often each is expected among the
-        candidates.
+      log_expected_count: float32 [C], log of the expected number of times that each
+        item is among the candidates.
       target_log_expected_count: float32 [B], the same for the batch's targets.
     """
 
@@ -27,15 +27,16 @@ class Negatives:
 
 
 class NegativeSampler:
-    """Draws negatives as ``config.negatives`` says.
+    """Draws negatives from the distribution that ``config.negatives`` names.
 
-    Only items seen in training are drawn. Draws are with replacement, so the
-    expected counts of logQ are exact; TensorFlow's candidate samplers draw
-    without replacement only at a cost that shows in the step time, and take
-    their state from outside the checkpoint.
+    Only items seen in training are drawn. Draws are with replacement, so that the
+    expected counts for logQ are exact. TensorFlow's candidate samplers are not used,
+    because drawing without replacement slows the step down noticeably and their state
+    is not part of the checkpoint.
 
-    If as many items would be drawn as there are, the candidates are all items
-    once each: the exact softmax.
+    If ``log_uniform`` or ``uniform`` would draw at least as many items as were seen in
+    training, the candidates are all these items, once each, which gives the exact
+    softmax.
 
     Example:
       >>> catalogue = Catalogue(np.array([0, 9, 5, 2, 1]))
@@ -45,8 +46,11 @@ class NegativeSampler:
       TensorShape([3])
 
     Args:
-      config: ``negatives`` and ``num_negatives`` are read.
+      config: Its ``negatives`` and ``num_negatives`` are used.
       catalogue: Items and train counts.
+
+    Raises:
+      ValueError: if no item was seen in training.
     """
 
     def __init__(self, config: TrainingConfig, catalogue: Catalogue):
@@ -54,14 +58,14 @@ class NegativeSampler:
         self._num_sampled = config.num_negatives
         self._num_seen = catalogue.num_seen
         if self._num_seen == 0:
-            raise ValueError("No item was seen in train; train_counts are all 0.")
+            raise ValueError("No item was seen in training: train_counts are all 0.")
         total = max(int(catalogue.train_counts.sum()), 1)
         share = np.maximum(catalogue.train_counts, 1) / total
         self._log_share = tf.constant(np.log(share), tf.float32)  # [N + 1]
 
     @property
     def is_exact(self) -> bool:
-        """Whether the candidates are the whole catalogue."""
+        """Whether the candidates are all items seen in training."""
         return self._kind in ("log_uniform", "uniform") and self._num_sampled >= self._num_seen
 
     def draw(self, targets: tf.Tensor, generator: tf.random.Generator) -> Negatives:
@@ -79,7 +83,7 @@ class NegativeSampler:
         sampled = self._sample(targets, generator)
         if self._kind != "mixed":
             return sampled
-        # An item may come from either source: its expected counts add up
+        # An item may come from either source, so that its expected counts are added
         # (mixed negative sampling, Yang et al., WWW 2020).
         batch = tf.math.log(tf.cast(tf.size(targets), tf.float32))
         items = tf.concat([targets, sampled.items], axis=0)
@@ -93,7 +97,7 @@ class NegativeSampler:
         return Negatives(items, log_count(items), log_count(targets))
 
     def _in_batch(self, targets: tf.Tensor) -> Negatives:
-        # Targets are drawn in proportion to the train counts.
+        # Targets occur in proportion to the train counts.
         expected = tf.math.log(tf.cast(tf.size(targets), tf.float32)) + tf.gather(
             self._log_share, targets
         )
@@ -114,7 +118,7 @@ class NegativeSampler:
         )
 
     def _log_sampled_count(self, items: tf.Tensor, kind: str) -> tf.Tensor:
-        """log(C * P(item)); item index = frequency rank."""
+        """Returns log(C * P(item)); an item's index is its frequency rank."""
         log_drawn = math.log(self._num_sampled)
         if kind == "uniform":
             return tf.fill(tf.shape(items), log_drawn - math.log(self._num_seen))

@@ -1,4 +1,4 @@
-"""Training steps as one graph: many of them run per call from the host."""
+"""Training steps as one graph, which runs many steps per call from the host."""
 
 from collections.abc import Callable, Mapping
 from typing import Any
@@ -13,19 +13,19 @@ def make_run_steps(
 ) -> Callable[[Any, tf.Tensor], tf.Tensor]:
     """Returns a graph function of (iterator, count) that runs ``count`` steps.
 
-    The function returns the mean loss. All steps run inside one call, under the
+    The function returns the mean loss. It runs all steps inside one call, under the
     model's ``tf.distribute`` strategy.
     """
     strategy = model.distribute_strategy
     replicas = strategy.num_replicas_in_sync
     variables = model.trainable_variables
 
-    # Looking for Python's control flow in the layers, tf_keras' own code included, takes longer
-    # than the tracing, and there is none that depends on a tensor.
+    # AutoGraph would search the layers and tf_keras' own code for Python control flow, which
+    # takes longer than the tracing. None of that control flow depends on a tensor.
     @tf.function(jit_compile=jit_compile or None, autograph=False)
     def gradients_of(batch: Mapping[str, Any]) -> tuple[tf.Tensor, list[Any]]:
         with tf.GradientTape() as tape:
-            # Replicas sum their gradients, so each holds its share of the mean.
+            # The gradients of the replicas are summed, so each replica divides by their number.
             loss = model.compute_loss(batch, training=True) / replicas
         return loss, tape.gradient(loss, variables)
 

@@ -1,8 +1,8 @@
 """Continues the training of an earlier model on newer data.
 
-Between two trainings the vocabularies change: items come and go, and the same item has
-another index. Rows of embedding tables, and the optimizer's moments of them, are
-therefore carried over by token and not by position.
+Between two trainings the vocabularies change: items come and go, and an item's index may
+change. Rows of embedding tables, and the optimizer's moments for them, are therefore
+carried over by token and not by position.
 """
 
 import dataclasses
@@ -22,21 +22,21 @@ from model.training.optimizer import LazyAdam
 _CHECKPOINT = "state"
 _VALUE = "/.ATTRIBUTES/VARIABLE_VALUE"
 
-# By table, the token of each row from the second on (the first is padding or unknown);
-# None for a table whose rows are buckets and not tokens.
+# For each table, the tokens of its rows. The first row, padding or unknown, has no token. None
+# marks a table whose rows are buckets and not tokens.
 Tokens = Mapping[str, Sequence[bytes] | None]
 
 
 @dataclasses.dataclass(frozen=True)
 class WarmStarted:
-    """What was carried over.
+    """What a training took over from an earlier model.
 
     Attributes:
-      generation: Trainings since the last one from nothing, this one included.
-      kept: By table, rows whose token the earlier model had.
-      new: By table, rows whose token it did not have.
-      gone: By table, rows of the earlier model whose token is no longer there.
-      not_fitting: Weights that have another shape now and start anew.
+      generation: Number of trainings since the last one from scratch, including this one.
+      kept: By table, the number of rows whose token the earlier model had.
+      new: By table, the number of rows whose token the earlier model did not have.
+      gone: By table, the number of the earlier model's rows whose token no longer exists.
+      not_fitting: Names of weights whose shape has changed, which start untrained.
     """
 
     generation: int
@@ -54,15 +54,16 @@ def save_state(
     generation: int,
     from_nothing_because: str = "",
 ) -> None:
-    """Writes all that a later training needs to go on from this one.
+    """Writes everything that a later training needs to continue from this one.
 
     Args:
-      directory: Where.
-      model: With the weights to go on from.
-      optimizer: That trained it.
-      tokens: Of the model's embedding tables.
-      generation: Trainings since the last one from nothing; 0 for that one.
-      from_nothing_because: Why this one was from nothing; empty if it was not.
+      directory: Where to write the state.
+      model: The model with the weights to continue from.
+      optimizer: The optimizer that trained the model.
+      tokens: Tokens of the model's embedding tables.
+      generation: Number of trainings since the last one from scratch; 0 for that one.
+      from_nothing_because: Why a training that is configured to continue from an earlier
+        model started from scratch; empty if it did continue.
     """
     weights = _weights(model)
     moments = {name: optimizer.moments(weight) for name, weight in weights.items()}
@@ -87,19 +88,19 @@ def save_state(
 
 
 def generation_of(directory: str) -> int | None:
-    """Generation of the training whose state ``directory`` holds; None if it holds none."""
+    """Generation of the training whose state is in ``directory``; None if there is no state."""
     if not tf.io.gfile.exists(os.path.join(directory, f"{_CHECKPOINT}.index")):
         return None
     return _SavedState(directory).generation
 
 
 def interests_of(directory: str) -> int | None:
-    """K of the model whose state ``directory`` holds; None if an older version wrote it."""
+    """K of the model whose state is in ``directory``; None if an older version wrote the state."""
     return _SavedState(directory).num_interests
 
 
 def why_from_nothing(directory: str) -> str:
-    """Why the training whose state ``directory`` holds was from nothing; empty if it was not."""
+    """Returns ``from_nothing_because`` of the training whose state is in ``directory``."""
     return _SavedState(directory).from_nothing_because
 
 
@@ -111,20 +112,21 @@ def restore_state(
     sequences: tf.data.Dataset,
     mismatch: str,
 ) -> WarmStarted:
-    """Gives a new model and its optimizer the state of an earlier training.
+    """Loads the state of an earlier training into a new model and its optimizer.
 
-    A new item starts from its side features, as if it had no id; one without side
-    features from the mean of the known items in whose sequences it stands; one without
-    either, and any other new token, from its random initial value. The moments of new
-    rows are zero.
+    The id embedding of a new item starts as the vector that its side features give. Without
+    side features, it starts as the mean of the known items in the sequences that contain the
+    new item. Without either, it keeps its random initial value, as the embeddings of all other
+    new tokens do. The optimizer's moments of new rows are zero.
 
     Args:
-      directory: What ``save_state`` wrote.
-      model: Just made.
-      optimizer: Built for the model's trainable variables.
-      tokens: Of the model's embedding tables.
+      directory: The directory that ``save_state`` wrote to.
+      model: A newly created model.
+      optimizer: An optimizer that was built for the model's trainable variables.
+      tokens: Tokens of the model's embedding tables.
       sequences: Train sequences, see `input_pipeline.training_batches`.
-      mismatch: What a weight of another shape does: ``fail``, or ``start_anew``.
+      mismatch: What to do if the shape of a weight has changed: ``fail``, or ``start_anew``,
+        which leaves the weight at its initial value.
 
     Raises:
       ValueError: if a weight does not fit and ``mismatch`` is ``fail``.
@@ -163,11 +165,11 @@ def restore_state(
 
 @dataclasses.dataclass(frozen=True)
 class _Rows:
-    """Rows that two tables have in common, the padding row aside.
+    """Rows that two tables have in common, without the padding row.
 
     Attributes:
-      source: Row in the old table [R].
-      to: Row in the new one [R].
+      source: Row numbers in the old table [R].
+      to: Row numbers in the new table [R].
     """
 
     source: np.ndarray
@@ -175,7 +177,7 @@ class _Rows:
 
 
 class _SavedState:
-    """Reads what ``save_state`` wrote, one tensor at a time."""
+    """Reads the state that ``save_state`` wrote, one tensor at a time."""
 
     def __init__(self, directory: str):
         self._reader = tf.train.load_checkpoint(os.path.join(directory, _CHECKPOINT))
@@ -198,13 +200,13 @@ class _SavedState:
 
 
 def _key(kind: str, name: str) -> str:
-    # How tf.train.Checkpoint writes a dictionary's key that holds slashes.
+    # tf.train.Checkpoint escapes dots and slashes in the keys of a dictionary like this.
     return f"{kind}/{name.replace('.', '..').replace('/', '.S')}{_VALUE}"
 
 
 def _weights(model: MindModel) -> dict[str, tf.Variable]:
     weights = {weight.name.removesuffix(":0"): weight for weight in model.trainable_variables}
-    # Of two weights of one name, one would start anew at every warm start, in silence.
+    # If two weights had the same name, every warm start would silently reset one of them.
     assert len(weights) == len(model.trainable_variables), "two weights have the same name"
     return weights
 
@@ -212,7 +214,7 @@ def _weights(model: MindModel) -> dict[str, tf.Variable]:
 def _match(
     old: Sequence[bytes] | None, new: Sequence[bytes] | None, old_rows: int, new_rows: int
 ) -> _Rows:
-    if old is None or new is None:  # buckets: the n-th stays the n-th
+    if old is None or new is None:  # buckets have no tokens, so that rows keep their numbers
         common = np.arange(1, min(old_rows, new_rows))
         return _Rows(common, common)
     place = {token: row for row, token in enumerate(old[: old_rows - 1], start=1)}
@@ -259,7 +261,11 @@ def _start_new_items(model: MindModel, rows: _Rows, sequences: tf.data.Dataset) 
 def _company(
     sequences: tf.data.Dataset, values: np.ndarray, wanted: np.ndarray, known: np.ndarray
 ) -> tuple[np.ndarray, np.ndarray]:
-    """Means of the known items in the sequences of each wanted item, and those items."""
+    """Averages the known items in the sequences of each wanted item.
+
+    Returns:
+      The means [W, d], and the wanted items [W] that share a sequence with a known item.
+    """
     total = np.zeros((len(values), values.shape[1]), np.float64)
     number = np.zeros(len(values), np.int64)
     if wanted.any():
@@ -281,14 +287,14 @@ def _company(
 
 def _explain(names: Sequence[str], saved: _SavedState, model: MindModel, directory: str) -> str:
     weights = _weights(model)
-    lines = [f"{len(names)} weights do not fit the model that the training would go on from:"]
+    lines = [f"{len(names)} weights do not fit the model that the training continues from:"]
     lines += [
         f"  {name}: expected {list(weights[name].shape)}, received {saved.shape(name) or 'none'}"
         for name in names
     ]
     lines.append(
-        f"Its state is in {directory}. Restore the old values of `model`, train once from nothing "
+        f"Its state is in {directory}. Restore the old values of `model`, train once from scratch "
         "(training.warm_start.full_every=1), or set training.warm_start.mismatch to start_anew, "
-        "which keeps what fits"
+        "which keeps the weights that fit"
     )
     return "\n".join(lines)

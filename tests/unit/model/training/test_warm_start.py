@@ -1,4 +1,4 @@
-"""A training that goes on from an earlier model, whose vocabularies were others."""
+"""A training that continues from an earlier model with other vocabularies."""
 
 import dataclasses
 import math

@@ -274,7 +274,7 @@ def test_a_request_that_is_sent_again_changes_nothing(served):
 @pytest.mark.parametrize(
     ("inputs", "problem"),
     [
-        ({"user_id": ["u"], "history": [["1"]]}, "has user_id and history; give user_id, and"),
+        ({"user_id": ["u"], "history": [["1"]]}, "has user_id and history; send either user_id, so"),
         (
             {"user_id": [["u"]]},
             "must be strings of shape [rows], got object of shape [1, 1",
@@ -299,7 +299,7 @@ def test_times_beside_an_id_are_refused(served):
     inputs = {"user_id": ["u"], "history_time": [[5]]}
     answer = served.http.post("/v1/models/timed:predict", json={"inputs": inputs})
     assert answer.status_code == 400
-    assert "has user_id and history_time; give" in answer.json()["error"]
+    assert "has user_id and history_time; send" in answer.json()["error"]
 
 
 def test_rows_of_which_only_some_have_an_id_are_refused(served):
@@ -326,7 +326,7 @@ def test_without_a_store_the_refusal_names_the_flag(server):
 @pytest.mark.parametrize(
     ("path", "body", "problem"),
     [
-        (_EVENTS, b"{", "no JSON"),
+        (_EVENTS, b"{", "not JSON"),
         (_EVENTS, b"{}", "a list events that is not empty"),
         (_EVENTS, b'{"event": []}', "no field 'event' (did you mean 'events'?)"),
         (_EVENTS, b'{"events": [{"user": "u"}]}', "no field 'user' (did you mean 'user_id'?)"),

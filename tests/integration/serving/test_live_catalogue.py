@@ -141,7 +141,7 @@ def test_the_asynchronous_client_changes_the_catalogue(live, protocol):
 @pytest.mark.parametrize(
     ("body", "problem"),
     [
-        (b"{", "no JSON"),
+        (b"{", "not JSON"),
         (b"[]", "must be a JSON object"),
         (b'{"items": []}', "a list items that is not empty"),
         (b'{"items": ["x"]}', "must be a JSON object with 'id', got 'x'"),

@@ -1,1 +1,1 @@
-"""What TFX calls and what that reads and writes: preprocessing_fn, run_fn, the export."""
+"""The functions that TFX calls, such as ``preprocessing_fn`` and ``run_fn``, and the export."""

@@ -1,4 +1,4 @@
-"""What every ``evaluate`` signature shares: raw examples in, exact ranks out."""
+"""Code shared by all ``evaluate`` signatures, which turn raw examples into exact ranks."""
 
 from collections.abc import Callable, Mapping
 from typing import Any, NamedTuple
@@ -16,9 +16,9 @@ class EvaluationRows(NamedTuple):
     """People with held-out items.
 
     Attributes:
-      transformed: Transform's outputs.
-      history: int32 [B, H], every known item before the targets, also those
-        older than the model reads; 0 is padding.
+      transformed: Outputs of Transform.
+      history: int32 [B, H], all known items before the targets, including items
+        older than the history that the model reads; 0 is padding.
       targets: int32 [B, M]; 0 is an unknown item, -1 is padding.
     """
 
@@ -55,15 +55,15 @@ def parse_rows(
 def ranks_with_and_without_history(
     rows: EvaluationRows, rank_fn: RankFn, excluded_key: str, included_key: str
 ) -> dict[str, tf.Tensor]:
-    """Ranks of the targets, [B, M], with the history excluded and included.
+    """Returns the ranks of the targets, [B, M], with the history excluded and included.
 
     Args:
       rows: The people.
       rank_fn: Called with targets, history and whether to exclude the history;
-        returns 1-based ranks [B, M]; what it gives for padding and unknown
-        targets does not matter.
-      excluded_key: Output name of the ranks without the history.
-      included_key: Output name of the ranks with it.
+        returns 1-based ranks [B, M]. Its values for padding and unknown targets
+        are ignored.
+      excluded_key: Output name of the ranks with the history excluded.
+      included_key: Output name of the ranks with the history included.
     """
     result = {}
     for exclude, key in ((True, excluded_key), (False, included_key)):
@@ -75,10 +75,11 @@ def ranks_with_and_without_history(
 
 
 def popularity_ranks(targets: tf.Tensor, history: tf.Tensor, exclude_history: bool) -> tf.Tensor:
-    """Ranks of the targets under train frequency, int32 [B, M].
+    """Returns the targets' ranks when items are ranked by train frequency, int32 [B, M].
 
-    Item indices follow train frequency, so an index is a rank; each distinct
-    item of the history that is more frequent moves a target up by one.
+    Item indices follow train frequency, so that an index is a rank. With the history
+    excluded, every distinct history item that is more frequent than a target moves the
+    target up by one.
     """
     if not exclude_history:
         return targets

@@ -1,4 +1,4 @@
-"""The trained model as a SavedModel that takes raw ids."""
+"""Exports the trained model as a SavedModel that takes raw ids."""
 
 from collections.abc import Mapping, Sequence
 from typing import Any
@@ -23,32 +23,34 @@ _NUMERIC = tf.float32
 class ExportedMind(tf.Module):
     """The user tower with its vocabulary and the final item vectors.
 
-    Vocabulary position i (from 0) is item index i + 1 inside the model.
+    Position i of the vocabulary, counted from 0, is item index i + 1 inside the model.
 
     Args:
       model: A trained model.
-      transform_output: Output of the Transform step that it was trained on.
-      catalogue: The catalogue that it was trained on.
-      texts: Titles and categories of the items, and what requests filter by.
+      transform_output: Output of the Transform step that the model was trained on.
+      catalogue: The catalogue that the model was trained on.
+      texts: Titles, categories and filter values of the items.
       item_features: Transformed names of the side features.
       profile_names: Raw names of the profile features.
-      num_recommended: Items in the ``recommended`` output of ``evaluate``.
-      exclude_history: Whether those leave the history out.
+      num_recommended: Number of items in the ``recommended`` output of ``evaluate``.
+      exclude_history: Whether these items leave the history out.
 
     Attributes:
       item_ids: Variable string [N].
       item_titles: Variable string [N].
-      item_vectors: Variable float32 [N, d]; a zero vector is not retrievable.
+      item_vectors: Variable float32 [N, d]; an item with a zero vector is not retrievable.
       train_counts: Variable int64 [N].
-      categories: Variable string [V], the names of the categories; only if the
-        catalogue has categories, like ``item_categories``.
-      item_categories: Variable int32 [N, F], see ``model.categories``.
-      filter_names: By categorical side feature that requests filter by, its values:
-        Variable string [V]; only if there are filters, like ``filter_values``.
-      filter_values: By side feature that requests filter by: Variable int32 [N, F], as
-        ``item_categories``, or of a numeric one float32 [N, F], padded with NaN.
+      categories: Variable string [V], the names of the categories. It exists only if the
+        catalogue has categories.
+      item_categories: Variable int32 [N, F], see ``model.categories``. It exists only if
+        the catalogue has categories.
+      filter_names: For each categorical filter, the names of its values, Variable string
+        [V]. It exists only if there are filters.
+      filter_values: For each filter, the values of each item: Variable int32 [N, F] like
+        ``item_categories`` or, for a numeric filter, Variable float32 [N, F] padded with
+        NaN. It exists only if there are filters.
 
-    Their sizes are free, so that items can be added without training.
+    The sizes N and V are not fixed in the graph, so that items can be added without training.
     """
 
     def __init__(
@@ -112,7 +114,10 @@ class ExportedMind(tf.Module):
         )
 
     def save(self, path: str) -> None:
-        """Writes the SavedModel with signatures ``user_interests`` and ``evaluate``."""
+        """Writes the SavedModel with its signatures.
+
+        They are ``user_interests``, which is also the default signature, and ``evaluate``.
+        """
         specs = self._person_specs()
 
         @tf.function(
@@ -136,7 +141,7 @@ class ExportedMind(tf.Module):
         )
 
     def _person_specs(self) -> dict[str, tf.TensorSpec]:
-        """What is asked about people beside the items of their history."""
+        """Input specs of what is known about people besides the items of their history."""
         specs = {name: tf.TensorSpec([None], tf.string, name) for name in self._profile_names}
         if self._has_times:
             name = features.HISTORY_TIME
@@ -146,20 +151,21 @@ class ExportedMind(tf.Module):
     def _user_interests(
         self, history: tf.Tensor, person: Mapping[str, tf.Tensor]
     ) -> dict[str, tf.Tensor]:
-        """Interests of people given raw ids.
+        """Computes the interests of people from raw ids.
 
         Args:
-          history: String [B, T], oldest first; "" is padding anywhere, unknown
-            ids are ignored; any T.
-          person: String [B] by raw profile feature name; "" is unknown. If the
-            model reads them, ``history_time``, int64 [B, T], the seconds of the
-            history; 0 is unknown.
+          history: String [B, T], oldest first, for any T. "" is padding and may occur
+            anywhere; unknown ids are ignored.
+          person: String [B] by raw profile feature name; "" is unknown. If the model
+            reads times, also ``history_time``, int64 [B, T], the times of the history
+            in seconds since the epoch; 0 is unknown.
 
         Returns:
           ``interests`` float32 [B, K, d], ``interest_mask`` bool [B, K] and
-          ``history_index`` int32 [B, T']: the known items, zero padded. A model with
-          ``repeat`` also gives ``own_index`` int32 [B, D], the distinct ones among them, zero
-          padded, and ``own_bonus`` float32 [B, D], what their scores gain.
+          ``history_index`` int32 [B, T'], the known items of the history, zero padded. A
+          model with ``repeat`` also returns ``own_index`` int32 [B, D], the distinct items
+          of the newest behaviours that ``repeat`` counts, zero padded, and ``own_bonus``
+          float32 [B, D], what to add to their scores.
         """
         rows = tf.shape(history, out_type=tf.int64)[0]
         raw = {
@@ -168,7 +174,7 @@ class ExportedMind(tf.Module):
             )
             for name, spec in self._raw_feature_spec.items()
         }
-        # Ragged first: preprocessing counts positions, so padding must be gone.
+        # Padding is removed first, because preprocessing counts positions.
         raw[features.ITEM_ID] = tf.ragged.boolean_mask(history, history != "").to_sparse()
         if self._has_times:
             raw[features.TIMESTAMP] = tf.ragged.boolean_mask(
@@ -194,17 +200,18 @@ class ExportedMind(tf.Module):
         return user
 
     def _encode_items(self, examples: tf.Tensor) -> tf.Tensor:
-        """Vectors of items as catalogue rows describe them, known to the model or not.
+        """Computes vectors of items from catalogue rows, even of items unknown to the model.
 
-        An item without train interactions is embedded by its side features
-        alone, as in ``item_vectors``; values that training has not seen count
+        An item without train interactions is embedded from its side features
+        alone, as in ``item_vectors``. Values that training has not seen count
         as missing.
 
         Args:
           examples: Raw catalogue rows, serialized, string [M].
 
         Returns:
-          float32 [M, d]; zeros for an item that has neither.
+          float32 [M, d]; zeros for an item with neither train interactions nor known
+          side features.
         """
         raw = tf.io.parse_example(examples, self._raw_feature_spec)
         transformed = self._transform(raw)
@@ -225,7 +232,7 @@ class ExportedMind(tf.Module):
         )
 
     def _evaluate(self, examples: tf.Tensor) -> dict[str, tf.Tensor]:
-        """Exact ranks of the held-out items of raw examples, string [B].
+        """Computes the exact ranks of the held-out items of raw examples, string [B].
 
         Returns:
           The outputs named in ``contract.evaluation_outputs``.
@@ -252,7 +259,7 @@ class ExportedMind(tf.Module):
                 retrievable=retrievable,
                 own=own,
             )
-            # N + 1 is "cannot be found"; in a tiny catalogue it would pass for a hit.
+            # Rank N + 1 means "cannot be found"; in a tiny catalogue it would count as a hit.
             return tf.where(ranks < tf.shape(vectors)[0], ranks, outputs.UNKNOWN_RANK)
 
         return {
@@ -285,7 +292,7 @@ class ExportedMind(tf.Module):
 
 
 def _constant(value: Any, num_free: int = 1) -> tf.Variable:
-    # A variable keeps large tables out of the graph, which is limited to 2 GB.
+    # Variables keep large tables out of the graph, whose size is limited to 2 GB.
     value = tf.convert_to_tensor(value)
     shape = [None] * num_free + value.shape[num_free:].as_list()
     return tf.Variable(value, trainable=False, shape=shape)

@@ -1,10 +1,10 @@
-"""Trains the judged model once more, with the events that were kept back to judge it.
+"""Repeats the training of an evaluated model with the events that were held out to evaluate it.
 
-What a model is judged by, it must not have seen; what is served should have seen
-everything. After the judgement the training is therefore repeated with train and rest
-together: from the same beginning (nothing, or the model in service), for as many steps as
-gave the weights that were judged, at the same learning rates. More steps from the judged
-weights on would be steps beyond those that the validation has chosen.
+A model must not have seen the events that it is evaluated on, but the served model should have
+seen all events. After the evaluation, the training is therefore repeated on the splits train and
+rest together. It has the same starting point (random weights, or the model in service), the
+same number of steps as the evaluated weights, and the same learning rates. Training the
+evaluated weights further instead would exceed the number of steps that validation chose.
 """
 
 import dataclasses
@@ -33,23 +33,23 @@ def train_on_all(
     serving_model_dir: str,
     model_run_dir: str,
 ) -> int:
-    """Repeats the judged training with all events and exports; of several workers the chief does.
+    """Repeats the training of an evaluated model with all events and exports the result.
 
-    Interrupted, a second call with the same arguments goes on from the last checkpoint, as
-    ``fit`` does.
+    If there are several workers, only the chief exports. If a call is interrupted, a second
+    call with the same arguments resumes from the last checkpoint, as ``fit`` does.
 
     Args:
-      config: What the judged model was trained with.
+      config: The configuration that the evaluated model was trained with.
       transform_graph: Output of the Transform step.
-      files: Transformed examples (file patterns) of train, rest, catalog and eval.
-      judged_run_dir: Where the judged training wrote its report.
-      base_model_dir: SavedModel that it could go on from; "" if there was none.
-      serving_model_dir: Gets the SavedModel.
-      model_run_dir: Gets the report of this training.
+      files: File patterns of the transformed examples of train, rest, catalog and eval.
+      judged_run_dir: Directory with the report of the evaluated model's training.
+      base_model_dir: SavedModel that this training could continue from; "" if there was none.
+      serving_model_dir: Directory to write the SavedModel to.
+      model_run_dir: Directory to write the report of the repeated training to.
 
     Returns:
-      The number of steps. If it is 0, the judged training had not changed the weights with
-      which it began, nor does this one, and nothing is written.
+      The number of steps. 0 means that the best weights of the evaluated training were those
+      that it started from. The training is then not repeated, and nothing is written.
     """
     with tf.io.gfile.GFile(os.path.join(judged_run_dir, TRAINING_REPORT)) as file:
         text = file.read()
@@ -65,7 +65,7 @@ def train_on_all(
     )
     if judged["num_interests"] != setup.mind.num_interests:
         setup = setup.with_interests(judged["num_interests"])
-    # The report, with the times in it, tells one judged training from every other.
+    # The report contains measured times, so that its digest identifies one training.
     name = f"all-{hashlib.sha256(text.encode()).hexdigest()[:16]}"
     checkpoint_dir = os.path.join(config.checkpoint_dir, name)
     warm_start = None

@@ -1,4 +1,4 @@
-"""The Transform step: ids and features to integers, the same graph in training and serving."""
+"""The Transform step: maps ids and features to integers, equally in training and serving."""
 
 from collections.abc import Mapping
 from typing import Any
@@ -9,14 +9,14 @@ import tensorflow_transform as tft
 from contract import features
 from contract.config_types import config_dataclass, from_dict
 
-# A vocabulary is a text file of one token per line; an id may hold a line break.
-# The escape sign goes first here, and last when it is undone.
+# A vocabulary is a text file with one token per line, but an id may contain a line break.
+# The escape character must be escaped first and unescaped last.
 _ESCAPES = (("%", "%25"), ("\n", "%0A"), ("\r", "%0D"))
 
 
 @config_dataclass
 class FeaturePreprocessing:
-    """One side or profile feature; the fields are those of the data configuration."""
+    """One side or profile feature, with the fields of the data configuration."""
 
     kind: str = "categorical"
     num_buckets: int = 10
@@ -24,18 +24,18 @@ class FeaturePreprocessing:
 
 @config_dataclass
 class PreprocessingConfig:
-    """What ``preprocessing_fn`` needs; travels as Transform's ``custom_config``.
+    """What ``preprocessing_fn`` needs; Transform receives it as ``custom_config``.
 
     Attributes:
-      history_length: T, newest behaviours kept in ``history``.
-      times: Whether the model asks when the behaviours were.
+      history_length: T, the number of newest behaviours kept in ``history``.
+      times: Whether the model reads the times of behaviours.
       item_features: Side features by name.
       user_features: Profile features by name.
-      titles: Whether catalogue rows carry a title, which passes through.
-      category: Name of the side feature whose raw values pass through as the
+      titles: Whether catalogue rows have a title, which is passed through.
+      category: Name of the side feature whose raw values are passed through as the
         item's categories; empty if there is none.
-      filters: Side features whose raw values pass through, because requests filter by
-        them.
+      filters: Side features whose raw values are passed through, because requests filter
+        by them.
     """
 
     history_length: int
@@ -50,23 +50,24 @@ class PreprocessingConfig:
 def preprocessing_fn(
     inputs: Mapping[str, tf.SparseTensor], custom_config: Mapping[str, Any]
 ) -> dict[str, tf.Tensor | tf.SparseTensor]:
-    """Turns raw rows into model inputs (see ``contract.features`` for both sides).
+    """Turns raw rows into model inputs; ``contract.features`` names the features of both.
 
-    Item index 1..N follows the frequency in the train split, 0 is padding or
-    unknown. Catalogue rows only add tokens, with weight zero, so no statistic
-    is taken from them; neither is one from the context of a chunk, which the
-    chunk before has counted.
+    Item indices 1..N are ordered by frequency in the train split; 0 is padding or
+    unknown. Catalogue rows only add tokens, with weight zero, so that they do not affect
+    the frequencies. Neither does the context of a chunk, which was counted with the
+    previous chunk.
 
     Args:
-      inputs: Raw features; every one is a sparse [B, None] tensor.
+      inputs: Raw features; each is a sparse [B, None] tensor.
       custom_config: ``PreprocessingConfig`` as a dict, under ``preprocessing``.
 
     Returns:
       ``sequence`` sparse [B, None], ``num_context`` [B, 1], ``history``
       [B, T] (newest last, zero padded at the end), ``targets`` sparse
       [B, None] (0 is an unknown target), ``item_index`` [B, 1] and every
-      side and profile feature; with ``times`` also ``sequence_time`` and
-      ``history_time``, the seconds of the items of ``sequence`` and ``history``.
+      side and profile feature. With ``times`` also ``sequence_time`` and
+      ``history_time``, the times in seconds of the items in ``sequence`` and ``history``.
+      Titles, categories and filter values are included if the configuration has them.
     """
     config = from_dict(PreprocessingConfig, custom_config["preprocessing"])
     items = inputs[features.ITEM_ID]
@@ -76,7 +77,7 @@ def preprocessing_fn(
     is_sequence = _first_value(_ones_like(inputs[features.USER_ID]), rows)  # [B], 1 or 0
 
     row_of = items.indices[:, 0]  # [events]
-    position = items.indices[:, 1]  # [events], in its row
+    position = items.indices[:, 1]  # [events], within the row
     counted = (position >= tf.gather(num_context, row_of)) & (tf.gather(is_sequence, row_of) > 0)
     tokens = _to_tokens(items.values)
     vocabulary = tft.vocabulary(
@@ -126,7 +127,7 @@ def preprocessing_fn(
 
 
 def item_ids(transform_output: tft.TFTransformOutput) -> list[bytes]:
-    """Item ids in vocabulary order: position i is item index i + 1."""
+    """Returns item ids in vocabulary order: position i is item index i + 1."""
     return [_from_token(t) for t in transform_output.vocabulary_by_name(features.ITEM_VOCABULARY)]
 
 
@@ -145,7 +146,7 @@ def _from_token(token: bytes) -> bytes:
 def _feature_index(
     values: tf.SparseTensor, feature: FeaturePreprocessing, key: str
 ) -> tf.SparseTensor:
-    """Indices 1.. of a feature's values; 0 is unknown."""
+    """Returns the indices of a feature's values, from 1; 0 is unknown."""
     if feature.kind == "numeric":
         index = tft.bucketize(values, feature.num_buckets, name=key)
     else:
@@ -162,7 +163,7 @@ def _known_values(index: tf.SparseTensor) -> tf.SparseTensor:
 
 
 def _aligned(values: tf.SparseTensor, items: tf.SparseTensor) -> tf.Tensor:
-    """The value at each item's place, 0 where there is none: [events]."""
+    """Returns the value at each item's position, [events]; 0 where there is none."""
     shape = tf.maximum(values.dense_shape, items.dense_shape)
     return tf.gather_nd(tf.sparse.to_dense(tf.sparse.reset_shape(values, shape)), items.indices)
 
@@ -173,7 +174,7 @@ def _ones_like(values: tf.SparseTensor) -> tf.SparseTensor:
 
 
 def _first_value(values: tf.SparseTensor, rows: tf.Tensor) -> tf.Tensor:
-    """The first value of each row, 0 where it has none: int64 [B]."""
+    """Returns the first value of each row, int64 [B]; 0 where a row is empty."""
     is_first = values.indices[:, 1] == 0
     first_row = tf.boolean_mask(values.indices, is_first)[:, :1]
     first = tf.boolean_mask(tf.cast(values.values, tf.int64), is_first)

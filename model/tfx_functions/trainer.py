@@ -1,4 +1,4 @@
-"""The Trainer's ``run_fn``: transformed examples in, exported model out."""
+"""The Trainer's ``run_fn``, which turns transformed examples into an exported model."""
 
 import dataclasses
 import datetime
@@ -26,7 +26,7 @@ _progress_log = logging.getLogger("mind.progress")
 
 
 class FnArgs(Protocol):
-    """The part of TFX's ``FnArgs`` that is used."""
+    """The part of TFX's ``FnArgs`` that `run_fn` uses."""
 
     train_files: list[str]
     eval_files: list[str]
@@ -39,7 +39,7 @@ class FnArgs(Protocol):
 
 
 def log_progress(progress: Progress) -> None:
-    """Writes the line that the terminal shows of a running training."""
+    """Writes the progress line that the terminal shows during a training."""
     parts = [
         f"step {progress.step:,}/{progress.max_steps:,}",
         f"{progress.examples_per_second:,.0f} examples/s",
@@ -52,18 +52,19 @@ def log_progress(progress: Progress) -> None:
 
 
 def run_fn(fn_args: FnArgs, on_progress: Callable[[Progress], None] = log_progress) -> None:
-    """Trains and exports; called by the Trainer component.
+    """Trains and exports the model; called by the Trainer component.
 
-    Besides the SavedModel it writes ``training_report.json`` and TensorBoard
-    events into the model run directory. Of several workers only the chief writes.
+    Besides the SavedModel, it writes ``training_report.json`` and TensorBoard
+    events into the model run directory. If there are several workers, only the chief
+    writes.
 
     Args:
-      fn_args: What the Trainer component gives.
-      on_progress: Called after every block of steps; what it raises ends the training
-        before anything is exported, and leaves its checkpoints.
+      fn_args: The arguments from the Trainer component.
+      on_progress: Called after every block of steps. An exception from it ends the training
+        before anything is exported and leaves the checkpoints in place.
 
     Raises:
-      RuntimeError: if accelerators were asked for and TensorFlow sees none.
+      RuntimeError: if accelerators were requested and TensorFlow sees no GPU.
     """
     config = from_dict(TrainerConfig, fn_args.custom_config)
     setup = set_up(
@@ -76,8 +77,8 @@ def run_fn(fn_args: FnArgs, on_progress: Callable[[Progress], None] = log_progre
     training, warm_start, checkpoint_dir = config.training, None, config.checkpoint_dir
     if training.warm_start is not None:
         warm_start = _warm_start(fn_args, training.warm_start, setup.tokens)
-        # So that a training from nothing is never resumed as one that goes on from a
-        # model, nor that as one from another model.
+        # Each starting point has its own checkpoints, so that a training never resumes from
+        # those of a training that started elsewhere (from scratch or from another model).
         name = _name_of_model(fn_args.base_model) if warm_start.restore_from else "nothing"
         checkpoint_dir = os.path.join(checkpoint_dir, f"from-{name}")
         if warm_start.restore_from:
@@ -109,7 +110,7 @@ def run_fn(fn_args: FnArgs, on_progress: Callable[[Progress], None] = log_progre
         )
     if is_chief(setup.strategy):
         setup.export(fn_args.serving_model_dir, fn_args.model_run_dir, result)
-    # Resuming is for an interrupted run; this one is complete.
+    # Checkpoints are only for resuming an interrupted training; this one is complete.
     for directory in (checkpoint_dir, checkpoints_of_one):
         checkpoints = worker_directory(setup.strategy, directory)
         if tf.io.gfile.exists(checkpoints):
@@ -125,7 +126,7 @@ def _try_one_interest(
     checkpoint_dir: str,
     on_progress: Callable[[Progress], None],
 ) -> tuple[TrainingSetup, TrainingResult]:
-    """Trains a model of one interest alike; returns the one to keep, and how it was trained."""
+    """Trains a one-interest model in the same way; returns the setup to keep and its result."""
     one = several.with_interests(1)
     state = f"{warm_start.save_to}-one-interest" if warm_start else ""
     with_one = fit(
@@ -157,7 +158,7 @@ def _try_one_interest(
 
 
 def _warm_start(fn_args: FnArgs, config: WarmStartConfig, tokens: Tokens) -> WarmStart:
-    """From where the training goes on: the base model, unless something speaks against it."""
+    """Returns the base model to continue from, or the reason for a training from scratch."""
     state = state_of(fn_args.base_model or "")
     generation = generation_of(state) if fn_args.base_model else None
     if generation is None:
@@ -175,12 +176,12 @@ def _warm_start(fn_args: FnArgs, config: WarmStartConfig, tokens: Tokens) -> War
 
 
 def state_of(model_dir: str) -> str:
-    """Where a model has what a later training goes on from."""
+    """Directory in a model that holds the state from which a later training continues."""
     return os.path.join(model_dir, manifest.TRAINING_STATE_DIR)
 
 
 def _name_of_model(model_dir: str | None) -> str:
-    """What tells a pushed model from every other: the key of the run that made it."""
+    """Returns the key of the run that made a pushed model, which identifies the model."""
     with tf.io.gfile.GFile(os.path.join(model_dir or "", manifest.MANIFEST_PATH)) as file:
         return json.loads(file.read())[manifest.RUN_KEY]
 

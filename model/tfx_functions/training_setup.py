@@ -1,4 +1,4 @@
-"""What every training of the pipeline begins with: Transform's output, and a new model."""
+"""Prepares a training of the pipeline: reads Transform's output and creates a new model."""
 
 import dataclasses
 import json
@@ -27,18 +27,18 @@ from model.training.warm_start import Tokens
 
 @config_dataclass
 class TrainerConfig:
-    """Everything a training needs; travels as the ``custom_config`` of its component.
+    """Everything that a training needs; the component receives it as ``custom_config``.
 
     Attributes:
       model: The network.
-      training: Loss, optimiser, schedule.
-      preprocessing: What Transform was given.
-      checkpoint_dir: Where an interrupted training is resumed from.
-      num_recommended: Items in the ``recommended`` output of ``evaluate``.
-      exclude_history: Whether those items leave the person's history out.
-      num_accelerators: Accelerators that the component is given; it refuses to run if
-        TensorFlow sees none of them. 0 asks for none.
-      source_digest: Digest of the code, so that edited code misses the cache.
+      training: Loss, optimizer and schedule.
+      preprocessing: The configuration that Transform used.
+      checkpoint_dir: Directory of checkpoints, from which an interrupted training resumes.
+      num_recommended: Number of items in the ``recommended`` output of ``evaluate``.
+      exclude_history: Whether these items leave the person's history out.
+      num_accelerators: Number of accelerators requested for the component, which refuses
+        to run if it is above 0 and TensorFlow sees no GPU.
+      source_digest: Digest of the code, so that a change of the code invalidates the cache.
     """
 
     model: ModelConfig
@@ -56,11 +56,11 @@ class TrainingSetup:
     """A new model and the data to train it with.
 
     Attributes:
-      strategy: Under which the model was made.
+      strategy: The strategy under which the model was created.
       mind: The model, with its initial weights.
       sequences: Sequences of the split train, see ``input_pipeline.training_batches``.
       validation: People of the split eval.
-      tokens: Of the model's embedding tables.
+      tokens: Tokens of the model's embedding tables.
     """
 
     strategy: tf.distribute.Strategy
@@ -74,14 +74,14 @@ class TrainingSetup:
     _texts: ItemTexts
 
     def with_interests(self, num_interests: int) -> "TrainingSetup":
-        """The same data, and a new model with so many interests."""
+        """Returns the same data with a new model of ``num_interests`` interests."""
         network = dataclasses.replace(self._config.model, num_interests=num_interests)
         config = dataclasses.replace(self._config, model=network)
         mind = _new_model(config, self.strategy, self._catalogue, self._transform_output)
         return dataclasses.replace(self, mind=mind, _config=config)
 
     def read_sequences(self, patterns: Sequence[str]) -> tf.data.Dataset:
-        """Sequences of another split, to train on."""
+        """Reads sequences to train on from the given files, such as those of another split."""
         return transformed_data.read_sequences(
             patterns,
             self._transform_output,
@@ -90,7 +90,7 @@ class TrainingSetup:
         )
 
     def export(self, serving_model_dir: str, model_run_dir: str, result: TrainingResult) -> None:
-        """Writes the SavedModel and the report of the training."""
+        """Writes the SavedModel and the training report."""
         tf.io.gfile.makedirs(model_run_dir)
         with tf.io.gfile.GFile(os.path.join(model_run_dir, TRAINING_REPORT), "w") as file:
             file.write(json.dumps(dataclasses.asdict(result), indent=1))
@@ -113,21 +113,21 @@ def set_up(
     catalog_files: Sequence[str],
     eval_files: Sequence[str],
 ) -> TrainingSetup:
-    """Reads Transform's output and makes the model.
+    """Reads Transform's output and creates the model.
 
     Args:
-      config: The recipe.
+      config: Configuration of the training.
       transform_graph: Output of the Transform step.
-      train_files: File patterns of transformed examples of the split train, which also say
-        how often each item occurs.
-      catalog_files: The same of the catalogue.
-      eval_files: The same of the split eval.
+      train_files: File patterns of the transformed examples of the split train, from which
+        the items' train counts are computed, too.
+      catalog_files: File patterns of the transformed catalogue.
+      eval_files: File patterns of the transformed examples of the split eval.
 
     Raises:
-      RuntimeError: if accelerators were asked for and TensorFlow sees none.
+      RuntimeError: if accelerators were requested and TensorFlow sees no GPU.
     """
     require_accelerators(config.num_accelerators)
-    # Before any operation: several workers agree on their devices first.
+    # The strategy of several workers must be created before any TensorFlow operation runs.
     strategy = make_strategy(config.training)
     transform_output = tft.TFTransformOutput(transform_graph)
     profile_names = _profile_names(config)

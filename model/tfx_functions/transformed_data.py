@@ -20,10 +20,10 @@ class HeldOutPeople(NamedTuple):
     Attributes:
       history: int32 [U, T], newest last, zero padded at the end.
       targets: Item indices per person; 0 is an unknown item.
-      excluded: int32 [U, H], every known item before the targets, also those
-        older than the model reads; zero padded.
+      excluded: int32 [U, H], all known items before the targets, including items
+        older than the history that the model reads; zero padded.
       profile: int32 [U] by profile feature name.
-      times: int64 [U, T], seconds of the history; None if not asked for.
+      times: int64 [U, T], times of the history in seconds; None if not requested.
     """
 
     history: np.ndarray
@@ -36,12 +36,15 @@ class HeldOutPeople(NamedTuple):
 def read_rows(
     patterns: Sequence[str], transform_output: tft.TFTransformOutput, names: Sequence[str]
 ) -> tf.data.Dataset:
-    """Batches of parsed transformed rows; variable-length features are ragged.
+    """Returns batches of parsed transformed rows; variable-length features are ragged.
 
     Args:
       patterns: File patterns of gzipped TFRecords.
       transform_output: Output of the Transform step.
-      names: Features to parse.
+      names: Names of the features to parse.
+
+    Raises:
+      FileNotFoundError: if no file matches the patterns.
     """
     spec = transform_output.transformed_feature_spec()
     parse = {
@@ -51,7 +54,7 @@ def read_rows(
         for name in names
     }
     found = (path for pattern in patterns for path in tf.io.gfile.glob(pattern))
-    # By shard: those of several splits are then read in turn.
+    # Sorting by file name first reads the shards of several splits alternately.
     files = sorted(found, key=lambda path: (os.path.basename(path), path))
     if not files:
         raise FileNotFoundError(f"expected transformed examples at {list(patterns)}, found none")
@@ -68,7 +71,7 @@ def read_sequences(
     profile_names: Sequence[str],
     with_times: bool = False,
 ) -> tf.data.Dataset:
-    """Train sequences as ``model.training.loop.fit`` takes them."""
+    """Reads train sequences in the form that ``model.training.loop.fit`` takes."""
     times = [features.SEQUENCE_TIME] * with_times
 
     def select(row: dict[str, Any]) -> dict[str, Any]:
@@ -90,7 +93,7 @@ def read_people(
     max_people: int,
     with_times: bool = False,
 ) -> HeldOutPeople:
-    """The first ``max_people`` of a split with held-out items."""
+    """Reads the first ``max_people`` people of a split with held-out items."""
     history: list[np.ndarray] = []
     targets: list[np.ndarray] = []
     excluded: list[np.ndarray] = []
@@ -131,7 +134,7 @@ def _padded(rows: list[np.ndarray]) -> np.ndarray:
 
 
 def train_counts(sequences: tf.data.Dataset, num_items: int) -> np.ndarray:
-    """Train events per item index, int64 [N + 1]; the context of a chunk is not counted again."""
+    """Counts train events per item index, int64 [N + 1], without the context of chunks."""
     counts = np.zeros(num_items + 1, np.int64)
     for rows in sequences:
         sequence = rows[features.SEQUENCE]
@@ -143,13 +146,13 @@ def train_counts(sequences: tf.data.Dataset, num_items: int) -> np.ndarray:
 
 
 class ItemTexts(NamedTuple):
-    """What people read about the items, and filter by, in vocabulary order.
+    """Titles, categories and filter values of the items, in vocabulary order.
 
     Attributes:
-      titles: [N], "" where there is none.
+      titles: [N], "" for an item without a title.
       categories: [N], the names of each item's categories; None if the catalogue
         has no categories.
-      filters: By name of a side feature, the values of each item, [N]: bytes or numbers.
+      filters: By side feature name, the values of each item, [N], as bytes or numbers.
     """
 
     titles: list[bytes]
@@ -166,16 +169,16 @@ def read_catalogue(
     with_categories: bool,
     filters: Sequence[str] = (),
 ) -> tuple[Catalogue, ItemTexts]:
-    """The catalogue, with titles and categories.
+    """Reads the catalogue, with titles, categories and filter values.
 
     Args:
       patterns: File patterns of the catalogue split.
       transform_output: Output of the Transform step.
       item_features: Transformed names of the side features.
-      counts: ``train_counts``.
-      with_titles: Whether rows carry titles.
-      with_categories: Whether rows carry categories.
-      filters: Names of the side features whose raw values rows carry.
+      counts: Result of ``train_counts``.
+      with_titles: Whether rows have titles.
+      with_categories: Whether rows have categories.
+      filters: Names of the side features whose raw values the rows contain.
     """
     num_items = len(counts) - 1
     titles = [b""] * num_items
@@ -214,7 +217,7 @@ def read_catalogue(
 def profile_vocab_sizes(
     transform_output: tft.TFTransformOutput, user_features: dict[str, Any]
 ) -> dict[str, int]:
-    """Largest index + 1 of each profile feature, by transformed name.
+    """Returns the largest index + 1 of each profile feature, by transformed name.
 
     Args:
       transform_output: Output of the Transform step.

@@ -14,7 +14,7 @@ class Catalogue:
 
     Attributes:
       train_counts: int64 [N + 1]; occurrences in train, 0 for row 0 and for
-        items never seen there.
+        items that do not occur there.
       side_features: Per feature, int32 [N + 1, F] indices of its values; 0 is
         padding.
       side_vocab_sizes: Per feature, its largest index + 1.
@@ -36,8 +36,8 @@ class Catalogue:
             )
         if np.any(np.diff(counts[1:]) > 0):
             raise ValueError(
-                "train_counts must not increase from item 1 on: log-uniform sampling takes the "
-                "index for the frequency rank. Order the item vocabulary by train frequency."
+                "train_counts must not increase from item 1 on, because log-uniform sampling uses "
+                "the index as the frequency rank. Order the item vocabulary by train frequency."
             )
         if set(self.side_features) != set(self.side_vocab_sizes):
             raise ValueError(
@@ -57,10 +57,10 @@ class Catalogue:
 
     @property
     def num_items(self) -> int:
-        """N, padding not counted."""
+        """N, the number of items without the padding."""
         return len(self.train_counts) - 1
 
     @property
     def num_seen(self) -> int:
-        """Items that occur in train: indices 1..num_seen."""
+        """Number of items that occur in train, whose indices are 1..num_seen."""
         return int(np.count_nonzero(self.train_counts))

@@ -1,4 +1,4 @@
-"""Catalogue rows for ``encode_items``, made of the values of an item."""
+"""Builds catalogue rows for ``encode_items`` from the values of an item."""
 
 from collections.abc import Mapping
 
@@ -11,13 +11,13 @@ from contract.features import ITEM_ID, side_feature
 def catalogue_example(
     item_id: str, features: Mapping[str, FeatureValue], kinds: Mapping[str, str]
 ) -> bytes:
-    """Returns a serialized tf.Example, as ExampleGen writes it for an item of the catalogue.
+    """Returns a serialized tf.Example like those that ExampleGen writes for catalogue items.
 
     Args:
-      item_id: Its id.
-      features: Values of its side features by name. Those that the model does not have, or has
-        as another kind, are left out: changes outlive models.
-      kinds: Kind of each side feature of the model by name.
+      item_id: The item's id.
+      features: Values of the item's side features, by name. Features that the model does not
+        have, or has with another kind, are left out, because changes outlive models.
+      kinds: The kind of each of the model's side features, by name.
     """
     example = tf.train.Example()
     feature = example.features.feature

@@ -1,4 +1,4 @@
-"""The values of items as arrays: categories by name and table, and numbers."""
+"""Arrays of the categories and numeric values of items."""
 
 import collections
 from collections.abc import Sequence
@@ -6,17 +6,17 @@ from typing import NamedTuple
 
 import numpy as np
 
-# In the table: no further category.
+# Entry of the table that means "no further category".
 NO_CATEGORY = 0
 
 
 class CategoryTable(NamedTuple):
-    """Which categories each item has.
+    """The categories of each item.
 
     Attributes:
-      names: The distinct names, object (bytes) [V]; those of most items first.
-      items: int32 [N, F], row i: the categories of item i; c is ``names[c - 1]``,
-        0 fills up.
+      names: The distinct names, object (bytes) [V]; the names of the most items come first.
+      items: int32 [N, F]. Row i holds the categories of item i; an entry c stands for
+        ``names[c - 1]``, and 0 is padding.
     """
 
     names: np.ndarray
@@ -30,7 +30,7 @@ def category_table(values: Sequence[Sequence[bytes]]) -> CategoryTable:
       values: The names of each item's categories, [N]; none, one or several.
 
     Returns:
-      The table; names of equally many items are in byte order.
+      The table; names that equally many items have are in byte order.
     """
     distinct = [sorted(set(names)) for names in values]
     counts = collections.Counter(name for names in distinct for name in names)
@@ -44,7 +44,7 @@ def category_table(values: Sequence[Sequence[bytes]]) -> CategoryTable:
 
 
 def number_table(values: Sequence[Sequence[float]]) -> np.ndarray:
-    """Returns float32 [N, F]: the distinct numbers of each item, ascending; NaN fills up.
+    """Returns float32 [N, F]: the distinct numbers of each item, ascending, padded with NaN.
 
     Args:
       values: The numbers of each item, [N]; none, one or several.

@@ -13,7 +13,7 @@ class EncoderConfig:
 
     Attributes:
       layers: Layers of self-attention.
-      heads: Heads of each; must divide ``embedding_dim``.
+      heads: Attention heads in each layer; must divide ``embedding_dim``.
       hidden_units: Width inside each layer; 0 takes twice ``embedding_dim``.
       dropout: Rate on the output of both parts of each layer, in training only.
     """
@@ -26,15 +26,17 @@ class EncoderConfig:
 
 @config_dataclass
 class RepeatConfig:
-    """The repeat path: what a person has had already is scored by how it was had.
+    """The repeat path: scores items that a person has already had by how often and when.
 
     Attributes:
-      history_length: The newest behaviours in which it is counted how often and how lately
-        somebody has had an item. May be far more than the model forms interests of.
-      hidden_units: Width of the ReLU layer of the score.
-      horizon: In training it is counted up to a random one of so many places before the target:
-        about as many behaviours as a request asks for at once. 1 teaches the very next one only.
-      candidates: Behaviours of the person drawn for each training example.
+      history_length: Number of newest behaviours in which the repeat path counts how often
+        and how recently a person has had an item. It may be far above the number of
+        behaviours that the interests are formed from.
+      hidden_units: Width of the ReLU layer that computes the score.
+      horizon: In training, the history ends at a random one of this many places before the
+        target. Set it to about the number of future behaviours that one answer should cover;
+        1 trains on the very next behaviour only.
+      candidates: Number of the person's behaviours drawn for each training example.
     """
 
     history_length: int = Field(default=500, ge=2, le=10_000)
@@ -52,35 +54,40 @@ class ModelConfig:
       num_interests: K, the largest number of interests per person.
       history_length: T, the newest behaviours that the model reads.
       encoder: Causal self-attention before the capsules, which trains on every position of
-        a sequence in one pass; None routes the item embeddings, one window for each
+        a sequence in one pass. None routes the item embeddings, with one window for each
         target, as published.
-      repeat: Score items that people have had by how often and how lately they had them, too;
-        for logs in which people repeat. None scores them as all others.
+      repeat: Score items that people have already had also by how often and how recently
+        they had them; for logs in which people return to the same items. None scores these
+        items like all others.
       extractor: ``capsule`` (Behaviour-to-Interest routing, MIND),
         ``self_attentive`` (ComiRec-SA) or ``average`` (one vector, YouTube DNN).
-      routing: ``b2i`` (per person, as published) or ``shared_logits`` (the
-        original listing's fault, for comparison only).
-      mapping_init: How the bilinear map S of the capsules starts: ``identity``, so
+      routing: ``b2i`` (per person, as published) or ``shared_logits`` (the known fault
+        of widely copied listings, for comparison only).
+      mapping_init: Initial value of the bilinear map S of the capsules: ``identity``, so
         that interests start in the space of the items, or ``glorot`` (random).
       routing_cosine_scale: Above 0, routing compares capsules and behaviours by their
-        cosine times this, which keeps interests apart; 0 by dot products, as published.
+        cosine times this factor, which keeps interests apart. 0 uses dot products, as
+        published.
       routing_iterations: r, routing iterations per forward pass.
-      routing_init_std: Standard deviation of the initial routing logits, which are drawn, or
-        come from learned prototypes with an encoder.
-      adaptive_interests: Use ``K'_u = max(1, min(K, log2 |history|))``.
-      recency_position: Add an embedding of each behaviour's distance to the end
-        and weigh the behaviour by a learned factor of that distance.
+      routing_init_std: Standard deviation of the initial routing logits. These are drawn at
+        random or, with an encoder, computed from learned prototypes.
+      adaptive_interests: Use ``K'_u = max(1, min(K, log2 |history|))`` interests.
+      recency_position: Add an embedding of each behaviour's distance to the newest one
+        and weigh the behaviour by a learned factor for that distance. With an encoder,
+        only the factor is used.
       time_gap: Add an embedding of the time between each behaviour and the newest one
-        and weigh the behaviour by a learned factor of it.
-      time_dropout: Rate at which a person loses these times in training, so that
+        and weigh the behaviour by a learned factor for that time. With an encoder, add only
+        an embedding of the time since the previous behaviour.
+      time_dropout: Rate at which all times of a person are dropped in training, so that
         requests without times are answered well too.
       dropout: Rate on behaviour embeddings, in training only.
       hidden_units: Widths of the ReLU layers after routing.
       residual: Add the capsules to the output of the ReLU layers.
       normalize: L2-normalise interests and items before the dot product.
       side_features: Pool item side features into the item embedding.
-      item_id_dropout: Rate at which an item with side features loses its id in
-        training, so that items without train interactions are found by theirs.
+      item_id_dropout: Rate at which the id of an item with side features is dropped in
+        training, so that items without train interactions can be found by their side
+        features.
       profile_features: Feed the person's profile to the ReLU layers.
     """
 
@@ -110,15 +117,15 @@ class ModelConfig:
 
 @config_dataclass
 class WarmStartConfig:
-    """How a training goes on from the last pushed model.
+    """How a training continues from the last pushed model.
 
     Attributes:
-      steps: Upper bound of steps, in place of ``max_steps``.
-      learning_rate: Adam's learning rate, in place of the training's; 0 keeps that.
-      full_every: Every n-th training starts from nothing, with ``max_steps``; 1 makes
-        all of them do so and only keeps their state.
-      mismatch: What a changed network does: ``fail``, or ``start_anew`` for the weights
-        whose shape has changed.
+      steps: Largest number of steps of a warm start, instead of ``max_steps``.
+      learning_rate: Adam's learning rate in a warm start; 0 uses ``training.learning_rate``.
+      full_every: Every n-th training starts from scratch, with ``max_steps``. With 1, all
+        trainings do, and each only saves its state.
+      mismatch: What to do if the network has changed: ``fail``, or ``start_anew``, which
+        initializes the weights whose shape has changed.
     """
 
     steps: int = Field(default=1_000, ge=1)
@@ -133,45 +140,45 @@ class TrainingConfig:
 
     Attributes:
       attention_power: p of label-aware attention; ``inf`` is the hard choice.
-      negative_scores: Which interest a negative is scored by: ``chosen``, the one that the
-        target chose, or ``best``, its own best one, as serving ranks.
+      negative_scores: The interest that scores a negative: ``chosen``, the interest that the
+        target chose, or ``best``, the negative's own best interest, as in serving.
       temperature: Divides the scores before the softmax.
       negatives: Where negatives come from: ``log_uniform`` (by frequency rank),
         ``uniform``, ``in_batch``, or ``mixed`` (in-batch and log-uniform).
-      num_negatives: Sampled negatives shared by a batch.
-      hard_negatives: Weighs negatives by their score, so that those near the chosen
-        interest count more (REMI); 0 weighs them evenly.
+      num_negatives: Number of sampled negatives, which all examples of a batch share.
+      hard_negatives: Above 0, weighs negatives by their score, so that those near the chosen
+        interest count more (beta of REMI); 0 weighs them equally.
       logq_correction: Subtract each candidate's log expected count.
       targets_per_sequence: 0 makes every position of a sequence a target in each
-        epoch; n draws n of them, so that all people weigh the same.
-      batch_size: Examples per step: (history, target) pairs, or with ``model.encoder``
-        whole sequences, of which every position is such a pair.
+        epoch; n draws n positions, so that all sequences have the same weight.
+      batch_size: Examples per step: (history, target) pairs or, with ``model.encoder``,
+        sequences in which every position is such a pair.
       learning_rate: Adam's learning rate.
-      plateau_factor: Multiplies the learning rate at a plateau; 1 keeps it.
-      plateau_patience: Validation passes without a better Recall@N that make a
-        plateau.
-      max_steps: Upper bound of training steps.
-      max_seconds: Upper bound of training time; 0 is no bound.
+      plateau_factor: Factor for the learning rate at a plateau; 1 keeps the rate.
+      plateau_patience: Number of validation passes without a better Recall@N that
+        count as a plateau.
+      max_steps: Largest number of training steps.
+      max_seconds: Largest training time in seconds; 0 means no limit.
       eval_every_steps: Steps between validation passes.
-      early_stopping_patience: Validation passes without a better Recall@N
+      early_stopping_patience: Number of validation passes without a better Recall@N
         before training stops; the best weights are kept.
-      eval_max_users: People used for one validation pass.
+      eval_max_users: Largest number of people used for one validation pass.
       eval_cutoff: N of the Recall@N that selects the best weights. A pipeline
         takes it from ``evaluation.primary_cutoff``.
-      eval_exclude_history: Take the history out of the candidates in validation.
-        A pipeline takes it from ``evaluation.exclude_history``.
+      eval_exclude_history: Whether to remove the history from the candidates in
+        validation. A pipeline takes it from ``evaluation.exclude_history``.
       checkpoint_every_steps: Steps between resumable checkpoints.
       mixed_precision: Compute in bfloat16 (weights stay float32).
       jit_compile: Compile the step with XLA.
       distribution: ``none``, ``mirrored`` or ``multi_worker_mirrored``.
       seed: Seeds initial weights, sampling and routing.
-      warm_start: Go on from the last pushed model instead of from nothing; None always
-        starts from nothing.
-      try_one_interest: Train a model of one interest as well, and keep that one if several
-        are not better on the validation people beyond chance: it needs fewer searches.
-        Doubles the time of a training from nothing; a warm start keeps what was chosen.
-      train_on_all: Once the gates have blessed the model, repeat its training with the events
-        that were kept back to judge it as well, and push what comes out.
+      warm_start: Continue from the last pushed model; None always trains from scratch.
+      try_one_interest: Also train a model with one interest, which needs fewer searches, and
+        keep it unless several interests are significantly better on the validation people.
+        This doubles the time of a training from scratch; a warm start keeps the earlier
+        choice.
+      train_on_all: Once the gates have blessed the model, repeat its training on all events,
+        including those held out to evaluate it, and push the result.
     """
 
     attention_power: float = Field(default=float("inf"), ge=0.0)
@@ -204,14 +211,15 @@ class TrainingConfig:
 
 
 def check_fits(model: ModelConfig, training: TrainingConfig) -> None:
-    """Refuses settings of the network and of its training that exclude each other.
+    """Rejects settings of the network and of its training that cannot be combined.
 
     Raises:
-      ValueError: naming both settings, and what to do.
+      ValueError: if two settings cannot be combined; the message names both and says what
+        to do.
     """
     if training.negative_scores == "best" and training.attention_power != float("inf"):
         raise ValueError(
-            "training.negative_scores 'best' leaves no attention to the target, so that "
+            "training.negative_scores 'best' uses no attention to the target, so that "
             f"training.attention_power must be inf; received {training.attention_power}."
         )
     if model.encoder is None:
@@ -223,21 +231,21 @@ def check_fits(model: ModelConfig, training: TrainingConfig) -> None:
         )
     all_positions = "it learns from every position of a sequence"
     for key, value, allowed, reason in (
-        ("model.extractor", model.extractor, ("capsule",), "it goes before the capsules"),
-        ("model.repeat", model.repeat, (None,), "its examples have no candidates of their own"),
-        ("model.routing", model.routing, ("b2i",), "it goes before the capsules"),
+        ("model.extractor", model.extractor, ("capsule",), "it feeds its own capsules"),
+        ("model.repeat", model.repeat, (None,), "its batches have no own items to score"),
+        ("model.routing", model.routing, ("b2i",), "it feeds its own capsules"),
         ("training.targets_per_sequence", training.targets_per_sequence, (0,), all_positions),
         (
             "training.negatives",
             training.negatives,
             ("log_uniform", "uniform"),
-            f"{all_positions}, so that the targets of a batch are too many to be negatives",
+            f"{all_positions}, so that a batch has too many targets to use them as negatives",
         ),
         (
             "training.jit_compile",
             training.jit_compile,
             (False,),
-            "its batches are as long as their longest sequence, and XLA needs one size",
+            "the length of a batch is that of its longest sequence, and XLA needs fixed shapes",
         ),
     ):
         if value not in allowed:

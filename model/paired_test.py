@@ -1,4 +1,4 @@
-"""The difference of two models' means on the same people, with its uncertainty."""
+"""The difference between two models' means on the same people, with its uncertainty."""
 
 from dataclasses import dataclass
 
@@ -16,7 +16,7 @@ class Difference:
       value: One model's mean minus the other's.
       low: Lower end of the interval.
       high: Upper end.
-      people: Number of people over whom it is a mean.
+      people: Number of people compared.
     """
 
     value: float
@@ -26,17 +26,17 @@ class Difference:
 
 
 def paired_difference(ours: np.ndarray, theirs: np.ndarray) -> Difference:
-    """Compares two models whose quantities were summed in the same groups of people.
+    """Compares two models by sums of a quantity over the same groups of people.
 
-    A person's difference between two models varies far less than what either gives, so
-    that the interval is much narrower than those of the two means suggest. Groups are
-    random (a hash of the id), and the variance is that of a ratio of sums over groups
-    (W. G. Cochran, Sampling Techniques, 3rd ed. 1977, section 9A.1); with fewer people
-    than groups it is the usual paired t interval.
+    The difference between two models on one person varies far less than the value of
+    either model, so that the paired interval is much narrower than the intervals of the
+    two means suggest. Groups are random (a hash of the id), and the variance is that of a
+    ratio of sums over groups (W. G. Cochran, Sampling Techniques, 3rd ed. 1977, section
+    9A.1). If each group has one person, this is the usual paired t interval.
 
     Args:
-      ours: Sums and numbers of people by group, [2, G].
-      theirs: The same of the other model.
+      ours: Sums of the quantity and numbers of people by group, [2, G].
+      theirs: The same for the other model.
 
     Raises:
       ValueError: if the two were not measured on the same people.
@@ -44,7 +44,7 @@ def paired_difference(ours: np.ndarray, theirs: np.ndarray) -> Difference:
     if not np.array_equal(ours[1], theirs[1]):
         raise ValueError(
             f"The models were measured on different people: {ours[1].sum():g} and "
-            f"{theirs[1].sum():g}, not in the same groups. Evaluate both on the same split"
+            f"{theirs[1].sum():g}, or in different groups. Evaluate both on the same split"
         )
     some = ours[1] > 0
     people, groups = ours[1, some], int(some.sum())

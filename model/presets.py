@@ -4,11 +4,11 @@ from collections.abc import Mapping
 from typing import Any
 
 PRESETS: Mapping[str, Mapping[str, Mapping[str, Any]]] = {
-    # What measures best on validation; the defaults of the dataclasses.
+    # The settings with the best validation metrics, which are the defaults of the dataclasses.
     "strong": {"model": {}, "training": {}},
-    # The paper, section by section: dot products without temperature, a random map, no
-    # position, no dropout, no residual path. It names no batch size; without dropout
-    # small batches are what keeps the model from overfitting.
+    # The paper's model: dot products without temperature, a random initial S, no positions,
+    # no dropout and no residual path. The paper does not give a batch size. Without dropout,
+    # small batches keep the model from overfitting.
     "paper": {
         "model": {
             "mapping_init": "glorot",

@@ -1,9 +1,9 @@
 """Exact ranking of the whole catalogue in blocks.
 
-One definition for training, evaluation and benchmarks: an item's score is its
-largest dot product with an active interest, to which the repeat path may add for
-an item of the person's own; all interests share one budget of N results, and equal
-scores are ordered by item index.
+Training, evaluation and the benchmarks all use this definition. An item's score is its
+largest dot product with an active interest, to which the repeat path may add a bonus if
+the person has already had the item. All interests share one budget of N results, and
+items with equal scores are ordered by index.
 """
 
 import math
@@ -16,18 +16,18 @@ _BLOCK_FLOATS = 2**24
 
 
 class OwnBonus(NamedTuple):
-    """What the scores of items of people's own gain, see `RepeatScore.bonus`.
+    """What to add to the scores of people's own items, see `RepeatScore.bonus`.
 
     Attributes:
-      items: int32 [B, D], distinct item indices; 0 is none.
-      bonus: float32 [B, D], 0 or more; 0 where there is no item.
+      items: int32 [B, D], distinct item indices; 0 marks an empty position.
+      bonus: float32 [B, D], 0 or more; 0 at empty positions.
     """
 
     items: tf.Tensor
     bonus: tf.Tensor
 
     def of_users(self, users: slice) -> "OwnBonus":
-        """Those of some rows."""
+        """Returns the bonus of some rows."""
         return OwnBonus(self.items[users], self.bonus[users])
 
 
@@ -37,7 +37,7 @@ def _score_block(
     item_embeddings: tf.Tensor,
     own: OwnBonus | None,
 ) -> tf.Tensor:
-    """Best active interest's dot product and what is gained on it, float [U, N + 1]."""
+    """Largest dot product with an active interest plus the own bonus, float [U, N + 1]."""
     shape = tf.shape(interests)
     flat = tf.reshape(interests, [-1, shape[2]])  # [U * K, d]
     scores = tf.matmul(flat, item_embeddings, transpose_b=True)
@@ -54,7 +54,7 @@ def _remove(scores: tf.Tensor, items: tf.Tensor) -> tf.Tensor:
 
 
 def _places(items: tf.Tensor) -> tf.Tensor:
-    """Where the items [U, H] are in a matrix of scores [U, N + 1], int32 [U * H, 2]."""
+    """Positions of the items [U, H] in a matrix of scores [U, N + 1], int32 [U * H, 2]."""
     users = tf.repeat(tf.range(tf.shape(items)[0]), tf.shape(items)[1])
     return tf.stack([users, tf.reshape(items, [-1])], axis=1)
 
@@ -62,7 +62,7 @@ def _places(items: tf.Tensor) -> tf.Tensor:
 def _mask_candidates(
     scores: tf.Tensor, history: tf.Tensor, exclude_history: bool, retrievable: tf.Tensor | None
 ) -> tf.Tensor:
-    """Sets scores [U, N + 1] of everything that is no candidate to minus infinity."""
+    """Sets the scores [U, N + 1] of all items that are not candidates to minus infinity."""
     if retrievable is not None:
         scores = tf.where(retrievable[tf.newaxis, :], scores, -math.inf)
     if exclude_history:
@@ -72,8 +72,8 @@ def _mask_candidates(
 
 
 def users_per_block(num_rows: tf.Tensor, width: tf.Tensor) -> tf.Tensor:
-    """People ranked at once, of whom each takes ``width`` rows of ``num_rows`` floats."""
-    # Divided twice: the product of a large catalogue and many targets is above int32.
+    """Number of people to rank at once; each needs ``width`` rows of ``num_rows`` floats."""
+    # Two divisions, because the product of a large catalogue and many targets exceeds int32.
     return tf.maximum(1, _BLOCK_FLOATS // tf.maximum(1, num_rows) // tf.maximum(1, width))
 
 
@@ -92,10 +92,10 @@ def target_ranks(
     retrievable: tf.Tensor | None = None,
     own: OwnBonus | None = None,
 ) -> tf.Tensor:
-    """Exact rank of every target among the catalogue's items.
+    """Computes the exact rank of every target among the catalogue's items.
 
     Example:
-      Items 1 and 2 and a person with one interest, which is nearer to item 2:
+      There are items 1 and 2, and a person with one interest, which is nearer to item 2:
 
       >>> items = tf.constant([[0.0, 0.0], [1.0, 0.0], [0.0, 1.0]])
       >>> target_ranks(
@@ -111,16 +111,17 @@ def target_ranks(
       item_embeddings: float [N + 1, d]; row 0 is padding.
       history: int [B, H], items to leave out; 0 is padding.
       targets: int [B, M]; 0 is an unknown item, -1 is padding.
-      exclude_history: Take the history out of the candidates. A target that is
-        in the history is then no target any more.
-      retrievable: bool [N + 1]; False rows are no candidates. All are by default.
-      own: What people's own items gain; nothing by default.
+      exclude_history: Whether to remove the history from the candidates. A target
+        in the history then no longer counts as a target.
+      retrievable: bool [N + 1]; rows with False are not candidates. By default, all
+        items are candidates.
+      own: The bonus of people's own items; none by default.
 
     Returns:
-      int32 [B, M]: 1 is the best rank. N + 1 for a target that cannot be found
-      (unknown or not retrievable): a miss at every cut-off. 0 where there is no
-      target: padding, a repetition of an earlier target of the row, or one in
-      the excluded history.
+      int32 [B, M]; 1 is the best rank. A target that cannot be found (unknown or
+      not retrievable) has the rank N + 1, a miss at every cut-off below N + 1. The
+      value is 0 where there is no target: padding, a repetition of an earlier target
+      of the row, or a target in the excluded history.
     """
     history, targets = _as_int32(history), _as_int32(targets)
     num_users, num_targets = tf.shape(targets)[0], tf.shape(targets)[1]
@@ -147,7 +148,7 @@ def ranks_from_scores(
     exclude_history: bool,
     retrievable: tf.Tensor | None = None,
 ) -> tf.Tensor:
-    """`target_ranks` for given scores, float [U, N + 1], of all items."""
+    """Computes `target_ranks` from given scores of all items, float [U, N + 1]."""
     history, targets = _as_int32(history), _as_int32(targets)
     scores = _mask_candidates(scores, history, exclude_history, retrievable)
     counted = counted_targets(targets, history, exclude_history)
@@ -155,13 +156,14 @@ def ranks_from_scores(
 
 
 def counted_targets(targets: tf.Tensor, history: tf.Tensor, exclude_history: bool) -> tf.Tensor:
-    """Targets that metrics count.
+    """Says which targets count in the metrics.
 
-    Padding does not count; a repeated item counts once; with the history
-    excluded from the candidates, its items are not asked for either.
+    Padding does not count, and a repeated item counts once. If the history is
+    excluded from the candidates, targets in the history do not count either.
 
     Args:
-      targets: int32 [B, M]; 0 is an unknown item (each another one), -1 is padding.
+      targets: int32 [B, M]; 0 is an unknown item (each 0 is a different item), -1 is
+        padding.
       history: int32 [B, H]; 0 is padding.
       exclude_history: Whether the history is excluded from the candidates.
 
@@ -181,7 +183,7 @@ def _block_ranks(scores: tf.Tensor, targets: tf.Tensor) -> tf.Tensor:
     pairs = tf.cast(tf.where(targets > 0), tf.int32)  # [P, 2]: real targets only
     items = tf.gather_nd(targets, pairs)  # [P]
     rows = tf.gather(scores, pairs[:, 0])  # [P, N + 1]
-    # Read from the same matrix: a second product could differ in the last bit.
+    # Read from the same matrix, because a second product could differ in the last bit.
     score = tf.gather(rows, items, batch_dims=1)[:, tf.newaxis]  # [P, 1]
     tied_before = (rows == score) & (tf.range(num_rows)[tf.newaxis, :] < items[:, tf.newaxis])
     better = tf.reduce_sum(tf.cast((rows > score) | tied_before, tf.int32), axis=1)
@@ -190,7 +192,7 @@ def _block_ranks(scores: tf.Tensor, targets: tf.Tensor) -> tf.Tensor:
 
 
 def _is_first_occurrence(targets: tf.Tensor) -> tf.Tensor:
-    """Returns bool [B, M]; unknown targets (0) are different items each."""
+    """Returns bool [B, M]; every unknown target (0) counts as a different item."""
     positions = tf.range(tf.shape(targets)[1])
     earlier = positions[:, tf.newaxis] > positions[tf.newaxis, :]  # [M, M]
     same = targets[:, :, tf.newaxis] == targets[:, tf.newaxis, :]  # [B, M, M]
@@ -208,21 +210,23 @@ def top_k(
     retrievable: tf.Tensor | None = None,
     own: OwnBonus | None = None,
 ) -> tuple[tf.Tensor, tf.Tensor]:
-    """The k best items of every person, by exact search.
+    """Finds the k best items of every person by exact search.
 
     Args:
       interests: float [B, K, d].
       mask: bool [B, K], active interests.
       item_embeddings: float [N + 1, d]; row 0 is padding.
       history: int [B, H]; 0 is padding.
-      k: Number of items; cut to N.
-      exclude_history: Take the history out of the candidates.
-      retrievable: bool [N + 1]; False rows are no candidates. All are by default.
-      own: What people's own items gain; nothing by default.
+      k: Number of items; reduced to N if it is larger.
+      exclude_history: Whether to remove the history from the candidates.
+      retrievable: bool [N + 1]; rows with False are not candidates. By default, all
+        items are candidates.
+      own: The bonus of people's own items; none by default.
 
     Returns:
-      items int32 [B, min(k, N)] in descending order of score, and their scores.
-      Where fewer than k candidates are left, items are 0 and scores -inf.
+      The items, int32 [B, min(k, N)], in descending order of score, and their scores.
+      If a person has fewer than k candidates, the remaining items are 0 and their
+      scores are -inf.
     """
     history = _as_int32(history)
     num_users, num_rows = tf.shape(interests)[0], tf.shape(item_embeddings)[0]

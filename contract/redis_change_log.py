@@ -1,10 +1,10 @@
 """A log of changes in a Redis or Valkey server, for servers on several machines.
 
-What is written, and what is read at once, is one Lua script, which the server runs alone: a
-position is given and its change is there at the same moment, so a reader never passes a position
-that comes later. Update functions are Python and run here. The script that writes compares what
-they were given with what is there, and writes nothing if another writer was faster; then they run
-again.
+Every write, and every read of a batch of entries, is one Lua script, which the server runs
+atomically. A position and its change therefore appear at the same moment, and a reader never skips
+a change that appears later. The update functions are Python and run in this process. The writing
+script compares the changes that they were given with those in the log and writes nothing if another
+writer was faster. The update functions then run again.
 """
 
 import contextlib
@@ -27,53 +27,55 @@ from contract.redis_connection import ANSWER_SECONDS, RedisLocation, connect, er
 _log = logging.getLogger(__name__)
 
 _FORMAT: Final = 1
-# Each time, another writer has changed one of the same items.
+# A write fails after this many attempts in which other writers changed the same items.
 _ATTEMPTS: Final = 100
-# Entries that one script reads or drops: the server does nothing else meanwhile.
+# Entries that one script reads or drops; limited because a running script blocks the server.
 _AT_ONCE: Final = 8192
 
-# Fields of the hash that says how far the log is.
+# Fields of the hash with the log's identity and last position.
 _IDENTITY: Final = "identity"
 _POSITION: Final = "position"
 _VERSION: Final = "format"
 
-# The key of that hash, after what all keys of the log begin with.
+# The key of that hash, without the prefix that all keys of the log have.
 _LAST: Final = ":last"
 
-# What scripts say.
+# Status values that the scripts return.
 _DONE, _LOST, _REPEATED, _CHANGED = "done", "lost", "repeated", "changed"
 
 
 class RedisChangeLog:
     """A log in a Redis or Valkey server; see ``ChangeLog``.
 
-    Its keys begin with ``mind:changes:{MODEL}``: how far the log is (a hash), the changes by item
-    (a hash), the positions of the items (a sorted set), those that are kept (a sorted set), and
-    a string for each remembered key of a request.
+    All its keys begin with ``mind:changes:{MODEL}``: a hash with the log's identity and last
+    position, a hash of the changes by item, a sorted set of the items' positions, a sorted set
+    of the positions that ``truncate`` keeps, and a string for each remembered request key.
 
-    If the server loses what it had acknowledged, because it restarts without it or is replaced by
-    a copy that lags, positions begin to mean something else. Every operation compares the log
-    with what was seen of it, and fails if it went back.
+    If the server loses changes that it had acknowledged, because it restarts without them or is
+    replaced by a replica that lags, the same positions are given to other changes. Every operation
+    therefore compares the log with the largest position seen so far and fails if the log ends
+    before it.
 
     Attributes:
       identity: See ``ChangeLog``.
     """
 
     def __init__(self, location: str, model: str, answer_seconds: float = ANSWER_SECONDS) -> None:
-        """Opens the log; makes it if there is none.
+        """Opens the log, and creates it if there is none.
 
         Args:
           location: See ``RedisLocation``.
           model: Name of the model.
-          answer_seconds: Longest time to wait for an answer.
+          answer_seconds: Longest time to wait for an answer, in seconds.
 
         Raises:
-          RedisLocationError: it is no such location, or the library is not installed.
-          ChangeLogError: the server cannot be used, or the log is of another format.
+          RedisLocationError: if ``location`` is not a valid location, or the Python package redis
+            is not installed.
+          ChangeLogError: if the server cannot be used, or the log has a later format.
         """
         parsed = RedisLocation.parse(location)
         self._shown = parsed.shown
-        # Not by its own types, which do not know that answers are decoded.
+        # Any, because the types of redis-py do not take into account that answers are decoded.
         self._client: Any = connect(parsed, answer_seconds)
         base = _base(model)
         self._name = f"The log of changes {base} in {parsed.shown}"
@@ -85,7 +87,7 @@ class RedisChangeLog:
         self._append = self._client.register_script(_APPEND)
         self._read = self._client.register_script(_READ)
         self._drop = self._client.register_script(_DROP)
-        # The largest position that was seen.
+        # The largest position seen so far.
         self._seen_position = 0
         with self._explained():
             with self._client.pipeline() as pipeline:
@@ -97,7 +99,7 @@ class RedisChangeLog:
             if int(version) > _FORMAT:
                 raise ChangeLogError(
                     f"{self._name} is of format {version}; this program reads format {_FORMAT}."
-                    " Use the program that wrote it"
+                    " Use the version of the program that wrote it"
                 )
             self._seen_position = int(position)
             self._warn_of_losses()
@@ -120,8 +122,8 @@ class RedisChangeLog:
                 if status == _DONE:
                     return self._saw(int(value))
         raise ChangeLogError(
-            f"{self._name} was not written, because others changed the same items {_ATTEMPTS}"
-            " times meanwhile; send the request again"
+            f"{self._name} was not written, because other servers changed the same items during"
+            f" each of {_ATTEMPTS} attempts; send the request again"
         )
 
     def seen(self, keys: Sequence[str]) -> set[str]:
@@ -142,7 +144,7 @@ class RedisChangeLog:
         entries: list[Entry] = []
         after = 0
         with self._explained():
-            # One that is changed between two parts is found by whoever reads after ``through``.
+            # An entry that changes between two parts moves past ``through``, where readers find it.
             while part := self._entries(self._kept_key, after, through, _AT_ONCE):
                 entries += part
                 after = part[-1].position
@@ -185,13 +187,19 @@ class RedisChangeLog:
     def _run(
         self, script: Any, keys: list[str], arguments: list[Any], read_through: int = 0
     ) -> tuple[str, Any]:
-        """Runs a script if the log is still the one that was opened; returns what it says.
+        """Runs a script, which first checks that the log is still the one that was opened.
 
         Args:
-          script: Which.
-          keys: Its keys after the first.
-          arguments: Its arguments after the second.
-          read_through: A position that the caller has seen, perhaps before it was started again.
+          script: The script.
+          keys: The script's keys after the first one.
+          arguments: The script's arguments after the second one.
+          read_through: A position that the caller has seen, perhaps before its last restart.
+
+        Returns:
+          The script's status and value.
+
+        Raises:
+          ChangeLogError: if the log has another identity, or ends before a position that was seen.
         """
         known = [self.identity, max(self._seen_position, read_through)]
         status, value = script([self._last_key, *keys], [*known, *arguments])
@@ -212,21 +220,21 @@ class RedisChangeLog:
             )
 
     def _possible_losses(self) -> list[str]:
-        """Why the server may lose what it has acknowledged, as far as it tells."""
-        # WAITAOF would be no help with another appendfsync than always: Valkey 8.1.8, with everysec
-        # and no replicas, confirmed 200 writes one after the other with two syncs.
+        """Returns why the server may lose acknowledged changes, as far as its settings show."""
+        # WAITAOF does not help unless appendfsync is always: Valkey 8.1.8, with everysec and no
+        # replicas, confirmed 200 successive writes with only two syncs to disk.
         persistence = self._told(self._client.info, "persistence")
         memory = self._told(self._client.info, "memory")
         settings = self._told(self._client.config_get, "appendfsync")
         problems = []
         if not persistence:
-            problems.append("the server does not tell whether it keeps them on disk (INFO)")
+            problems.append("the server does not tell whether it writes them to disk (INFO)")
         elif not persistence.get("aof_enabled"):
             problems.append("set appendonly yes: without it, a restart loses the latest changes")
         elif settings.get("appendfsync", "always") != "always":
             problems.append(
                 "set appendfsync always: with"
-                f" {settings['appendfsync']}, a loss of power loses the latest changes"
+                f" {settings['appendfsync']}, a power failure loses the latest changes"
             )
         if str(memory.get("maxmemory_policy", "")).startswith("allkeys"):
             problems.append(
@@ -236,7 +244,7 @@ class RedisChangeLog:
         return problems
 
     def _told(self, ask: Any, what: str) -> dict[str, Any]:
-        """The answer of the server; empty if it may not be asked."""
+        """Returns the server's answer, or an empty one if the server refuses the command."""
         import redis
 
         try:
@@ -248,7 +256,7 @@ class RedisChangeLog:
         return ChangeLogError(
             f"{self._name} is not the one that was read before, or ends earlier: the server has"
             " lost changes that it had acknowledged. Restore its data, or remove the keys of this"
-            " log and send the lost changes again; then restart what uses it"
+            " log and send the lost changes again; then restart the servers that use the log"
         )
 
     def _explained(self) -> contextlib.AbstractContextManager[None]:
@@ -256,11 +264,15 @@ class RedisChangeLog:
 
 
 def logged_models(location: str) -> list[str]:
-    """Names of the models of which a server has logs.
+    """Returns the names of the models that have a log on a server.
+
+    Args:
+      location: See ``RedisLocation``.
 
     Raises:
-      RedisLocationError: it is no such location, or the library is not installed.
-      ChangeLogError: the server cannot be used.
+      RedisLocationError: if ``location`` is not a valid location, or the Python package redis is
+        not installed.
+      ChangeLogError: if the server cannot be used.
     """
     parsed = RedisLocation.parse(location)
     client: Any = connect(parsed)
@@ -271,34 +283,34 @@ def logged_models(location: str) -> list[str]:
 
 
 def _base(model: str) -> str:
-    """What the keys of a log begin with; braces keep them together in a cluster."""
+    """Returns the prefix of a log's keys; the braces keep them in one slot of a cluster."""
     return f"mind:changes:{{{model}}}"
 
 
 @contextlib.contextmanager
 def _explained(name: str) -> Iterator[None]:
-    """Says of what the errors of the library are."""
+    """Turns errors of redis-py into a ``ChangeLogError`` that names what cannot be used."""
     try:
         yield
     except errors() as e:
         raise ChangeLogError(
-            f"{name} cannot be used ({str(e) or type(e).__name__}); the server must run, answer,"
-            " and let this user read and write its keys"
+            f"{name} cannot be used ({str(e) or type(e).__name__}); check that the server runs,"
+            " answers, and lets this user read and write its keys"
         ) from e
 
 
 def _changed(
     updates: Sequence[tuple[str, Update]], before: dict[str, str | None]
 ) -> list[str | int]:
-    """Makes the changes.
+    """Computes the new change of each item, as arguments of the script that writes.
 
     Args:
-      updates: As of ``append``.
-      before: What is there of each item, as JSON.
+      updates: As for ``append``.
+      before: The change of each item that is in the log, as JSON; None if there is none.
 
     Returns:
-      For each item: its id, what was there or "", what is to be there, how many updates come
-      after its last one, and whether the change is kept.
+      Five values for each item: its id, its change in the log or "", its new change, the number of
+      updates that follow the item's last one, and whether ``truncate`` keeps the change (0 or 1).
     """
     now = {item: Change.from_json(text) for item, text in before.items() if text is not None}
     updates_after: dict[str, int] = {}
@@ -315,13 +327,14 @@ def _changed(
     return arguments
 
 
-# KEYS[1] says how far the log is; ARGV[1] and ARGV[2] are what the caller knows of that.
+# KEYS[1] holds the identity and the last position of the log; ARGV[1] and ARGV[2] are the identity
+# and the largest position that the caller knows.
 _CHECKED = """
 local last = redis.call('HMGET', KEYS[1], 'identity', 'position')
 if last[1] ~= ARGV[1] or tonumber(last[2]) < tonumber(ARGV[2]) then return {'lost', 0} end
 """
 # KEYS: .., changes, positions, kept, keys of requests ...
-# ARGV: .., number of updates, seconds, number of keys, and five for each item.
+# ARGV: .., number of updates, seconds, number of keys, and five values for each item.
 _APPEND = (
     _CHECKED
     + """
@@ -361,8 +374,8 @@ end
 return {'done', entries}
 """
 )
-# KEYS: .., changes, positions, kept. ARGV: .., after, through, limit. Returns how many were
-# dropped, and the last position that was looked at; 0 after the last of all.
+# KEYS: .., changes, positions, kept. ARGV: .., after, through, limit. Returns the number of dropped
+# entries and the last position examined, which is 0 if no entries are left to examine.
 _DROP = (
     _CHECKED
     + """

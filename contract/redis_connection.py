@@ -1,7 +1,7 @@
-"""Connections to a Redis or Valkey server: its location, its password, and how long to wait.
+"""Connections to a Redis or Valkey server: location, password and timeouts.
 
-A location is a URL: ``redis://host:6379/0``, ``rediss://`` with TLS, or ``unix:///path``. Nothing
-of this project shows the part of one that may hold a password.
+A location is a URL: ``redis://host:6379/0``, ``rediss://`` with TLS, or ``unix:///path``. Messages
+and logs never show the part of a location that may contain a password.
 """
 
 import dataclasses
@@ -15,40 +15,40 @@ from contract.errors import UserError
 if TYPE_CHECKING:
     import redis
 
-# Parameters of a location. The others are those of redis-py for TLS.
+# Parameters of a location. Those for TLS have the names that redis-py gives them.
 PASSWORD_FILE: Final = "password_file"
 _DATABASE: Final = "db"
 _TLS_PARAMETERS: Final = ("ssl_ca_certs", "ssl_certfile", "ssl_keyfile")
 
 _SCHEME, _TLS_SCHEME, _SOCKET_SCHEME = "redis", "rediss", "unix"
 _DEFAULT_PORT: Final = 6379
-# Whoever waits for a server that hangs goes on after these.
+# Time limits for a server that hangs, in seconds.
 CONNECT_SECONDS: Final = 2.0
 ANSWER_SECONDS: Final = 5.0
-# After half a minute of silence, the system asks whether the other side is still there.
+# After 30 seconds of silence, the operating system checks whether the other side is still there.
 _KEEPALIVE: Final = {socket.TCP_KEEPIDLE: 30, socket.TCP_KEEPINTVL: 10, socket.TCP_KEEPCNT: 3}
 
 
 class RedisLocationError(UserError):
-    """A location of a Redis server that cannot be used; the message shows no password."""
+    """An invalid location of a Redis server; the message never shows a password."""
 
 
 def is_redis(location: str) -> bool:
-    """Whether a location is that of a Redis server, and not a path."""
+    """Whether a location names a Redis server and not a path."""
     return location.startswith((f"{_SCHEME}:", f"{_TLS_SCHEME}:", f"{_SOCKET_SCHEME}:"))
 
 
 @dataclasses.dataclass(frozen=True)
 class RedisLocation:
-    """Where a Redis server is, and how to log in.
+    """The location of a Redis server, and how to log in.
 
     Attributes:
       shown: The location for messages, without user, password and parameters.
-      options: Arguments of ``redis.Redis``, except for the password.
-      user: Its name; empty is the default user.
-      password: The password; empty is none.
-      password_file: File that holds the password, in place of ``password``; it is read for each
-        connection, so that the password can be replaced.
+      options: Arguments of ``redis.Redis`` other than user and password.
+      user: Name of the user; empty for the default user.
+      password: The password; empty for none.
+      password_file: File with the password, used instead of ``password``. It is read for each
+        connection, so that the password can be changed without a restart.
     """
 
     shown: str
@@ -59,16 +59,17 @@ class RedisLocation:
 
     @classmethod
     def parse(cls, location: str) -> "RedisLocation":
-        """Reads a location.
+        """Parses a location.
 
         Args:
           location: ``redis://[user[:password]@]host[:port][/database]``, the same with
-            ``rediss``, or ``unix://[user[:password]@]/path[?db=database]``; with parameters after
-            ``?``: ``password_file``, and ``ssl_ca_certs``, ``ssl_certfile`` and ``ssl_keyfile``
-            for TLS.
+            ``rediss``, or ``unix://[user[:password]@]/path[?db=database]``. Parameters may follow
+            after ``?``: ``password_file`` and, with ``rediss``, ``ssl_ca_certs``,
+            ``ssl_certfile`` and ``ssl_keyfile``.
 
         Raises:
-          RedisLocationError: it is no such URL.
+          RedisLocationError: if ``location`` is not such a URL, or has both a password and a
+            ``password_file``.
         """
         try:
             parts = urllib.parse.urlsplit(location)
@@ -83,7 +84,7 @@ class RedisLocation:
             text = parameters.pop(_DATABASE, "0") if is_socket else path.removeprefix("/") or "0"
             database = int(text)
         except ValueError:
-            # Its text may have a part of the password.
+            # The text of the original error may contain a part of the password.
             raise _no_url() from None
         if parts.fragment or bool(host) == is_socket or (is_socket and not path):
             raise _no_url()
@@ -114,11 +115,11 @@ class RedisLocation:
         return cls(shown, {**options, "db": database}, user, password, password_file)
 
     def get_credentials(self) -> tuple[str, ...]:
-        """Of redis-py's ``CredentialProvider``: what to log in with, for each connection.
+        """Returns the credentials for a new connection, as redis-py's ``CredentialProvider`` does.
 
         Raises:
-          redis.AuthenticationError: the file of the password cannot be read, or holds none. With
-            any other error, redis-py would keep the connection and use it without a login.
+          redis.AuthenticationError: if the password file cannot be read or is empty. After any
+            other error, redis-py would keep the connection and use it without a login.
         """
         password = self.password or self._password_of_file()
         return (self.user, password) if self.user else (password,)
@@ -141,17 +142,17 @@ class RedisLocation:
 
 
 def connect(location: RedisLocation, answer_seconds: float = ANSWER_SECONDS) -> "redis.Redis":
-    """Returns a client, which connects when it is first used; for use from several threads.
+    """Returns a client for several threads, which connects when it is first used.
 
-    Nothing is tried again: what failed may have been done. A connection that the server has closed
-    meanwhile is replaced before it is used.
+    The client does not retry commands, because a command that failed may have been executed. It
+    replaces a connection that the server has closed before using it.
 
     Args:
       location: Where the server is.
-      answer_seconds: Longest time to wait for an answer.
+      answer_seconds: Longest time to wait for an answer, in seconds.
 
     Raises:
-      RedisLocationError: the library is not installed.
+      RedisLocationError: if the Python package redis is not installed.
     """
     library = _library()
     from redis.backoff import NoBackoff
@@ -162,7 +163,8 @@ def connect(location: RedisLocation, answer_seconds: float = ANSWER_SECONDS) -> 
         **location.options,
         credential_provider=location if has_login else None,
         decode_responses=True,
-        # With the third version, a connection that the server has closed is not replaced.
+        # With version 3 of the protocol, redis-py does not replace a connection that the server
+        # has closed.
         protocol=2,
         socket_connect_timeout=CONNECT_SECONDS,
         socket_timeout=answer_seconds,
@@ -171,30 +173,31 @@ def connect(location: RedisLocation, answer_seconds: float = ANSWER_SECONDS) -> 
 
 
 def errors() -> tuple[type[Exception], ...]:
-    """What a client raises that cannot do its work.
+    """Returns the exceptions that a client raises if a command fails.
 
     Raises:
-      RedisLocationError: the library is not installed.
+      RedisLocationError: if the Python package redis is not installed.
     """
     return (_library().RedisError, OSError)
 
 
 def check_location(location: str) -> None:
-    """Checks what can be known of the location of a store before it is used.
+    """Checks the location of a store as far as possible without using it.
 
     Args:
       location: A directory, or the location of a Redis server.
 
     Raises:
-      RedisLocationError: it is neither, or the library is not installed.
+      RedisLocationError: if ``location`` is neither, or names a Redis server and the Python
+        package redis is not installed.
     """
     if is_redis(location):
         RedisLocation.parse(location)
         _library()
     elif "://" in location:
         raise RedisLocationError(
-            "It must be a local directory, or a server named by redis://, rediss:// or unix://;"
-            f" got {location.partition('://')[0]}://..."
+            "The location must be a local directory, or a server named by redis://, rediss:// or"
+            f" unix://; got {location.partition('://')[0]}://..."
         )
 
 
@@ -213,7 +216,7 @@ def _no_url() -> RedisLocationError:
     return RedisLocationError(
         "The location of a Redis server must be redis://[user@]host[:port][/database], the same"
         " with rediss://, or unix:///path, each with ?password_file=FILE if it needs a password;"
-        f" rediss:// also takes {', '.join(_TLS_PARAMETERS)}. What was given is not shown, because"
-        " it may hold a password; in one, every character but letters and digits must be written"
-        " as %XX"
+        f" rediss:// also takes {', '.join(_TLS_PARAMETERS)}. The given location is not shown,"
+        " because it may contain a password. In a password, every character other than letters and"
+        " digits must be written as %XX"
     )

@@ -1,11 +1,12 @@
-"""The store of histories in a Redis or Valkey server, for servers of several machines.
+"""The store of histories in a Redis or Valkey server, for servers on several machines.
 
-A person is a string under a key of the person's hash; when the first event of each will expire,
-who was erased, and which requests were written, are sorted sets. A write watches what it has read,
-and begins again if another server was quicker. All keys of a model are in one slot of a cluster.
+Each person is a string whose key contains the hash of the person's id. Three sorted sets hold the
+time of each person's oldest event, the erased people and the keys of written requests. A write
+watches the keys that it has read and starts again if another server was faster. All keys of a model
+are in one slot of a cluster.
 
-What was acknowledged is as durable as the server writes it: ``appendonly yes`` with
-``appendfsync always`` survives a loss of power.
+How durable an acknowledged write is depends on the settings of the Redis server: with
+``appendonly yes`` and ``appendfsync always``, it survives a power failure.
 """
 
 import contextlib
@@ -24,7 +25,7 @@ from contract.history_store import (
     applied,
 )
 
-# Another server writes the same person at the same time, each time.
+# A write fails after this many attempts in which other servers wrote the same people.
 _MAX_ATTEMPTS: Final = 100
 
 
@@ -40,17 +41,21 @@ class RedisHistoryStore:
         *,
         is_new: bool = True,
     ) -> None:
-        """Connects, and makes the store if there is none.
+        """Connects, and creates the store if there is none and ``is_new`` is true.
 
         Args:
           location: See ``redis_connection``.
           model: Name of the model.
-          retention: How much is kept.
-          clock: Gives the seconds by which events expire and keys are forgotten.
-          is_new: Whether to make the store if there is none.
+          retention: How much is kept about a person, and for how long.
+          clock: Returns the current time in seconds since the epoch, by which events expire and
+            request keys are forgotten.
+          is_new: Whether to create the store if there is none.
 
         Raises:
-          HistoryStoreError: the server cannot be used, or there is no store.
+          RedisLocationError: if ``location`` is not a valid location, or the Python package redis
+            is not installed.
+          HistoryStoreError: if the server cannot be used, or if there is no store and ``is_new``
+            is false.
         """
         parsed = redis_connection.RedisLocation.parse(location)
         self._shown = parsed.shown
@@ -67,8 +72,8 @@ class RedisHistoryStore:
             found: Any = self._client.get(secret)
         if found is None:
             raise HistoryStoreError(
-                f"{self._shown} has no histories of a model {model!r}. Name the model as the"
-                " server does"
+                f"{self._shown} has no histories of a model {model!r}. Use the name under which"
+                " the server serves the model"
             )
         self._hashes = Hashes(bytes.fromhex(found))
 
@@ -172,11 +177,19 @@ class RedisHistoryStore:
                 pipe.zrem(self._oldest, hashed)
 
     def _update(self, people: Sequence[str], write: Callable[[Any, dict[str, Person]], Any]) -> Any:
-        """Changes people by what is known of them, as if nobody else did so meanwhile.
+        """Reads people and changes them, and starts again if another server wrote them meanwhile.
 
         Args:
-          people: Hashes of whom to change.
-          write: Gets a pipeline, in which nothing is begun yet, and the people by their hashes.
+          people: Hashes of the people to change.
+          write: Receives a pipeline, whose transaction it must begin with ``multi``, and the
+            stored people by their hashes.
+
+        Returns:
+          The result of ``write``.
+
+        Raises:
+          HistoryStoreError: if the server cannot be used, or other servers keep writing the same
+            people.
         """
         from redis.exceptions import WatchError
 
@@ -194,8 +207,8 @@ class RedisHistoryStore:
                     pipe.execute()
                     return result
         raise HistoryStoreError(
-            f"Other servers write the same people to {self._shown} all the time:"
-            f" {_MAX_ATTEMPTS} attempts were in vain; send the request again"
+            f"The people were not written to {self._shown}, because other servers wrote the same"
+            f" people during each of {_MAX_ATTEMPTS} attempts; send the request again"
         )
 
     @contextlib.contextmanager
@@ -204,7 +217,7 @@ class RedisHistoryStore:
             yield
         except redis_connection.errors() as e:
             raise HistoryStoreError(
-                f"The store of histories in {self._shown} cannot be used ({e}); see that the"
+                f"The store of histories in {self._shown} cannot be used ({e}); check that the"
                 " server runs, can be reached, and has memory left"
             ) from e
 

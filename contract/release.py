@@ -1,13 +1,13 @@
-"""What is released of a model: which version is stable, which is on trial, which are withdrawn.
+"""The release state of a model: which version is stable, on trial or withdrawn.
 
 The release state is one small JSON file beside the version directories. Servers, the pipeline
-and ``python -m serving.release`` read it; without the file, the newest complete version is
-stable. TF Serving passes over names that are no numbers. This module holds the state and
-its rules; ``contract.release_file`` reads and writes the file.
+and ``python -m serving.release`` read it. Without the file, the newest complete version is
+stable. TF Serving ignores the file, because its name is not a number. This module defines the
+state and its rules; ``contract.release_file`` reads and writes the file.
 
-Terms as in Kubernetes' progressive delivery (Argo Rollouts, Flagger): the *stable* version
-answers by default, the *canary* answers a share of the traffic, and what was *withdrawn* is not
-served again until somebody promotes it.
+The terms are those of progressive delivery on Kubernetes (Argo Rollouts, Flagger): the *stable*
+version answers by default, the *canary* answers a share of the traffic, and a *withdrawn* version
+is not served again until somebody promotes it.
 """
 
 import dataclasses
@@ -20,8 +20,8 @@ from contract.errors import UserError
 STABLE = "stable"
 CANARY = "canary"
 
-# Custom properties of a PushedModel, and keys of a run's summary, whose model was pushed
-# before and withdrawn.
+# Custom properties of a PushedModel and keys of a run's summary, set if the model was not pushed
+# because it had been pushed before and was withdrawn.
 WITHDRAWN_VERSION = "withdrawn_version"
 NOT_PUSHED_BECAUSE = "not_pushed_because"
 
@@ -31,21 +31,26 @@ MAX_HISTORY = 100
 
 
 class ReleaseError(UserError):
-    """The release state cannot be read, or a change of it is refused."""
+    """The release state cannot be read, or a change to it is refused."""
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class CanaryLimits:
-    """When a server takes a canary back; this is the one place of the defaults.
+    """Limits beyond which a server withdraws a canary; the defaults are defined only here.
 
-    Each server judges the requests that it has routed itself.
+    Each server judges the canary by the requests that it has routed itself.
 
     Attributes:
-      window_seconds: How far back requests count.
-      min_requests: How many requests of the window a label must have had before it is judged.
-      max_error_increase: How far the canary's share of errors may be above stable's.
-      max_latency_ratio: How many times stable's 95th percentile of the latency the canary's may be.
-      max_empty_increase: How far the canary's share of empty answers may be above stable's.
+      window_seconds: Age up to which requests count, in seconds.
+      min_requests: Number of requests within the window that the canary must have received
+        before it is judged. Latencies are compared only once the canary and the stable version
+        have each answered this many.
+      max_error_increase: Largest amount by which the canary's share of errors may exceed that of
+        the stable version.
+      max_latency_ratio: Largest ratio of the canary's 95th percentile of latency to that of the
+        stable version.
+      max_empty_increase: Largest amount by which the canary's share of empty answers may exceed
+        that of the stable version.
     """
 
     window_seconds: float = 600.0
@@ -71,10 +76,10 @@ class Canary:
     """A version on trial.
 
     Attributes:
-      version: Its number.
-      share: Share of the requests that it answers, between 0 and 1.
-      limits: When servers take it back.
-      holds_stable: Whether the stable version is pinned for the time of the trial only.
+      version: The version's number.
+      share: Share of the requests that the version answers, between 0 and 1.
+      limits: Limits beyond which servers withdraw the version.
+      holds_stable: Whether the stable version is pinned only for the time of the trial.
     """
 
     version: int
@@ -91,12 +96,12 @@ class Canary:
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Withdrawal:
-    """Why a version is not to be served.
+    """The reason why a version must not be served.
 
     Attributes:
       at: When it was withdrawn, in ISO 8601 with the offset from UTC.
       by: Who or what withdrew it.
-      reason: Why.
+      reason: Why it was withdrawn.
     """
 
     at: str
@@ -106,10 +111,10 @@ class Withdrawal:
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Change:
-    """One line of the history.
+    """One entry of the history.
 
     Attributes:
-      at: When, in ISO 8601 with the offset from UTC.
+      at: When the change was made, in ISO 8601 with the offset from UTC.
       by: Who or what made the change.
       what: The change in words.
     """
@@ -121,13 +126,13 @@ class Change:
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class ReleaseState:
-    """What is released of one model.
+    """The release state of one model.
 
     Attributes:
       stable: The pinned version; None if the newest complete version that is neither
         withdrawn nor a canary is stable.
       canary: The version on trial, if any.
-      withdrawn: Versions that are not to be served, by number.
+      withdrawn: Versions that must not be served, by number.
       history: The last changes, oldest first.
     """
 
@@ -157,16 +162,17 @@ class ReleaseState:
 def stable_candidates(
     state: ReleaseState, versions: Iterable[int], serving: int | None = None
 ) -> list[int]:
-    """Returns the versions that may be stable, the best first.
+    """Returns the versions that may be stable, in order of preference.
 
-    The first one is the version that the state means. The others are what a server falls
-    back to, one after another, if that version does not load or is not there.
+    The first one is the version that the state selects. If it does not load or does not
+    exist, a server falls back to the others, one after another.
 
     Args:
       state: The release state.
-      versions: The versions that are there.
-      serving: The version that serves as stable now. It comes before versions that the
-        state does not name, so that a pin on a version that does not load changes nothing.
+      versions: The existing versions.
+      serving: The version that serves as stable now. If another version is pinned, it
+        comes directly after that one, so that a pin on a version that does not load
+        changes nothing.
     """
     usable = sorted({v for v in versions if v not in state.withdrawn}, reverse=True)
     order = [v for v in usable if v != state.trial]
@@ -176,7 +182,7 @@ def stable_candidates(
             *(v for v in order if v < pinned),
             *(v for v in order if v > pinned),
         ]
-    # A canary alone is better than no answer.
+    # If there is no other version, the canary is better than no answer.
     order += [v for v in usable if v == state.trial]
     return list(dict.fromkeys(order))
 
@@ -201,7 +207,7 @@ def in_use(state: ReleaseState, versions: Collection[int]) -> set[int]:
 
     Args:
       state: The release state.
-      versions: The complete versions that are there.
+      versions: The complete versions.
     """
     named = {
         stable_version(state, versions),
@@ -217,10 +223,10 @@ def parse(text: str, where: str) -> ReleaseState:
 
     Args:
       text: Content of the file.
-      where: The file, for messages.
+      where: Path of the file, for messages.
 
     Raises:
-      ReleaseError: if it is damaged, or of a later format.
+      ReleaseError: if the file is damaged or has a later format.
     """
     try:
         fields = json.loads(text)
@@ -240,7 +246,7 @@ def parse(text: str, where: str) -> ReleaseState:
 
 
 def to_json(state: ReleaseState) -> str:
-    """Returns ``state`` as JSON for people and programs."""
+    """Returns ``state`` as JSON that people and programs can read."""
     values = dataclasses.asdict(state)
     values["withdrawn"] = {str(v): values["withdrawn"][v] for v in sorted(values["withdrawn"])}
     return json.dumps({"format": FORMAT, **values}, indent=2, ensure_ascii=False) + "\n"

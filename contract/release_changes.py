@@ -1,6 +1,8 @@
-"""Changes of the release state: promotion, roll-back, pin. Each gives a new state or refuses.
+"""Changes of the release state, such as promotion, roll-back and pin.
 
-All of them take the complete versions that are there and leave one of them to serve.
+Each function returns a new state or raises ``ReleaseError``. ``versions`` are the complete
+versions, and ``by`` names the person or program that makes the change. A change that would
+leave no version to serve is refused.
 """
 
 import dataclasses
@@ -25,11 +27,12 @@ def promote(
 ) -> ReleaseState:
     """Makes ``version`` stable, ends its trial as a canary, and lifts its withdrawal.
 
-    The version is pinned if another one was, or if it is not the newest: a newer version is
-    there that was not wanted.
+    The version is pinned if another version was pinned. It is also pinned if it is not the
+    newest, because the newest version would otherwise be stable.
 
     Raises:
-      ReleaseError: if the version is not there, or another one is on trial.
+      ReleaseError: if the version does not exist or is not complete, or if another version is
+        on trial.
     """
     _require_present(versions, version)
     _require_no_other_canary(state, version)
@@ -51,19 +54,20 @@ def start_canary(
 ) -> ReleaseState:
     """Puts ``version`` on trial with a share of the traffic, or changes its share and limits.
 
-    The stable version stays what it is until the trial ends. If the newest version is
+    The stable version stays the same until the trial ends. If the newest version is
     stable and is put on trial, the version before it becomes stable.
 
     Raises:
-      ReleaseError: if the version is not there, is pinned as stable, or is the only one
-        that can be served, if another version is on trial, or the share is out of range.
+      ReleaseError: if the version does not exist or is not complete, is pinned as stable, or
+        is the only one that can be served; if another version is on trial; or if the share is
+        out of range.
     """
     _require_present(versions, version)
     _require_no_other_canary(state, version)
     if state.stable == version:
         raise ReleaseError(
-            f"Version {version} is pinned as the stable version; a canary is another one. "
-            "Pin the version that is to be stable meanwhile first"
+            f"Version {version} is pinned as the stable version and cannot be the canary, too. "
+            "First pin the version that is to be stable during the trial"
         )
     canary = Canary(version=version, share=share, limits=limits, holds_stable=not state.is_pinned)
     withdrawn = {v: w for v, w in state.withdrawn.items() if v != version}
@@ -71,8 +75,8 @@ def start_canary(
     stable = stable_version(trial, versions)
     if stable is None or stable == version:
         raise ReleaseError(
-            f"Version {version} cannot be a canary: no other version of {_listed(versions)} could "
-            "be stable meanwhile"
+            f"Version {version} cannot be a canary: no other version could be stable during the "
+            f"trial (complete versions: {_listed(versions)})"
         )
     return _noted(
         dataclasses.replace(trial, stable=stable),
@@ -91,36 +95,39 @@ def roll_back(
 ) -> ReleaseState:
     """Withdraws the stable version; the newest older one that may be served becomes stable.
 
-    A version that is pushed later is served as usual, unless the stable version was pinned:
-    then the pin moves to the older version.
+    A version that is pushed later is served as usual, unless the stable version was pinned.
+    In that case, the pin moves to the older version.
 
     Args:
-      state: The state before.
-      versions: The complete versions that are there.
-      by: Who or what does it.
-      reason: Why.
-      to: The version to go back to; those between it and the stable one are withdrawn too.
+      state: The state before the roll-back.
+      versions: The complete versions.
+      by: The person or program that rolls back.
+      reason: Why the stable version is withdrawn.
+      to: The version to go back to. The versions between it and the stable one are withdrawn,
+        too, except a canary. None goes back to the newest older version that may be served.
 
     Raises:
-      ReleaseError: if there is nothing to go back to; nothing is changed then.
+      ReleaseError: if there is no version to go back to, or if ``to`` does not exist, was
+        withdrawn, is on trial, or is not older than the stable version.
     """
     stable = stable_version(state, versions)
     if stable is None:
         raise ReleaseError(
-            f"No version is stable, so that none can be rolled back; there are {_listed(versions)}"
+            "No version is stable, so that none can be rolled back; complete versions: "
+            f"{_listed(versions)}"
         )
     target = rollback_version(state, versions) if to is None else to
     if target is None:
         raise ReleaseError(
             f"Version {stable} cannot be rolled back: no complete version before it may be served; "
-            f"there are {_listed(versions)}{_withdrawn(state, versions)}. Push another version, or "
-            "promote one of these"
+            f"complete versions: {_listed(versions)}{_withdrawn(state, versions)}. Push another "
+            "version, or promote one of these"
         )
     if to is not None:
         _require_present(versions, to)
         if to in state.withdrawn:
             raise ReleaseError(
-                f"Version {to} was withdrawn itself ({state.withdrawn[to].reason}); promote it if "
+                f"Version {to} was itself withdrawn ({state.withdrawn[to].reason}); promote it if "
                 "it is to be served again"
             )
         if to == state.trial:
@@ -145,11 +152,11 @@ def end_canary(
     """Withdraws the canary; the stable version stays.
 
     Args:
-      state: The state before.
-      by: Who or what does it.
-      reason: Why.
-      version: The canary that is meant. If another one or none is on trial, nothing is
-        changed: somebody else was faster. None means whichever there is.
+      state: The state before the change.
+      by: The person or program that ends the trial.
+      reason: Why the canary is withdrawn.
+      version: The expected canary. If another version or none is on trial, somebody else was
+        faster, and the state is returned unchanged. None withdraws any canary.
 
     Raises:
       ReleaseError: if ``version`` is None and there is no canary.
@@ -172,17 +179,18 @@ def end_canary(
 def pin(
     state: ReleaseState, versions: Collection[int], version: int | None, *, by: str
 ) -> ReleaseState:
-    """Keeps ``version`` stable, or what is stable now if it is None, whatever is pushed later.
+    """Keeps ``version`` stable whatever is pushed later; None keeps the current stable version.
 
     Raises:
-      ReleaseError: if the version is not there, is withdrawn, or is on trial.
+      ReleaseError: if the version does not exist or is not complete, is withdrawn, or is on
+        trial; or if ``version`` is None and no version is stable.
     """
     if version is None:
         version = stable_version(state, versions)
         if version is None:
             raise ReleaseError(
-                f"No version is stable, so that none can be pinned; there are {_listed(versions)}"
-                f"{_withdrawn(state, versions)}"
+                "No version is stable, so that none can be pinned; complete versions: "
+                f"{_listed(versions)}{_withdrawn(state, versions)}"
             )
     _require_present(versions, version)
     if version in state.withdrawn:
@@ -198,10 +206,10 @@ def pin(
 
 
 def unpin(state: ReleaseState, versions: Collection[int], *, by: str) -> ReleaseState:
-    """Lets the newest version be stable again; during a trial, once the trial has ended.
+    """Lets the newest version be stable again; during a trial, this takes effect at its end.
 
     Raises:
-      ReleaseError: if no version is pinned, or none could be served without the pin.
+      ReleaseError: if no version is pinned, or no version could be served without the pin.
     """
     if not state.is_pinned:
         raise ReleaseError("No version is pinned")
@@ -215,7 +223,7 @@ def unpin(state: ReleaseState, versions: Collection[int], *, by: str) -> Release
 def _withdraw(state: ReleaseState, versions: Iterable[int], by: str, reason: str) -> ReleaseState:
     entry = Withdrawal(at=_now(), by=by, reason=reason)
     withdrawn = {**state.withdrawn, **dict.fromkeys(versions, entry)}
-    # The pin on a withdrawn version is replaced by the caller.
+    # The caller replaces the pin on a withdrawn version.
     pinned = None if state.stable in withdrawn else state.stable
     return dataclasses.replace(state, withdrawn=withdrawn, stable=pinned)
 
@@ -228,7 +236,8 @@ def _noted(state: ReleaseState, by: str, what: str) -> ReleaseState:
 def _require_present(versions: Collection[int], version: int) -> None:
     if version not in versions:
         raise ReleaseError(
-            f"Version {version} is not there, or is not complete; there are {_listed(versions)}"
+            f"Version {version} does not exist or is not complete; complete versions: "
+            f"{_listed(versions)}"
         )
 
 
@@ -240,7 +249,7 @@ def _require_no_other_canary(state: ReleaseState, version: int) -> None:
 
 
 def _listed(versions: Iterable[int]) -> str:
-    return ", ".join(map(str, sorted(versions))) or "no complete versions"
+    return ", ".join(map(str, sorted(versions))) or "none"
 
 
 def _withdrawn(state: ReleaseState, versions: Collection[int]) -> str:

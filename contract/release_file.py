@@ -12,7 +12,7 @@ from contract.release import ReleaseError, ReleaseState, parse, to_json
 FILE_NAME = "release.json"
 _LOCK_FILE = ".release.lock"
 _NEW_FILE = ".release.json.new"
-# A change takes milliseconds; a server must not wait for ever for one that hangs.
+# A change takes milliseconds. The limit keeps a server from waiting forever for one that hangs.
 _LOCK_SECONDS = 10.0
 _LOCK_POLL_SECONDS = 0.02
 
@@ -24,8 +24,8 @@ def read(base_path: Path) -> ReleaseState:
       The state; an empty one if there is no file.
 
     Raises:
-      ReleaseError: if the file is damaged, or of a later format.
-      OSError: if it cannot be read.
+      ReleaseError: if the file is damaged or has a later format.
+      OSError: if the file cannot be read.
     """
     path = base_path / FILE_NAME
     try:
@@ -33,22 +33,27 @@ def read(base_path: Path) -> ReleaseState:
     except FileNotFoundError:
         return ReleaseState()
     except UnicodeDecodeError as e:
-        raise ReleaseError(f"The release state {path} cannot be used: it is no text ({e})") from e
+        raise ReleaseError(f"The release state {path} cannot be used: not UTF-8 text ({e})") from e
     return parse(text, str(path))
 
 
 def change(base_path: Path, make: Callable[[ReleaseState], ReleaseState]) -> ReleaseState:
-    """Replaces the release state by what ``make`` gives for it, or by nothing if it raises.
+    """Replaces the release state by the result of ``make``, or leaves it if ``make`` raises.
 
-    One change at a time: others wait. Readers see the state before or the state after.
+    Only one process changes the state at a time; others wait. Readers see either the old or the
+    new state.
+
+    Args:
+      base_path: Directory of the model's versions.
+      make: Returns the new state for the current one; its exceptions are passed on.
 
     Returns:
-      The state after.
+      The new state.
 
     Raises:
-      ReleaseError: the state before cannot be used, another process does not end its change,
-        or what ``make`` raises.
-      OSError: the file cannot be written.
+      ReleaseError: if the current state cannot be used, or another process does not finish its
+        change in time.
+      OSError: if the file cannot be read or written.
     """
     with _exclusive_lock(base_path):
         before = read(base_path)
@@ -59,7 +64,7 @@ def change(base_path: Path, make: Callable[[ReleaseState], ReleaseState]) -> Rel
 
 
 def _write(base_path: Path, text: str) -> None:
-    # Of a fixed name, so that a writer that is killed leaves no more than one.
+    # The name is fixed, so that killed writers leave at most one such file.
     new = base_path / _NEW_FILE
     with new.open("w", encoding="utf-8") as file:
         file.write(text)
@@ -75,7 +80,7 @@ def _write(base_path: Path, text: str) -> None:
 
 @contextlib.contextmanager
 def _exclusive_lock(base_path: Path) -> Iterator[None]:
-    """Waits until no other process changes the state; ends with the process that has it."""
+    """Waits until no other process changes the state; the lock ends with the process."""
     deadline = time.monotonic() + _LOCK_SECONDS
     with open(base_path / _LOCK_FILE, "w") as lock:
         while True:
@@ -86,7 +91,7 @@ def _exclusive_lock(base_path: Path) -> Iterator[None]:
                 if time.monotonic() >= deadline:
                     raise ReleaseError(
                         f"Another process has been changing the release state in {base_path} for "
-                        f"{_LOCK_SECONDS:g} seconds; end it, and try again"
+                        f"{_LOCK_SECONDS:g} seconds; stop that process and try again"
                     ) from None
             time.sleep(_LOCK_POLL_SECONDS)
         yield

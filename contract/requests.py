@@ -1,4 +1,4 @@
-"""What can be asked of a pushed model beside the histories, and how it is put into inputs."""
+"""Options of requests to a pushed model, and their encoding as the model's inputs."""
 
 from collections.abc import Collection, Mapping, Sequence
 from typing import Any, TypeVar
@@ -28,27 +28,27 @@ _T = TypeVar("_T", str, int)
 
 
 class RequestOptions(TypedDict, total=False):
-    """Options of a request for recommendations; each can be left out.
+    """Options of a request for recommendations, all of which are optional.
 
     Attributes:
-      exclude: Each person's ids that are never returned; none by default.
-      exclude_history: Whether to leave out the items of the history; by default
-        they are left out.
-      history_times: When the items of each history were used, in seconds since the
-        epoch, with 0 where that is unknown; all unknown by default.
-      profiles: Each person's profile features by name (without the ``user_``
+      exclude: For each person, ids of items that must not be returned; none by default.
+      exclude_history: Whether to leave out the items of the history, as by default.
+      history_times: For each history, the times of its items in seconds since the epoch,
+        with 0 where the time is unknown; all unknown by default.
+      profiles: For each person, profile features by name (without the ``user_``
         prefix); all unknown by default.
-      diversity: From 0 (by score alone, the default) to 1, one value for all or one
-        for each person: how much an item gains for every item before it that has
+      diversity: From 0 (rank by score alone, the default) to 1, one value for all people
+        or one for each: how much an item gains for every item ranked before it that has
         another category.
-      allow_categories: Each person's categories, of which an item must have one; an
-        empty list, the default, allows all items.
-      deny_categories: Each person's categories, of which an item must have none.
-      allow_values: Each person's values by name of a side feature that ``index.filters``
-        names, of which an item must have one; an empty list allows all items.
-      deny_values: The same, of which an item must have none.
-      ranges: Each person's least and largest number by name of a numeric side feature,
-        inclusive; None is no bound.
+      allow_categories: For each person, categories of which an item must have at least
+        one; an empty list, the default, allows all items.
+      deny_categories: For each person, categories of which an item must have none.
+      allow_values: For each person, by the name of a side feature in ``index.filters``,
+        values of which an item must have at least one; an empty list allows all items.
+      deny_values: For each person, by side feature name, values of which an item must
+        have none.
+      ranges: For each person, by the name of a numeric side feature, the smallest and the
+        largest number allowed, both inclusive; None means no limit.
     """
 
     exclude: Sequence[Sequence[str]]
@@ -69,23 +69,23 @@ def request_inputs(
     k: int,
     **options: Unpack[RequestOptions],
 ) -> dict[str, Any]:
-    """Returns a value for every input of ``serving_default``, whether it is asked for or not.
+    """Returns a value for every input of ``serving_default``, including unused options.
 
-    TF Serving's REST API has no defaults, so every input has to be sent.
+    TF Serving's REST API has no defaults, so that every input must be sent.
 
     Args:
-      known_inputs: The inputs that the model's signature has.
-      histories: Each person's item ids, oldest first; of any lengths.
-      k: Items wanted for each person.
+      known_inputs: Names of the inputs that the model's signature has.
+      histories: Each person's item ids, oldest first. Histories may differ in length.
+      k: Number of items to return for each person.
       **options: See ``RequestOptions``.
 
     Returns:
       Nested lists, numbers or arrays by input name.
 
     Raises:
-      TypeError: if there is no such option.
-      ValueError: if an option does not have one entry for each history, or asks for
-        an input that the model does not have.
+      TypeError: if an option does not exist.
+      ValueError: if an option does not have one entry for each history, or needs an
+        input that the model does not have.
     """
     unknown_options = sorted(set(options) - set(RequestOptions.__annotations__))
     if unknown_options:
@@ -100,7 +100,7 @@ def request_inputs(
     diversity = options.get(DIVERSITY, DEFAULT_DIVERSITY)
     inputs: dict[str, Any] = {
         HISTORY: _padded(histories, PADDING),
-        # An array, because gRPC would make int32 of a list.
+        # An array, because the gRPC client would turn a list into int32.
         HISTORY_TIME: np.array(_padded(times, UNKNOWN_TIME), np.int64),
         K: k,
         EXCLUDE: _padded(options.get(EXCLUDE) or none, PADDING),
@@ -129,28 +129,29 @@ def inputs_by_id(
     k: int,
     **options: Unpack[RequestOptions],
 ) -> dict[str, Any]:
-    """As ``request_inputs``, for people whose histories the server keeps.
+    """Works as ``request_inputs``, for people whose histories the server stores.
 
-    What is known of a person comes from the server's store; a profile feature that any of
-    ``profiles`` has comes from these for all people.
+    Histories and profile features come from the server's store. But if any entry of
+    ``profiles`` has a profile feature, the request's values of this feature are used for all
+    people.
 
     Args:
-      known_inputs: The inputs that the model's signature has.
-      user_ids: The people.
-      k: Items wanted for each person.
+      known_inputs: Names of the inputs that the model's signature has.
+      user_ids: Ids of the people.
+      k: Number of items to return for each person.
       **options: See ``RequestOptions``, without ``history_times``.
 
     Raises:
-      TypeError: there is no such option.
-      ValueError: as ``request_inputs``; or the model has a profile feature "id", whose input is
-        what people are named by.
+      TypeError: if an option does not exist, or is ``history_times``.
+      ValueError: in the cases of ``request_inputs``, or if the model has a profile feature
+        "id", because its input has the same name as the ids of people.
     """
     if "history_times" in options:
-        raise TypeError("history_times go with histories, and the server looks these up")
+        raise TypeError("history_times go with histories, which the server looks up here")
     if USER_ID in known_inputs:
         raise ValueError(
-            f"the model has a profile feature of the name {USER_ID.removeprefix(USER_PREFIX)!r},"
-            f" so {USER_ID} names nobody; send histories"
+            f"the model has a profile feature {USER_ID.removeprefix(USER_PREFIX)!r}, whose input"
+            f" is {USER_ID}, so that people cannot be named by id; send histories"
         )
     inputs = request_inputs(known_inputs, [[]] * len(user_ids), k, **options)
     given = {USER_PREFIX + name for profile in options.get("profiles") or () for name in profile}

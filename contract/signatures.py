@@ -1,6 +1,6 @@
-"""What a pushed model is asked and what it answers: names, defaults and special values.
+"""Names, defaults and special values in the requests and answers of a pushed model.
 
-``docs/serving.md`` explains each of them; tests compare its tables, and the demo page,
+``docs/serving.md`` explains each of them; tests compare its tables and the demo page
 with this module.
 """
 
@@ -9,7 +9,7 @@ from typing import Any, Final
 
 from contract.features import HISTORY, HISTORY_TIME, USER_PREFIX
 
-# Signatures. The first is the one that TF Serving runs if a request names none.
+# Signatures. TF Serving runs the first one if a request does not name a signature.
 SERVE: Final = "serving_default"
 RECOMMEND: Final = "recommend"
 SIMILAR_ITEMS: Final = "similar_items"
@@ -21,16 +21,16 @@ LIST_CATEGORIES: Final = "list_categories"
 LIST_ITEMS: Final = "list_items"
 EVALUATE: Final = "evaluate"
 
-# Inputs. HISTORY, HISTORY_TIME and the profile features (USER_PREFIX) are named in
-# contract.features, because the examples have them too.
+# Inputs. contract.features names HISTORY, HISTORY_TIME and the profile features (USER_PREFIX),
+# because the examples contain them, too.
 K: Final = "k"
 EXCLUDE: Final = "exclude"
 EXCLUDE_HISTORY: Final = "exclude_history"
 DIVERSITY: Final = "diversity"
 ALLOW_CATEGORIES: Final = "allow_categories"
 DENY_CATEGORIES: Final = "deny_categories"
-# Inputs for each side feature that index.filters names: lists of values for a categorical one,
-# bounds for a numeric one. Those for the categories above are named alike.
+# Prefixes of the inputs for the side features in index.filters: lists of values for a categorical
+# feature, bounds for a numeric one. The inputs for categories above follow the same pattern.
 ALLOW_PREFIX: Final = "allow_"
 DENY_PREFIX: Final = "deny_"
 MIN_PREFIX: Final = "min_"
@@ -40,7 +40,7 @@ OFFSET: Final = "offset"
 LIMIT: Final = "limit"
 SERIALIZED_EXAMPLES: Final = "examples"
 
-# Inputs [B, anything] whose rows mean the same when they are padded.
+# Inputs [B, any width] whose rows keep their meaning when they are padded.
 PADDED_INPUTS: Final = (HISTORY, HISTORY_TIME, EXCLUDE, ALLOW_CATEGORIES, DENY_CATEGORIES)
 
 # Outputs. Those of EVALUATE are in contract.evaluation_outputs.
@@ -65,8 +65,8 @@ PADDING: Final = ""  # no item, no category, an unknown profile value
 UNKNOWN_TIME: Final = 0
 NO_INTEREST: Final = -1  # INTEREST_INDEX of a popular item, and of padding
 
-# What a request gets that does not say. The configuration of the index can set other
-# values of the first two.
+# Defaults for requests that leave an option out. The configuration of the index can change the
+# first two.
 DEFAULT_K: Final = 10
 DEFAULT_EXCLUDE_HISTORY: Final = True
 DEFAULT_DIVERSITY: Final = 0.0
@@ -87,18 +87,18 @@ def is_value_list(name: str) -> bool:
 
 
 def is_bound(name: str) -> bool:
-    """Whether an input holds bounds of a numeric feature, string [B]: numbers as text."""
+    """Whether an input holds bounds of a numeric feature as text, string [B]."""
     return name.startswith((MIN_PREFIX, MAX_PREFIX))
 
 
 def neutral_inputs(names: Iterable[str]) -> dict[str, Any]:
-    """Returns the values with which an input of ``serving_default`` asks for nothing.
+    """Returns the values of inputs of ``serving_default`` that have no effect.
 
-    Nothing is excluded, no value is listed or bounded, times and profile are unknown.
+    They exclude nothing, list no values and set no bounds; times and profile are unknown.
 
     Args:
-      names: The inputs that a signature has. Those without such a value
-        (``history``, ``k`` and ``exclude_history``) are left out.
+      names: Names of a signature's inputs. Inputs without such a value
+        (``history``, ``k`` and ``exclude_history``) are left out of the result.
 
     Returns:
       Nested lists or numbers by input name, valid for any number of rows.
@@ -115,7 +115,7 @@ def neutral_inputs(names: Iterable[str]) -> dict[str, Any]:
 
 
 def interest_number(index: int) -> int:
-    """Returns the number under which people see an interest: they count from 1.
+    """Returns the number of an interest that people see, which counts from 1.
 
     Programs see ``interest_index``, which counts from 0, because it is the position
     of the interest in the outputs of ``user_interests``.

@@ -1,7 +1,8 @@
-"""Files of SQLite that several programs of one machine read and write at the same time.
+"""SQLite files that several programs on one machine read and write at the same time.
 
-They have a write-ahead log, so readers wait for nobody. It needs memory that its readers share, so
-the file must not be on a network file system (https://www.sqlite.org/wal.html).
+The files use a write-ahead log, so that readers never wait for writers. The programs share memory
+for this log, so that the file must not be on a network file system
+(https://www.sqlite.org/wal.html).
 """
 
 import contextlib
@@ -15,16 +16,16 @@ from contract.errors import UserError
 
 Sync = Literal["full", "normal"]
 
-# For how long another program may be writing.
+# How long to wait for another program that is writing.
 BUSY_SECONDS: Final = 10.0
 _ONLY_OWNER: Final = 0o600
 
 
 class SqliteFile:
-    """A file, and the connection that writes to it.
+    """An SQLite file with its connections.
 
     Attributes:
-      database: For the use of one thread at a time.
+      database: The connection that writes; only one thread may use it at a time.
     """
 
     def __init__(
@@ -38,20 +39,20 @@ class SqliteFile:
         sync: Sync = "full",
         is_private: bool = False,
     ) -> None:
-        """Opens the file; makes it if there is none.
+        """Opens the file, and creates it if there is none.
 
         Args:
-          path: Where it is.
-          what: What it is, for messages: "log of changes".
-          error: The class of what is raised.
+          path: Path of the file.
+          what: What the file is, for messages, such as "log of changes".
+          error: The class of the errors to raise.
           version: The format that the caller reads and writes.
-          schema: Statements that make the tables that are missing.
-          sync: ``full``: what was written survives a loss of power. ``normal``: it survives the
-            end of the program, and a loss of power may take the last writes.
-          is_private: Whether only its owner can read the file, and what is deleted is overwritten.
+          schema: Statements that create missing tables.
+          sync: With ``full``, writes survive a power failure. With ``normal``, they survive a crash
+            of the program, but a power failure may lose the last ones.
+          is_private: Whether only the owner may read the file, and deleted content is overwritten.
 
         Raises:
-          UserError: an ``error``; it cannot be opened, or is of a later format.
+          UserError: an ``error``, if the file cannot be opened or has a later format.
         """
         self._path = path
         self._what = what
@@ -62,14 +63,14 @@ class SqliteFile:
         with self.explained():
             path.parent.mkdir(parents=True, exist_ok=True)
             if is_private:
-                # SQLite gives the files beside it the same mode.
+                # SQLite creates the log files beside it with the same mode.
                 os.close(os.open(path, os.O_RDWR | os.O_CREAT, _ONLY_OWNER))
             self.database = self.connect()
             (found,) = self.database.execute("PRAGMA user_version").fetchone()
             if found > version:
                 raise error(
                     f"{path} is a {what} of format {found}; this program reads format {version}."
-                    " Use the program that wrote it"
+                    " Use the version of the program that wrote it"
                 )
             with self.transaction():
                 for statement in schema:
@@ -77,7 +78,7 @@ class SqliteFile:
                 self.database.execute(f"PRAGMA user_version = {version}")
 
     def connect(self) -> sqlite3.Connection:
-        """Returns a further connection, for the use of one thread at a time."""
+        """Returns another connection, which only one thread may use at a time."""
         connection = sqlite3.connect(
             self._path, timeout=BUSY_SECONDS, isolation_level=None, check_same_thread=False
         )
@@ -90,8 +91,8 @@ class SqliteFile:
 
     @contextlib.contextmanager
     def transaction(self) -> Iterator[None]:
-        """Everything that is executed within is written, or nothing."""
-        # IMMEDIATE waits for another writer here, and not in the middle.
+        """Writes all statements that ``database`` executes inside, or none if one fails."""
+        # IMMEDIATE waits for other writers now and not in the middle of the transaction.
         self.database.execute("BEGIN IMMEDIATE")
         try:
             yield
@@ -102,14 +103,14 @@ class SqliteFile:
 
     @contextlib.contextmanager
     def explained(self) -> Iterator[None]:
-        """Says of which file the errors within are, and what to do."""
+        """Turns errors inside into an ``error`` that names the file and says what to do."""
         try:
             yield
         except (sqlite3.Error, OSError) as e:
             reason = f"{os.strerror(e.errno)}" if isinstance(e, OSError) and e.errno else str(e)
             raise self._error(
-                f"The {self._what} {self._path} cannot be used ({reason}); its directory must be on"
-                " a local disk with space left, and writable"
+                f"The {self._what} {self._path} cannot be used ({reason}); its directory must be"
+                " writable and on a local disk with space left"
             ) from e
 
     def close(self) -> None:

@@ -23,9 +23,9 @@ _PEOPLE_AT_ONCE: Final = 500
 
 
 class SqliteHistoryStore:
-    """A store in a local file, for the servers of one machine; see ``contract.sqlite_file``.
+    """A store in a local file, for servers on one machine; see ``contract.sqlite_file``.
 
-    Only its owner can read it.
+    Only the owner of the file can read it.
     """
 
     def __init__(
@@ -35,16 +35,17 @@ class SqliteHistoryStore:
         sync: Sync = "full",
         clock: Callable[[], float] = time.time,
     ) -> None:
-        """Opens the file; makes it if there is none.
+        """Opens the file, and creates it if there is none.
 
         Args:
-          path: Where it is.
-          retention: How much is kept.
+          path: Path of the file.
+          retention: How much is kept about a person, and for how long.
           sync: See ``SqliteFile``.
-          clock: Gives the seconds by which events expire and keys are forgotten.
+          clock: Returns the current time in seconds since the epoch, by which events expire and
+            request keys are forgotten.
 
         Raises:
-          HistoryStoreError: it cannot be opened, or is of another format.
+          HistoryStoreError: if the file cannot be opened or has a later format.
         """
         self._path = path
         self._retention = retention
@@ -109,15 +110,15 @@ class SqliteHistoryStore:
                     insert = "INSERT OR REPLACE INTO erased VALUES (?, ?)"
                     self._database.execute(insert, [person, int(self._clock())])
             # Deleted cells are overwritten (secure_delete), but their old pages are still in the
-            # write-ahead log, and copies of cells may be left in pages that were split.
+            # write-ahead log, and pages that were split may contain copies of cells.
             self._database.execute("VACUUM")
             checkpoint = "PRAGMA wal_checkpoint(TRUNCATE)"
             (is_busy, *_) = self._database.execute(checkpoint).fetchone()
         if is_busy:
             raise HistoryStoreError(
-                f"The people are erased from {self._path}, but its write-ahead log may still hold"
-                f" them, because another program has been reading for {BUSY_SECONDS:g} seconds;"
-                " repeat the erasure"
+                f"The people were erased from {self._path}, but its write-ahead log may still"
+                " contain them, because another program has been reading the file for"
+                f" {BUSY_SECONDS:g} seconds; repeat the erasure"
             )
         return erased
 
@@ -174,7 +175,7 @@ class SqliteHistoryStore:
             self._database.execute("DELETE FROM people WHERE person = ?", [person])
 
     def _reader(self) -> sqlite3.Connection:
-        """A connection of this thread: in a write-ahead log, readers wait for nobody."""
+        """Returns this thread's own connection; with a write-ahead log, readers never wait."""
         if not hasattr(self._readers, "connection"):
             self._readers.connection = self._file.connect()
         return self._readers.connection

@@ -1,12 +1,12 @@
-"""The Trainer's report, which readers find without the Trainer's code."""
+"""Names in the Trainer's report, so that readers of the report do not import the Trainer's code."""
 
-# File in the Trainer's output directory of the run: a ``TrainingResult`` as JSON.
+# The report: a file in the Trainer's model run directory with a ``TrainingResult`` as JSON.
 TRAINING_REPORT = "training_report.json"
 
-# In the report: whether several interests were kept, and by which figures (an
+# Key in the report: whether several interests were kept, and the figures that decided it (an
 # ``InterestChoice`` as JSON), or null if nothing was compared.
 INTEREST_CHOICE = "interest_choice"
 
-# In the report, in the manifest and among the Trainer's hyperparameters: why a training that
-# might have gone on from an earlier model starts from nothing.
+# Key in the report, in the manifest and among the Trainer's hyperparameters: why a training that
+# is configured to continue from an earlier model starts from scratch.
 FROM_NOTHING_BECAUSE = "from_nothing_because"

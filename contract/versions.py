@@ -1,31 +1,31 @@
-"""Version directories, as TF Serving reads them: named by a number, with a SavedModel inside."""
+"""Version directories as TF Serving reads them: named by a number, with a SavedModel inside."""
 
 from pathlib import Path
 
 from contract.manifest import MANIFEST_PATH, files_of, from_json
 
-# A version without this file is incomplete; it is written last.
+# A version without this file, which is written last, is incomplete.
 SAVED_MODEL_FILE = "saved_model.pb"
 
-# Requests that servers replay before a version takes traffic.
+# Requests that a server replays before a version receives traffic.
 WARMUP_PATH = "assets.extra/tf_serving_warmup_requests"
 
 
 def is_version_name(name: str) -> bool:
     """Whether a directory of this name is a version: decimal digits only."""
-    # isdigit alone accepts digits of other scripts too.
+    # isdigit alone also accepts digits of other scripts.
     return name.isascii() and name.isdigit()
 
 
 def local_complete_versions(base_path: Path) -> list[int]:
     """Returns the complete versions of a local directory, oldest first.
 
-    ``retrieval.versions.complete_versions`` has the same rule for every file system that
-    TensorFlow knows: a version is complete if it has ``saved_model.pb`` and every file that
-    its manifest names, in full size.
+    A version is complete if it has ``saved_model.pb`` and every file that its manifest names, in
+    full size. ``retrieval.versions.complete_versions`` applies the same rule on every file system
+    that TensorFlow supports.
 
     Raises:
-      OSError: ``base_path`` is not there or cannot be read.
+      OSError: if ``base_path`` does not exist or cannot be read.
     """
     return sorted(
         int(entry.name)

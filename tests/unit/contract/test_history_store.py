@@ -357,7 +357,7 @@ def test_a_server_keeps_what_it_acknowledged_and_says_when_it_is_away(tmp_path, 
             open_store(server.location, "mnid", Retention(), is_new=False)
         server.kill()
         for use in (lambda: store.read(["u"]), lambda: store.erase(["u"]), lambda: store.purge(1)):
-            with pytest.raises(HistoryStoreError, match=r"cannot be used .*see that the server"):
+            with pytest.raises(HistoryStoreError, match=r"cannot be used .*check that the server"):
                 use()
         server.start()
         assert store.read(["u"])[0].events == (Event(_NOW, "i"),)

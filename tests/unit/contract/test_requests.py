@@ -168,7 +168,7 @@ def test_by_id_what_the_server_looks_up_is_not_sent():
 def test_by_id_some_things_cannot_be_asked():
     with pytest.raises(TypeError, match="history_times go with histories"):
         inputs_by_id(_ALL, ["u"], 3, history_times=[[1]])
-    with pytest.raises(ValueError, match="a profile feature of the name 'id'"):
+    with pytest.raises(ValueError, match="a profile feature 'id', whose input is user_id"):
         inputs_by_id({*_ALL, "user_id"}, ["u"], 3)
     with pytest.raises(ValueError, match="no inputs user_city"):
         inputs_by_id(_ALL, ["u"], 3, profiles=[{"city": "Delft"}])

@@ -1,4 +1,4 @@
-"""A condition of every request: pushed items that were changed or removed are not found."""
+"""A condition of every request: it leaves out pushed items that were changed or removed since."""
 
 import numpy as np
 import tensorflow as tf
@@ -9,16 +9,17 @@ from retrieval.live_items import LiveItems
 class AsPushed:
     """Accepts the positions whose items are as they were pushed; an ``ItemFilter``.
 
-    A condition has nothing but rows. Slots are accepted as well.
+    Its condition carries no information except the number of rows. The filter also accepts the
+    positions of slots.
     """
 
     def __init__(self, live: LiveItems) -> None:
-        """Looks at ``live``, which knows what has changed."""
+        """Makes the filter; ``live`` holds the changes since the push."""
         self._live = live
 
     @staticmethod
     def condition(batch: tf.Tensor) -> tf.Tensor:
-        """Returns the condition of ``batch`` rows, int32 []."""
+        """Returns the condition, int32 [B, 1], for ``batch`` rows, int32 []."""
         return tf.zeros([batch, 1], tf.int32)
 
     def of(self, positions: tf.Tensor) -> tf.Tensor:
@@ -39,14 +40,14 @@ class AsPushed:
         return tf.fill([tf.shape(condition)[0]], self._live.num_replaced > 0)
 
     def num_listed(self, condition: tf.Tensor) -> tf.Tensor:
-        """See ``ItemFilter``; infinite, because it has no lists."""
+        """See ``ItemFilter``; infinite, because this filter has no lists."""
         return tf.fill([tf.shape(condition)[0]], np.float32(np.inf))
 
     def lists_as_allowed(self, condition: tf.Tensor) -> tf.Tensor:
-        """See ``ItemFilter``; it has no lists."""
+        """See ``ItemFilter``; False, because this filter has no lists."""
         return tf.fill([tf.shape(condition)[0]], False)
 
     def listed(self, condition: tf.Tensor) -> tf.Tensor:
-        """See ``ItemFilter``; never asked for."""
+        """See ``ItemFilter``; never used, because this filter has no lists."""
         del condition
         return tf.zeros([0], tf.int32)

@@ -1,4 +1,4 @@
-"""Builds the bundle from a trained model: plain files in, plain files out."""
+"""Builds the bundle, which is what a server loads, from the files of a trained model."""
 
 import dataclasses
 import os
@@ -38,20 +38,20 @@ def build_bundle(
 
     Args:
       model_dir: The Trainer's SavedModel.
-      example_files: TFRecord (gzip) of raw examples with histories, to tune with.
-      output_dir: Gets a SavedModel with ``assets.extra/manifest.json``.
-      config: How to index.
+      example_files: TFRecord files (gzip) of raw examples with histories, for tuning the index.
+      output_dir: The directory for the SavedModel and its ``assets.extra/manifest.json``.
+      config: Settings of the index.
       facts: Facts about the run (name, digests, versions), for the manifest.
 
     Raises:
-      ValueError: if no item can be found or nobody has a history.
+      ValueError: if no item has a vector or nobody has a history.
     """
     keep_training_state(model_dir, output_dir)
     build_bundle_of(tf.saved_model.load(model_dir), example_files, output_dir, config, facts)
 
 
 def keep_training_state(model_dir: str, output_dir: str) -> None:
-    """Copies what a later training goes on from, if ``model_dir`` has it."""
+    """Copies the state from which a later training can continue, if ``model_dir`` has it."""
     state = os.path.join(model_dir, manifest.TRAINING_STATE_DIR)
     if not tf.io.gfile.exists(state):
         return
@@ -68,7 +68,10 @@ def build_bundle_of(
     config: IndexConfig,
     facts: Mapping[str, Any],
 ) -> None:
-    """As ``build_bundle``, for a tower that is loaded."""
+    """Does what ``build_bundle`` does, for a tower that is already loaded.
+
+    It does not copy the training state.
+    """
     start = time.monotonic()
     rows = retrievable_items(tower)
     vectors = retrievable_vectors(tower, rows)

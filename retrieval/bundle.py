@@ -1,4 +1,4 @@
-"""The graph that is pushed: from raw histories to raw item ids."""
+"""The graph that is pushed: it takes histories of raw item ids and recommends raw item ids."""
 
 from collections.abc import Mapping
 
@@ -32,26 +32,27 @@ from retrieval.tower import Tower, TowerWithCategories, knows_person, person_inp
 class RetrievalBundle(tf.Module):
     """Vocabulary, user tower and index in one graph.
 
-    ``retrieval.signatures`` makes the served signatures of it.
+    ``retrieval.signatures`` makes the served signatures from it.
 
     Attributes:
       tower: The Trainer's loaded SavedModel.
+      search: Searches the vectors of the items that can be found.
       config: Defaults and limits of requests.
-      items: Finds items by their ids.
-      live: What has changed since the push.
-      item_categories: Categories by position; None if the tower has none.
-      new_categories: Names that came since the push; None if there can be none.
-      categories: Finds the categories of items; None if the tower has none.
+      items: Looks up items by their ids.
+      live: The changes since the push.
+      item_categories: The categories by position; None if the tower has none.
+      new_categories: The category names added since the push; None if none can be added.
+      categories: Looks up the categories of items by id; None if the tower has none.
       popular: Ranks items by their counts in train.
-      category_ranking: Ranks for options about categories and other features of the items;
-        None if the tower has none of them.
-      person_inputs: Names of the inputs about a person beside the history.
+      category_ranking: Ranks items for requests with filters or diversity; None if the items have
+        neither categories nor other features to filter by.
+      person_inputs: Names of the inputs about a person, apart from the history.
     """
 
     def __init__(
         self, tower: Tower, rows: np.ndarray, search: CatalogueSearch, config: IndexConfig
     ) -> None:
-        """Puts the parts together.
+        """Builds the bundle from its parts.
 
         Args:
           tower: The Trainer's loaded SavedModel.
@@ -112,35 +113,35 @@ class RetrievalBundle(tf.Module):
         """Recommends items; the body of ``serving_default``.
 
         Args:
-          history: string [B, T], oldest first; "" is padding, unknown ids are
+          history: string [B, T], oldest first; "" is padding. Unknown ids are
             ignored.
           k: int32, scalar or [B], from 1 to ``max_k``.
-          exclude: string [B, E] or [1, E], ids never returned; "" is none.
-          exclude_history: bool, scalar or [B].
-          person: string [B] or [1] by name of the profile feature; "" is unknown.
-            ``history_time``, if the tower reads it: int64 [B, T]; 0 is unknown,
-            of any shape if nothing is known.
+          exclude: string [B, E] or [1, E], ids that are not returned; "" is padding.
+          exclude_history: bool, scalar or [B], whether the history is not returned either.
+          person: string [B] or [1] by the name of the profile feature; "" is unknown.
+            Also ``history_time``, if the tower reads it: int64 [B, T], where 0 is
+            unknown. It may have any shape if all times are unknown.
           categories: Diversity (scalar or [B]), lists ([B, C] or [1, C]) and bounds
-            ([B] or [1]); of no effect where the items have nothing to filter by.
+            ([B] or [1]). They have no effect if the items have no features to filter by.
 
         Returns:
           ``item_ids`` string [B, k], ``scores`` float32 [B, k] and
-          ``interest_index`` int32 [B, k], best first (diversified: in the order
-          of choice); and ``num_known`` int32 [B], how many ids of the history the
-          tower knows. Rows with fewer items (or with a smaller k than others) end
-          in ("", 0, -1). People without a known item get the most popular ones:
-          the score is the count in train and the interest -1.
+          ``interest_index`` int32 [B, k], best first, or in the order in which a
+          diversified answer was chosen; and ``num_known`` int32 [B], how many ids of
+          the history the tower knows. Rows with fewer items, or with a smaller k than
+          others, are padded with ("", 0, -1). People without a known item get the most
+          popular items, with the count in train as the score and -1 as the interest.
         """
         batch = tf.shape(history)[0]
         k, width = checked_k(k, batch, self.config.max_k)
         person = {
-            # One column of padding, as the history gets below.
+            # One column of padding, to match the history below.
             name: tf.pad(checked_times(values, history), [[0, 0], [0, 1]])
             if name == HISTORY_TIME
             else repeated_rows(values, batch)
             for name, values in person.items()
         }
-        # One column of padding: a row without any history is valid too.
+        # One column of padding, so that T is at least 1 even if no row has a history.
         history = tf.pad(history, [[0, 0], [0, 1]], constant_values=PADDING)
         owned = self.items.to_positions(history)
         excludes_history = tf.broadcast_to(tf.reshape(exclude_history, [-1]), [batch])
@@ -170,11 +171,11 @@ class RetrievalBundle(tf.Module):
         }
 
     def similar_items(self, items: tf.Tensor, k: tf.Tensor) -> dict[str, tf.Tensor]:
-        """Returns each item's ``k`` nearest others by dot product of item vectors.
+        """Returns, for each item, the ``k`` other items with the largest dot product.
 
         Args:
-          items: string [B]; an unknown one has no neighbours.
-          k: int32, scalar or [B].
+          items: string [B], item ids; an unknown id has no neighbours.
+          k: int32, scalar or [B], from 1 to ``max_k``.
 
         Returns:
           ``item_ids`` string [B, k] and ``scores`` float32 [B, k], padded as in
@@ -197,7 +198,7 @@ class RetrievalBundle(tf.Module):
         categories: CategoryOptions | None,
         own: Candidates | None,
     ) -> Candidates:
-        """Returns candidates [B, width], the largest k of the request."""
+        """Returns candidates [B, width]; ``width`` is the largest k of the request."""
         ranking = self.category_ranking
         if categories is None or ranking is None:
             return self._by_score.rank(request, request.is_cold, width, own)
@@ -205,22 +206,23 @@ class RetrievalBundle(tf.Module):
         return ranking.rank(request, checked_category_options(categories, batch), own)
 
     def _own_candidates(self, user: Mapping[str, tf.Tensor], mask: tf.Tensor) -> Candidates | None:
-        """What the tower says that people might have again; None if it does not say.
+        """Returns the people's own items, which they may choose again; None if the tower has none.
 
         Args:
           user: The tower's outputs.
           mask: bool [B, K], the active interests; people without any get nothing.
 
         Returns:
-          Candidates [B, D]: the score by the interests and what it gains, which is never less
-          than the score alone by which a search finds the same item.
+          Candidates [B, D]. Each score is the best score over the interests plus the item's bonus.
+          As the bonus is not negative, it is at least the score with which a search finds the same
+          item.
         """
         if names.OWN_INDEX not in user:
             return None
         index = user[names.OWN_INDEX]  # [B, D]
         ids = tf.gather(self.tower.item_ids, tf.maximum(index - 1, 0))
         positions = tf.where(index > 0, self.items.pushed_positions(ids), -1)
-        positions = self.live.current(positions)  # -1 for what was removed
+        positions = self.live.current(positions)  # -1 for removed items
         scores = tf.matmul(
             self._vectors_of(positions), user[names.INTERESTS], transpose_b=True
         )  # [B, D, K]
@@ -232,8 +234,8 @@ class RetrievalBundle(tf.Module):
 
     def _vectors_of(self, positions: tf.Tensor) -> tf.Tensor:
         """Returns float32 [..., d], the vectors at ``positions``."""
-        # Not tf.gather on the variable itself: its sparse read turns every
-        # later whole read, such as a search, into a copy of the variable.
+        # tf.gather on the variable itself would be a sparse read, after which every read of
+        # the whole variable, such as a search, copies it.
         last = self.live.num_pushed - 1
         pushed = tf.clip_by_value(positions, 0, last)
         found = tf.gather(self.search.vectors.read_value(), pushed)

@@ -1,4 +1,4 @@
-"""Ranks items for requests that may have options for the items' categories."""
+"""Ranks items for requests that may filter by the items' features or ask for diversity."""
 
 from collections.abc import Sequence
 
@@ -22,12 +22,12 @@ from retrieval.tower import Tower, TowerWithCategories, TowerWithFilters
 
 
 class CategoryRanking(tf.Module):
-    """Ranks with filters by categories and other features, then for diversity of categories.
+    """Applies filters by categories and other features, then diversifies by category.
 
     Attributes:
       items: The categories of the items; None if they have none.
-      filters: The other features that requests filter by, by name.
-      limits: Which way filters take.
+      filters: The other features by which requests can filter, by name.
+      limits: The limits that decide how a filtered request is answered.
     """
 
     def __init__(
@@ -41,17 +41,17 @@ class CategoryRanking(tf.Module):
         live: LiveItems | FixedItems,
         over_fetch: int,
     ) -> None:
-        """Puts the parts together.
+        """Builds the ranking from its parts.
 
         Args:
-          tower: Holds other features to filter by.
+          tower: The tower; it may hold other features to filter by.
           rows: int32 [R], the items that can be found.
           items: Their categories; None if they have none.
           search: Searches their vectors.
-          by_score: Ranks rows without filters.
-          popular: Ranks for people without a history.
-          live: What has changed since the push.
-          over_fetch: Candidates per item wanted, see ``IndexConfig``.
+          by_score: Ranks the rows without filters.
+          popular: Ranks items for people without a history.
+          live: The changes since the push.
+          over_fetch: Candidates per requested item; see ``IndexConfig``.
         """
         super().__init__(name="category_ranking")
         self.items = items
@@ -76,24 +76,27 @@ class CategoryRanking(tf.Module):
     def rank(
         self, request: Request, options: CategoryOptions, own: Candidates | None = None
     ) -> Candidates:
-        """Returns the items of each row, best first; fewer than asked only where fewer exist.
+        """Returns the items for each row, best first.
 
-        Rows without options are ordered as by ``ScoreRanking``.
+        A row gets fewer items than it asks for only if no more exist. Rows without options get the
+        order of ``ScoreRanking``.
 
         Args:
-          request: What each row asks.
-          options: The same, of the features of items.
-          own: Items of people's own with scores of their own, [B, D]; None is none.
+          request: What each row asks for.
+          options: Each row's options for categories and other features.
+          own: Each person's own items with their scores, [B, D]; None if there are none.
 
         Returns:
-          Candidates [B, max k], filled up with -1 and -inf.
+          Candidates [B, max k], padded with -1 and -inf.
         """
-        # Each row has a pool of its own size: what others ask for changes nothing.
+        # The pool of a row depends on that row alone, so the other rows of a batch cannot change
+        # its answer.
         per_item = tf.where(options.diversity > 0.0, self._over_fetch, 1)
         pools = request._replace(k=request.k * per_item)
         width = tf.reduce_max(pools.k)
         is_filtered, conditions = self._filtered_rows(options)
-        # A row without an interest that is not cold gets nothing, at no cost.
+        # Filtered rows are masked out here: without an active interest and not cold, they cost
+        # nothing.
         rest = pools._replace(mask=pools.mask & ~is_filtered[:, tf.newaxis])
         found = self._by_score.rank(rest, pools.is_cold & ~is_filtered, width, own)
         found = tf.cond(
@@ -112,9 +115,10 @@ class CategoryRanking(tf.Module):
         )
 
     def _filtered_rows(self, options: CategoryOptions) -> tuple[tf.Tensor, list[tf.Tensor]]:
-        """Returns bool [B], the rows whose filters ask for anything, and all conditions.
+        """Returns which rows are filtered, bool [B], and the conditions of all filters.
 
-        The conditions are those of ``items`` and ``filters``; they are made if there is a filter.
+        There is one condition for ``items`` and one for each of ``filters``. They are empty if no
+        row has a filter.
         """
         batch = tf.size(options.diversity)
 
@@ -148,7 +152,7 @@ class CategoryRanking(tf.Module):
         is_filtered: tf.Tensor,
         own: Candidates | None,
     ) -> Candidates:
-        """Ranks the rows that have a filter, bool [B]; what others get means nothing."""
+        """Ranks the rows of ``is_filtered``, bool [B]; the results of other rows are undefined."""
         selection = self._selection(conditions)
         width = tf.reduce_max(request.k)
         is_cold = request.is_cold & is_filtered
@@ -184,21 +188,22 @@ class CategoryRanking(tf.Module):
     ) -> Candidates:
         slot = tf.range(tf.shape(found.scores)[1])[tf.newaxis, :]
         is_in_pool = slot < (request.k * self._over_fetch)[:, tf.newaxis]  # [B, P]
-        # Counts are brought to the range of a dot product of unit vectors.
+        # Scale counts to the range of a dot product of unit vectors, so that ``diversity`` weighs
+        # the same against both.
         scale = tf.where(request.is_cold, 1.0 / self._largest_count, 1.0)[:, tf.newaxis]
         quality = tf.where(is_in_pool, found.scores * scale, -np.inf)
-        assert self.items is not None  # without categories nobody can ask for diversity
+        assert self.items is not None  # ``rank`` calls this only if items have categories
         categories = self.items.of(found.positions)
         return diversify(found, quality, categories, options.diversity, tf.reduce_max(request.k))
 
 
 def has_options(tower: Tower) -> bool:
-    """Whether requests have options for the items of ``tower``."""
+    """Returns whether requests can filter the items of ``tower`` or diversify them."""
     return isinstance(tower, TowerWithCategories | TowerWithFilters)
 
 
 def filter_inputs(name: str, feature: ItemCategories | ItemNumbers) -> tuple[str, str]:
-    """Returns the two inputs by which a request filters by a feature."""
+    """Returns the names of the two inputs with which a request filters by a feature."""
     if isinstance(feature, ItemNumbers):
         return MIN_PREFIX + name, MAX_PREFIX + name
     return ALLOW_PREFIX + name, DENY_PREFIX + name

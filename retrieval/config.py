@@ -10,7 +10,7 @@ from contract.signatures import DEFAULT_EXCLUDE_HISTORY, DEFAULT_K
 
 @config_dataclass
 class IndexConfig:
-    """How the catalogue is searched.
+    """Settings of the index, of its validation and of requests.
 
     Attributes:
       kind: ``exact`` (plain TensorFlow ops, runs on a stock TF Serving),
@@ -21,24 +21,25 @@ class IndexConfig:
         into leaves instead of scoring the hash of every item.
       recall_target: Share of the exact top ``recall_k`` that the index must
         find, measured with real people's interest vectors.
-      recall_k: Depth at which recall is measured; in a catalogue of fewer items,
-        or with a smaller ``max_k``, at that many.
-      max_merge_loss: Recall that may be lost by searching like interests of a person
-        together (ScaNN only): at most this with 95 % confidence; 0 searches every
+      recall_k: Depth at which recall is measured. A smaller catalogue, or a smaller
+        ``max_k``, lowers it.
+      max_merge_loss: How much recall may be lost by searching a person's similar interests
+        together (ScaNN only), as an upper bound with 95 % confidence; 0 searches every
         interest on its own.
-      num_queries: People sampled for tuning, and others for validation.
-      default_k: Items returned when a request names no ``k``.
-      max_k: Largest ``k`` served.
-      exclude_history: Whether a request that does not say leaves out the items
-        of its own history.
-      over_fetch: Candidates per item wanted from which a diversified answer is
-        chosen.
-      live_catalogue: Whether a server may change the catalogue of a pushed version. The graph
-        for it makes a version half as long again to load.
-      filters: Side features of the items, beside the categories, by which requests
-        can filter: lists of values of a categorical one, bounds of a numeric one.
-      max_latency_ms: Single-request p99 above which the validator refuses; 0
-        does not check.
+      num_queries: Number of people sampled for tuning, and the same number of other people
+        for validation.
+      default_k: Items returned when a request does not give ``k``.
+      max_k: The largest ``k`` that a request may ask for.
+      exclude_history: Whether the answer leaves out the items of the request's own
+        history, unless the request says otherwise.
+      over_fetch: Number of candidates per requested item from which a diversified
+        answer is chosen.
+      live_catalogue: Whether a server may change the catalogue of a pushed version. The
+        additional graph makes a version take half as long again to load.
+      filters: Side features of the items by which requests can filter, in addition to
+        the categories: a categorical feature by lists of values, a numeric one by bounds.
+      max_latency_ms: The validator refuses an index whose p99 latency for single
+        requests is above this many milliseconds; 0 disables the check.
     """
 
     kind: Literal["auto", "exact", "scann"] = "scann"

@@ -1,9 +1,9 @@
-"""Answers of several categories: ComiRec's controllable aggregation (arXiv 2005.09347 §3.3).
+"""Diversifies answers by category: ComiRec's controllable aggregation (arXiv 2005.09347 §3.3).
 
-The chosen set S maximises, greedily, ``Q(u, S) = sum_i f(u, i) + weight * sum_i
-sum_j g(i, j)`` over i, j in S: f is the score, g is 1 for two items of different
-categories. An item of several categories differs from another if they share
-none; one without any differs from nobody, for nothing says that it does.
+A greedy search chooses the set S that maximises ``Q(u, S) = sum_i f(u, i) + weight * sum_i
+sum_j g(i, j)`` over i, j in S, where f is the score and g is 1 for two items of different
+categories. Two items with several categories each differ if they share none of them. An item
+without a category counts as different from no other item, because nothing is known about it.
 """
 
 import numpy as np
@@ -22,9 +22,9 @@ def diversify(
 ) -> Candidates:
     """Chooses ``k`` of the candidates, one by one.
 
-    Each time, the candidate of the largest ``quality + weight * (chosen items of
-    other categories)`` comes next, the earlier one of two that are equal. With a
-    weight of 0 the first k candidates come, in their order.
+    Each step takes the candidate with the largest ``quality + weight * (number of chosen
+    items of other categories)``; of equal candidates it takes the earliest. With a weight of
+    0 the result is the first ``k`` candidates in their order.
 
     Args:
       candidates: [B, P], distinct, best first.
@@ -34,8 +34,8 @@ def diversify(
       k: int32 [].
 
     Returns:
-      Candidates [B, k] in the order of choice, with their scores; filled up with
-      -1 and -inf.
+      Candidates [B, k] in the order in which they were chosen, with their scores; padded
+      with -1 and -inf.
     """
     batch, pool = tf.unstack(tf.shape(quality))
     has_category = tf.reduce_any(categories != NO_CATEGORY, axis=2)  # [B, P]
@@ -44,7 +44,7 @@ def diversify(
         step: tf.Tensor, open_quality: tf.Tensor, num_different: tf.Tensor, chosen: tf.TensorArray
     ) -> tuple[tf.Tensor, tf.Tensor, tf.Tensor, tf.TensorArray]:
         gain = open_quality + weight[:, tf.newaxis] * num_different
-        # Not argmax, which promises nothing about ties.
+        # top_k returns the earliest of equal values; argmax does not promise that.
         best = tf.math.top_k(gain, 1).indices  # [B, 1]
         is_left = tf.gather(open_quality, best, batch_dims=1) > -np.inf  # [B, 1]
         mine = tf.gather(categories, best, batch_dims=1)  # [B, 1, F]

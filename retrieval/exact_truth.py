@@ -1,4 +1,4 @@
-"""What an index should find: the best possible scores, by NumPy and in bounded memory."""
+"""The best possible scores, computed with NumPy in bounded memory, to measure an index against."""
 
 from collections.abc import Sequence
 
@@ -17,17 +17,17 @@ def exact_scores(
     excluded: Sequence[np.ndarray],
     k: int,
 ) -> np.ndarray:
-    """Returns the ``k`` largest scores of each person, [P, k], best first; -inf is none.
+    """Returns the ``k`` largest scores for each person, [P, k], best first, padded with -inf.
 
-    The vectors are read once, block by block. Of a block only the scores above the k-th best so far
-    are sorted, so that the time is nearly that of the products.
+    The vectors are read once, block by block. In each block only scores above the k-th best so far
+    are sorted, so that nearly all of the time goes into the dot products.
 
     Args:
       vectors: float32 [N, d]; zero vectors cannot be found.
       interests: float32 [P, K, d].
       mask: bool [P, K], the active interests; people without any find nothing.
-      excluded: Rows of ``vectors`` to leave out, by person; negative is none.
-      k: At least 1.
+      excluded: For each person the rows of ``vectors`` to leave out; negative values are ignored.
+      k: Number of scores per person, at least 1.
     """
     inactive = np.where(mask, 0.0, -np.inf).astype(np.float32)[:, :, np.newaxis]
     best = np.full([len(interests), k], -np.inf, np.float32)

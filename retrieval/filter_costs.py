@@ -1,4 +1,7 @@
-"""Measures, when the index is built, up to where each way of filtering is the fastest."""
+"""Measures the cost of each way to answer a filtered request, and derives when to use which.
+
+This happens once, when the index is built.
+"""
 
 import dataclasses
 import itertools
@@ -15,26 +18,28 @@ from retrieval.list_search import best_of
 from retrieval.measure import latencies_ms
 from retrieval.search import ApproximateSearch, ExactSearch, Search
 
-# Requests that are timed for each cost; the median counts.
+# Each cost is the median over this many requests.
 _TIMED = 9
-# Lists of these shares of the items are timed; the cost of others lies on a line through them.
+# Lists with these shares of all items are timed. The cost of a list of any other length is read
+# off the line through the two.
 _SHARES = (0.001, 0.05)
-# Each depth of the approximate search that is timed is so many times the one before.
+# The ratio of one timed depth of the approximate search to the depth before it.
 _STEP = 4
-# The deepest search must be worth it before everything is searched exactly.
+# The approximate search goes only as deep as costs at most this share of an exact search, which
+# may still have to follow it.
 _DEEPEST_COST = 0.5
 
 
 @dataclasses.dataclass(frozen=True)
 class FilterCosts:
-    """What parts of an answer to one person cost, in milliseconds.
+    """The time that each part of answering one person takes, in milliseconds.
 
     Attributes:
-      list_ms: To score an empty list.
-      item_ms: To score one more item of a list.
-      entry_ms: To look whether one more entry of a list is allowed.
-      exact_ms: To look whether each item is allowed, and to score all of them.
-      depth_ms: To fetch so many candidates from the approximate search, by their number in
+      list_ms: Scoring an empty list.
+      item_ms: Scoring one more item of a list.
+      entry_ms: Checking whether one more entry of a list is allowed.
+      exact_ms: Checking whether each item of the catalogue is allowed, and scoring all items.
+      depth_ms: Fetching candidates from the approximate search, by the number of candidates in
         ascending order; empty if the search is exact.
     """
 
@@ -47,7 +52,7 @@ class FilterCosts:
 
 @dataclasses.dataclass(frozen=True)
 class Chosen:
-    """The values of ``Limits`` that follow from the costs, see there."""
+    """The values of ``Limits`` that follow from the costs; see ``Limits`` for their meaning."""
 
     narrow: float
     listed: float
@@ -56,17 +61,17 @@ class Chosen:
 
 
 def choose_limits(costs: FilterCosts, k: int, num_items: int) -> Chosen:
-    """Returns the limits at which the next way becomes the faster one.
+    """Returns the limits above which another way of filtering is faster.
 
     Args:
-      costs: What was measured.
-      k: Items that a request wants.
-      num_items: R.
+      costs: The measured costs.
+      k: Number of items that a request asks for.
+      num_items: Number of items in the index, R.
     """
     entry_cost = costs.entry_ms / costs.item_ms
     affordable = _DEEPEST_COST * costs.exact_ms
     depths = list(costs.depth_ms)
-    # Deeper searches do not become faster, whatever a clock says.
+    # A deeper search is never faster, so a smaller measured time is noise.
     times = np.maximum.accumulate([*costs.depth_ms.values()])
     deepest = 0
     if depths and times[0] <= affordable:
@@ -77,7 +82,7 @@ def choose_limits(costs: FilterCosts, k: int, num_items: int) -> Chosen:
         return float(np.interp(depth, depths, times)) if depth <= deepest else costs.exact_ms
 
     def largest(other_ms: Callable[[int], float]) -> float:
-        """Returns the work of the largest list that takes no longer than ``other_ms``."""
+        """Returns the work for the largest list that takes no longer than ``other_ms``."""
         work = [
             size * (1.0 + entry_cost)
             for size in _sizes(num_items)
@@ -96,13 +101,13 @@ def choose_limits(costs: FilterCosts, k: int, num_items: int) -> Chosen:
 def measure_filter_costs(
     search: Search, items: ItemCategories | None, num_interests: int, config: IndexConfig
 ) -> FilterCosts:
-    """Times the ways with random items in the place of interests.
+    """Times each way of filtering, with the vectors of random items as interests.
 
     Args:
-      search: Searches the items, with the settings that it will serve with.
-      items: A filter, to look at entries of; None if there is none to measure.
-      num_interests: K.
-      config: Names the number of items for which the costs are compared.
+      search: The search over the items, with the settings that it will be served with.
+      items: The filter whose entries are checked; None if there is no categorical filter.
+      num_interests: Interests per person, K.
+      config: Gives ``recall_k``, the number of items for which the costs are compared.
     """
     vectors = search.vectors
     num_items = int(tf.shape(vectors)[0])
@@ -136,7 +141,7 @@ def measure_filter_costs(
 
     sizes = sorted({max(1, math.ceil(share * num_items)) for share in _SHARES})
     times = [list_ms(size) for size in sizes]
-    # Less than a nanosecond for an item is noise of the clock.
+    # A time below one nanosecond per item is noise of the clock.
     item_ms = max((times[-1] - times[0]) / max(sizes[-1] - sizes[0], 1), 1e-6)
     empty_ms = max(times[0] - item_ms * sizes[0], 0.0)
     exact: Search = ExactSearch(vectors)
@@ -164,9 +169,9 @@ def measure_filter_costs(
 
 
 def _entry_ms(items: ItemCategories, num_items: int, size: int) -> float:
-    """Times the look at an entry, for lists of some categories with about ``size`` entries."""
+    """Returns the time to check one entry, measured on lists with about ``size`` entries."""
     conditions, entries = items.some_conditions(_TIMED, size)
-    # Something is denied, so that entries are looked at.
+    # Denying the items without a category forces a check of every entry.
     conditions = tf.concat([tf.fill([_TIMED, 1], -1), conditions[:, 1:]], axis=1)
     listed = tf.function(
         lambda condition: Selection([items], [condition], num_items).listed(tf.constant(0))
@@ -180,7 +185,7 @@ def _depth_for(needed: int, size: int, num_items: int) -> int:
 
 
 def _sizes(num_items: int) -> list[int]:
-    """Returns sizes up to that of the catalogue, each 5 % above the one before."""
+    """Returns sizes up to that of the catalogue, each 5 % larger than the one before."""
     steps = math.ceil(math.log(num_items) / math.log(1.05)) + 1
     return sorted({min(num_items, round(1.05**step)) for step in range(steps)})
 

@@ -1,12 +1,15 @@
-"""Ranks what a request's filters leave, each row by the way that suits how much that is.
+"""Ranks the items that a request's filters allow.
 
-- *Narrow*: the items of the lists are scored exactly (``ListSearch``). The work grows with them.
-- *Broad*: the approximate search fetches more candidates the fewer items are allowed, and again
-  more if too few of those are allowed, or if better ones might have been missed.
-- What even the deepest of these searches cannot answer is searched exactly.
+The method for a row depends on how many items its filters allow:
 
-A row is answered in the same way, and with the same items, alone and in any batch: how deep the
-search goes depends on the row only, and the rows that need the same depth are searched together.
+- *Narrow* filters: the allowed items are listed and scored exactly (``ListSearch``). The work
+  grows with the length of the lists.
+- *Broad* filters: the approximate search fetches the more candidates, the fewer items are allowed.
+  It searches deeper if too few of the candidates are allowed, or if it may have missed better ones.
+- A row that even the deepest of these searches cannot answer is searched exactly.
+
+A row gets the same items whether it is alone or in a batch, because the depth of its search depends
+on that row only. Rows that need the same depth are searched together.
 """
 
 from collections.abc import Callable
@@ -21,29 +24,30 @@ from retrieval.ranking import best_distinct, count_distinct, rank_once
 from retrieval.requests import Request
 from retrieval.search import ANY_CANDIDATES, ApproximateSearch, Candidates, ExactSearch, Search
 
-# Depths of the approximate search: two for each doubling, so that few different ones come
-# together in a batch.
+# The approximate search uses two depths for each doubling. With so few depths, many rows of a batch
+# can share one search.
 _DEPTHS_PER_DOUBLING = 2
-# How many times deeper the search goes if it was not deep enough: four steps of these.
+# A search that was not deep enough is repeated this many steps, two doublings, deeper.
 _DEEPER = 2 * _DEPTHS_PER_DOUBLING
-# Allowed items come by chance among the candidates. So many standard deviations more than
-# are expected to be needed leave one answer in a thousand short.
+# The number of allowed items among the candidates varies by chance. With this many standard
+# deviations of spare candidates, about one answer in a thousand has too few items.
 _SPARE_DEVIATIONS = 3.0
-# Items on which the share that a request allows is measured: at 1 %, 41 of them are allowed.
+# The share of items that a request allows is estimated on this many items: if it is 1 %, about 41
+# of them are allowed.
 _SAMPLE = 4096
 
 
 class Limits(tf.Module):
-    """Up to where each way is the fastest; ``retrieval.filter_costs`` measures them.
+    """The limits between the methods; ``retrieval.filter_costs`` derives them from measured times.
 
-    Before they are measured, every list is scored exactly, which is always right.
+    Until they are set, every list is scored exactly. That may be slow, but the answer is correct.
 
     Attributes:
-      narrow: float32 [], items that are scored exactly at most while the approximate search
-        could answer.
-      listed: float32 [], items that are scored by their list at most if all else fails; for more
-        every item of the catalogue is.
-      entry_cost: float32 [], the cost of a look at an entry of a list, in items that are scored.
+      narrow: float32 [], the largest work, in scored items, for which a list is scored exactly
+        although the approximate search could answer.
+      listed: float32 [], the largest work, in scored items, for which a list is scored exactly
+        after the approximate search has failed. Above it, every item of the catalogue is scored.
+      entry_cost: float32 [], the cost of checking one entry of a list, in scored items.
       deepest: int32 [], the largest depth of the approximate search.
     """
 
@@ -57,7 +61,7 @@ class Limits(tf.Module):
         self.deepest = tf.Variable(num_items, trainable=False, dtype=tf.int32, name="deepest")
 
     def use(self, narrow: float, listed: float, entry_cost: float, deepest: int) -> None:
-        """Filters within these limits from now on."""
+        """Sets the limits."""
         self.narrow.assign(narrow)
         self.listed.assign(listed)
         self.entry_cost.assign(entry_cost)
@@ -65,11 +69,11 @@ class Limits(tf.Module):
 
 
 class _Rows(NamedTuple):
-    """Rows of a batch that take the same way.
+    """Rows of a batch that are searched in the same way.
 
     Attributes:
-      request: What they ask.
-      selection: What their filters leave.
+      request: What the rows ask for.
+      selection: The items that their filters allow.
     """
 
     request: Request
@@ -80,11 +84,11 @@ class FilteredRanking(tf.Module):
     """Ranks the allowed items of each row."""
 
     def __init__(self, search: Search, limits: Limits) -> None:
-        """Ranks what ``search`` finds, by the ways that ``limits`` say.
+        """Makes a ranking that uses ``search``.
 
         Args:
-          search: Where to search.
-          limits: May be changed later.
+          search: The search over all items.
+          limits: The limits between the methods; they may be changed later.
         """
         super().__init__(name="filtered_ranking")
         self._search = search
@@ -97,15 +101,15 @@ class FilteredRanking(tf.Module):
     def rank(self, request: Request, selection: Selection, width: tf.Tensor) -> Candidates:
         """Returns the best allowed items of each row, best first.
 
-        Fewer than a row asks for only where fewer exist.
+        A row gets fewer items than it asks for only if no more exist.
 
         Args:
-          request: Rows without an active interest get nothing. ``k`` is what each row needs.
-          selection: What the filters leave.
+          request: What each row asks for. Rows without an active interest get nothing.
+          selection: The items that the filters allow.
           width: int32 [], the largest ``k``.
 
         Returns:
-          Candidates [B, width], filled up with -1 and -inf from ``k`` on.
+          Candidates [B, width], padded with -1 and -inf from ``k`` on.
         """
         limits = self._limits
         needed = request.k + count_distinct(request.excluded)
@@ -147,18 +151,18 @@ class FilteredRanking(tf.Module):
         depths: tf.Tensor,
         is_asked: tf.Tensor,
     ) -> tuple[Candidates, tf.Tensor]:
-        """Searches rows as deep as they need, those of equal depth together.
+        """Searches each row as deep as it needs; rows of equal depth share one search.
 
         Args:
-          search: Where to search.
+          search: The approximate search.
           request: See ``rank``.
           selection: See ``rank``.
           width: See ``rank``.
-          depths: int32 [B], where to begin: numbers of ``depth_of``.
-          is_asked: bool [B], the rows.
+          depths: int32 [B], the number of each row's first depth; see ``depth_of``.
+          is_asked: bool [B], the rows to search.
 
         Returns:
-          What was found, and bool [B], the rows that the deepest search could not answer.
+          The candidates, and bool [B], the rows that the deepest search could not answer.
         """
         deepest = self._limits.deepest
 
@@ -203,7 +207,7 @@ class FilteredRanking(tf.Module):
         width: tf.Tensor,
         way: Callable[[_Rows, tf.Tensor], Candidates],
     ) -> Candidates:
-        """Ranks the chosen rows, bool [B], by ``way``; the others get nothing."""
+        """Ranks the chosen rows, bool [B], with ``way``; the other rows get nothing."""
         nothing = Candidates.none(tf.shape(chosen)[0], width)
 
         def ranked() -> Candidates:
@@ -215,22 +219,22 @@ class FilteredRanking(tf.Module):
 
 
 def depth_of(number: tf.Tensor) -> tf.Tensor:
-    """Returns int32, the depth of a number: it doubles with every two."""
+    """Returns the depth with this number, int32; the depth doubles with every second number."""
     exponent = tf.cast(number, tf.float32) / _DEPTHS_PER_DOUBLING
     return tf.cast(tf.math.ceil(tf.pow(2.0, tf.minimum(exponent, 30.0))), tf.int32)
 
 
 def first_depths(needed: tf.Tensor, num_allowed: tf.Tensor, num_items: tf.Tensor) -> tf.Tensor:
-    """Returns int32 [B], the numbers of the depths that should do.
+    """Returns int32 [B], the number of the first depth that should suffice for each row.
 
     Args:
-      needed: int32 [B], allowed items that must be found, exclusions included.
+      needed: int32 [B], how many allowed items must be found, including excluded ones.
       num_allowed: float32 [B], see ``Selection.num_allowed``.
-      num_items: int32 [], R.
+      num_items: int32 [], number of items in the index, R.
     """
     share = tf.maximum(num_allowed, 1.0) / tf.cast(num_items, tf.float32)
     expected = tf.cast(needed, tf.float32)
-    # Where everything is allowed, chance takes no part.
+    # Where every item is allowed, the deviation is 0.
     deviation = tf.sqrt(expected * (1.0 - tf.minimum(share, 1.0)))
     depth = (expected + _SPARE_DEVIATIONS * deviation) / share
     doublings = tf.math.log(depth) / np.log(2.0)
@@ -240,12 +244,12 @@ def first_depths(needed: tf.Tensor, num_allowed: tf.Tensor, num_items: tf.Tensor
 def _at_depth(
     search: ApproximateSearch, rows: _Rows, width: tf.Tensor, depth: tf.Tensor
 ) -> tuple[Candidates, tf.Tensor]:
-    """Searches at one depth; also returns bool [n], whose answers are complete."""
+    """Searches at one depth; also returns bool [n], the rows whose answers are complete."""
     interests, mask, excluded, k = rows.request
     fetched = tf.minimum(depth, rows.selection.num_items)
     found = search.candidates(interests, mask, fetched, depth)
-    # Every allowed item that scores more than the last of each interest's candidates is
-    # among them, as far as the search is to be trusted.
+    # Unless the approximate search missed some, the candidates contain every allowed item that
+    # scores higher than the last candidate of each interest.
     by_interest = tf.reshape(found.scores, [tf.shape(mask)[0], -1, fetched])
     last = tf.reduce_max(tf.reduce_min(by_interest, axis=2), axis=1)  # [n]
     best = best_distinct(drop_forbidden(found, rows.selection), excluded, width)
@@ -253,7 +257,7 @@ def _at_depth(
     is_wanted = slot < k[:, tf.newaxis]
     worst = tf.reduce_min(tf.where(is_wanted, best.scores, np.inf), axis=1)  # [n]
     is_complete = (worst > -np.inf) & (worst >= last)
-    # It is to be trusted for so many items as it was told would be shown.
+    # The search was widened for ``depth`` shown items, so its recall holds for that many.
     num_better = tf.math.count_nonzero(found.scores >= worst[:, tf.newaxis], axis=1, dtype=tf.int32)
     is_trusted = search.is_thorough(depth) | (num_better <= depth)
     return best, is_complete & is_trusted
@@ -264,7 +268,7 @@ def _request_of(request: Request, rows: tf.Tensor) -> Request:
 
 
 def _put(into: Candidates, rows: tf.Tensor, found: Candidates) -> Candidates:
-    """Puts what was found into rows, int32 [n]."""
+    """Returns ``into`` with ``found`` written to ``rows``, int32 [n]."""
     return Candidates(
         *(
             tf.tensor_scatter_nd_update(old, rows[:, tf.newaxis], new)
@@ -274,7 +278,7 @@ def _put(into: Candidates, rows: tf.Tensor, found: Candidates) -> Candidates:
 
 
 def _filled(first: Candidates, second: Candidates) -> Candidates:
-    """Puts together what was found for different rows."""
+    """Combines two results; each row has candidates in at most one of them."""
     return Candidates(
         tf.maximum(first.positions, second.positions), tf.maximum(first.scores, second.scores)
     )

@@ -1,4 +1,4 @@
-"""What a request's lists leave of the items: by item, by block, and as a list of positions."""
+"""Which items a request's filters allow: by item, by block, and as a list of positions."""
 
 from collections.abc import Sequence
 from typing import NamedTuple, Protocol
@@ -13,53 +13,58 @@ from retrieval.live_items import LiveItems, NewCategories
 from retrieval.search import Candidates, ExactSearch
 from retrieval.vocabulary import VocabularyInitializer
 
-# More than an item can have.
+# An upper bound on the number of categories of one item.
 _MOST_CATEGORIES = 1 << 20
 
 
 class ItemFilter(Protocol):
-    """A feature of the items that requests filter by.
+    """A feature of the items by which requests can filter.
 
-    What a request asks is a *condition*: a tensor whose rows are those of the request.
+    A *condition* is what a request asks of the feature: a tensor with one row for each row of the
+    request.
     """
 
     def of(self, positions: tf.Tensor) -> tf.Tensor:
-        """Returns [..., F], the values of the feature at ``positions``; none at -1."""
+        """Returns [..., F], the values of the feature at ``positions``; padding at -1."""
 
     def block(self, start: tf.Tensor, size: tf.Tensor) -> tf.Tensor:
         """Returns [size, F], the values from position ``start`` on."""
 
     def accepts(self, condition: tf.Tensor, values: tf.Tensor) -> tf.Tensor:
-        """Returns bool [B, M], which items a row allows.
+        """Returns bool [B, M], which items each row allows.
 
         Args:
-          condition: Of B rows.
-          values: [B, M, F] of items of each row, or [M, F] of items common to all.
+          condition: A condition of B rows.
+          values: The items' values: [B, M, F] if each row has its own items, or [M, F] if all
+            rows share them.
         """
 
     def is_used(self, condition: tf.Tensor) -> tf.Tensor:
-        """Returns bool [B], whether a row asks for anything."""
+        """Returns bool [B], whether a row filters by this feature."""
 
     def num_listed(self, condition: tf.Tensor) -> tf.Tensor:
-        """Returns float32 [B], how many entries the lists of the allowed values have."""
+        """Returns float32 [B], the total number of entries in the lists of the allowed values."""
 
     def lists_as_allowed(self, condition: tf.Tensor) -> tf.Tensor:
-        """Returns bool [B], whether ``listed`` has no others, and looks at no entry for that."""
+        """Returns bool [B], whether ``listed`` gives exactly the allowed items, unchecked.
+
+        False if entries have to be checked one by one.
+        """
 
     def listed(self, condition: tf.Tensor) -> tf.Tensor:
-        """Returns int32 [L], distinct positions: all that are allowed, and maybe others.
+        """Returns int32 [L], distinct positions: all allowed ones, and possibly others.
 
         Args:
-          condition: Of one row.
+          condition: A condition of one row.
         """
 
 
 class Changed(NamedTuple):
-    """Where the categories of changed items are.
+    """Where to look up the categories of changed items.
 
     Attributes:
-      live: Those of the items.
-      new: Names that came since the push.
+      live: The changed items, with their categories.
+      new: The category names added since the push.
     """
 
     live: LiveItems
@@ -69,10 +74,11 @@ class Changed(NamedTuple):
 class ItemCategories(tf.Module):
     """The categories of the items that can be found; an ``ItemFilter``.
 
-    The values of any categorical feature are categories here.
+    In this class, "category" means a value of any categorical feature.
 
     Attributes:
-      changed: Where those of changed items are; None if they are not kept. Then these have none.
+      changed: Where to look up the categories of changed items. If it is None, changed items
+        have no category.
     """
 
     def __init__(
@@ -82,11 +88,11 @@ class ItemCategories(tf.Module):
         rows: np.ndarray,
         changed: Changed | None = None,
     ) -> None:
-        """Takes the categories of some items.
+        """Builds the filter and its inverted lists.
 
         Args:
           names: string [V], see ``model.categories``.
-          items: int32 [N, F], see there.
+          items: int32 [N, F], the numbers of each item's categories, see ``model.categories``.
           rows: int32 [R], the items that can be found.
           changed: See the attributes.
         """
@@ -104,51 +110,55 @@ class ItemCategories(tf.Module):
         self._positions = tf.Variable(lists.positions, trainable=False, name="list_positions")
 
     def of(self, positions: tf.Tensor) -> tf.Tensor:
-        """Returns int32 [..., F]: the categories at ``positions``; none at -1."""
+        """Returns int32 [..., F], the current categories at ``positions``; padding at -1."""
         found = self.pushed(tf.where(positions < self._num_pushed, positions, -1))
         return found if self.changed is None else self.changed.live.categories_at(positions, found)
 
     def pushed(self, positions: tf.Tensor) -> tf.Tensor:
-        """Returns int32 [..., F]: the categories in the push; none at -1."""
+        """Returns int32 [..., F], the categories as they were pushed; padding at -1."""
         found = tf.gather(self._items.read_value(), tf.maximum(positions, 0))
         return tf.where(positions[..., tf.newaxis] >= 0, found, NO_CATEGORY)
 
     def numbers(self, names: tf.Tensor) -> tf.Tensor:
-        """Returns int32 [...], the numbers of names; 0 for padding and unknown ones."""
+        """Returns int32 [...], the numbers of category names; 0 for padding and unknown names."""
         pushed = 1 + self._table.lookup(names)
         return pushed if self.changed is None else self.changed.new.numbers(names, pushed)
 
     def block(self, start: tf.Tensor, size: tf.Tensor) -> tf.Tensor:
-        """Returns int32 [size, F]: the categories from position ``start`` on."""
+        """Returns int32 [size, F], the categories from position ``start`` on."""
         return self._items[start : start + size]
 
     def points(self, allow: tf.Tensor, deny: tf.Tensor) -> tf.Tensor:
-        """Turns a request's lists into points: an item of a positive sum is allowed.
+        """Turns a request's lists into points per category.
 
-        Without an allow list every item is allowed that has no denied category,
-        with one only an item that also has an allowed category. A name that the
-        catalogue does not know belongs to no item.
+        An item is allowed if the points of its categories have a positive sum: it must have no
+        denied category and, if there is an allow list, at least one allowed category. A name that
+        the catalogue does not have belongs to no item.
 
         Args:
-          allow: string [B, C]; "" is padding. All padding is no list.
+          allow: string [B, C]; "" is padding. A row of padding means that there is no allow list.
           deny: string [B, C]; "" is padding.
 
         Returns:
-          int32 [B, V + 1], by category; see ``is_allowed``. V counts new names too.
+          int32 [B, V + 1], the points by category number; see ``is_allowed``. V includes the
+          names added since the push.
         """
         has_list = tf.reduce_any(allow != PADDING, axis=1, keepdims=True)  # [B, 1]
         listed = tf.where(has_list, self._contains(allow), True)  # [B, V + 1]
-        # More than all other categories of an item can make up for.
+        # The other categories of an item cannot outweigh this.
         denied = -_MOST_CATEGORIES
         points = tf.where(self._contains(deny), denied, tf.cast(listed, tf.int32))
         return tf.concat([tf.cast(~has_list, tf.int32), points[:, 1:]], axis=1)
 
     def accepts(self, condition: tf.Tensor, values: tf.Tensor) -> tf.Tensor:
-        """See ``ItemFilter``; the condition is the points."""
+        """See ``ItemFilter``; the condition consists of the ``points``."""
         return is_allowed(condition, values)
 
     def is_used(self, condition: tf.Tensor) -> tf.Tensor:
-        """See ``ItemFilter``; a list of unknown names asks for something if it allows."""
+        """See ``ItemFilter``.
+
+        An allow list filters even if it has unknown names only; such a deny list does not.
+        """
         return tf.reduce_any(condition != 1, axis=1)
 
     def num_listed(self, condition: tf.Tensor) -> tf.Tensor:
@@ -158,7 +168,11 @@ class ItemCategories(tf.Module):
         return tf.linalg.matvec(tf.cast(is_allowed_in_push, tf.float32), offsets[1:] - offsets[:-1])
 
     def lists_as_allowed(self, condition: tf.Tensor) -> tf.Tensor:
-        """See ``ItemFilter``: lists of several categories have items in common."""
+        """See ``ItemFilter``.
+
+        False if a category is denied, or if several are allowed and an item can be in more than
+        one of their lists.
+        """
         denies = tf.reduce_any(condition < 0, axis=1)
         if self._have_one_at_most:
             return ~denies
@@ -176,7 +190,8 @@ class ItemCategories(tf.Module):
             return positions
 
         def distinct() -> tf.Tensor:
-            # An item stands in the list of each of its categories; it counts in that of the first.
+            # An item is in the list of each of its categories. Keep only the entry in the list of
+            # its first allowed category.
             of_item = tf.gather(self._items.read_value(), positions)  # [L, F]
             first = tf.argmax(tf.gather(points, of_item) > 0, axis=1, output_type=tf.int32)
             list_of_entry = tf.repeat(categories, ends - starts)
@@ -186,14 +201,15 @@ class ItemCategories(tf.Module):
         return tf.cond(tf.size(categories) > 1, distinct, lambda: positions)
 
     def some_conditions(self, rows: int, size: int) -> tuple[tf.Tensor, float]:
-        """Returns conditions of random categories, to measure with.
+        """Returns conditions that allow random categories, for measurements.
 
         Args:
-          rows: Conditions wanted, B.
-          size: Entries that the lists of each shall have.
+          rows: Number of conditions, B.
+          size: Approximate number of entries in the lists of each condition.
 
         Returns:
-          int32 [B, V + 1], see ``points``, and how many entries the lists have on average.
+          The conditions, int32 [B, V + 1] (see ``points``), and the mean number of entries in
+          their lists.
         """
         sizes = np.diff(self._offsets.numpy())
         generator = np.random.default_rng(0)
@@ -204,7 +220,7 @@ class ItemCategories(tf.Module):
         return tf.constant(points), float((points * sizes).sum() / rows)
 
     def _contains(self, names: tf.Tensor) -> tf.Tensor:
-        """Returns bool [B, V + 1]: whether ``names``, string [B, C], hold a category."""
+        """Returns bool [B, V + 1]: which categories ``names``, string [B, C], contain."""
         numbers = self.numbers(names)  # [B, C]
         batch, width = tf.unstack(tf.shape(numbers))
         row = tf.repeat(tf.range(batch), width)
@@ -219,8 +235,8 @@ def is_allowed(points: tf.Tensor, categories: tf.Tensor) -> tf.Tensor:
 
     Args:
       points: int32 [B, V + 1], see ``ItemCategories.points``.
-      categories: int32 [B, M, F] of items of each row, or [n, F] of items common
-        to all.
+      categories: The items' categories: int32 [B, M, F] if each row has its own items, or
+        [n, F] if all rows share them.
 
     Returns:
       bool [B, M], or [B, n].
@@ -231,10 +247,10 @@ def is_allowed(points: tf.Tensor, categories: tf.Tensor) -> tf.Tensor:
 
 
 class Selection:
-    """What the conditions of a request leave of the items, for each of its rows.
+    """The items that the conditions of a request allow, for each of its rows.
 
     Attributes:
-      num_items: int32 [], R.
+      num_items: int32 [], number of items in the index, R.
     """
 
     def __init__(
@@ -243,28 +259,28 @@ class Selection:
         conditions: Sequence[tf.Tensor],
         num_items: int | tf.Tensor,
     ) -> None:
-        """An item is allowed if every condition accepts it.
+        """Combines filters: an item is allowed if every condition accepts it.
 
         Args:
-          filters: At least one.
-          conditions: That of each filter, of B rows.
-          num_items: R.
+          filters: At least one filter.
+          conditions: The condition of each filter, with B rows.
+          num_items: Number of items in the index, R.
         """
         self._filters = tuple(filters)
         self._conditions = tuple(conditions)
         self.num_items = tf.convert_to_tensor(num_items)
 
     def of_rows(self, rows: tf.Tensor) -> "Selection":
-        """Returns the selection of some rows, int32 [n]."""
+        """Returns the selection for the given rows, int32 [n]."""
         conditions = [tf.gather(condition, rows) for condition in self._conditions]
         return Selection(self._filters, conditions, self.num_items)
 
     def is_used(self) -> tf.Tensor:
-        """Returns bool [B], which rows ask for anything."""
+        """Returns bool [B], which rows filter at all."""
         return tf.reduce_any(tf.stack(self._used(), axis=0), axis=0)
 
     def allows(self, positions: tf.Tensor) -> tf.Tensor:
-        """Returns bool [B, M] for int32 [B, M]; nothing is allowed at -1."""
+        """Returns bool [B, M], which of ``positions``, int32 [B, M], are allowed; -1 never is."""
         allowed = positions >= 0
         for filter_, condition, used in self._parts():
             allowed &= tf.cond(
@@ -275,7 +291,7 @@ class Selection:
         return allowed
 
     def allows_of_all(self, positions: tf.Tensor) -> tf.Tensor:
-        """Returns bool [B, M] for positions that are common to all rows, int32 [M]."""
+        """Returns bool [B, M], which of ``positions``, int32 [M], each row allows."""
         allowed = [
             filter_.accepts(condition, filter_.of(positions))
             for filter_, condition in zip(self._filters, self._conditions, strict=True)
@@ -291,24 +307,27 @@ class Selection:
         return tf.reduce_all(tf.stack(allowed, axis=0), axis=0)
 
     def num_listed(self) -> tf.Tensor:
-        """Returns float32 [B], how many entries ``listed`` goes through; R at most."""
+        """Returns float32 [B], the number of entries that ``listed`` reads, at most R."""
         return tf.reduce_min(self._lengths(), axis=0)
 
     def num_looked_at(self) -> tf.Tensor:
-        """Returns float32 [B], of how many entries ``listed`` sees whether they are allowed."""
+        """Returns float32 [B], the number of entries that ``listed`` has to check."""
         return tf.where(self._lists_as_allowed(), 0.0, self.num_listed())
 
     def num_allowed(self, sample: tf.Tensor) -> tf.Tensor:
         """Returns float32 [B], an estimate of the number of allowed items.
 
         Args:
-          sample: int32 [S], positions drawn by chance.
+          sample: int32 [S], positions drawn at random.
         """
         share = tf.reduce_mean(tf.cast(self.allows_of_all(sample), tf.float32), axis=1)
         return tf.minimum(share * tf.cast(self.num_items, tf.float32), self.num_listed())
 
     def listed(self, row: tf.Tensor) -> tf.Tensor:
-        """Returns int32 [L], the positions that ``row``, int32 [], allows; in no order."""
+        """Returns int32 [L], the positions that ``row``, int32 [], allows, in no particular order.
+
+        It reads the shortest list of all filters and checks the entries against the other filters.
+        """
         conditions = [condition[row : row + 1] for condition in self._conditions]
         shortest = tf.argmin(self._lengths()[:, row], output_type=tf.int32)
         branches = [
@@ -324,15 +343,15 @@ class Selection:
         )
 
     def _lists_as_allowed(self) -> tf.Tensor:
-        """Returns bool [B], whether the shortest list has what is allowed and nothing else."""
+        """Returns bool [B], whether the shortest list contains exactly the allowed items."""
         used = tf.stack(self._used(), axis=1)  # [B, filters]
         as_allowed = [
             filter_.lists_as_allowed(condition)
             for filter_, condition in zip(self._filters, self._conditions, strict=True)
         ]
-        # A filter that is not used lists everything, or nothing of use.
+        # Only a filter that the row uses counts; the list of any other filter says nothing.
         decides = used & tf.stack(as_allowed, axis=1)
-        decides = tf.pad(decides, [[0, 0], [0, 1]])  # the list of everything
+        decides = tf.pad(decides, [[0, 0], [0, 1]])  # for the list of all items
         shortest = tf.argmin(self._lengths(), axis=0, output_type=tf.int32)  # [B]
         is_only_one = tf.math.count_nonzero(used, axis=1) == 1
         return is_only_one & tf.gather(decides, shortest, batch_dims=1)
@@ -347,7 +366,7 @@ class Selection:
         ]
 
     def _lengths(self) -> tf.Tensor:
-        """Returns float32 [filters + 1, B]: entries of each filter's lists, and last R."""
+        """Returns float32 [filters + 1, B], the entries in each filter's lists, and then R."""
         lengths = [
             filter_.num_listed(condition)
             for filter_, condition in zip(self._filters, self._conditions, strict=True)
@@ -357,10 +376,10 @@ class Selection:
 
 
 class AllowedSearch:
-    """Exact search among the allowed items that looks at every item; a ``Search``."""
+    """Exact search that scores every item and keeps the allowed ones; a ``Search``."""
 
     def __init__(self, search: ExactSearch, selection: Selection) -> None:
-        """Narrows ``search`` down to what ``selection`` allows."""
+        """Restricts ``search`` to the items that ``selection`` allows."""
         self.vectors = search.vectors
         self._search = search
         self._selection = selection
@@ -377,7 +396,7 @@ class AllowedSearch:
 
 
 def drop_forbidden(candidates: Candidates, selection: Selection) -> Candidates:
-    """Makes candidates [B, M] that are not allowed into no candidates."""
+    """Replaces the candidates [B, M] that are not allowed by -1 and -inf."""
     allowed = selection.allows(candidates.positions)
     return Candidates(
         tf.where(allowed, candidates.positions, -1),

@@ -1,4 +1,4 @@
-"""What stands in the place of ``LiveItems`` where the catalogue of a version cannot be changed."""
+"""Replacements for ``LiveItems`` in versions whose catalogue cannot be changed after the push."""
 
 from collections.abc import Callable
 from typing import Final
@@ -10,7 +10,7 @@ from retrieval.search import Candidates
 
 
 class FixedItems:
-    """Everything is as it was pushed; see ``LiveItems`` for the methods."""
+    """A catalogue in which every item is as it was pushed; see ``LiveItems`` for the methods."""
 
     num_leaves: Final = 0
     num_replaced: Final = 0
@@ -63,7 +63,7 @@ class FixedItems:
 
 
 class FixedCategories:
-    """No category comes after the push; see ``NewCategories`` for the methods."""
+    """The categories of the push, without later ones; see ``NewCategories`` for the methods."""
 
     def __init__(self, num_pushed: int) -> None:
         """See ``NewCategories``."""

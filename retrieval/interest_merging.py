@@ -1,8 +1,9 @@
-"""Which of a person's interests are searched together.
+"""Decides which of a person's interests are searched together.
 
-Interests that point in nearly the same direction find nearly the same items, so one search does
-for all of them. It looks for the sum of the interests, and what it finds is scored with each
-interest on its own: only the candidates depend on the merging, never their scores.
+Interests that point in nearly the same direction find nearly the same items, so one search is
+enough for all of them. Its query is the sum of the interests. Each item that it finds is scored
+with every interest separately, so merging affects only which candidates are found, not their
+scores.
 """
 
 from typing import NamedTuple
@@ -10,17 +11,16 @@ from typing import NamedTuple
 import numpy as np
 import tensorflow as tf
 
-# As the least cosine of interests that are merged: merges none. (Rounding can bring a cosine
-# slightly above 1.)
+# As the minimum cosine, this merges no interests. (Rounding can bring a cosine slightly above 1.)
 NEVER = np.inf
 
 
 class Queries(NamedTuple):
-    """What is searched for a batch of people.
+    """The queries of a batch of people.
 
     Attributes:
-      vectors: float32 [B, K, d].
-      mask: bool [B, K], those that are searched.
+      vectors: float32 [B, K, d], the query vectors.
+      mask: bool [B, K], the queries that are searched.
     """
 
     vectors: tf.Tensor
@@ -28,11 +28,11 @@ class Queries(NamedTuple):
 
 
 def merge_interests(interests: tf.Tensor, mask: tf.Tensor, min_cosine: tf.Tensor) -> Queries:
-    """Puts each person's like interests together.
+    """Merges each person's similar interests.
 
-    In their order, an active interest joins the first one before it that is searched and
-    whose cosine with it is at least ``min_cosine``; if there is none, it is searched itself.
-    A person's queries depend on nobody else in the batch.
+    The active interests are taken in their order. Each joins the first earlier interest that is
+    searched and whose cosine with it is at least ``min_cosine``. If there is none, it is searched
+    itself. A person's queries do not depend on the other people in the batch.
 
     Args:
       interests: float32 [B, K, d]; K is static.
@@ -40,8 +40,8 @@ def merge_interests(interests: tf.Tensor, mask: tf.Tensor, min_cosine: tf.Tensor
       min_cosine: float32 []; ``NEVER`` merges none.
 
     Returns:
-      At the place of each interest that is searched the sum of those that joined it, or
-      exactly the interest if none did.
+      The queries. The query of an interest that others joined is the sum of them all; if none
+      joined, it is exactly the interest.
     """
     if interests.shape[1] == 1:
         return Queries(interests, mask)
@@ -62,7 +62,7 @@ def _merge(interests: tf.Tensor, mask: tf.Tensor, min_cosine: tf.Tensor) -> Quer
             active &= ~tf.reduce_any(near, axis=1)
         searched.append(active)
     leads = tf.stack(searched, axis=1)  # [B, K]
-    # The first place among those that are searched and like it; its own if it is one of them.
+    # For each interest the first searched interest that is similar to it; itself if it is searched.
     places = tf.argmax(leads[:, tf.newaxis, :] & is_like, axis=2, output_type=tf.int32)
     num_interests = len(searched)
     places = tf.where(leads, tf.range(num_interests), tf.where(mask, places, -1))

@@ -1,4 +1,7 @@
-"""For each value of a feature, the items that have it; built once, when the index is."""
+"""Inverted lists: for each value of a feature, the items that have it.
+
+They are built once, together with the index.
+"""
 
 from typing import NamedTuple
 
@@ -8,7 +11,7 @@ from model.categories import NO_CATEGORY
 
 
 class InvertedLists(NamedTuple):
-    """The lists of all values, one after the other.
+    """The lists of all values, concatenated.
 
     Attributes:
       offsets: int32 [V + 2]; the list of value v is ``positions[offsets[v]:offsets[v + 1]]``.
@@ -20,15 +23,15 @@ class InvertedLists(NamedTuple):
 
 
 def inverted_lists(values: np.ndarray, num_values: int) -> InvertedLists:
-    """Lists the items of each value.
+    """Lists the items that have each value.
 
     Args:
-      values: int32 [R, F], the distinct values of each item, from 1 to ``num_values``;
-        ``NO_CATEGORY`` fills up.
-      num_values: V.
+      values: int32 [R, F], the distinct values of each item, from 1 to ``num_values``,
+        padded with ``NO_CATEGORY``.
+      num_values: Number of values, V.
 
     Returns:
-      The lists; that of ``NO_CATEGORY`` has the items without any value.
+      The lists. The list of ``NO_CATEGORY`` contains the items without any value.
     """
     items, slots = np.nonzero(values != NO_CATEGORY)
     without = np.flatnonzero(~np.any(values != NO_CATEGORY, axis=1))

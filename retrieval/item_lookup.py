@@ -1,4 +1,4 @@
-"""From item ids to what the bundle holds of items, and back."""
+"""Looks up what the bundle knows of items by their ids, and ids by position."""
 
 import numpy as np
 import tensorflow as tf
@@ -14,18 +14,18 @@ from retrieval.vocabulary import VocabularyInitializer
 class ItemLookup(tf.Module):
     """Ids, titles and vectors of items, inside the served graph.
 
-    An item has a row, its place in the vocabulary, and, if it can be found, a
-    position, its place among the vectors that are searched, or that of its slot (see
+    The *row* of an item is its place in the vocabulary. An item that can be found also has a
+    *position*: its place among the searched vectors, or the position of its slot (see
     ``retrieval.live_items``).
     """
 
     def __init__(self, tower: Tower, rows: np.ndarray, live: LiveItems | FixedItems) -> None:
-        """Takes the items from the tower.
+        """Builds the lookup tables from the tower's items.
 
         Args:
           tower: The Trainer's loaded SavedModel.
           rows: int32 [R], the items that can be found.
-          live: What has changed since the push.
+          live: The changes since the push.
         """
         super().__init__(name="item_lookup")
         self._tower = tower
@@ -37,12 +37,12 @@ class ItemLookup(tf.Module):
         self._positions = tf.Variable(positions, trainable=False, name="positions")
 
     def pushed_positions(self, ids: tf.Tensor) -> tf.Tensor:
-        """Maps string ids to int32 positions in the push; -1 for what it cannot find."""
+        """Maps string ids to int32 positions in the push; -1 for items that cannot be found."""
         rows = self.vocabulary.lookup(ids)
         return tf.where(rows >= 0, tf.gather(self._positions, tf.maximum(rows, 0)), -1)
 
     def pushed_titles(self, ids: tf.Tensor) -> tf.Tensor:
-        """Maps string ids to string titles in the push; "" where there is none."""
+        """Maps string ids to string titles in the push; "" for items without a title."""
         rows = self.vocabulary.lookup(ids)
         return tf.where(rows >= 0, tf.gather(self._tower.item_titles, tf.maximum(rows, 0)), "")
 
@@ -51,9 +51,9 @@ class ItemLookup(tf.Module):
         return self.live.positions_of(ids)
 
     def to_positions(self, ids: tf.Tensor) -> tf.Tensor:
-        """Maps string ids to int32 positions; -1 for what cannot be found.
+        """Maps string ids to int32 positions; -1 for items that cannot be found.
 
-        An item that was removed keeps its position, where no search finds it.
+        A removed item keeps its position, although no search finds it there.
         """
         pushed, slots = self.pushed_positions(ids), self.slot_positions(ids)
         return tf.where(slots >= 0, slots, pushed)
@@ -66,7 +66,7 @@ class ItemLookup(tf.Module):
         return tf.where(positions >= 0, ids, names.PADDING)
 
     def embeddings(self, items: tf.Tensor) -> dict[str, tf.Tensor]:
-        """Returns ``vectors`` float32 [M, d] (zeros if unknown) and ``known`` bool [M]."""
+        """Returns ``vectors`` float32 [M, d] (zeros for unknown ids) and ``known`` bool [M]."""
         rows, slots = self.vocabulary.lookup(items), self.slot_positions(items)
         vectors = tf.gather(self._tower.item_vectors.read_value(), tf.maximum(rows, 0))
         vectors = tf.where(rows[:, tf.newaxis] >= 0, vectors, 0.0)
@@ -76,7 +76,7 @@ class ItemLookup(tf.Module):
         }
 
     def titles(self, items: tf.Tensor) -> dict[str, tf.Tensor]:
-        """Returns ``titles`` string [M] ("" if there is none) and ``known`` bool [M]."""
+        """Returns ``titles`` string [M] ("" for items without a title) and ``known`` bool [M]."""
         slots = self.slot_positions(items)
         return {
             names.TITLES: self.live.titles_at(slots, self.pushed_titles(items)),
@@ -86,12 +86,12 @@ class ItemLookup(tf.Module):
     def list_items(self, offset: tf.Tensor, limit: tf.Tensor) -> dict[str, tf.Tensor]:
         """Returns a part of the catalogue in vocabulary order, most frequent items first.
 
-        Items that were added or changed since the push come after all others. Those that were
-        changed have an entry among the others too, as they were pushed.
+        Items that were added or changed since the push follow after all pushed items. The changed
+        ones are also listed among the pushed items, as they were pushed.
 
         Args:
-          offset: int32 [], items to pass over.
-          limit: int32 [], items wanted; fewer come at the end.
+          offset: int32 [], number of items to skip.
+          limit: int32 [], maximum number of items; the last part has fewer.
 
         Returns:
           ``item_ids`` and ``titles`` string [L], ``train_counts`` int64 [L].
@@ -112,17 +112,17 @@ class ItemLookup(tf.Module):
 
 
 class CategoryLookup(tf.Module):
-    """The categories of items, for a tower that has them."""
+    """Looks up the categories of items, for a tower that has them."""
 
     def __init__(
         self, tower: TowerWithCategories, items: ItemLookup, new: NewCategories | FixedCategories
     ) -> None:
-        """Takes the categories from the tower.
+        """Makes the lookup.
 
         Args:
-          tower: Holds those of the push.
-          items: Finds items by their ids.
-          new: The categories that came since the push.
+          tower: Holds the categories of the push.
+          items: Looks up items by their ids.
+          new: The categories added since the push.
         """
         super().__init__(name="category_lookup")
         self._tower = tower
@@ -142,9 +142,9 @@ class CategoryLookup(tf.Module):
         }
 
     def list_categories(self, limit: tf.Tensor) -> dict[str, tf.Tensor]:
-        """Returns the ``limit`` (int32 []) categories of most items, the largest first.
+        """Returns the ``limit`` (int32 []) categories with the most items, the largest first.
 
-        Items are counted as they were pushed; categories that came since then have a count of 0.
+        Items are counted as they were pushed; categories added since then have a count of 0.
 
         Returns:
           ``categories`` string [L] and ``item_counts`` int32 [L].

@@ -1,4 +1,4 @@
-"""A numeric feature of the items, by whose bounds requests filter."""
+"""A numeric feature of the items, which requests filter with bounds."""
 
 import numpy as np
 import tensorflow as tf
@@ -7,17 +7,17 @@ from contract.signatures import MAX_PREFIX, MIN_PREFIX, PADDING
 
 
 class ItemNumbers(tf.Module):
-    """The numbers of the items that can be found; an ``ItemFilter``.
+    """A numeric feature of the items that can be found; an ``ItemFilter``.
 
-    An item is allowed if one of its numbers lies within the bounds, which count as within. Without
-    any bound every item is allowed, with one only items that have a number.
+    An item is allowed if one of its numbers lies within the bounds, both inclusive. Without a bound
+    every item is allowed; with one, items without a number are not.
     """
 
     def __init__(self, values: tf.Variable, rows: np.ndarray) -> None:
-        """Takes the numbers of some items.
+        """Builds the filter and a sorted list of the numbers.
 
         Args:
-          values: float32 [N, F], ascending, padded with NaN.
+          values: float32 [N, F], the numbers of each item in ascending order, padded with NaN.
           rows: int32 [R], the items that can be found.
         """
         super().__init__(name="filter_numbers")
@@ -34,12 +34,14 @@ class ItemNumbers(tf.Module):
         self._positions = tf.Variable(positions, trainable=False, name="sorted_positions")
 
     def bounds(self, name: str, least: tf.Tensor, most: tf.Tensor) -> tf.Tensor:
-        """Returns a request's condition, float32 [B, 2]: the least and the largest number.
+        """Returns a request's condition, float32 [B, 2]: the smallest and largest allowed number.
+
+        In the graph, a text that is not a number raises ``InvalidArgumentError``.
 
         Args:
-          name: The feature, for errors.
-          least: string [B], a number as text; "" is no bound.
-          most: string [B], the same.
+          name: The name of the feature, for errors.
+          least: string [B], the lower bound, a number as text; "" is no bound.
+          most: string [B], the upper bound, likewise.
         """
         return tf.stack(
             [
@@ -50,7 +52,7 @@ class ItemNumbers(tf.Module):
         )
 
     def of(self, positions: tf.Tensor) -> tf.Tensor:
-        """See ``ItemFilter``; NaN is none. Changed items have none."""
+        """See ``ItemFilter``; the padding is NaN. Changed items have no numbers."""
         is_pushed = (positions >= 0) & (positions < self._num_pushed)
         found = tf.gather(self._items.read_value(), tf.where(is_pushed, positions, 0))
         return tf.where(is_pushed[..., tf.newaxis], found, np.nan)
@@ -60,7 +62,7 @@ class ItemNumbers(tf.Module):
         return self._items[start : start + size]
 
     def accepts(self, condition: tf.Tensor, values: tf.Tensor) -> tf.Tensor:
-        """See ``ItemFilter``; the condition is the bounds."""
+        """See ``ItemFilter``; the condition consists of the ``bounds``."""
         least, most = tf.unstack(condition[:, tf.newaxis, tf.newaxis, :], axis=3)  # [B, 1, 1]
         inside = _is_inside(values, least, most)
         return tf.reduce_any(inside, axis=2) | ~self.is_used(condition)[:, tf.newaxis]
@@ -70,13 +72,16 @@ class ItemNumbers(tf.Module):
         return tf.reduce_any(tf.math.is_finite(condition), axis=1)
 
     def num_listed(self, condition: tf.Tensor) -> tf.Tensor:
-        """See ``ItemFilter``; infinite without bounds, because items without a number count."""
+        """See ``ItemFilter``.
+
+        Infinite without bounds: then items without a number, which are in no list, are allowed too.
+        """
         first, last = self._range(condition)
         listed = tf.cast(tf.maximum(last - first, 0), tf.float32)
         return tf.where(self.is_used(condition), listed, np.inf)
 
     def lists_as_allowed(self, condition: tf.Tensor) -> tf.Tensor:
-        """See ``ItemFilter``: items of several numbers are looked at."""
+        """See ``ItemFilter``; False if items can have several numbers."""
         return tf.fill([tf.shape(condition)[0]], self._have_one_at_most)
 
     def listed(self, condition: tf.Tensor) -> tf.Tensor:
@@ -86,7 +91,8 @@ class ItemNumbers(tf.Module):
         positions = self._positions[entries]
         if self._have_one_at_most:
             return positions
-        # An item of several numbers counts at the first of them that is inside.
+        # An item with several numbers has an entry for each. Keep only the entry of its first
+        # number within the bounds.
         numbers = tf.gather(self._items.read_value(), positions)  # [L, F]
         inside = _is_inside(numbers, condition[0, 0], condition[0, 1])
         first_slot = tf.argmax(inside, axis=1, output_type=tf.int32)
@@ -107,7 +113,7 @@ def _is_inside(numbers: tf.Tensor, least: tf.Tensor, most: tf.Tensor) -> tf.Tens
 
 
 def _number(name: str, texts: tf.Tensor, otherwise: float) -> tf.Tensor:
-    """Returns float32 [B]; a text that is no number ends in ``InvalidArgumentError``."""
+    """Parses ``texts``, string [B], and returns float32 [B]; "" gives ``otherwise``."""
     is_given = texts != PADDING
     is_number = tf.strings.regex_full_match(
         tf.strings.strip(texts), r"[+-]?(\d+\.?\d*|\.\d+)([eE][+-]?\d+)?"

@@ -1,4 +1,4 @@
-"""The partitions of an index, by which items that come later are ordered as well."""
+"""The partitions of an index, which also order the items that are added after the push."""
 
 from typing import NamedTuple
 
@@ -8,7 +8,7 @@ import tensorflow as tf
 from retrieval.scann_search import ScannSearch
 from retrieval.search import CatalogueSearch
 
-# Bounds the memory that sorting vectors takes.
+# Limits the memory for sorted copies of the vectors.
 _ITEMS_AT_ONCE = 1 << 20
 
 
@@ -16,8 +16,8 @@ class Leaves(NamedTuple):
     """The partitions of an index.
 
     Attributes:
-      centroids: float32 [C, d], the mean of the vectors of each.
-      to_search: int32 [], how many are searched for an interest.
+      centroids: float32 [C, d], the mean vector of each partition that is not empty.
+      to_search: int32 [], the number of partitions searched for each interest.
     """
 
     centroids: np.ndarray

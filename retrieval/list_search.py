@@ -1,4 +1,4 @@
-"""Exact search among the items of lists: its work grows with the lists, not with the catalogue."""
+"""Exact search among listed items; its cost grows with the lists, not with the catalogue."""
 
 import numpy as np
 import tensorflow as tf
@@ -7,9 +7,9 @@ from contract.manifest import ALGORITHM, EXACT
 from retrieval.filters import Selection
 from retrieval.search import Candidates
 
-# Numbers of vectors that are held at once (16 MiB of float32 for each of two rows).
+# Floats of gathered vectors in memory at once (16 MiB of float32 for each of two rows).
 _NUMBERS_PER_BLOCK = 1 << 22
-# Rows that are searched at the same time: more would hold more memory and be no faster.
+# Rows that are searched at the same time; more would take more memory without being faster.
 _PARALLEL_ROWS = 2
 
 
@@ -17,7 +17,7 @@ class ListSearch:
     """Scores the items that a selection lists for each row; a ``Search``."""
 
     def __init__(self, vectors: tf.Variable, selection: Selection) -> None:
-        """Searches what ``selection`` allows of ``vectors``, float32 [R, d]."""
+        """Makes a search of the ``vectors``, float32 [R, d], that ``selection`` allows."""
         self.vectors = vectors
         self._selection = selection
 
@@ -28,7 +28,7 @@ class ListSearch:
     def candidates(
         self, interests: tf.Tensor, mask: tf.Tensor, depth: tf.Tensor, k: tf.Tensor
     ) -> Candidates:
-        """See ``Search``; distinct items, best first, filled up with -1 and -inf."""
+        """See ``Search``; returns distinct items, best first, padded with -1 and -inf."""
         del k
         batch = tf.shape(mask)[0]
         inactive = tf.where(mask, 0.0, -np.inf)  # [B, K]
@@ -61,20 +61,20 @@ def best_of(
     inactive: tf.Tensor,
     depth: tf.Tensor,
 ) -> Candidates:
-    """Returns the ``depth`` best of the listed items for one person.
+    """Returns the ``depth`` best listed items for one person.
 
     Args:
       vectors: float32 [R, d].
       listed: int32 [L], distinct positions.
       interests: float32 [K, d].
-      inactive: float32 [K], added to the scores: 0, or -inf for interests that do not count.
-      depth: int32 [].
+      inactive: float32 [K], added to the scores: 0, or -inf for inactive interests.
+      depth: int32 [], number of candidates.
 
     Returns:
-      Candidates [depth], best first, filled up with -1 and -inf.
+      Candidates [depth], best first, padded with -1 and -inf.
     """
     block = max(_NUMBERS_PER_BLOCK // vectors.shape[1], 1)
-    # Read whole: a sparse read turns every later whole read into a copy of the variable.
+    # Read the whole variable: after a sparse read, every read of the whole variable copies it.
     values = vectors.read_value()
 
     def score_block(start: tf.Tensor, best: Candidates) -> tuple[tf.Tensor, Candidates]:
@@ -95,5 +95,5 @@ def best_of(
             Candidates(tf.TensorShape([None]), tf.TensorShape([None])),
         ),
     )
-    # An item that no active interest scores is none.
+    # Without an active interest all scores are -inf, and such items are not candidates.
     return Candidates(tf.where(best.scores > -np.inf, best.positions, -1), best.scores)

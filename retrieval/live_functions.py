@@ -1,7 +1,7 @@
-"""The functions by which a server changes the catalogue of a version, and their description.
+"""The functions with which a server changes the catalogue of a version, and their description.
 
-They are saved like signatures, and then taken out of the list of signatures; see
-``contract.live_catalogue``.
+They are saved as signatures and then removed from the list of signatures, so that clients cannot
+call them; see ``contract.live_catalogue``.
 """
 
 import json
@@ -23,7 +23,7 @@ from retrieval.tower import TowerThatEncodes
 def live_functions(bundle: RetrievalBundle) -> dict[str, Any]:
     """Returns ``describe_items`` and ``apply_changes`` of ``bundle``, by name.
 
-    There are none if the catalogue cannot be changed.
+    The result is empty if the catalogue cannot be changed.
     """
     live = bundle.live
     if not isinstance(live, LiveItems):
@@ -65,13 +65,13 @@ def live_functions(bundle: RetrievalBundle) -> dict[str, Any]:
 def hide_live_functions(
     model_dir: str, bundle: RetrievalBundle, items_config: Mapping[str, Any] | None
 ) -> None:
-    """Takes the functions out of the signatures, and describes them beside the SavedModel.
+    """Removes the functions from the signatures and describes them in a file of the bundle.
 
     Args:
-      model_dir: The saved bundle.
-      bundle: What was saved.
-      items_config: ``data.items`` of the configuration, which has the side features; None if
-        there is none. Then the vectors of items cannot be made anew.
+      model_dir: The directory of the saved bundle.
+      bundle: The bundle that was saved.
+      items_config: ``data.items`` of the configuration, which names the side features. None if
+        there is none; then changed features give no new item vectors.
     """
     path = os.path.join(model_dir, SAVED_MODEL_FILE)
     with tf.io.gfile.GFile(path, "rb") as file:
@@ -113,17 +113,17 @@ def _describe(
     examples: tf.Tensor,
     category_names: tf.Tensor,
 ) -> dict[str, tf.Tensor]:
-    """What the version makes of items.
+    """Returns what this version knows of items, and the vectors of changed items.
 
     Args:
-      bundle: Describes them.
-      live: What has changed so far.
-      ids: string [M].
+      bundle: The bundle.
+      live: The changes so far.
+      ids: string [M], the items.
       examples: string [M], serialized catalogue rows; "" leaves the vector as it was pushed.
-      category_names: string [M, F], padded with "".
+      category_names: string [M, F], the items' categories, padded with "".
 
     Returns:
-      The outputs that ``contract.live_catalogue`` names.
+      The outputs by the names in ``contract.live_catalogue``.
     """
     positions = bundle.items.pushed_positions(ids)
     is_pushed = positions >= 0
@@ -155,7 +155,7 @@ def _describe(
 def _apply(
     bundle: RetrievalBundle, live: LiveItems, new_categories: tf.Tensor, **changes: tf.Tensor
 ) -> dict[str, tf.Tensor]:
-    """Changes the state; see ``LiveItems.apply``."""
+    """Applies changes; see ``LiveItems.apply``."""
     live.apply(**changes)
     if bundle.new_categories is not None:
         bundle.new_categories.add(new_categories)

@@ -1,14 +1,15 @@
 """Items that were added, changed or removed after the push, inside the served graph.
 
-A push fixes vocabulary, vectors and index. What happens to the catalogue afterwards is kept
-beside them, in variables that ``apply`` changes while the version serves: a *slot* for every item
-that was added or changed, and for every pushed item whether its slot, or nothing, has taken its
-place. The position of an item in a slot is the number of pushed items plus the slot.
+A push fixes the vocabulary, the vectors and the index. Later changes of the catalogue are kept in
+separate variables, which ``apply`` changes while the version is being served. Every added or
+changed item gets a *slot*. For every pushed item a variable records whether it is still as it was
+pushed, has been replaced by a slot, or has been removed. The position of an item in a slot is the
+number of pushed items plus the number of the slot.
 
-Every change costs work in proportion to the change. So the variables that grow with the items
-(all that are indexed by slot, and ``_replaced_by``) are read by ``tf.gather`` on the variable and
-written by scattering, never read whole where it matters: after a scattering TensorFlow copies a
-variable for every whole read.
+The cost of a change should depend on the size of the change, not on that of the catalogue. The
+variables that grow with the number of items (those indexed by slot, and ``_replaced_by``) are
+therefore read by ``tf.gather`` on the variable and written by scattering, and requests do not read
+them whole: after a scatter, TensorFlow copies a variable for every read of the whole.
 """
 
 from collections.abc import Callable
@@ -24,7 +25,7 @@ from retrieval.search import Candidates
 
 
 class Page(NamedTuple):
-    """A part of the slots: ids and titles, string [L], and counts in train, int64 [L]."""
+    """Some of the slots: their ids and titles, string [L], and counts in train, int64 [L]."""
 
     ids: tf.Tensor
     titles: tf.Tensor
@@ -32,29 +33,29 @@ class Page(NamedTuple):
 
 
 class LiveItems(tf.Module):
-    """The changes since the push. Nothing has changed when it is made.
+    """The changes since the push; a new object has none.
 
-    Who calls ``apply`` must see to it that nothing else runs in the meantime: a request reads
-    several of the variables, and has to find them of one time.
+    The caller of ``apply`` must make sure that no request runs at the same time. A request reads
+    several of the variables, and they must all belong to the same state.
 
     Attributes:
       num_pushed: Number of positions before the first slot, R.
       is_used: bool [], whether ``apply`` was ever called.
-      num_replaced: int32 [], pushed items that are not found at their position any more.
-      num_found: int32 [], slots that can be found.
-      num_leaves: Partitions by which slots are ordered, C; 0 is none.
+      num_replaced: int32 [], number of pushed items that have been replaced or removed.
+      num_found: int32 [], number of slots that searches can find.
+      num_leaves: Number of partitions by which slots are ordered, C; 0 if there are none.
     """
 
     def __init__(
         self, num_pushed: int, dimensions: int, leaves: Leaves | None, has_categories: bool
     ) -> None:
-        """Makes the variables.
+        """Creates the variables.
 
         Args:
-          num_pushed: Items of the pushed index, R.
+          num_pushed: Number of items in the pushed index, R.
           dimensions: Length of a vector, d.
-          leaves: The partitions of the index, of which the nearest are searched; if there are
-            none, all slots are scored.
+          leaves: The partitions of the index. A search scores the slots in the partitions nearest
+            to the interests; if this is None, it scores all slots.
           has_categories: Whether items have categories.
         """
         super().__init__(name="live_items")
@@ -73,7 +74,7 @@ class LiveItems(tf.Module):
         self._slots = tf.lookup.experimental.MutableHashTable(
             tf.string, tf.int32, -1, name="live_slots_of_ids"
         )
-        # Of one row, so that there is something to gather before there is a slot.
+        # These start with one row, so that tf.gather has a row to read before there is a slot.
         self._ids = _variable(np.array([""], object), "live_ids", tf.string)
         self._titles = _variable(np.array([""], object), "live_titles", tf.string)
         self._vectors = _variable(np.zeros([1, dimensions], np.float32), "live_vectors")
@@ -81,8 +82,9 @@ class LiveItems(tf.Module):
         self._categories = tf.Variable(
             np.zeros([1, 0], np.int32), trainable=False, name="live_categories", shape=[None, None]
         )
-        # Slots by the leaf that is nearest to their vector, where each leaf starts, and slots
-        # that are not yet in that order; -1 is a slot that is not found any more.
+        # Slots ordered by the leaf that is nearest to their vector, the index at which each leaf
+        # starts, and the slots that are not yet in that order. Slots that can no longer be found
+        # are overwritten with -1.
         self._order = _variable(np.zeros([0], np.int32), "live_order")
         self._starts = _variable(np.zeros([self.num_leaves + 1], np.int32), "live_starts")
         self._fresh = _variable(np.zeros([0], np.int32), "live_fresh")
@@ -103,26 +105,28 @@ class LiveItems(tf.Module):
         starts: tf.Tensor,
         fresh: tf.Tensor,
     ) -> None:
-        """Makes changes. The caller says where everything is; nothing is checked.
+        """Applies changes. The caller assigns the slots; the arguments are not checked.
 
         Args:
-          slots: int32 [M], slots that are written.
-          ids: string [M].
-          titles: string [M].
-          vectors: float32 [M, d].
-          counts: float32 [M], popularity: the count in train of the item that was changed.
-          categories: int32 [M, F]; F is 0 if items have none.
-          freed_ids: string [G], ids that have no slot any more.
-          positions: int32 [P], pushed items of which ``replaced_by`` tells.
-          replaced_by: int32 [P], the slot, ``AS_PUSHED`` or ``REMOVED``.
-          num_replaced: int32 [], pushed items that are not ``AS_PUSHED``, after the change.
-          order: int32 [S], slots in the order of their leaves; -1 is none.
+          slots: int32 [M], the slots to write.
+          ids: string [M], the ids of their items.
+          titles: string [M], their titles.
+          vectors: float32 [M, d], their vectors.
+          counts: float32 [M], their popularity: the count in train of the pushed item, or 0 for
+            an added one.
+          categories: int32 [M, F], their categories; F is 0 if items have none.
+          freed_ids: string [G], ids that no longer have a slot.
+          positions: int32 [P], the pushed items to which ``replaced_by`` refers.
+          replaced_by: int32 [P], the slot of each, ``AS_PUSHED`` or ``REMOVED``.
+          num_replaced: int32 [], number of pushed items that are not ``AS_PUSHED`` after the
+            change.
+          order: int32 [S], slots in the order of their leaves; -1 is padding.
           starts: int32 [C + 1], where each leaf starts in ``order``.
-          fresh: int32 [F], slots that are not in ``order``; -1 is none.
+          fresh: int32 [F], slots that are not in ``order``; -1 is padding.
         """
         size = _rows(self._ids)
         needed = tf.reduce_max(tf.concat([slots, [-1]], axis=0)) + 1
-        # Doubled, so that growing costs no more than the items that were added.
+        # Doubling keeps the total cost of growing proportional to the number of added items.
         capacity = tf.where(needed > size, tf.maximum(needed, 2 * size), size)
         rows = [
             (self._ids, ids),
@@ -155,14 +159,14 @@ class LiveItems(tf.Module):
         return tf.where(slots >= 0, self.num_pushed + slots, -1)
 
     def current(self, positions: tf.Tensor) -> tf.Tensor:
-        """Maps positions to where the items are found now; -1 is nowhere."""
+        """Maps positions to the current positions of the items; -1 for removed items."""
         is_pushed = (positions >= 0) & (positions < self.num_pushed)
         now = tf.gather(self._replaced_by, tf.where(is_pushed, positions, 0))
         moved = tf.where(now >= 0, self.num_pushed + now, -1)
         return tf.where(is_pushed & (now != AS_PUSHED), moved, positions)
 
     def is_as_pushed(self, start: tf.Tensor, size: tf.Tensor) -> tf.Tensor:
-        """Returns bool [1, size]: which positions from ``start`` on are found there still."""
+        """Returns bool [1, size], which items from position ``start`` on are still as pushed."""
         return tf.cond(
             self.num_replaced > 0,
             lambda: tf.gather(self._replaced_by, tf.range(start, start + size)) == AS_PUSHED,
@@ -170,19 +174,22 @@ class LiveItems(tf.Module):
         )[tf.newaxis]
 
     def ids_at(self, positions: tf.Tensor, pushed: tf.Tensor) -> tf.Tensor:
-        """Returns string [...]: ``pushed`` where positions are not of slots, else the ids."""
+        """Returns string [...], the ids at the positions of slots, and ``pushed`` elsewhere."""
         return self._at(self._ids, positions, pushed)
 
     def titles_at(self, positions: tf.Tensor, pushed: tf.Tensor) -> tf.Tensor:
-        """As ``ids_at``, the titles."""
+        """Returns string [...], the titles of slots; see ``ids_at``."""
         return self._at(self._titles, positions, pushed)
 
     def vectors_at(self, positions: tf.Tensor, pushed: tf.Tensor) -> tf.Tensor:
-        """As ``ids_at``, the vectors, float32 [..., d]."""
+        """Returns float32 [..., d], the vectors of slots; see ``ids_at``."""
         return self._at(self._vectors, positions, pushed)
 
     def categories_at(self, positions: tf.Tensor, pushed: tf.Tensor) -> tf.Tensor:
-        """As ``ids_at``, the categories, int32 [..., F]: as wide as both together need."""
+        """Returns int32 [..., F], the categories of slots; see ``ids_at``.
+
+        F is the larger of the widths of the slots' and the pushed categories.
+        """
         own, given = _width(self._categories), tf.shape(pushed)[-1]
         numbers = tf.gather(self._categories, tf.maximum(positions - self.num_pushed, 0))
         return tf.where(
@@ -199,7 +206,7 @@ class LiveItems(tf.Module):
         return tf.where(is_slot, tf.gather(variable, slots), pushed)
 
     def page(self, offset: tf.Tensor, limit: tf.Tensor) -> "Page":
-        """Returns the slots that are found from the ``offset``-th on, ``limit`` at most."""
+        """Returns at most ``limit`` of the slots that can be found, from the ``offset``-th on."""
         slots = tf.sort(self._found_slots())[offset : offset + limit]
         counts = tf.cast(tf.gather(self._counts, slots), tf.int64)
         return Page(tf.gather(self._ids, slots), tf.gather(self._titles, slots), counts)
@@ -211,14 +218,14 @@ class LiveItems(tf.Module):
         depth: tf.Tensor,
         allowed: Callable[[tf.Tensor], tf.Tensor] | None = None,
     ) -> Candidates:
-        """Returns the best slots, [B, M]; M is 0 if nothing has changed.
+        """Returns the best slots, [B, M]; M is 0 if nothing has ever changed.
 
         Args:
           interests: float32 [B, K, d].
-          mask: bool [B, K].
-          depth: int32 [], slots wanted at most.
-          allowed: Called with positions, int32 [M]; returns which of them a row may have,
-            bool [B, M].
+          mask: bool [B, K], the active interests.
+          depth: int32 [], maximum number of slots.
+          allowed: A function from positions, int32 [M], to which of them each row may have,
+            bool [B, M]; None allows all.
         """
 
         def found() -> Candidates:
@@ -239,7 +246,13 @@ class LiveItems(tf.Module):
         depth: tf.Tensor,
         allowed: Callable[[tf.Tensor], tf.Tensor] | None = None,
     ) -> Candidates:
-        """As ``candidates``, scored by count, the same for each of ``batch``, int32 [], rows."""
+        """Returns the most frequent slots, scored by their counts; see ``candidates``.
+
+        Args:
+          batch: int32 [], number of rows, B.
+          depth: See ``candidates``.
+          allowed: See ``candidates``.
+        """
 
         def found() -> Candidates:
             slots = self._found_slots()
@@ -271,16 +284,16 @@ class LiveItems(tf.Module):
         return Candidates(tf.where(best.values > -np.inf, positions, -1), best.values)
 
     def _found_slots(self) -> tf.Tensor:
-        """Returns int32 [M], all slots that are found."""
+        """Returns int32 [M], all slots that can be found."""
         slots = tf.concat([self._order.read_value(), self._fresh.read_value()], axis=0)
         return tf.boolean_mask(slots, slots >= 0)
 
     def _near(self, queries: tf.Tensor) -> tf.Tensor:
-        """Returns int32 [M], the slots in the leaves nearest to any of ``queries``, [Q, d]."""
+        """Returns int32 [M], the slots in the leaves nearest to any of the queries [Q, d]."""
         if self._leaves_to_search is None:
             return self._found_slots()
         closeness = tf.matmul(queries, self._centroids.read_value(), transpose_b=True)  # [Q, C]
-        # Partitions without a pushed item have no centroid.
+        # Partitions without a pushed item have no centroid, so there can be fewer than configured.
         wanted = tf.minimum(self._leaves_to_search.read_value(), self.num_leaves)
         leaves = tf.math.top_k(closeness, wanted).indices
         leaves = tf.unique(tf.reshape(leaves, [-1])).y
@@ -291,7 +304,7 @@ class LiveItems(tf.Module):
         return tf.boolean_mask(slots, slots >= 0)
 
     def leaves_of(self, vectors: tf.Tensor) -> tf.Tensor:
-        """Returns int32 [M], the leaf by which vectors [M, d] are ordered; -1 if there is none."""
+        """Returns int32 [M], the leaf nearest to each of the vectors [M, d]; -1 without leaves."""
         if self._leaves_to_search is None:
             return tf.fill([tf.shape(vectors)[0]], -1)
         closeness = tf.matmul(vectors, self._centroids.read_value(), transpose_b=True)
@@ -299,10 +312,10 @@ class LiveItems(tf.Module):
 
 
 class NewCategories(tf.Module):
-    """Names of categories that no pushed item has, numbered after those that some have."""
+    """Categories that were added after the push, numbered after those of the push."""
 
     def __init__(self, num_pushed: int) -> None:
-        """Starts without any; ``num_pushed`` is the number of the categories of the push."""
+        """Starts without any; ``num_pushed`` is the number of categories in the push."""
         super().__init__(name="new_categories")
         self._num_pushed = num_pushed
         self._names = _variable(np.zeros([0], object), "new_category_names", tf.string)
@@ -312,28 +325,34 @@ class NewCategories(tf.Module):
 
     @property
     def names(self) -> tf.Tensor:
-        """String [W], in the order of their numbers."""
+        """The names, string [W], in the order of their numbers."""
         return self._names.read_value()
 
     def numbers(self, names: tf.Tensor, pushed: tf.Tensor) -> tf.Tensor:
-        """Returns ``pushed`` where it is a number, else that of the name; 0 for unknown names."""
+        """Returns the numbers of ``names``, 0 for unknown ones.
+
+        Args:
+          names: string [...].
+          pushed: int32 [...], the numbers that the names have in the push; ``NO_CATEGORY`` if
+            the push does not have them.
+        """
         new = tf.ensure_shape(self._numbers.lookup(names), names.shape)
         return tf.where(pushed != NO_CATEGORY, pushed, new)
 
     def add(self, names: tf.Tensor) -> None:
-        """Numbers ``names``, string [W], which have no number so far, in their order."""
+        """Assigns the next numbers to ``names``, string [W], none of which may have one yet."""
         first = self.num_names + 1
         self._numbers.insert(names, tf.range(first, first + tf.size(names)))
         self._names.assign(tf.concat([self.names, names], axis=0))
 
     @property
     def num_names(self) -> tf.Tensor:
-        """Int32 []: the largest number, those of the push included."""
+        """The number of categories, int32 [], including those of the push."""
         return self._num_pushed + tf.size(self.names)
 
 
 def _variable(value: np.ndarray, name: str, dtype: tf.DType | None = None) -> tf.Variable:
-    # The first dimension grows.
+    # The first dimension is left open, because it grows.
     shape = [None, *value.shape[1:]] if value.ndim else []
     return tf.Variable(
         tf.constant(value.tolist() if dtype else value, dtype),
@@ -344,23 +363,23 @@ def _variable(value: np.ndarray, name: str, dtype: tf.DType | None = None) -> tf
 
 
 def _rows(variable: tf.Variable) -> tf.Tensor:
-    """Returns int32 [], the size of the first dimension, without a read of the variable."""
+    """Returns int32 [], the size of the first dimension, without reading the variable."""
     return tf.raw_ops.VariableShape(input=variable.handle)[0]
 
 
 def _width(variable: tf.Variable) -> tf.Tensor:
-    """Returns int32 [], the size of the last dimension, without a read of the variable."""
+    """Returns int32 [], the size of the last dimension, without reading the variable."""
     return tf.raw_ops.VariableShape(input=variable.handle)[-1]
 
 
 def _pad_last(values: tf.Tensor, missing: tf.Tensor) -> tf.Tensor:
-    """Fills the last dimension up with zeros, if ``missing`` is positive."""
+    """Appends ``missing`` zeros to the last dimension, if that is positive."""
     paddings = [[0, 0]] * (values.shape.rank - 1) + [[0, tf.maximum(missing, 0)]]
     return tf.pad(values, paddings)
 
 
 def _widen(variable: tf.Variable, width: tf.Tensor) -> None:
-    """Makes ``variable``, of rank 2, one of ``width`` columns, if it has fewer."""
+    """Extends ``variable``, of rank 2, to ``width`` columns if it has fewer."""
     missing = width - _width(variable)
 
     def widen() -> tf.Tensor:
@@ -371,7 +390,7 @@ def _widen(variable: tf.Variable, width: tf.Tensor) -> None:
 
 
 def _grow(variable: tf.Variable, capacity: tf.Tensor) -> None:
-    """Makes ``variable`` one of ``capacity`` rows, if it has fewer."""
+    """Extends ``variable`` to ``capacity`` rows if it has fewer."""
     missing = capacity - _rows(variable)
 
     def grow() -> tf.Tensor:

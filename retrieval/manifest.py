@@ -1,4 +1,4 @@
-"""Writes and reads the manifest of a bundle, on any file system that TensorFlow knows."""
+"""Writes and reads the manifest of a bundle, on any file system that TensorFlow supports."""
 
 import os
 from collections.abc import Mapping
@@ -19,7 +19,7 @@ gfile = tf.io.gfile
 
 
 def list_files(directory: str) -> list[str]:
-    """Returns the paths of all files below ``directory``, relative to it, sorted."""
+    """Returns the sorted paths of all files below ``directory``, relative to it."""
     return sorted(
         os.path.relpath(os.path.join(str(folder), str(name)), directory)
         for folder, _, names in gfile.walk(directory)
@@ -33,7 +33,7 @@ def total_bytes(directory: str) -> int:
 
 
 def write_manifest(model_dir: str, facts: Mapping[str, Any]) -> None:
-    """Writes ``facts`` and the size and digest of every file of ``model_dir``."""
+    """Writes ``facts``, and the size and digest of every file in ``model_dir``."""
     files = {
         path: _describe(os.path.join(model_dir, path))
         for path in list_files(model_dir)
@@ -46,7 +46,7 @@ def write_manifest(model_dir: str, facts: Mapping[str, Any]) -> None:
 
 
 def read_manifest(model_dir: str) -> dict[str, Any] | None:
-    """Returns the manifest, or None if there is none that can be read."""
+    """Returns the manifest, or None if it does not exist or is not valid."""
     path = os.path.join(model_dir, MANIFEST_PATH)
     if not gfile.exists(path):
         return None
@@ -58,10 +58,10 @@ def read_manifest(model_dir: str) -> dict[str, Any] | None:
 
 
 def missing_files(model_dir: str) -> list[str]:
-    """Returns the files that the manifest names and ``model_dir`` lacks or has cut short.
+    """Returns the files in the manifest that ``model_dir`` lacks or has in another size.
 
-    A manifest that is there and cannot be read counts as missing itself: servers do
-    not load such a version. Without any manifest nothing is missing.
+    A manifest that exists but is not valid is itself returned as missing, because servers do not
+    load such a version. If there is no manifest, nothing is missing.
     """
     if not gfile.exists(os.path.join(model_dir, MANIFEST_PATH)):
         return []

@@ -6,13 +6,13 @@ from collections.abc import Callable, Sequence
 
 import numpy as np
 
-# Scores this close to the k-th best count as found: float32 sums differ in
-# their last bits between kernels, and equal vectors tie.
+# Scores this close to the k-th best count as found, because float32 sums differ in their last
+# bits between kernels and equal vectors tie.
 _TOLERANCE = 1e-5
-# Of the normal distribution: the quantile of 95 %.
+# The 95 % quantile of the standard normal distribution.
 _NORMAL_95 = 1.645
-# Multiplications that the exact search for all people may take, and the fewest people for whom it
-# is made all the same.
+# How many multiplications the exact search for all people together may take, and the smallest
+# number of people, for whom it runs whatever it takes.
 _EXACT_BUDGET = 5 * 10**11
 _MIN_PEOPLE = 100
 
@@ -22,7 +22,7 @@ class Recall:
     """Share of the exact top k that the index found.
 
     Attributes:
-      mean: Over people.
+      mean: Mean of the shares over people.
       lower: Lower end of the one-sided 95 % confidence interval of the mean.
       people: Number of people.
     """
@@ -33,24 +33,24 @@ class Recall:
 
 
 def recall(found_scores: np.ndarray, exact_scores: np.ndarray) -> Recall:
-    """Summarises ``recall_shares``, whose arguments and error these are."""
+    """Summarises ``recall_shares``, which has the same arguments and raises the same error."""
     shares = recall_shares(found_scores, exact_scores)
     mean = float(shares.mean())
     return Recall(mean, mean - _error(shares), len(shares))
 
 
 def recall_shares(found_scores: np.ndarray, exact_scores: np.ndarray) -> np.ndarray:
-    """Returns for each person the share of the exact top k that was found, float [P'].
+    """Returns, for each person, the share of the exact top k that was found, float [P'].
 
-    Compares by score, so that any of several equal items counts. People who have nothing
-    to find are left out.
+    The comparison is by score, so that any of several items with equal scores counts. People for
+    whom the exact search found nothing are left out.
 
     Args:
-      found_scores: [P, k] scores of distinct found items; -inf is none.
-      exact_scores: [P, k] the best possible scores, best first; -inf is none.
+      found_scores: [P, k], the scores of the distinct items that were found, padded with -inf.
+      exact_scores: [P, k], the best possible scores, best first, padded with -inf.
 
     Raises:
-      ValueError: if nobody has anything to find.
+      ValueError: if the exact search found nothing for anybody.
     """
     has_any = np.isfinite(exact_scores).any(axis=1)
     if not has_any.any():
@@ -70,35 +70,35 @@ def largest_loss(before: np.ndarray, after: np.ndarray) -> float:
     """Returns the upper end of the one-sided 95 % confidence interval of the mean loss.
 
     Args:
-      before: [P'], shares of the same people as
-      after: [P'].
+      before: [P'], shares (``recall_shares``) before a change.
+      after: [P'], the shares of the same people after it.
     """
     loss = before - after
     return float(loss.mean() + _error(loss))
 
 
 def _error(values: np.ndarray) -> float:
-    """Returns how far the end of the one-sided 95 % interval is from the mean of ``values``."""
+    """Returns the distance from the mean of ``values`` to the one-sided 95 % confidence bound."""
     return float(_NORMAL_95 * values.std() / np.sqrt(len(values)))
 
 
 def affordable_people(wanted: int, num_items: int, interests_shape: Sequence[int]) -> int:
-    """Returns for how many people an index is compared with exact search, at most ``wanted``.
+    """Returns the number of people for whom an index is compared with exact search.
 
-    Exact search takes as long as there are items, so a large catalogue is measured with fewer
-    people: 195 of 500 at ten million items, four interests and 64 dimensions.
+    The time of an exact search grows with the number of items, so a large catalogue is measured
+    with fewer people: 195 of 500 at ten million items, four interests and 64 dimensions.
 
     Args:
-      wanted: See ``IndexConfig.num_queries``.
-      num_items: Items that can be found.
-      interests_shape: K and d.
+      wanted: The largest number of people; see ``IndexConfig.num_queries``.
+      num_items: Number of items that can be found.
+      interests_shape: Number of interests K, and dimensions d.
     """
     each = num_items * int(np.prod(interests_shape))
     return min(wanted, max(_EXACT_BUDGET // max(each, 1), _MIN_PEOPLE))
 
 
 def latencies_ms(call: Callable[[int], object], count: int, warmup: int = 3) -> np.ndarray:
-    """Times ``call(i)`` for i in 0..count-1, in milliseconds, after a warm-up."""
+    """Returns the time of ``call(i)`` for i in 0..count-1, in milliseconds, after a warm-up."""
     for i in range(warmup):
         call(i % count)
     times = np.empty(count)

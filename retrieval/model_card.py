@@ -1,7 +1,7 @@
-"""The model card of a version: what it was made from, how good it is, what it must not be asked.
+"""The model card of a version: what it was made from, how good it is, and its intended use.
 
 It follows M. Mitchell et al., Model Cards for Model Reporting (2019), as far as the
-pipeline knows the answers. Both files are made from the facts of the manifest.
+pipeline knows the answers. Both files (Markdown and HTML) are made from the facts in the manifest.
 """
 
 import datetime
@@ -36,8 +36,8 @@ def write_model_card(model_dir: str, facts: Mapping[str, Any]) -> None:
     """Writes ``model_card.md`` and ``model_card.html`` beside the manifest.
 
     Args:
-      model_dir: A bundle.
-      facts: What its manifest will hold.
+      model_dir: The directory of a bundle.
+      facts: The facts that will be in its manifest.
     """
     text = render(facts)
     title = f"Model card of {facts.get(manifest.NAME, 'a bundle')}"
@@ -50,11 +50,11 @@ def write_model_card(model_dir: str, facts: Mapping[str, Any]) -> None:
 
 
 def render(facts: Mapping[str, Any]) -> str:
-    """The card in Markdown; what the facts do not say is left out."""
+    """Returns the card in Markdown; it leaves out whatever is missing from the facts."""
     parts = [
         f"# Model card: {facts.get(manifest.NAME, 'a bundle')}",
-        "MIND (arXiv 1904.08030): the items of a history are routed into interests, and each "
-        "interest is searched for in an index of all items.",
+        "MIND (arXiv 1904.08030): the model routes the items of a history into interests, and "
+        "searches an index of all items with each interest.",
         "## Data",
         _table(("", ""), _data(facts)),
         "## Model",
@@ -64,17 +64,18 @@ def render(facts: Mapping[str, Any]) -> str:
         parts += ["## Quality on the test split", _table(("", "value", "95 % interval"), quality)]
     if limits := _limits(facts):
         parts += [
-            "## What a pushed version has passed",
+            "## Checks that a pushed version has passed",
             _table(("", "limit"), limits),
-            "Guard rails that only warn do not stand here; the report of the run has them.",
+            "Guard rails that only warn are not listed here; they are in the report of the run.",
         ]
     parts += [
-        "## What it is for",
-        "It recommends items of its catalogue to a person by what that person did before. Items "
-        "that are not in the catalogue cannot be recommended, and a history without a known item "
-        "is answered with what is popular. Histories are behaviour, not opinion: what was shown "
-        "more often was also chosen more often, and the model repeats that. Metrics above are "
-        "means over people; people with short histories are served worse where the table says so.",
+        "## Intended use and limitations",
+        "The model recommends items from its catalogue to people on the basis of what they did "
+        "before. It cannot recommend an item that is not in the catalogue, and it answers a "
+        "history without a known item with the most popular items. Histories record behaviour, "
+        "not opinions: people chose more often what they were shown more often, and the model "
+        "repeats that. The metrics above are means over people; where the table has a row for "
+        "people with short histories, it shows how well the model serves them.",
     ]
     return "\n\n".join(parts) + "\n"
 
@@ -101,29 +102,29 @@ def _data(facts: Mapping[str, Any]) -> list[tuple[str, str]]:
 
 def _model(facts: Mapping[str, Any]) -> list[tuple[str, str]]:
     network = facts.get(manifest.CONFIG, {}).get("model", {})
-    # A training that tried one interest may have kept fewer than the configuration asks for.
+    # A training that also tried one interest may have kept fewer than the configuration asks for.
     if interests := facts.get(manifest.NUM_INTERESTS):
         network = {**network, manifest.NUM_INTERESTS: interests}
     rows = [
         (label, f"{network[key]:,}")
         for label, key in (
-            ("Interests at most", manifest.NUM_INTERESTS),
+            ("Interests per person, at most", manifest.NUM_INTERESTS),
             ("Dimensions", "embedding_dim"),
-            ("Newest events that it reads", "history_length"),
+            ("Latest events of a history that are used", "history_length"),
         )
         if key in network
     ]
     generation = facts.get(manifest.GENERATION)
     if generation is not None:
         because = facts.get(FROM_NOTHING_BECAUSE)
-        from_nothing = f"from nothing: {because}" if because else "from nothing"
+        from_nothing = f"from scratch: {because}" if because else "from scratch"
         rows.append(("Training", f"warm start number {generation}" if generation else from_nothing))
     if steps := facts.get(manifest.STEPS_ON_ALL):
         rows.append(
             (
-                "Trained on everything",
+                "Trained on all events",
                 f"{steps:,} steps. The metrics below are those of {facts[manifest.JUDGED_MODEL]}, "
-                "which was trained in the same way without the events that they were measured on",
+                "which was trained in the same way, but without the events used for the metrics",
             )
         )
     if index := facts.get(manifest.INDEX):
@@ -176,7 +177,7 @@ def _limits(facts: Mapping[str, Any]) -> list[tuple[str, str]]:
     rows = [
         (f"{primary} above popularity by more than", f"{evaluation['min_lift_over_popularity']:g}"),
         (
-            f"{primary} below the version before by at most",
+            f"{primary} below the previous version by at most",
             f"{evaluation['max_drop_from_pushed']:g}",
         ),
     ]

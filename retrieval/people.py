@@ -1,4 +1,4 @@
-"""Real people's histories, to tune the index with and to validate it on others."""
+"""Reads histories of real people: some to tune the index with, and others to validate it."""
 
 import dataclasses
 import hashlib
@@ -21,7 +21,8 @@ class People:
     Attributes:
       history: object (bytes) [P, T], padded with b"" at the end.
       person: The other inputs by name: profile features, object (bytes) [P], where
-        b"" is unknown, and ``history_time``, int64 [P, T].
+        b"" is unknown, and ``history_time``, int64 [P, T] seconds since 1970, where 0
+        is unknown.
     """
 
     history: np.ndarray
@@ -31,7 +32,7 @@ class People:
         return len(self.history)
 
     def batches(self, size: int) -> Iterator["People"]:
-        """Cuts into batches of at most ``size`` people."""
+        """Yields batches of at most ``size`` people."""
         for start in range(0, len(self), size):
             rows = slice(start, start + size)
             yield People(
@@ -39,7 +40,7 @@ class People:
             )
 
     def repeated(self, count: int) -> "People":
-        """Returns ``count`` people, the same ones again if there are too few."""
+        """Returns ``count`` people, repeating them if there are fewer."""
         rows = np.arange(count) % len(self)
         return People(
             self.history[rows], {name: values[rows] for name, values in self.person.items()}
@@ -54,16 +55,16 @@ def group_of(user_id: bytes) -> Group:
 def read_people(
     files: Sequence[str], group: Group, limit: int, person_inputs: Sequence[str]
 ) -> People:
-    """Reads the histories (what comes before the targets) of one group.
+    """Reads the histories, which are the items before the targets, of one group of people.
 
     Args:
-      files: TFRecord (gzip) of raw sequence examples.
-      group: Whom to read.
-      limit: People read at most.
-      person_inputs: What else to read.
+      files: TFRecord files (gzip) of raw sequence examples.
+      group: The group to read.
+      limit: Maximum number of people.
+      person_inputs: Names of the other inputs to read.
 
     Raises:
-      ValueError: if there is nobody with a history.
+      ValueError: if nobody in the group has a history.
     """
     examples = (
         tf.train.Example.FromString(record)
@@ -109,7 +110,7 @@ def _user_id(example: tf.train.Example) -> bytes:
 
 
 def history_and_targets(example: tf.train.Example) -> tuple[list[bytes], list[bytes]]:
-    """Returns the ids of a raw sequence example before its targets, and its targets."""
+    """Returns the item ids of a raw sequence example: those before the targets, and the targets."""
     features = example.features.feature
     items = list(features[ITEM_ID].bytes_list.value)
     first_target = len(items) - features[NUM_TARGETS].int64_list.value[0]
@@ -117,15 +118,15 @@ def history_and_targets(example: tf.train.Example) -> tuple[list[bytes], list[by
 
 
 def profile_value(example: tf.train.Example, name: str) -> bytes:
-    """Returns a profile feature as a request gives it: as text.
+    """Returns a profile feature as text, the form in which requests send it.
 
     Args:
       example: A raw sequence example.
       name: The raw name of the feature.
 
     Returns:
-      The text, or b"" if the example does not have the feature. A number has as few
-      digits as read back as exactly the same float32.
+      The text, or b"" if the example does not have the feature. A number is written with the
+      fewest digits that still parse to exactly the same float32.
     """
     feature = example.features.feature[name]
     if feature.float_list.value:

@@ -1,4 +1,4 @@
-"""The items that are most frequent in train, for people without a history."""
+"""The items that occur most often in train, for people without a history."""
 
 import numpy as np
 import tensorflow as tf
@@ -9,7 +9,7 @@ from retrieval.live_items import LiveItems
 from retrieval.ranking import best_distinct, count_distinct, together
 from retrieval.search import ANY_CANDIDATES, Candidates
 
-# Items looked at in one step for requests with filters.
+# With filters, at least this many items are checked in each step.
 _ITEMS_PER_STEP = 1 << 13
 
 
@@ -17,15 +17,15 @@ class PopularItems(tf.Module):
     """Ranks items by their counts in train.
 
     Attributes:
-      counts: float32 [R], how often each pushed item is in train.
+      counts: float32 [R], how often each pushed item occurs in train.
     """
 
     def __init__(self, counts: np.ndarray, live: LiveItems | FixedItems) -> None:
-        """Orders the items.
+        """Orders the items by count.
 
         Args:
-          counts: [R], of the items that can be found.
-          live: What has changed since the push.
+          counts: [R], how often each item that can be found occurs in train.
+          live: The changes since the push.
         """
         super().__init__(name="popular_items")
         self._live = live
@@ -40,18 +40,19 @@ class PopularItems(tf.Module):
         width: tf.Tensor,
         selection: Selection | None = None,
     ) -> Candidates:
-        """Returns the most frequent items of train, scored by their counts.
+        """Returns the items that occur most often in train, scored by their counts.
 
-        Items that came since then were not in train, and come last.
+        Items added since the push have a count of 0 and come last.
 
         Args:
-          wanted: int32 [B], items that each row wants; rows that want none may get some.
-          excluded: int32 [B, X], positions to leave out; -1 is none.
+          wanted: int32 [B], number of items that each row needs; rows that need none may still
+            get some.
+          excluded: int32 [B, X], positions to leave out; -1 is padding.
           width: int32 [], the largest of ``wanted``.
-          selection: What filters leave; None is everything.
+          selection: The items that filters allow; None allows all.
 
         Returns:
-          Candidates [B, width], best first, filled up with -1 and -inf.
+          Candidates [B, width], best first, padded with -1 and -inf.
         """
         batch = tf.shape(excluded)[0]
         num_items = tf.size(self._order)

@@ -21,17 +21,17 @@ from retrieval.versions import complete_versions, versions
 gfile = tf.io.gfile
 
 _STAGING_PREFIX = ".staging-"
-# Of versions that are being removed.
+# The prefix of the hidden names of versions that are being removed.
 REMOVED_PREFIX = ".removed-"
 _LOCK_FILE = ".push.lock"
 
 
 class WithdrawnError(UserError):
-    """The very model that is to be pushed was pushed before and withdrawn.
+    """The model to be pushed has already been pushed, and that version was withdrawn.
 
     Attributes:
-      version: The version that holds it.
-      withdrawal: When, by whom and why it was withdrawn.
+      version: The version that holds the same model.
+      withdrawal: When, by whom and why the version was withdrawn.
     """
 
     def __init__(self, base_directory: str, version: str, withdrawal: Withdrawal):
@@ -51,29 +51,31 @@ def push(model_dir: str, base_directory: str) -> str:
     Both may be local or in an object store (``s3://``, ``gs://``).
 
     In a local ``base_directory`` the version is copied under a hidden name,
-    written to disk and then renamed, so that a server sees all of it or none. A
-    push that is killed leaves no version; the next push removes its files. An
-    object store has no rename: there ``saved_model.pb`` is copied last, because
+    flushed to disk and then renamed, so that a server sees all of it or nothing. If
+    the push is killed, it leaves no version, and the next push removes its files. An
+    object store cannot rename. There ``saved_model.pb`` is copied last, because
     a server loads a version only once it finds that file.
 
-    Nothing is copied if this very model has been pushed and nothing newer replaces
-    it. A newer version of the same run with refreshed items does not replace it: a
-    rerun of the pipeline must not undo the refresh. A version that was withdrawn replaces
-    nothing, and the model that it holds is refused: a rerun must not undo a roll-back.
+    Nothing is copied if the same model has already been pushed and no newer version has
+    replaced it. A newer version of the same run with refreshed items does not count as a
+    replacement, because a rerun of the pipeline must not undo the refresh. Nor does a version
+    that was withdrawn; the model that it holds is refused, because a rerun must not undo a
+    roll-back.
 
     Args:
-      model_dir: A SavedModel.
-      base_directory: The directory that the server watches; made if missing.
+      model_dir: The directory of a SavedModel.
+      base_directory: The directory that the server watches; created if it does not exist.
 
     Returns:
-      The name of the version that holds the model. A new one is the current time in
-      seconds, or one more than the largest existing version if that is larger.
+      The name of the version that holds the model. A new version is named by the current time
+      in seconds since 1970, or by the largest existing or withdrawn version plus one if that is
+      larger.
 
     Raises:
       FileNotFoundError: if ``model_dir`` is not a SavedModel.
-      WithdrawnError: if this very model is in a version that was withdrawn.
-      ReleaseError: if the release state cannot be used.
-      FileExistsError: if another process made the same version meanwhile.
+      WithdrawnError: if a version that holds the same model was withdrawn.
+      ReleaseError: if the release state is damaged or in an unknown format.
+      FileExistsError: if another process created the same version in the meantime.
     """
     if not gfile.exists(os.path.join(model_dir, SAVED_MODEL_FILE)):
         raise FileNotFoundError(
@@ -92,7 +94,7 @@ def push(model_dir: str, base_directory: str) -> str:
 
 
 def _pushed_before(model_dir: str, base_directory: str) -> str:
-    """Returns the complete version that holds this very model, or "" if it is to be pushed."""
+    """Returns the complete version that holds the same model, or "" if it has to be pushed."""
     model = read_manifest(model_dir)
     if model is None:
         return ""
@@ -115,7 +117,7 @@ def _manifest(base_directory: str, version: str) -> Mapping[str, Any]:
 
 
 def _next_version(base_directory: str) -> str:
-    """Returns a version above every one that exists, complete or not, or was withdrawn."""
+    """Returns a version above all that exist, complete or not, and all that were withdrawn."""
     used = [*map(int, versions(base_directory)), *read_release(base_directory).withdrawn]
     return str(max([int(time.time()), *(version + 1 for version in used)]))
 
@@ -127,7 +129,9 @@ def _push_by_rename(model_dir: str, base_directory: str) -> str:
     version = _next_version(base_directory)
     final = os.path.join(base_directory, version)
     if os.path.exists(final):
-        raise FileExistsError(f"{final} appeared during the push; nothing was pushed. Run again.")
+        raise FileExistsError(
+            f"Another process created {final} during the push; nothing was pushed. Run again."
+        )
     os.rename(staging, final)
     _flush_to_disk(base_directory)
     return version
@@ -152,9 +156,9 @@ def _copy_files(model_dir: str, destination: str) -> list[str]:
 
 @contextlib.contextmanager
 def exclusive_lock(base_directory: str) -> Iterator[None]:
-    """Waits until no other process pushes to ``base_directory`` or removes from it.
+    """Waits until no other process pushes to ``base_directory`` or removes versions from it.
 
-    The operating system releases the lock of a process that ends in any way.
+    The operating system releases the lock when a process ends, even if it is killed.
     """
     with open(os.path.join(base_directory, _LOCK_FILE), "w") as lock:
         fcntl.flock(lock, fcntl.LOCK_EX)
@@ -169,7 +173,7 @@ def _remove_leftovers(base_directory: str) -> None:
 
 
 def _flush_to_disk(path: str) -> None:
-    """Makes the content of a file, or the names in a directory, survive a loss of power."""
+    """Flushes a file, or the entries of a directory, so that they survive a power failure."""
     descriptor = os.open(path, os.O_RDONLY)
     try:
         os.fsync(descriptor)

@@ -1,4 +1,4 @@
-"""Search over the pushed items that are still as they were pushed."""
+"""Searches only the pushed items that have not been changed or removed since the push."""
 
 import numpy as np
 import tensorflow as tf
@@ -7,16 +7,16 @@ from retrieval.fixed_items import FixedItems
 from retrieval.live_items import LiveItems
 from retrieval.search import Candidates, CatalogueSearch
 
-# How many times more candidates an approximate search looks for, once items are gone, than
-# would be needed if the gone ones were everywhere alike. They cost little: an index rescores more
-# candidates than it returns.
+# Once items have been replaced or removed, an approximate search fetches this many times the number
+# of candidates that would be needed if those items were spread evenly. The additional candidates
+# cost little, because an index rescores more candidates than it returns.
 _MARGIN = 2
 
 
 class PushedSearch:
-    """Leaves out what has changed since the push; a ``Search``.
+    """Leaves out the items that have changed since the push; a ``CatalogueSearch``.
 
-    While nothing has changed, it finds what the search below it finds, bit for bit.
+    Until something changes, its results are exactly those of the search that it wraps.
     """
 
     def __init__(self, search: CatalogueSearch, live: LiveItems) -> None:
@@ -24,7 +24,7 @@ class PushedSearch:
 
         Args:
           search: Searches all items that were pushed.
-          live: What has changed.
+          live: The changes since the push.
         """
         self.vectors = search.vectors
         self.is_exact = search.is_exact
@@ -32,11 +32,11 @@ class PushedSearch:
         self._live = live
 
     def num_items(self) -> tf.Tensor:
-        """See ``Search``."""
+        """See ``CatalogueSearch``."""
         return self._search.num_items() - self._live.num_replaced
 
     def exact(self) -> "PushedSearch":
-        """See ``Search``."""
+        """See ``CatalogueSearch``."""
         return PushedSearch(self._search.exact(), self._live)
 
     def describe(self) -> dict[str, int | float | str]:
@@ -65,5 +65,5 @@ class PushedSearch:
 
 
 def without_changed(search: CatalogueSearch, live: LiveItems | FixedItems) -> CatalogueSearch:
-    """Returns a search of the pushed items that are as they were."""
+    """Returns a search of the pushed items that have not changed since the push."""
     return search if isinstance(live, FixedItems) else PushedSearch(search, live)

@@ -1,11 +1,11 @@
-"""Ranks items for people: distinct ones, without the excluded ones, best first."""
+"""Ranks items for people: distinct items, without the excluded ones, best first."""
 
 import numpy as np
 import tensorflow as tf
 
 from retrieval.search import Candidates, CatalogueSearch, Search
 
-_BITS = np.int64(32)  # of a score
+_BITS = np.int64(32)  # size of a score
 _MAX = np.int32(2**31 - 1)
 
 
@@ -19,19 +19,19 @@ def rank(
 ) -> Candidates:
     """Returns the ``k`` best items that are not excluded, best first.
 
-    Fewer than ``k`` only where fewer exist: people for whom an approximate search finds too few
-    are searched exactly. The others keep their answer.
+    There are fewer than ``k`` only if no more exist: if an approximate search finds too few items
+    for a person, that person gets the answer of an exact search. The others keep their answers.
 
     Args:
-      search: Where to search.
+      search: The search to use.
       interests: float32 [B, K, d].
       mask: bool [B, K], the active interests.
-      excluded: int32 [B, X] positions; -1 is none.
-      k: int32 [].
-      more: Candidates from elsewhere, [B, M]; None is none.
+      excluded: int32 [B, X], positions to leave out; -1 is padding.
+      k: int32 [], number of items.
+      more: Candidates from other sources, [B, M]; None if there are none.
 
     Returns:
-      Candidates [B, k], filled up with -1 and -inf.
+      Candidates [B, k], padded with -1 and -inf.
     """
     found = rank_once(search, interests, mask, excluded, k, more)
     if search.is_exact:
@@ -58,8 +58,8 @@ def rank_once(
     k: tf.Tensor,
     more: Candidates | None = None,
 ) -> Candidates:
-    """As ``rank``, but an approximate search may find fewer than exist."""
-    # Over-fetch, so that k remain after the exclusions.
+    """Ranks as ``rank`` does, but without an exact search for people with too few items."""
+    # Fetch more than k, so that k remain without the excluded items.
     num_excluded = tf.reduce_max(tf.pad(count_distinct(excluded), [[0, 1]]))
     depth = tf.minimum(k + num_excluded, tf.shape(search.vectors)[0])
     found = search.candidates(interests, mask, depth, k)
@@ -67,7 +67,7 @@ def rank_once(
 
 
 def together(found: Candidates, more: Candidates | None) -> Candidates:
-    """Returns the candidates of both, [B, M + M']."""
+    """Returns the candidates of both arguments, [B, M + M']."""
     if more is None:
         return found
     return Candidates(
@@ -79,21 +79,21 @@ def together(found: Candidates, more: Candidates | None) -> Candidates:
 def best_distinct(candidates: Candidates, excluded: tf.Tensor, k: tf.Tensor) -> Candidates:
     """Returns the ``k`` best distinct candidates that are not excluded, best first.
 
-    An item found several times keeps its largest score: the merge over
-    interests. The cost is that of sorting, whatever the number of exclusions.
+    An item that was found several times, for several interests, keeps its largest score. The
+    cost is that of sorting all candidates and exclusions.
 
     Args:
-      candidates: Any order, with repetitions.
-      excluded: int32 [B, X], positions to leave out; -1 is none.
+      candidates: Candidates in any order; items may occur repeatedly.
+      excluded: int32 [B, X], positions to leave out; -1 is padding.
       k: int32 [], width of the result.
 
     Returns:
-      Candidates [B, k], filled up with -1 and -inf.
+      Candidates [B, k], padded with -1 and -inf.
     """
     positions = tf.concat([excluded, candidates.positions], axis=1)  # [B, X + M]
     ranks = _descending(candidates.scores)
-    # Item and rank as one key: sorting groups items, best score first, and
-    # before any score an exclusion.
+    # Combine item and rank in one key. Sorting the keys groups them by item, with the best score
+    # first; an exclusion has rank 0 and so comes before any score.
     ranks = tf.concat([tf.zeros(tf.shape(excluded), tf.int64), ranks], axis=1)
     keys = tf.sort(tf.bitwise.left_shift(tf.cast(positions, tf.int64), _BITS) + ranks, axis=1)
     items = tf.bitwise.right_shift(keys, _BITS)  # keeps the sign
@@ -101,7 +101,7 @@ def best_distinct(candidates: Candidates, excluded: tf.Tensor, k: tf.Tensor) -> 
     is_first = tf.pad(items[:, 1:] != items[:, :-1], [[0, 0], [1, 0]], constant_values=True)
     is_candidate = (ranks > 0) & (items >= 0) & is_first
     scores = tf.where(is_candidate, _scores(ranks), -np.inf)
-    # Room for k columns even if there are fewer candidates.
+    # Pad by k columns, because top_k needs at least k.
     scores = tf.pad(scores, [[0, 0], [0, k]], constant_values=-np.inf)
     items = tf.pad(tf.cast(items, tf.int32), [[0, 0], [0, k]], constant_values=-1)
     top = tf.math.top_k(scores, k)
@@ -110,9 +110,10 @@ def best_distinct(candidates: Candidates, excluded: tf.Tensor, k: tf.Tensor) -> 
 
 
 def _descending(scores: tf.Tensor) -> tf.Tensor:
-    """Maps float32 scores (no NaN) to int64 from 1 to 2^32 - 1, the larger the smaller."""
+    """Maps float32 scores (no NaN) to int64 from 1 to 2^32 - 1, smaller ones for larger scores."""
     bits = tf.bitcast(scores, tf.int32)
-    # The bits of a float order like its value, those of a negative one in reverse.
+    # Read as integers, the bits of positive floats have the order of the floats, and those of
+    # negative floats the reverse order.
     ordered = tf.where(bits >= 0, bits, tf.bitwise.bitwise_xor(bits, _MAX))
     return tf.cast(_MAX, tf.int64) - tf.cast(ordered, tf.int64)
 
@@ -125,7 +126,7 @@ def _scores(ranks: tf.Tensor) -> tf.Tensor:
 
 
 def count_distinct(positions: tf.Tensor) -> tf.Tensor:
-    """Returns int32 [B]: the distinct values of each row of [B, X] that are not -1."""
+    """Returns int32 [B], the number of distinct values in each row of [B, X], not counting -1."""
     ordered = tf.sort(positions, axis=1)
     is_new = tf.pad(ordered[:, 1:] != ordered[:, :-1], [[0, 0], [1, 0]], constant_values=True)
     is_new = is_new[:, : tf.shape(ordered)[1]]  # a row of width 0 stays of width 0

@@ -1,4 +1,4 @@
-"""Reads the release state of a push destination, on any file system that TensorFlow knows."""
+"""Reads the release state of a push destination, on any file system that TensorFlow supports."""
 
 import os
 
@@ -13,10 +13,10 @@ gfile = tf.io.gfile
 def read_release(push_destination: str) -> ReleaseState:
     """Returns the release state of the versions in ``push_destination``.
 
-    Without a file of it, nothing is pinned, on trial or withdrawn.
+    If the file does not exist, no version is pinned, on trial or withdrawn.
 
     Raises:
-      ReleaseError: if the file is damaged, or of a later format.
+      ReleaseError: if the file is damaged or has a later format.
     """
     path = os.path.join(push_destination, FILE_NAME)
     if not gfile.exists(path):

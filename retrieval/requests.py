@@ -1,4 +1,4 @@
-"""Requests inside the served graph: what they hold, and the checks of their inputs."""
+"""Requests inside the served graph: their contents and the checks of their inputs."""
 
 from collections.abc import Mapping
 from typing import NamedTuple
@@ -14,9 +14,9 @@ class Request(NamedTuple):
 
     Attributes:
       interests: float32 [B, K, d].
-      mask: bool [B, K], the active interests; none of people without history.
-      excluded: int32 [B, X], positions to leave out; -1 is none.
-      k: int32 [B], items wanted.
+      mask: bool [B, K], the active interests; people without a history have none.
+      excluded: int32 [B, X], positions to leave out; -1 is padding.
+      k: int32 [B], number of items.
     """
 
     interests: tf.Tensor
@@ -26,20 +26,20 @@ class Request(NamedTuple):
 
     @property
     def is_cold(self) -> tf.Tensor:
-        """Bool [B]: people who get the most popular items."""
+        """Bool [B], whether a person has no active interest and gets the most popular items."""
         return ~tf.reduce_any(self.mask, axis=1)
 
 
 class CategoryOptions(NamedTuple):
-    """The options of a request that concern the categories of items.
+    """The options of a request for the categories and other features of items.
 
     Attributes:
       diversity: float32 [B], from 0 to 1.
-      allow: string [B, C], categories of which an item must have one; "" is
-        padding, all padding allows every item.
-      deny: string [B, C], categories of which an item must have none.
-      filters: By input, what the request asks of other features: lists of values, string
-        [B, C], and bounds, string [B]; "" is none.
+      allow: string [B, C], categories of which an item must have at least one; "" is
+        padding. A row of padding allows every item.
+      deny: string [B, C], categories that an item must not have; "" is padding.
+      filters: The inputs for other features, by name: lists of values, string [B, C], where
+        "" is padding, and bounds, string [B], where "" is no bound.
     """
 
     diversity: tf.Tensor
@@ -48,20 +48,20 @@ class CategoryOptions(NamedTuple):
     filters: Mapping[str, tf.Tensor]
 
     def are_diverse(self) -> tf.Tensor:
-        """Returns bool []: whether any row asks for diversity."""
+        """Returns bool [], whether any row asks for diversity."""
         return tf.reduce_any(self.diversity > 0.0)
 
     def are_filtered(self) -> tf.Tensor:
-        """Returns bool []: whether any row has a list or a bound."""
+        """Returns bool [], whether any row has a list or a bound."""
         texts = [self.allow, self.deny, *self.filters.values()]
         return tf.reduce_any(tf.stack([tf.reduce_any(each != PADDING) for each in texts]))
 
 
 def checked_k(k: tf.Tensor, batch: tf.Tensor, max_k: int) -> tuple[tf.Tensor, tf.Tensor]:
-    """Returns k of each row, [B], and the largest of them, [].
+    """Returns the k of each row, [B], and the largest k, [].
 
-    In the graph, a value out of range ends in ``InvalidArgumentError``, as it does in
-    the other functions of this module.
+    In the graph, a value out of range raises ``InvalidArgumentError``. The other functions of
+    this module treat invalid values in the same way.
 
     Args:
       k: int32, scalar or [B].
@@ -105,7 +105,7 @@ def checked_category_options(options: CategoryOptions, batch: tf.Tensor) -> Cate
 
 
 def one_per_row(name: str, values: tf.Tensor, batch: tf.Tensor) -> tf.Tensor:
-    """Returns one value for each row, [B], of one for all or one for each.
+    """Returns one value per row, [B], given either a single value or one value per row.
 
     Args:
       name: The input's name, for the error.
@@ -122,15 +122,15 @@ def one_per_row(name: str, values: tf.Tensor, batch: tf.Tensor) -> tf.Tensor:
 
 
 def repeated_rows(values: tf.Tensor, batch: tf.Tensor) -> tf.Tensor:
-    """Repeats a single row, as the defaults are, for every row of the batch."""
+    """Repeats a single row, such as a default, for every row of the batch."""
     return tf.broadcast_to(values, tf.concat([[batch], tf.shape(values)[1:]], axis=0))
 
 
 def checked_times(times: tf.Tensor, history: tf.Tensor) -> tf.Tensor:
-    """Returns int64 [B, T], of the shape of ``history``.
+    """Returns the times with the shape of ``history``, int64 [B, T].
 
     Args:
-      times: int64; of any shape if all are unknown.
+      times: int64 [B, T], or any shape if all times are unknown.
       history: string [B, T].
     """
     shape = tf.shape(history)

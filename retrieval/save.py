@@ -1,4 +1,4 @@
-"""Saves a bundle with everything that a server needs of it."""
+"""Saves a bundle with everything that a server needs."""
 
 from collections.abc import Mapping
 from typing import Any
@@ -13,14 +13,14 @@ from retrieval.signatures import bundle_signatures
 def save_bundle(
     bundle: RetrievalBundle, model_dir: str, items_config: Mapping[str, Any] | None
 ) -> None:
-    """Writes the SavedModel, and beside it what is known of its live catalogue.
+    """Writes the SavedModel and, if its catalogue can be changed, a description of how.
 
     Args:
-      bundle: What is saved.
-      model_dir: Gets the SavedModel.
+      bundle: The bundle to save.
+      model_dir: The directory for the SavedModel.
       items_config: See ``hide_live_functions``.
     """
-    # Saved like signatures, because each of them then has named inputs and outputs in the graph.
+    # Saving the functions as signatures gives them named inputs and outputs in the graph.
     functions = live_functions(bundle)
     tf.saved_model.save(bundle, model_dir, signatures=bundle_signatures(bundle) | functions)
     if functions:

@@ -11,24 +11,25 @@ from retrieval.interest_merging import NEVER, merge_interests
 from retrieval.search import ANY_CANDIDATES, SCORES_PER_BLOCK, Candidates, ExactSearch
 from retrieval.tower import blocks
 
-# Items whose vectors train the ScaNN partitions and codebooks: at least so many, and for each
-# partition.
+# How many vectors train ScaNN's partitions and codebooks: at least this many, and at least this
+# many for each partition.
 _TRAINING_SAMPLE = 100_000
 _SAMPLE_PER_LEAF = 30
-# Two dimensions per 4-bit code: the finest ScaNN offers, 8x smaller than float32.
+# Two dimensions per 4-bit code is the finest quantisation that ScaNN offers. It saves each code in
+# a byte, so the codes are 8x smaller than float32 vectors.
 _DIMENSIONS_PER_BLOCK = 2
-# Anisotropic quantisation, the value of ScaNN's documentation
+# The threshold of anisotropic quantisation that ScaNN's documentation recommends
 # (https://github.com/google-research/google-research/blob/master/scann/docs/algorithms.md).
 _ANISOTROPIC_THRESHOLD = 0.2
 
 
 @dataclasses.dataclass(frozen=True)
 class ScannSettings:
-    """What can be changed on a built ScaNN index, per query.
+    """The settings that can be changed after a ScaNN index has been built.
 
     Attributes:
-      leaves_to_search: Partitions scored; of no effect without a tree.
-      reorder: Candidates whose exact score is computed, per search.
+      leaves_to_search: Number of partitions that a query searches; no effect without a tree.
+      reorder: Number of candidates per query whose exact scores are computed.
     """
 
     leaves_to_search: int
@@ -36,7 +37,7 @@ class ScannSettings:
 
 
 def _have_one_length(vectors: tf.Variable) -> bool:
-    """Returns whether all vectors [R, d] are of length 1 but for rounding, as the model's are."""
+    """Returns whether all vectors [R, d] have length 1, up to rounding, as the model's do."""
     return all(
         np.allclose(np.linalg.norm(block, axis=1), 1.0, atol=1e-3) for _, block in blocks(vectors)
     )
@@ -45,9 +46,9 @@ def _have_one_length(vectors: tf.Variable) -> bool:
 class ScannSearch(tf.Module):
     """Approximate search with ScaNN's TensorFlow ops.
 
-    ``tfrs.layers.factorized_top_k.ScaNN`` is not used: it always builds a tree,
-    holds a second copy of the vectors and fixes the settings at build time, so
-    that every setting tried would be another build.
+    This class does not use ``tfrs.layers.factorized_top_k.ScaNN``, which always builds a
+    tree, holds a second copy of the vectors and fixes the settings at build time, so that
+    tuning would need another build for every setting.
     """
 
     is_exact = False
@@ -62,11 +63,11 @@ class ScannSearch(tf.Module):
         """Builds the index.
 
         Args:
-          vectors: float32 [R, d], R at least 1.
-          num_leaves: Partitions; 0 scores the hash of every item.
+          vectors: float32 [R, d]; R is at least 1.
+          num_leaves: Number of partitions; with 0 the hash of every item is scored.
           settings: Initial settings; see ``use``.
-          recall_k: Items shown at which the settings hold; a larger request
-            searches proportionally more.
+          recall_k: The number of requested items for which the settings are meant; a
+            request for more searches proportionally more.
         """
         super().__init__(name="scann_search")
         # Imported here so that the exact kind needs no ScaNN.
@@ -82,11 +83,12 @@ class ScannSearch(tf.Module):
                 num_leaves=num_leaves,
                 num_leaves_to_search=min(settings.leaves_to_search, num_leaves),
                 training_sample_size=max(_TRAINING_SAMPLE, num_leaves * _SAMPLE_PER_LEAF),
-                # Leaves are chosen by the product of their centre and the query, so that among
-                # items of one length shorter centres, those of wider leaves, would lose.
+                # ScaNN chooses leaves by the dot product of their centres with the query. If all
+                # items have the same length, wide leaves have shorter centres and would be at a
+                # disadvantage; spherical partitioning normalises the centres.
                 spherical=_have_one_length(vectors),
             )
-        # Without ScaNN's own reordering, for which it would hold a second copy of the vectors.
+        # ScaNN's own reordering is not used, because it would hold a second copy of the vectors.
         builder = builder.score_ah(
             _DIMENSIONS_PER_BLOCK,
             anisotropic_quantization_threshold=_ANISOTROPIC_THRESHOLD,
@@ -100,14 +102,14 @@ class ScannSearch(tf.Module):
             for name, value in state._asdict().items()
             if name != "dataset"
         }
-        # ScaNN looks its index up by this name in the whole process: two that
-        # are built in one process must not share it.
+        # ScaNN finds its index by this name, which is global in the process, so different indexes
+        # must have different names.
         digest = hashlib.sha256(repr((num_leaves, recall_k)).encode())
         for _, value in sorted(self._state.items()):
             array = np.asarray(value.numpy())
             digest.update(b"".join(array.ravel()) if array.dtype == object else array.tobytes())
         self._shared_name = f"index-{digest.hexdigest()[:32]}"
-        # Of fewer items than there are codes ScaNN makes no hashes, and compares the vectors.
+        # With fewer items than codes, ScaNN makes no hashes and compares the vectors themselves.
         self._has_hashes = bool(self._state["hashed_dataset"].shape.rank)
         self.leaves_to_search = tf.Variable(
             0, trainable=False, dtype=tf.int32, name="leaves_to_search"
@@ -117,19 +119,19 @@ class ScannSearch(tf.Module):
         self.use(settings)
 
     def num_items(self) -> tf.Tensor:
-        """See ``Search``."""
+        """See ``CatalogueSearch``."""
         return tf.shape(self.vectors)[0]
 
     def exact(self) -> ExactSearch:
-        """See ``Search``."""
+        """See ``CatalogueSearch``."""
         return ExactSearch(self.vectors)
 
     def leaf_of_items(self) -> np.ndarray:
-        """Returns int32 [R], the partition of each item."""
+        """Returns int32 [R], the partition of each item; the index must have a tree."""
         return self._state["datapoint_to_token"].numpy().reshape(-1)
 
     def use(self, settings: ScannSettings) -> None:
-        """Searches with ``settings`` from now on."""
+        """Changes the settings."""
         self.leaves_to_search.assign(settings.leaves_to_search)
         self.reorder.assign(settings.reorder)
 
@@ -151,9 +153,12 @@ class ScannSearch(tf.Module):
     def candidates(
         self, interests: tf.Tensor, mask: tf.Tensor, depth: tf.Tensor, k: tf.Tensor
     ) -> Candidates:
-        """See ``Search``; up to ``depth`` items per search, each scored with all interests."""
+        """See ``Search``; returns up to ``depth`` items per query.
+
+        Each item has the best of its exact scores over all active interests of the person.
+        """
         leaves = tf.minimum(self._widened(self.leaves_to_search, k), max(self.num_leaves, 1))
-        # Made at the first request and found by its name from then on.
+        # The first request creates the searcher; later ones find it by its name.
         searcher = self._ops.tensors_to_scann(
             x=tf.zeros([0, self.vectors.shape[1]]) if self._has_hashes else self.vectors,
             shared_name=self._shared_name,
@@ -188,14 +193,14 @@ class ScannSearch(tf.Module):
         return self._widened(self.leaves_to_search, k) >= self.num_leaves
 
     def _widened(self, setting: tf.Variable, k: tf.Tensor) -> tf.Tensor:
-        """Returns int32 []: at more items than the settings were tuned for, search more."""
+        """Returns ``setting``, int32 [], increased in proportion if ``k`` exceeds ``recall_k``."""
         widening = tf.maximum(1.0, tf.cast(k, tf.float32) / self._recall_k)
         return tf.cast(tf.math.ceil(tf.cast(setting, tf.float32) * widening), tf.int32)
 
     def _search(
         self, searcher: tf.Tensor, queries: tf.Tensor, width: tf.Tensor, leaves: tf.Tensor | int
     ) -> tf.Tensor:
-        """Returns int32 [Q, width], what ScaNN finds for ``queries`` [Q, d]; -1 fills up."""
+        """Returns int32 [Q, width], what ScaNN finds for ``queries`` [Q, d], padded with -1."""
         found = self._ops.scann_search_batched(
             searcher,
             queries,
@@ -205,10 +210,10 @@ class ScannSearch(tf.Module):
             parallel=True,
         )
         if tf.inside_function():
-            # A search changes no state, so TensorFlow need not run them in order.
+            # A search changes no state, so TensorFlow need not run searches in order.
             manager = found.indices.graph.experimental_acd_manager
             manager.run_independently(found.indices.op)
-        # ScaNN fills rows that found less than others with NaN distances.
+        # ScaNN pads the rows that have fewer results than others with NaN distances.
         present = tf.math.is_finite(found.distances)
         missing = [[0, 0], [0, width - tf.shape(present)[1]]]
         return tf.pad(tf.where(present, found.indices, -1), missing, constant_values=-1)
@@ -221,27 +226,27 @@ class ScannSearch(tf.Module):
         people: tf.Tensor,
         depth: tf.Tensor,
     ) -> Candidates:
-        """Scores what was found with every active interest of the person.
+        """Scores the found items exactly, with every active interest of the person.
 
         Args:
-          positions: int32 [Q, W], by query; -1 is none.
+          positions: int32 [Q, W], the items found for each query, padded with -1.
           interests: float32 [B, K, d].
           mask: bool [B, K], the active interests.
-          people: int64 [Q], whose query it is, as a row of ``mask``.
-          depth: int32 [], at most W.
+          people: int64 [Q], the person of each query, as a row of ``mask``.
+          depth: int32 [], number of candidates per query, at most W.
 
         Returns:
-          The ``depth`` best of each query [Q, depth], in any order.
+          The ``depth`` best candidates of each query, [Q, depth], in any order.
         """
         num_queries, width = tf.unstack(tf.shape(positions))
         inactive = tf.where(mask, 0.0, -np.inf)[:, tf.newaxis, :]  # [B, 1, K]
 
         def score(found: tf.Tensor, person: tf.Tensor) -> Candidates:
-            # Read whole: see RetrievalBundle.
+            # Read the whole variable; see ``RetrievalBundle._vectors_of``.
             items = tf.gather(self.vectors.read_value(), tf.maximum(found, 0))  # [n, W, d]
             scores = tf.matmul(items, tf.gather(interests, person), transpose_b=True)  # [n, W, K]
             scores = tf.reduce_max(scores + tf.gather(inactive, person), axis=2)
-            # Not sorted: what ranks the candidates sorts those of all queries of a person.
+            # The ranking sorts the candidates of all of a person's queries later.
             top = tf.math.top_k(tf.where(found >= 0, scores, -np.inf), depth, sorted=False)
             return Candidates(tf.gather(found, top.indices, batch_dims=1), top.values)
 

@@ -1,4 +1,4 @@
-"""Ranks items for requests without options: by score, and by popularity without a history."""
+"""Ranks items for requests without filters: by score, or by popularity if there is no history."""
 
 import tensorflow as tf
 
@@ -12,17 +12,17 @@ from retrieval.search import Candidates, CatalogueSearch
 
 
 class ScoreRanking(tf.Module):
-    """Ranks pushed items, and those that came since, together."""
+    """Ranks the pushed items together with those that were added or changed since."""
 
     def __init__(
         self, search: CatalogueSearch, popular: PopularItems, live: LiveItems | FixedItems
     ) -> None:
-        """Puts the parts together.
+        """Builds the ranking from its parts.
 
         Args:
           search: Searches the pushed items.
-          popular: Ranks for people without a history.
-          live: What has changed since the push.
+          popular: Ranks items for people without a history.
+          live: The changes since the push.
         """
         super().__init__(name="score_ranking")
         self._search = without_changed(search, live)
@@ -39,14 +39,14 @@ class ScoreRanking(tf.Module):
         """Returns the items of each row, best first.
 
         Args:
-          request: What each row asks; rows without an active interest get nothing, if they
-            are not cold.
+          request: What each row asks for. Rows without an active interest get nothing unless
+            they are cold.
           is_cold: bool [B], rows that get the most popular items.
           width: int32 [], the largest k.
-          own: Items of people's own with scores of their own, [B, D]; None is none.
+          own: Each person's own items with their scores, [B, D]; None if there are none.
 
         Returns:
-          Candidates [B, width], filled up with -1 and -inf.
+          Candidates [B, width], padded with -1 and -inf.
         """
         found = self.nearest(request.interests, request.mask, request.excluded, width, own)
 
@@ -64,14 +64,17 @@ class ScoreRanking(tf.Module):
         width: tf.Tensor,
         own: Candidates | None = None,
     ) -> Candidates:
-        """As ``rank``, without anybody who is cold; see ``ranking.rank`` for the arguments."""
+        """Ranks by score only; see ``ranking.rank`` for the arguments.
+
+        ``own`` has each person's own items with their scores, [B, D]; None if there are none.
+        """
         slots = self._live.candidates(interests, mask, width + tf.shape(excluded)[1])
         more = slots if own is None else together(own, slots)
         return rank(self._search, interests, mask, excluded, width, more)
 
 
 def chosen(where: tf.Tensor, first: Candidates, second: Candidates) -> Candidates:
-    """Takes the rows of ``first`` where ``where``, bool [B], says so, else of ``second``."""
+    """Returns the rows of ``first`` where ``where``, bool [B], is True, and else of ``second``."""
     return Candidates(
         tf.where(where[:, tf.newaxis], first.positions, second.positions),
         tf.where(where[:, tf.newaxis], first.scores, second.scores),

@@ -1,8 +1,8 @@
-"""Search over item vectors inside the served graph: what a search is, and the exact one.
+"""Search over item vectors inside the served graph: the interfaces, and the exact search.
 
-``retrieval.scann_search`` is the other one. Both answer the same question: which items have the
-largest ``max_k u_k . e_i`` over a person's active interests? They return candidates;
-``retrieval.ranking`` makes the final list of them.
+``retrieval.scann_search`` has the approximate search. Both answer the same question: which items
+have the largest ``max_k u_k . e_i`` over a person's active interests? They return candidates, and
+``retrieval.ranking`` turns these into the final list.
 """
 
 from collections.abc import Callable
@@ -13,12 +13,12 @@ import tensorflow as tf
 
 from contract.manifest import ALGORITHM, EXACT
 
-# Numbers held at once by one step of an exact scoring (64 MiB of float32).
+# Floats that one step of an exact scoring holds in memory (64 MiB of float32).
 SCORES_PER_BLOCK = 1 << 24
 
 
 class Candidates(NamedTuple):
-    """What a search found.
+    """The items that a search found.
 
     Attributes:
       positions: int32 [B, M], rows of the searched vectors; -1 is no candidate.
@@ -30,16 +30,16 @@ class Candidates(NamedTuple):
 
     @classmethod
     def none(cls, batch: tf.Tensor, width: tf.Tensor) -> "Candidates":
-        """Returns no candidates, [batch, width], int32 [] each."""
+        """Returns [batch, width] of padding; ``batch`` and ``width`` are int32 []."""
         return cls(tf.fill([batch, width], -1), tf.fill([batch, width], -np.inf))
 
 
-# Of candidates in a loop, of any number.
+# Shapes of candidates in a loop, whose numbers change.
 ANY_CANDIDATES = Candidates(tf.TensorShape([None, None]), tf.TensorShape([None, None]))
 
 
 class Search(Protocol):
-    """Finds the items that score highest for one of a person's interests.
+    """Finds the items with the highest scores for any of a person's interests.
 
     Attributes:
       vectors: float32 [R, d], the items that can be found.
@@ -50,14 +50,15 @@ class Search(Protocol):
     def candidates(
         self, interests: tf.Tensor, mask: tf.Tensor, depth: tf.Tensor, k: tf.Tensor
     ) -> Candidates:
-        """Returns the ``depth`` best items per row; an item may come repeatedly.
+        """Returns the ``depth`` best items per row; an item may occur more than once.
 
         Args:
           interests: float32 [B, K, d].
           mask: bool [B, K], the active interests.
-          depth: int32 [], distinct items wanted, later exclusions included; at
-            most R.
-          k: int32 [], items that will be shown; widens an approximate search.
+          depth: int32 [], number of distinct items, including those that will be
+            excluded later; at most R.
+          k: int32 [], number of items that will be shown; a large ``k`` widens an
+            approximate search.
         """
 
     def describe(self) -> dict[str, int | float | str]:
@@ -68,7 +69,7 @@ class CatalogueSearch(Search, Protocol):
     """A search of the whole catalogue.
 
     Attributes:
-      is_exact: Whether it finds the best items always.
+      is_exact: Whether it always finds the best items.
     """
 
     is_exact: bool
@@ -85,7 +86,7 @@ class ApproximateSearch(Search, Protocol):
     """A search that may miss items."""
 
     def is_thorough(self, k: tf.Tensor) -> tf.Tensor:
-        """Returns bool [], whether a search for ``k`` items shown looks at all items."""
+        """Returns bool [], whether a search that shows ``k`` items considers all items."""
 
 
 class ExactSearch(tf.Module):
@@ -94,16 +95,16 @@ class ExactSearch(tf.Module):
     is_exact = True
 
     def __init__(self, vectors: tf.Variable) -> None:
-        """Searches ``vectors``, float32 [R, d]."""
+        """Makes a search of ``vectors``, float32 [R, d]."""
         super().__init__(name="exact_search")
         self.vectors = vectors
 
     def num_items(self) -> tf.Tensor:
-        """See ``Search``."""
+        """See ``CatalogueSearch``."""
         return tf.shape(self.vectors)[0]
 
     def exact(self) -> "ExactSearch":
-        """See ``Search``."""
+        """See ``CatalogueSearch``."""
         return self
 
     def describe(self) -> dict[str, int | float | str]:
@@ -118,11 +119,11 @@ class ExactSearch(tf.Module):
         k: tf.Tensor,
         allowed: Callable[[tf.Tensor, tf.Tensor], tf.Tensor] | None = None,
     ) -> Candidates:
-        """See ``Search``; exactly ``depth`` distinct items per row, best first.
+        """See ``Search``; returns exactly ``depth`` distinct items per row, best first.
 
         ``allowed``, if given, is called with the first position and the size n of
-        a block of items, int32 []; it returns which of them a row may have, bool
-        [B, n]. Others come with a score of -inf.
+        a block of items, both int32 []. It returns which of them each row may have,
+        bool [B, n]; the others get a score of -inf.
         """
         del k
         num_items = tf.shape(self.vectors)[0]
@@ -136,7 +137,7 @@ class ExactSearch(tf.Module):
             num_block = tf.shape(items)[0]
             scores = tf.matmul(queries, items, transpose_b=True)  # [B*K, n]
             scores = tf.reshape(scores, [batch, num_interests, num_block]) + inactive
-            # The maximum over interests first: an item takes one place only.
+            # Take the maximum over interests first, so that an item occurs only once.
             best_score = tf.reduce_max(scores, axis=1)  # [B, n]
             if allowed is not None:
                 best_score = tf.where(allowed(start, num_block), best_score, -np.inf)

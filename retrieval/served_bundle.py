@@ -1,4 +1,4 @@
-"""A bundle behind its signatures, as a client of a server sees it."""
+"""Loads a bundle and calls its signatures, as a server does for a client."""
 
 import contextlib
 import functools
@@ -16,16 +16,16 @@ _PEOPLE_AT_ONCE = 32
 
 
 class ServedBundle:
-    """Answers requests through the real signatures; exact search for comparison.
+    """Answers requests through the served signatures; also searches exactly, for comparison.
 
     Attributes:
-      person_inputs: Names of the inputs about a person beside the history.
-      interests_shape: K and d of a person's interests.
+      person_inputs: Names of the inputs about a person, apart from the history.
+      interests_shape: Number of interests per person, K, and their dimensions, d.
     """
 
     def __init__(self, model_dir: str) -> None:
         """Loads the SavedModel in ``model_dir``."""
-        # Registers the ops that a ScaNN index needs, as a server's build does.
+        # Importing this registers the ops of a ScaNN index, which a server has built in.
         with contextlib.suppress(ImportError):
             from scann.scann_ops.py import scann_ops  # noqa: F401
         self._loaded = tf.saved_model.load(model_dir)
@@ -38,12 +38,12 @@ class ServedBundle:
 
     @functools.cached_property
     def num_retrievable(self) -> int:
-        """Items that can be recommended."""
+        """The number of items that can be recommended."""
         parts = blocks(self._tower.item_vectors)
         return sum(np.count_nonzero(block.any(axis=1)) for _, block in parts)
 
     def recommend(self, people: People, k: int) -> dict[str, np.ndarray]:
-        """Asks ``serving_default`` for ``k`` items for each person, without the history."""
+        """Asks ``serving_default`` for ``k`` items per person that are not in the history."""
         specs = self._serve.structured_input_signature[1]
         inputs = {
             **names.neutral_inputs(specs),
@@ -57,9 +57,9 @@ class ServedBundle:
         return {name: value.numpy() for name, value in answer.items()}
 
     def exact_scores(self, people: People, k: int) -> np.ndarray:
-        """Returns the best possible scores [P, k], best first; -inf is none.
+        """Returns the best possible scores [P, k], best first, padded with -inf.
 
-        NumPy over the bundle's vectors, block by block: nothing of the index takes part.
+        NumPy computes them from the bundle's vectors, block by block, without the index.
         """
         parts = [
             self._user_interests(
@@ -81,7 +81,7 @@ class ServedBundle:
         )
 
     def _rows_of(self, history: np.ndarray) -> list[np.ndarray]:
-        """Returns where the items of each row of ``history`` [P, T] are among all items."""
+        """Returns, for each row of ``history`` [P, T], the vocabulary rows of its items."""
         wanted = set(history.ravel())
         rows = {}
         for start, ids in blocks(self._tower.item_ids):

@@ -12,7 +12,7 @@ from retrieval.bundle import RetrievalBundle
 from retrieval.category_ranking import filter_inputs
 from retrieval.requests import CategoryOptions
 
-# Spec and default of an input; None is no default.
+# The spec and the default of an input; None means that there is no default.
 _Input = tuple[tf.TensorSpec, tf.Tensor | None]
 
 _STRINGS = tf.TensorSpec([None], tf.string)
@@ -23,7 +23,7 @@ _LIMIT: _Input = (_SCALAR, tf.constant(names.DEFAULT_LIMIT))
 
 
 def bundle_signatures(bundle: RetrievalBundle) -> dict[str, Any]:
-    """Returns what ``bundle`` serves, by name."""
+    """Returns the signatures that ``bundle`` serves, by name."""
     signatures = {
         names.SERVE: _serve(bundle),
         names.RECOMMEND: _recommend(bundle),
@@ -40,7 +40,8 @@ def bundle_signatures(bundle: RetrievalBundle) -> dict[str, Any]:
         signatures[names.LIST_CATEGORIES] = signature(
             bundle.categories.list_categories, {names.LIMIT: _LIMIT}
         )
-    # The tower's own. The next run's Evaluator compares its candidate with `evaluate`.
+    # Signatures of the tower. The Evaluator of the next run calls `evaluate` to compare its model
+    # with this one.
     for name in (names.USER_INTERESTS, names.EVALUATE):
         if name in bundle.tower.signatures:
             signatures[name] = bundle.tower.signatures[name]
@@ -48,7 +49,7 @@ def bundle_signatures(bundle: RetrievalBundle) -> dict[str, Any]:
 
 
 def _serve(bundle: RetrievalBundle) -> Any:
-    """The signature that takes every option of a request."""
+    """Returns the signature that takes every option of a request."""
     no_list = tf.constant([[names.PADDING]])
     filters = _filter_specs(bundle)
 
@@ -71,8 +72,8 @@ def _serve(bundle: RetrievalBundle) -> Any:
     excludes = (tf.TensorSpec(None, tf.bool), tf.constant(bundle.config.exclude_history))
     specs = {names.EXCLUDE: _STRING_LISTS}
     if bundle.categories is not None:
-        # Only where items have categories: TF Serving's REST API wants every
-        # input, and one without effect would be one more to send.
+        # Only if items have categories: TF Serving's REST API requires every input, so a client
+        # would have to send options that have no effect.
         specs |= {
             names.DIVERSITY: tf.TensorSpec(None, tf.float32),
             names.ALLOW_CATEGORIES: _STRING_LISTS,
@@ -85,10 +86,10 @@ def _serve(bundle: RetrievalBundle) -> Any:
 
 
 def _recommend(bundle: RetrievalBundle) -> Any:
-    """The signature that takes the history only.
+    """Returns the signature that takes the history only.
 
-    TF Serving's REST API wants every input of a signature, whether it has a default
-    or not.
+    TF Serving's REST API requires every input of a signature, even those with a default, so
+    this signature has no others.
     """
     person = {name: default for name, (_, default) in _neutral(_person_specs(bundle)).items()}
     nothing = tf.constant(names.neutral_inputs([names.EXCLUDE])[names.EXCLUDE])
@@ -101,8 +102,8 @@ def _recommend(bundle: RetrievalBundle) -> Any:
 
 
 def _k(bundle: RetrievalBundle) -> _Input:
-    # Of any rank: a scalar for the whole request, or one value per row, as
-    # TF Serving's row format and its batching need it.
+    # k may be a scalar for the whole request or have one value per row, which TF Serving's row
+    # format and its batching need.
     return tf.TensorSpec(None, tf.int32), tf.constant(bundle.config.default_k, tf.int32)
 
 
@@ -112,7 +113,7 @@ def _person_specs(bundle: RetrievalBundle) -> dict[str, tf.TensorSpec]:
 
 
 def _filter_specs(bundle: RetrievalBundle) -> dict[str, tf.TensorSpec]:
-    """Inputs for the features of ``index.filters``."""
+    """Returns the specs of the inputs for the features of ``index.filters``."""
     ranking = bundle.category_ranking
     return {
         name: _STRING_LISTS if names.is_value_list(name) else _STRINGS
@@ -122,7 +123,7 @@ def _filter_specs(bundle: RetrievalBundle) -> dict[str, tf.TensorSpec]:
 
 
 def _neutral(specs: Mapping[str, tf.TensorSpec]) -> dict[str, tuple[tf.TensorSpec, tf.Tensor]]:
-    """Gives inputs the default that asks for nothing."""
+    """Returns ``specs`` with neutral defaults, which have no effect on the answer."""
     values = names.neutral_inputs(specs)
     return {name: (spec, tf.constant(values[name], spec.dtype)) for name, spec in specs.items()}
 
@@ -130,12 +131,12 @@ def _neutral(specs: Mapping[str, tf.TensorSpec]) -> dict[str, tuple[tf.TensorSpe
 def signature(function: Callable[..., dict[str, tf.Tensor]], inputs: Mapping[str, _Input]) -> Any:
     """Makes a tf.function with named inputs, some of them with defaults.
 
-    TensorFlow writes the defaults into the SignatureDef, from where TF Serving
-    (gRPC) fills in what a request leaves out.
+    TensorFlow writes the defaults into the SignatureDef, and TF Serving (gRPC) uses them for
+    inputs that a request leaves out.
 
     Args:
-      function: Called with the inputs by name.
-      inputs: By input name; those without a default first.
+      function: Called with the inputs as keyword arguments.
+      inputs: The spec and default by input name; inputs without a default come first.
     """
     parameters = [
         inspect.Parameter(
@@ -149,8 +150,9 @@ def signature(function: Callable[..., dict[str, tf.Tensor]], inputs: Mapping[str
     def call(*args: tf.Tensor, **kwargs: tf.Tensor) -> dict[str, tf.Tensor]:
         return function(**call.__signature__.bind(*args, **kwargs).arguments)  # type: ignore[attr-defined]
 
-    # The names of the profile inputs are known at run time only.
+    # The names of the profile inputs are known only at run time.
     call.__signature__ = inspect.Signature(parameters)  # type: ignore[attr-defined]
     specs = [tf.TensorSpec(spec.shape, spec.dtype, name) for name, (spec, _) in inputs.items()]
-    # No control flow of Python depends on a tensor here; looking for it takes half of the tracing.
+    # No Python control flow here depends on a tensor, and looking for it with AutoGraph would take
+    # half of the tracing time.
     return tf.function(call, input_signature=specs, autograph=False)

@@ -1,4 +1,4 @@
-"""What the retrieval package needs of a trained model, the user tower."""
+"""The interface of a trained model, the user tower, that the retrieval package needs."""
 
 from collections.abc import Iterator, Mapping
 from typing import Any, Protocol, runtime_checkable
@@ -15,10 +15,11 @@ class Tower(Protocol):
 
     Attributes:
       item_ids: string [N].
-      item_titles: string [N]; "" where there is none.
-      item_vectors: float32 [N, d]; an item of the zero vector cannot be found.
-      train_counts: int64 [N].
-      signatures: Has ``user_interests``, and ``evaluate`` if the model can be compared.
+      item_titles: string [N]; "" for items without a title.
+      item_vectors: float32 [N, d]; an item with the zero vector cannot be found.
+      train_counts: int64 [N], how often each item occurs in train.
+      signatures: Contains ``user_interests``, and ``evaluate`` if later models can be compared
+        with this one.
     """
 
     item_ids: tf.Variable
@@ -34,14 +35,15 @@ class Tower(Protocol):
 
         Args:
           history: string [B, T], oldest first; "" is padding.
-          person: The other inputs, see ``person_inputs``: string [B], and
-            ``history_time`` int64 [B, T].
+          person: The other inputs (see ``person_inputs``): profile features, string [B], and
+            ``history_time``, int64 [B, T].
 
         Returns:
           ``interests`` float32 [B, K, d], ``interest_mask`` bool [B, K] and
-          ``history_index`` int32 [B, T'], the known items, zero padded. A tower that says what
-          people may have again also gives ``own_index`` int32 [B, D], items of their own, zero
-          padded, and ``own_bonus`` float32 [B, D], 0 or more, what the scores of these gain.
+          ``history_index`` int32 [B, T'], the known items, zero padded. A tower that models
+          repeated choices also returns ``own_index`` int32 [B, D], the items that each person has
+          had, zero padded, and ``own_bonus`` float32 [B, D], which is not negative and is added to
+          their scores.
         """
 
 
@@ -60,12 +62,12 @@ class TowerWithCategories(Tower, Protocol):
 
 @runtime_checkable
 class TowerWithFilters(Tower, Protocol):
-    """A tower whose catalogue has side features that requests filter by.
+    """A tower whose catalogue has side features by which requests can filter.
 
     Attributes:
-      filter_names: By categorical feature, string [V]: its values.
-      filter_values: By feature, int32 [N, F], as ``item_categories``; of a numeric one
-        float32 [N, F], padded with NaN.
+      filter_names: The values of each categorical feature, string [V], by feature.
+      filter_values: The items' values by feature: int32 [N, F] as in ``item_categories`` for a
+        categorical feature, float32 [N, F] padded with NaN for a numeric one.
     """
 
     filter_names: Mapping[str, tf.Variable]
@@ -74,20 +76,20 @@ class TowerWithFilters(Tower, Protocol):
 
 @runtime_checkable
 class TowerThatEncodes(Tower, Protocol):
-    """A tower that can embed items that it was not trained with."""
+    """A tower that can embed items that were not in its training data."""
 
     def encode_items(self, examples: tf.Tensor) -> tf.Tensor:
         """Returns float32 [M, d] for serialized catalogue rows, string [M]."""
 
 
 def retrievable_items(tower: Tower) -> np.ndarray:
-    """Returns int32 [R]: rows of the items that have a vector.
+    """Returns int32 [R], the rows of the items whose vector is not zero.
 
-    An item that was never trained and has no side features has the zero vector. It
-    would outrank every item of negative score.
+    An item that was not trained and has no side features has the zero vector. If it could be
+    found, its score of 0 would rank it above every item with a negative score.
 
     Raises:
-      ValueError: if no item has one.
+      ValueError: if all vectors are zero.
     """
     found = [
         start + np.flatnonzero(block.any(axis=1)) for start, block in blocks(tower.item_vectors)
@@ -102,7 +104,10 @@ def retrievable_items(tower: Tower) -> np.ndarray:
 
 
 def retrievable_vectors(tower: Tower, rows: np.ndarray) -> tf.Variable:
-    """Returns float32 [R, d], the vectors of ``rows``; the tower's own if it is all of them."""
+    """Returns float32 [R, d], the vectors of ``rows``.
+
+    If these are all rows, it is the tower's own variable and not a copy.
+    """
     if rows.size == int(tf.size(tower.item_ids)):
         return tower.item_vectors
     vectors = tf.gather(tower.item_vectors.read_value(), rows)
@@ -112,19 +117,19 @@ def retrievable_vectors(tower: Tower, rows: np.ndarray) -> tf.Variable:
 def blocks(vectors: tf.Variable, size: int = 1 << 16) -> Iterator[tuple[int, np.ndarray]]:
     """Yields the first row and the values [n, d] of each block of at most ``size`` rows.
 
-    A large catalogue's vectors are gigabytes: no array beside the variable holds all of them.
+    The vectors of a large catalogue take gigabytes, so this avoids a second array of all of them.
     """
     for start in range(0, int(tf.shape(vectors)[0]), size):
         yield start, vectors[start : start + size].numpy()
 
 
 def person_inputs(signatures: Mapping[str, Any]) -> tuple[str, ...]:
-    """Returns the inputs about a person beside the items, as in the signatures.
+    """Returns the names of the inputs about a person, apart from the history, in sorted order.
 
-    These are profile features, and ``history_time`` if the model reads times.
+    These are the profile features, and ``history_time`` if the model reads times.
 
     Args:
-      signatures: Those of a tower or of a bundle.
+      signatures: The signatures of a tower or of a bundle.
     """
     _, inputs = signatures[USER_INTERESTS].structured_input_signature
     return tuple(
@@ -133,11 +138,12 @@ def person_inputs(signatures: Mapping[str, Any]) -> tuple[str, ...]:
 
 
 def knows_person(owned: tf.Tensor, history_index: tf.Tensor) -> tf.Tensor:
-    """Returns bool [B]: who has a history that interests can be formed of.
+    """Returns bool [B], whether a person's history is enough to form interests.
 
     Args:
-      owned: int32 [B, T], positions of the history; -1 for what cannot be found.
-      history_index: int32 [B, T'], the items that the tower knows; 0 is padding.
-        It does not know those that were added after its training.
+      owned: int32 [B, T], positions of the items in the history; -1 for items that cannot be
+        found.
+      history_index: int32 [B, T'], the items of the history that the tower knows; 0 is padding.
+        The tower does not know items that were added after its training.
     """
     return tf.reduce_any(owned >= 0, axis=1) & tf.reduce_any(history_index > 0, axis=1)

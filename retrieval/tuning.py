@@ -1,4 +1,4 @@
-"""Chooses the index's algorithm by size and its settings by measured recall."""
+"""Chooses the algorithm of the index by catalogue size, and its settings by measured recall."""
 
 import dataclasses
 import functools
@@ -23,31 +23,35 @@ from retrieval.search import CatalogueSearch, ExactSearch, Search
 from retrieval.tower import knows_person
 
 _ITEMS_PER_LEAF = 1000
+# The largest number of leaves, as a multiple of the square root of the number of items.
 _MOST_LEAVES_BY_ROOT = 2.6
-# Steps between tried settings, and candidates reordered per item shown.
+# The factor between one tried setting and the next.
 _STEP = 1.5
+# The tried numbers of reordered candidates per requested item.
 _REORDER_PER_ITEM = (2, 4, 8)
 _PEOPLE_PER_BATCH = 64
 _TIMED_REQUESTS = 50
-# Others are answered by the exact search: they must stay rare.
+# The smallest accepted share of people who get a full answer. The others have to be searched
+# exactly, which is slow.
 _MIN_FULL_ANSWERS = 0.99
-# Of what is missing to the target, what a step has to bring for further steps to be tried.
+# Larger settings are tried only if the last step gained at least this share of the recall that was
+# missing to the target.
 _LEAST_GAIN = 0.02
-# Tried in this order, until one loses too much.
+# The minimum cosines for merging, tried in this order until one loses too much recall.
 _MERGE_COSINES = tuple(np.round(np.arange(0.975, -0.01, -0.025), 3).tolist())
-# A merging that saves fewer searches is not worth its own cost.
+# Merging that saves a smaller share of the searches is not worth its own cost.
 _LEAST_SAVED = 0.05
-# A smaller cosine is tried only if it saves more by this share of all searches.
+# A smaller cosine is tried only if it saves this much more, as a share of all searches.
 _MORE_SAVED = 0.005
 
 
 class Query(NamedTuple):
-    """A batch of people as ``retrieval.ranking`` takes them.
+    """The inputs of ``retrieval.ranking`` for a batch of people.
 
     Attributes:
       interests: float32 [B, K, d].
       mask: bool [B, K], the active interests.
-      excluded: int32 [B, X], positions that are left out: the history.
+      excluded: int32 [B, X], positions to leave out, which are those of the history.
     """
 
     interests: tf.Tensor
@@ -57,15 +61,15 @@ class Query(NamedTuple):
 
 @dataclasses.dataclass(frozen=True)
 class CurvePoint:
-    """One tried setting.
+    """The measurements of one setting that was tried.
 
     Attributes:
       leaves_to_search: See ``ScannSettings``.
       reorder: See ``ScannSettings``.
       recall: Mean recall over people.
       recall_lower: Lower end of its one-sided 95 % confidence interval.
-      full_answers: Share of people for whom as many items were found as asked.
-      latency_ms: Median of one person's search, without the user tower.
+      full_answers: Share of people for whom the search found as many items as possible.
+      latency_ms: Median time to search for one person in milliseconds, without the user tower.
     """
 
     leaves_to_search: int
@@ -90,12 +94,12 @@ def build_search(vectors: tf.Variable, config: IndexConfig) -> CatalogueSearch:
 
 
 class Tuned(NamedTuple):
-    """What a tuning found; the search has these settings.
+    """The result of tuning, which also leaves the search with the chosen settings.
 
     Attributes:
-      curve: Everything tried without merging: recall and latency.
-      recall: Mean recall of the settings in use over the people of the tuning.
-      searches_saved: Share of their searches that merging like interests saves.
+      curve: Recall and latency of all settings that were tried without merging.
+      recall: Mean recall of the chosen settings over the people used for tuning.
+      searches_saved: Share of these people's searches that merging similar interests saves.
     """
 
     curve: list[CurvePoint]
@@ -104,34 +108,40 @@ class Tuned(NamedTuple):
 
 
 def leaves_of(num_items: int) -> int:
-    """Returns into how many leaves a tree partitions the items.
+    """Returns the number of leaves into which a tree partitions the items.
 
-    About as many as a leaf has items, as ScaNN's documentation advises; beyond a million items
-    more, because a catalogue of ten times the items has ten times the kinds of items, and leaves
-    that mix kinds have to be searched in large numbers. The time to build grows with the product
-    of items and leaves, which is why there are never more than a few times the square root.
+    Up to a million items it is about the square root of their number, as ScaNN's documentation
+    advises, so that there are as many leaves as items in a leaf. Beyond a million items there are
+    more leaves, because a catalogue with ten times the items also has about ten times the kinds of
+    items, and if leaves mix kinds, many of them have to be searched. The build time grows with the
+    product of items and leaves, which is why the number is limited to a multiple of the square
+    root.
     """
     root = math.sqrt(num_items)
     return round(max(root, min(num_items / _ITEMS_PER_LEAF, _MOST_LEAVES_BY_ROOT * root)))
 
 
 def tune(search: ScannSearch, queries: Sequence[Query], config: IndexConfig) -> Tuned:
-    """Sets ``search`` to the fastest tried settings that reach the recall target.
+    """Tries settings and leaves ``search`` with the fastest that reach the recall target.
 
-    The lower confidence bound must reach it, so that other people's recall
-    does too, and nearly everybody must get a full answer, because the exact
-    search that fills up the others is slow. If no setting does, the one of
-    best recall is set; the validator then decides.
+    The lower confidence bound of the recall must reach the target, so that the recall for other
+    people is likely to reach it too. Nearly everybody must get a full answer, because the exact
+    search that completes the other answers is slow. If no settings meet both conditions, those with
+    the best recall are used, and the validator decides whether the index is good enough.
 
-    If like interests may be merged, the candidates are first made ample: settings better than the
-    target by what may be lost, and then half as many again. With each of them the smallest
-    cosine is sought that reaches the target and costs at most ``max_merge_loss`` of the recall
-    that the settings without merging have, both with 95 % confidence.
+    If similar interests may be merged (``max_merge_loss``), merging is tried with more candidates:
+    once with the settings that exceed the target by the allowed loss, and once with 1.5 times as
+    many candidates. For each of these, the function looks for the smallest cosine that reaches the
+    target and loses at most ``max_merge_loss`` of the recall of the settings without merging, both
+    with 95 % confidence.
 
     Args:
-      search: Left with the chosen settings.
-      queries: Real people's interests, in batches.
-      config: Names target, loss and depth.
+      search: The search to tune; it keeps the chosen settings.
+      queries: Interests of real people, in batches.
+      config: Gives ``recall_target``, ``max_merge_loss`` and ``recall_k``.
+
+    Returns:
+      The measurements; see ``Tuned``.
     """
     people = TuningPeople(search, queries, config.recall_k)
     target = config.recall_target
@@ -160,13 +170,13 @@ def tune(search: ScannSearch, queries: Sequence[Query], config: IndexConfig) -> 
 
 
 class _Merging(NamedTuple):
-    """Settings under which like interests may be merged.
+    """Settings with which similar interests can be merged.
 
     Attributes:
-      settings: Those of the search.
-      cosine: The least cosine of interests that are merged.
-      recall: Mean recall with them.
-      saved: Share of the searches saved.
+      settings: The settings of the search.
+      cosine: The minimum cosine of interests that are merged.
+      recall: Mean recall with these settings and this cosine.
+      saved: Share of the searches that merging saves.
     """
 
     settings: ScannSettings
@@ -178,7 +188,11 @@ class _Merging(NamedTuple):
 def _curve(
     search: ScannSearch, people: "TuningPeople", config: IndexConfig, target: float
 ) -> list[CurvePoint]:
-    """Tries settings, each group of them until it reaches ``target`` or cannot win any more."""
+    """Tries the settings of each group in turn.
+
+    A group ends when a setting reaches ``target``, is slower than the best that did, or gains too
+    little recall.
+    """
     curve: list[CurvePoint] = []
     for group in _settings(people.num_items, search.num_leaves, config.recall_k):
         best = min((p.latency_ms for p in curve if _reaches(p, target)), default=math.inf)
@@ -210,7 +224,10 @@ def _merge(
     apart: np.ndarray,
     config: IndexConfig,
 ) -> _Merging | None:
-    """Returns the smallest cosine that loses little of ``apart``, the shares found without it."""
+    """Returns the merging with the smallest cosine that does not lose too much recall, if any.
+
+    ``apart`` has the people's recall without merging, which the loss is measured from.
+    """
     search.use(settings)
     best = None
     wanted = _LEAST_SAVED
@@ -234,10 +251,15 @@ def _merge(
 
 
 class TuningPeople:
-    """Those with whom a search is tuned, and what it should find for them."""
+    """The people with whom a search is tuned, and the exact results that it should find.
+
+    Attributes:
+      num_items: Number of items in the index, R.
+      exact: float32 [P, k], the best possible scores of each person.
+    """
 
     def __init__(self, search: ScannSearch, queries: Sequence[Query], recall_k: int) -> None:
-        """Searches exactly for ``queries``."""
+        """Searches exactly for ``queries``, at a depth of ``recall_k``."""
         self.num_items = int(tf.shape(search.vectors)[0])
         k = min(recall_k, self.num_items)
         self._queries = queries
@@ -257,16 +279,16 @@ class TuningPeople:
         return np.concatenate([self._approximate(query) for query in self._queries])
 
     def latencies_ms(self) -> np.ndarray:
-        """Returns times of searches for one person."""
+        """Returns the times of searches for one person each, in milliseconds."""
         return latencies_ms(lambda i: self._approximate(self._single[i]), len(self._single))
 
     def full_answers(self, scores: np.ndarray) -> float:
-        """Returns the share of people with as many ``scores`` [P, k] as there should be."""
+        """Returns the share of people with as many ``scores`` [P, k] as the exact search found."""
         is_full = np.isfinite(scores).sum(axis=1) >= np.isfinite(self.exact).sum(axis=1)
         return float(is_full.mean())
 
     def searches_saved(self, cosine: float) -> float:
-        """Returns the share of all searches that merging from ``cosine`` on saves."""
+        """Returns the share of all searches saved by merging interests of at least ``cosine``."""
         apart = merged = 0
         for query in self._queries:
             together = merge_interests(query.interests, query.mask, tf.constant(cosine))
@@ -276,7 +298,7 @@ class TuningPeople:
 
 
 def queries_of(bundle: RetrievalBundle, people: People) -> list[Query]:
-    """Returns what the index is asked when ``people`` want recommendations."""
+    """Returns the queries to the index when ``people`` ask for recommendations."""
     queries = []
     for batch in people.batches(_PEOPLE_PER_BATCH):
         history = tf.constant(batch.history, tf.string)
@@ -295,7 +317,7 @@ def _reaches(point: CurvePoint, target: float) -> bool:
 
 
 def choose(curve: Sequence[CurvePoint], target: float) -> CurvePoint:
-    """Returns the fastest point that reaches ``target``, or else the one of best recall."""
+    """Returns the fastest point that reaches ``target``; if none does, the one of best recall."""
     reaching = [point for point in curve if _reaches(point, target)]
     if reaching:
         return min(reaching, key=lambda point: point.latency_ms)

@@ -1,4 +1,4 @@
-"""Loads a bundle as a server does and measures what a client gets."""
+"""Loads a bundle as a server does, and measures the answers that a client would get."""
 
 import dataclasses
 import json
@@ -26,12 +26,12 @@ class Validation:
     Attributes:
       blessed: Whether the bundle may be pushed.
       reasons: Why the bundle may not be pushed; empty if blessed.
-      recall: Mean share of the exact top ``recall_k`` in the answers.
-      recall_k: The depth k of ``recall``; smaller than configured if the catalogue or
-        ``max_k`` is.
-      recall_people: Number of people over whom ``recall`` is a mean.
-      latency_ms: Milliseconds: quantiles of requests for one person (``p50``,
-        ``p99``) and the median of requests for 32 people (``batch_32``).
+      recall: Mean share of the exact top ``recall_k`` that the answers contain.
+      recall_k: The depth k of ``recall``. It is smaller than configured if the catalogue has
+        fewer items or ``max_k`` is smaller.
+      recall_people: Number of people over whom ``recall`` is averaged.
+      latency_ms: Latency in milliseconds: quantiles for requests for one person (``p50``,
+        ``p99``), and the median for requests for 32 people (``batch_32``).
       load_seconds: Seconds from the start of loading to the first answer.
       bytes: Total size of the bundle's files.
     """
@@ -47,24 +47,31 @@ class Validation:
 
 
 def validate(model_dir: str, example_files: Sequence[str], config: IndexConfig) -> Validation:
-    """Loads the bundle, asks it for recommendations and compares with exact search.
+    """Loads the bundle, asks it for recommendations and compares them with exact search.
 
     Args:
-      model_dir: The bundle, as it will be pushed.
-      example_files: TFRecord (gzip) of raw examples with histories.
-      config: Thresholds and the number of people.
+      model_dir: The directory of the bundle, as it will be pushed.
+      example_files: TFRecord files (gzip) of raw examples with histories.
+      config: Gives the thresholds and the number of people.
+
+    Returns:
+      The measurements and the decision.
 
     Raises:
-      ValueError: if no example has a history, or nobody has a known item.
+      ValueError: if nobody in the validation group has a history, or no history has a known
+        item.
     """
     start = time.monotonic()
     server = ServedBundle(model_dir)
     people = read_people(example_files, "validation", config.num_queries, server.person_inputs)
     smoke = server.recommend(people.repeated(1), 1)
     load_seconds = time.monotonic() - start
-    reasons = [f"the manifest names a missing file: {path}" for path in missing_files(model_dir)]
+    reasons = [
+        f"a file in the manifest is missing or has another size: {path}"
+        for path in missing_files(model_dir)
+    ]
     if not smoke[ITEM_IDS][0, 0]:
-        reasons.append("a request with a real history was answered with no item")
+        reasons.append("the answer to a request with a real history contained no item")
 
     k = min(config.recall_k, config.max_k, server.num_retrievable)
     limit = affordable_people(len(people), server.num_retrievable, server.interests_shape)
@@ -90,8 +97,8 @@ def validate(model_dir: str, example_files: Sequence[str], config: IndexConfig) 
     }
     if config.max_latency_ms and latency["p99"] > config.max_latency_ms:
         reasons.append(
-            f"the p99 of one request is {latency['p99']:.1f} ms, above max_latency_ms of "
-            f"{config.max_latency_ms}"
+            f"the p99 latency of single requests is {latency['p99']:.1f} ms, above max_latency_ms "
+            f"of {config.max_latency_ms}"
         )
     return Validation(
         blessed=not reasons,

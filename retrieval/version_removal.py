@@ -12,27 +12,27 @@ from retrieval.push import REMOVED_PREFIX, exclusive_lock
 from retrieval.release import read_release
 from retrieval.versions import complete_versions, versions
 
-# A server may have seen a younger version appear and be about to load it.
+# A server may be about to load a younger version.
 _MIN_AGE_SECONDS = 3600
 
 
 def removable_versions(
     base_directory: str, keep: int, also: Collection[str] = (), now: float | None = None
 ) -> list[str]:
-    """Returns the versions that nobody needs any more, oldest first.
+    """Returns the versions that are no longer needed, oldest first.
 
     Args:
       base_directory: A local directory that a server watches.
-      keep: Newest complete versions that stay; at least 1.
-      also: Further versions that stay.
+      keep: Number of newest complete versions to keep; at least 1.
+      also: Further versions to keep.
       now: Seconds since 1970; by default the time of the call.
 
     Returns:
-      Versions older than the kept ones that were pushed more than an hour ago,
-      complete or not, and that the release state does not use.
+      The versions, complete or not, that are older than the kept ones, were pushed more than an
+      hour ago, and are not used by the release state.
 
     Raises:
-      ReleaseError: if the release state cannot be used.
+      ReleaseError: if the release state is damaged or has a later format.
     """
     complete = complete_versions(base_directory)
     kept = complete[-keep:]
@@ -53,8 +53,8 @@ def removable_versions(
 def remove_version(base_directory: str, version: str) -> None:
     """Removes a version from a local directory that a server watches.
 
-    It is renamed to a hidden name first, so that a server never finds a part of it. What
-    a removal that is killed leaves is removed by the next push.
+    The version is first renamed to a hidden name, so that a server never finds only a part of it.
+    If the removal is killed, the next push removes what is left.
 
     Raises:
       OSError: if a file cannot be removed.
@@ -66,6 +66,6 @@ def remove_version(base_directory: str, version: str) -> None:
 
 
 def _pushed_at(version_dir: str) -> float:
-    """When the version was written, in seconds since 1970."""
+    """Returns when the version was written, in seconds since 1970."""
     model = os.path.join(version_dir, SAVED_MODEL_FILE)
     return os.path.getmtime(model if os.path.exists(model) else version_dir)

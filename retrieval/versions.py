@@ -1,4 +1,4 @@
-"""Versions in a push destination: directories named by a number, as TF Serving reads them."""
+"""Versions in a push destination: directories whose names are numbers, as TF Serving expects."""
 
 import os
 
@@ -25,9 +25,9 @@ def versions(push_destination: str) -> list[str]:
 def complete_versions(push_destination: str) -> list[str]:
     """Returns the complete versions, oldest first.
 
-    A version with a manifest is complete if it has ``saved_model.pb`` and every file
-    that the manifest names, in full size. A version without one, which another
-    program has pushed, is complete if it has ``saved_model.pb``.
+    A version with a manifest is complete if it has ``saved_model.pb`` and every file in the
+    manifest, each with the recorded size. A version without a manifest, which some other program
+    pushed, is complete if it has ``saved_model.pb``.
     """
     return [
         version
@@ -37,21 +37,21 @@ def complete_versions(push_destination: str) -> list[str]:
 
 
 def newest_version(push_destination: str, other_than_run_key: str = "") -> str:
-    """Returns the version in service that another run pushed: what a run compares with.
+    """Returns the version in service, with which a run compares its own model.
 
     This is the newest complete version, unless the release state says otherwise: a pinned
-    version comes first, a canary last, and a withdrawn version does not count.
+    version comes first, a canary comes last, and withdrawn versions do not count.
 
     Args:
-      push_destination: Directory with one directory per version.
-      other_than_run_key: Versions of this run key do not count, so that a rerun of
-        an unchanged pipeline finds the same baseline as before. Empty counts all.
+      push_destination: A directory with one directory per version.
+      other_than_run_key: Versions with this run key do not count, so that a rerun of
+        an unchanged pipeline finds the same baseline as before. "" counts all versions.
 
     Returns:
       The version, or "" if there is none.
 
     Raises:
-      ReleaseError: if the release state cannot be used.
+      ReleaseError: if the release state is damaged or has a later format.
     """
     names = {int(name): name for name in complete_versions(push_destination)}
     for version in stable_candidates(read_release(push_destination), names):

@@ -5,9 +5,10 @@ from tensorflow.python.ops import lookup_ops
 
 
 class VocabularyInitializer(lookup_ops.TableInitializerBase):
-    """Fills a table from a variable of ids: id -> its row.
+    """Fills a table that maps ids to their rows in a variable.
 
-    A text file, the usual source, cannot hold an id with a line break.
+    Such tables are usually filled from a text file, but a text file cannot hold an id that contains
+    a line break.
     """
 
     def __init__(self, ids: tf.Variable) -> None:

@@ -1,7 +1,7 @@
 """The requests that TF Serving replays before a version takes traffic.
 
-Without them the first request of a signature pays for preparing its part of the graph, and the
-very first one for creating the index
+Without them the first request of each signature would have to wait until its part of the graph is
+prepared, and the very first request until the index is created
 (https://www.tensorflow.org/tfx/serving/saved_model_warmup).
 """
 
@@ -18,15 +18,15 @@ from contract.versions import WARMUP_PATH
 
 
 def write_warmup(model_dir: str, history: Sequence[bytes], k: int) -> None:
-    """Writes one request for each signature, with every input.
+    """Writes one request for each served signature, with every input.
 
-    TF Serving before 2.13 knows no defaults, and a version whose warm-up fails
-    is not loaded.
+    TF Serving before 2.13 does not support defaults, and it does not load a version whose warm-up
+    fails.
 
     Args:
-      model_dir: The saved bundle.
+      model_dir: The directory of the saved bundle.
       history: Ids of items that the bundle knows, oldest first.
-      k: Items asked for.
+      k: Number of items in the requests.
     """
     (meta_graph,) = loader_impl.parse_saved_model(model_dir).meta_graphs
     given = {
@@ -38,8 +38,8 @@ def write_warmup(model_dir: str, history: Sequence[bytes], k: int) -> None:
     }
     records = []
     for name, signature in sorted(meta_graph.signature_def.items()):
-        # The first is not a signature but the operation that starts the model; EVALUATE is for
-        # the next run of the pipeline, which reads the version itself.
+        # The entry without a method name is not a signature but the operation that initialises the
+        # model. EVALUATE is not for clients: the next run of the pipeline loads the version itself.
         if not signature.method_name or name == EVALUATE:
             continue
         request = predict_pb2.PredictRequest()

@@ -346,7 +346,7 @@ def test_a_failing_validation_pushes_nothing(base, tmp_path, capsys):
     file = items_csv(tmp_path / "new.csv", _new_rows())
     assert main(["--model_base_path", str(base), "--items", file]) == 3
     assert sorted(p.name for p in base.iterdir()) == before
-    assert "Not pushed: the p99 of one request is" in capsys.readouterr().err
+    assert "Not pushed: the p99 latency of single requests is" in capsys.readouterr().err
 
 
 def test_a_version_pushed_meanwhile_is_not_overtaken(base, tmp_path, monkeypatch):

@@ -51,14 +51,14 @@ def test_the_card_by_hand():
         "| People in test | 78 |",
         "| License of the data | CC BY 4.0 \\| with <b>care</b> |",
         "| Training | warm start number 3 |",
-        "| Trained on everything | 1,200 steps. The metrics below are those of /judged/7, which "
-        "was trained in the same way without the events that they were measured on |",
+        "| Trained on all events | 1,200 steps. The metrics below are those of /judged/7, which "
+        "was trained in the same way, but without the events used for the metrics |",
         "| Index | exact, recall 1.0000 when built |",
         "| tensorflow | 2.16.2 |",
         "| recall_at_50 | 0.4123 | 0.4000 to 0.4200 |",
         "| ndcg_at_50 | 0.3000 |  |",
         "| recall_at_50, history_length_bucket=1-9 | 0.2500 | 0.2000 to 0.3000 |",
-        "| recall_at_50 below the version before by at most | 0.01 |",
+        "| recall_at_50 below the previous version by at most | 0.01 |",
     ):
         assert line in lines
     # Differences, other rankings and other cut-offs would bury what the gates look at.
@@ -85,6 +85,6 @@ def test_what_is_unknown_is_left_out():
 
 def test_a_training_from_nothing_says_why():
     facts = {**_FACTS, manifest.GENERATION: 0}
-    assert "| Training | from nothing |" in render(facts)
+    assert "| Training | from scratch |" in render(facts)
     facts["from_nothing_because"] = "the items drifted"
-    assert "| Training | from nothing: the items drifted |" in render(facts)
+    assert "| Training | from scratch: the items drifted |" in render(facts)

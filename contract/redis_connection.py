@@ -132,7 +132,7 @@ class RedisLocation:
         except (OSError, UnicodeDecodeError) as e:
             raise _library().AuthenticationError(
                 f"the password cannot be read from {self.password_file}:"
-                f" {getattr(e, 'strerror', None) or 'it holds no text'}"
+                f" {getattr(e, 'strerror', None) or 'it is not a text file'}"
             ) from None
         if not password:
             raise _library().AuthenticationError(

@@ -66,7 +66,7 @@ def start_canary(
     _require_no_other_canary(state, version)
     if state.stable == version:
         raise ReleaseError(
-            f"Version {version} is pinned as the stable version and cannot be the canary, too. "
+            f"Version {version} is pinned as the stable version and cannot also be the canary. "
             "First pin the version that is to be stable during the trial"
         )
     canary = Canary(version=version, share=share, limits=limits, holds_stable=not state.is_pinned)

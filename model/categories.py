@@ -14,7 +14,7 @@ class CategoryTable(NamedTuple):
     """The categories of each item.
 
     Attributes:
-      names: The distinct names, object (bytes) [V]; the names of the most items come first.
+      names: The distinct names, object (bytes) [V]; the most frequent come first.
       items: int32 [N, F]. Row i holds the categories of item i; an entry c stands for
         ``names[c - 1]``, and 0 is padding.
     """
@@ -24,13 +24,13 @@ class CategoryTable(NamedTuple):
 
 
 def category_table(values: Sequence[Sequence[bytes]]) -> CategoryTable:
-    """Numbers the categories of items.
+    """Builds a table of the items' categories.
 
     Args:
       values: The names of each item's categories, [N]; none, one or several.
 
     Returns:
-      The table; names that equally many items have are in byte order.
+      The table; equally frequent names are in byte order.
     """
     distinct = [sorted(set(names)) for names in values]
     counts = collections.Counter(name for names in distinct for name in names)

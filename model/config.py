@@ -136,7 +136,7 @@ class WarmStartConfig:
 
 @config_dataclass
 class TrainingConfig:
-    """Loss, optimiser and schedule. Defaults are the ``strong`` preset.
+    """Loss, optimizer and schedule. Defaults are the ``strong`` preset.
 
     Attributes:
       attention_power: p of label-aware attention; ``inf`` is the hard choice.

@@ -156,7 +156,7 @@ def ranks_from_scores(
 
 
 def counted_targets(targets: tf.Tensor, history: tf.Tensor, exclude_history: bool) -> tf.Tensor:
-    """Says which targets count in the metrics.
+    """Returns which targets count in the metrics.
 
     Padding does not count, and a repeated item counts once. If the history is
     excluded from the candidates, targets in the history do not count either.

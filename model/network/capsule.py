@@ -58,7 +58,7 @@ def interest_count(history_length: tf.Tensor, max_interests: int) -> tf.Tensor:
 def interest_mask(
     history_length: tf.Tensor, max_interests: int, adaptive: bool = True
 ) -> tf.Tensor:
-    """Says which of the K interests of each person are active.
+    """Returns which of the K interests of each person are active.
 
     Args:
       history_length: int [B].

@@ -1,4 +1,4 @@
-"""Statistics of interests: how many people have, and how similar these are."""
+"""Statistics of people's interests: their number and their similarity."""
 
 import tensorflow as tf
 

@@ -1,4 +1,4 @@
-"""The Transform step: maps ids and features to integers, equally in training and serving."""
+"""The Transform step: maps ids and features to integers, by one graph for training and serving."""
 
 from collections.abc import Mapping
 from typing import Any

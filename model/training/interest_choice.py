@@ -1,4 +1,4 @@
-"""Decides whether several interests are worth their additional searches on the user's data."""
+"""Decides whether the gain from several interests justifies their additional searches."""
 
 import dataclasses
 

@@ -107,7 +107,7 @@ def fit(
 
 
 def _claim_directory(path: str, configuration: str) -> None:
-    """Writes the configuration beside the checkpoints, or compares it with the one there."""
+    """Stores the configuration beside the checkpoints, or checks that the stored one is equal."""
     config_file = os.path.join(path, "config.json")
     if not tf.io.gfile.exists(config_file):
         tf.io.gfile.makedirs(path)
@@ -242,7 +242,7 @@ class _Trainer:
         )
 
     def _agreed(self, seconds: float) -> float:
-        """The mean over workers, because all must make the same decision to stop."""
+        """Averages a duration over the workers, because all must stop at the same step."""
         if self._strategy.num_replicas_in_sync == 1:
             return seconds
         values = self._strategy.run(lambda: tf.constant(seconds))

@@ -62,7 +62,7 @@ def own_candidates(
 
     Returns:
       Own items [P, 1 + n]. The first column is the target, or 0 if the person has not had it. The
-      other columns are the draws, with 0 for the target and for draws that are no candidates.
+      other columns are the draws, with 0 in place of the target and of rejected draws.
     """
     place = tf.cast(tf.range(tf.size(items)), tf.int64)
     keys = tf.sort(_key(items, place))  # puts occurrences of an item side by side, oldest first
@@ -110,7 +110,7 @@ def _place(keys: tf.Tensor) -> tf.Tensor:
 
 
 def _place_of(keys: tf.Tensor, items: tf.Tensor, place: tf.Tensor) -> tf.Tensor:
-    """Index in ``keys`` at which each item's first occurrence at or after ``place`` is.
+    """Returns the index in ``keys`` of each item's first occurrence at or after ``place``.
 
     If there is none, it is the index at which that occurrence would be inserted.
     """

@@ -118,7 +118,7 @@ def _ranks(
         whole,
         tf.constant(data.padded_targets()),
         exclude_history,
-        # With the history excluded, own items are no candidates, so their bonus is not needed.
+        # With the history excluded, own items are not candidates, so no bonus is needed.
         own=None if exclude_history else _own_bonus(model, whole, interests, mask),
     ).numpy()
 

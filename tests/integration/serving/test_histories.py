@@ -274,7 +274,10 @@ def test_a_request_that_is_sent_again_changes_nothing(served):
 @pytest.mark.parametrize(
     ("inputs", "problem"),
     [
-        ({"user_id": ["u"], "history": [["1"]]}, "has user_id and history; send either user_id, so"),
+        (
+            {"user_id": ["u"], "history": [["1"]]},
+            "has user_id and history; send either user_id, so",
+        ),
         (
             {"user_id": [["u"]]},
             "must be strings of shape [rows], got object of shape [1, 1",

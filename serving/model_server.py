@@ -39,7 +39,7 @@ from serving.predictor import Predictor
 from serving.request_log import RequestLog
 from serving.request_sampler import RequestSampler
 from serving.rest import RestApi
-from serving.saved_model import SavedModel
+from serving.saved_model import SavedModel, session_config
 from serving.token_file import TokenFileError
 from serving.traffic import Traffic
 from serving.worker_board import State, Worker
@@ -72,7 +72,12 @@ class ModelServer:
         self._is_listening = False
         self.metrics = Metrics(worker)
         self.manager = ModelManager(
-            functools.partial(_load, session_config=_session_config(config)),
+            functools.partial(
+                _load,
+                config=session_config(
+                    config.intra_op_threads, config.inter_op_threads, config.graph_optimization
+                ),
+            ),
             self.metrics,
             settle_seconds=config.settle_seconds,
         )
@@ -350,25 +355,16 @@ def _sampler(
     )
 
 
-def _load(path: Path, session_config: tf.compat.v1.ConfigProto) -> SavedModel:
+def _load(path: Path, config: tf.compat.v1.ConfigProto) -> SavedModel:
     """Loads a version that is what was pushed, and replays its warm-up requests."""
     verify_manifest(path)
-    loaded = SavedModel(path, session_config)
+    loaded = SavedModel(path, config)
     try:
         loaded.warm_up(path)
     except ServingError:
         loaded.close()
         raise
     return loaded
-
-
-def _session_config(config: ServerConfig) -> tf.compat.v1.ConfigProto:
-    session = tf.compat.v1.ConfigProto(
-        intra_op_parallelism_threads=config.intra_op_threads,
-        inter_op_parallelism_threads=config.inter_op_threads,
-    )
-    session.graph_options.rewrite_options.disable_meta_optimizer = not config.graph_optimization
-    return session
 
 
 def model_server_config(config: ServerConfig) -> model_server_config_pb2.ModelServerConfig:

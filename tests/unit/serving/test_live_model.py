@@ -9,7 +9,7 @@ from retrieval.config import IndexConfig
 from serving import live_model
 from serving.errors import ServingError
 from serving.live_model import LiveModel
-from serving.saved_model import SavedModel
+from serving.saved_model import SavedModel, session_config
 from tests.synthetic_bundle import save_bundle
 from tests.synthetic_tower import RepeatingTower, Tower, encoded, unit_vectors
 
@@ -84,7 +84,7 @@ def kind():
 
 @pytest.fixture
 def model(bundle_dirs, kind):
-    loaded = SavedModel(bundle_dirs / kind)
+    loaded = SavedModel(bundle_dirs / kind, session_config(optimize=False))
     yield loaded
     loaded.close()
 
@@ -273,7 +273,7 @@ def test_own_items_follow_the_catalogue(tmp_path, log):
     """One is removed, one has another vector now; both had been had twice."""
     RepeatingTower(_IDS, _VECTORS, _COUNTS, categories=_CATEGORIES).save(tmp_path / "tower")
     save_bundle(tmp_path / "tower", tmp_path / "exact", "exact", IndexConfig(live_catalogue=True))
-    model = SavedModel(tmp_path / "exact")
+    model = SavedModel(tmp_path / "exact", session_config(optimize=False))
     live = LiveModel(model, tmp_path / "exact", log.identity)
     history = ["item4", "item6", "item4", "item6"]
     changes = {"item4": REMOVAL, "item6": point(2.5, "even")}

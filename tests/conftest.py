@@ -36,6 +36,16 @@ _LONGEST_FILES = (
 )
 
 
+def pytest_collection_finish() -> None:
+    """Keeps AutoGraph from rewriting Keras 2, which it does not know by the name ``tf_keras``.
+
+    It leaves ``keras`` as it is. Rewriting it takes longer than most trainings of the tests.
+    """
+    from tensorflow.python.autograph.core import config
+
+    config.CONVERSION_RULES = (config.DoNotConvert("tf_keras"), *config.CONVERSION_RULES)
+
+
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     """Puts the longest files first; the order within a file stays."""
     missing = [name for name in _LONGEST_FILES if not (_ROOT / name).is_file()]

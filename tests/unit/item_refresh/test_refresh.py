@@ -117,13 +117,8 @@ def pushed_scann(tmp_path_factory, trained):
     )
 
 
-# What follows the first refresh does not depend on the kind of the index.
-_ONE_KIND_BY_DEFAULT = pytest.mark.parametrize(
-    "pushed", ["exact", pytest.param("scann", marks=pytest.mark.slow)], indirect=True
-)
-
-
-@pytest.fixture(scope="module", params=["exact", "scann"])
+# Bundles are tested with both kinds of index where they are built; here is what a refresh adds.
+@pytest.fixture(scope="module", params=["exact", pytest.param("scann", marks=pytest.mark.slow)])
 def pushed(request):
     """Base path with one version; tests copy it."""
     return request.getfixturevalue(f"pushed_{request.param}")
@@ -171,7 +166,6 @@ def test_the_export_embeds_as_the_formula_says(model, trained):
     np.testing.assert_allclose(tower.item_vectors, vectors, atol=1e-6)
 
 
-@_ONE_KIND_BY_DEFAULT
 def test_new_items_are_embedded_by_their_side_features_and_found(chain, model):
     done = chain.added
     assert done.base_version == chain.first
@@ -205,7 +199,6 @@ def test_new_items_are_embedded_by_their_side_features_and_found(chain, model):
     assert set(_NEW) < set(found)
 
 
-@_ONE_KIND_BY_DEFAULT
 def test_the_new_item_is_the_nearest_of_its_own_description(chain):
     """Items of exactly the same side features have the same vector."""
     similar = chain.load(chain.added.version).signatures["similar_items"](
@@ -253,7 +246,6 @@ def test_a_history_of_new_items_only_is_answered_with_popular_ones(chain):
     assert answer["num_known"].numpy().tolist() == [2]
 
 
-@_ONE_KIND_BY_DEFAULT
 def test_changed_features_move_an_item_and_leave_the_others(chain, model):
     changes = chain.moved.changes
     assert (changes.added, changes.changed, changes.removed) == (1, 1, 0)
@@ -305,7 +297,6 @@ def test_absent_items_go_only_when_asked_and_come_back(chain):
     assert set(found) > _ABSENT
 
 
-@_ONE_KIND_BY_DEFAULT
 def test_a_refreshed_version_can_be_evaluated_and_refreshed_again(chain):
     assert chain.moved.base_version == chain.added.version
     bundle = chain.load(chain.moved.version)

@@ -1,4 +1,4 @@
-"""Checks the options for Apache Beam, which itself ignores those that it does not know."""
+"""Checks the options for Apache Beam, which itself ignores unknown ones."""
 
 import argparse
 import difflib
@@ -6,9 +6,10 @@ from collections.abc import Sequence
 
 from pipeline.config import ConfigError
 
-# A job server of these runners may have options of its own, which Beam asks it for.
+# The job server of these runners may have options of its own, for which Beam asks it.
 _RUNNERS_WITH_OWN_OPTIONS = ("PortableRunner", "FlinkRunner", "SparkRunner")
-# Below this similarity an unknown option of such a runner is taken for the job server's.
+# Below this similarity to a known option, an unknown option of such a runner is assumed to belong
+# to the job server.
 _MISSPELT = 0.8
 
 
@@ -16,11 +17,11 @@ def check(arguments: Sequence[str]) -> None:
     """Refuses options that Beam would silently ignore.
 
     Args:
-      arguments: What stood after ``--`` on the command line.
+      arguments: The words after ``--`` on the command line.
 
     Raises:
-      ConfigError: naming each word that is no option or value of one, with the nearest
-        valid option; and for a value that Beam does not accept.
+      ConfigError: a word is neither an option nor the value of one (the message names it and the
+        nearest valid option), or Beam does not accept a value.
     """
     if not arguments:
         return
@@ -42,7 +43,7 @@ def check(arguments: Sequence[str]) -> None:
     for word in unknown:
         name = word.partition("=")[0]
         if not name.startswith("-"):
-            if not has_own_options:  # there it may be the value of such an option
+            if not has_own_options:  # with them, it may be the value of such an option
                 lines.append(f"{word!r} is neither an option of Apache Beam nor the value of one.")
             continue
         cutoff = _MISSPELT if has_own_options else 0.0

@@ -1,4 +1,4 @@
-"""The whole run's configuration: YAML, flags and overrides to one object."""
+"""Builds the configuration of a run from YAML, flags and overrides."""
 
 import copy
 import dataclasses
@@ -38,18 +38,17 @@ class ConfigError(UserError):
 
 @config_dataclass
 class EvaluationConfig:
-    """What a model must reach to be blessed.
+    """What a model must achieve to be blessed.
 
     Attributes:
-      primary_metric: Metric of both thresholds.
-      min_lift_over_popularity: The candidate's metric minus popularity's, on
-        the same people, must be above this.
-      max_drop_from_pushed: How far below the last pushed model the metric may
-        be and still be blessed.
-      exclude_history: Rank without the items that the person already has.
+      primary_metric: Metric that both thresholds apply to.
+      min_lift_over_popularity: The candidate's metric minus that of popularity, on the same people,
+        must exceed this.
+      max_drop_from_pushed: How far the metric may be below that of the last pushed model.
+      exclude_history: Whether to rank without the items that the person already has.
       cutoffs: N of Recall@N, HitRate@N and NDCG@N.
-      item_knn: Also evaluate an item-kNN baseline.
-      confidence_intervals: Estimate 95 % intervals by a jackknife over people.
+      item_knn: Whether to evaluate an item-kNN baseline too.
+      confidence_intervals: Whether to estimate 95 % intervals by a jackknife over people.
     """
 
     primary_metric: typing.Literal["recall", "ndcg", "hit_rate"] = "recall"
@@ -70,11 +69,11 @@ class EvaluationConfig:
 
 @config_dataclass
 class GuardRailsConfig:
-    """What stops a run, or warns, because data or model are not as usual.
+    """What stops a run, or causes a warning, because data or model are unusual.
 
     Attributes:
-      data: Limits for the data, looked at before anything is trained.
-      model: Limits for the trained model, besides those of ``evaluation``.
+      data: Limits for the data, checked before anything is trained.
+      model: Limits for the trained model, in addition to those of ``evaluation``.
     """
 
     data: DataRailsConfig = DataRailsConfig()
@@ -83,10 +82,10 @@ class GuardRailsConfig:
 
 @config_dataclass
 class PushConfig:
-    """Where a blessed model goes.
+    """Destination of a blessed model.
 
     Attributes:
-      destination: Directory that the server watches; empty is
+      destination: Directory that the server watches; empty means
         ``OUTPUT_DIR/serving_models/NAME``.
     """
 
@@ -98,20 +97,19 @@ class RunConfig:
     """One run of the pipeline.
 
     Attributes:
-      name: Pipeline and served model name.
-      output_dir: Root of everything a local run writes.
-      schema: Path of a curated schema (text proto): relative to the YAML file if
-        it stands there, to the current directory if it is given by ``--set``.
-        Empty infers one.
-      preset: ``strong`` or ``paper``: defaults of ``model`` and ``training``.
-      data: Files, columns, filters, split.
+      name: Name of the pipeline and of the served model.
+      output_dir: Root directory of everything that a local run writes.
+      schema: Path of a curated schema (text proto), relative to the YAML file if it is set there,
+        or to the current directory if it is set by ``--set``. If it is empty, a schema is inferred.
+      preset: ``strong`` or ``paper``: which defaults ``model`` and ``training`` have.
+      data: Files, columns, filters and split.
       model: The network.
-      training: Loss, optimiser, schedule.
-      evaluation: Thresholds of the blessing.
-      guard_rails: What stops a run, or warns.
+      training: Loss, optimiser and schedule.
+      evaluation: Thresholds for the blessing.
+      guard_rails: What stops a run or causes a warning.
       index: How the catalogue is searched.
-      push: Where a blessed model goes.
-      retention: How long local runs keep what earlier ones left.
+      push: Destination of a blessed model.
+      retention: How long the outputs of earlier local runs are kept.
       kubeflow: How a run on Kubeflow differs from a local one.
     """
 
@@ -139,12 +137,13 @@ def load(
 
     Args:
       path: YAML file, or None to build one from ``flags`` and ``overrides``.
-      overrides: ``a.b=value`` strings, values in YAML; they win over the file.
-      flags: Values by dotted key; they win over everything. None is "not given".
+      overrides: ``a.b=value`` strings with values in YAML; they take precedence over the file.
+      flags: Values by dotted key; they take precedence over everything else. None means "not
+        given".
 
     Raises:
-      ConfigError: with file or ``--set``, key, received and expected value, and the
-        nearest valid key where one is unknown.
+      ConfigError: the configuration is not valid; the message has the file or ``--set``, the key,
+        the received and the expected value, and the nearest valid key for an unknown one.
     """
     values = _read_yaml(Path(path)) if path else {}
     origins = _Origins(str(path) if path else _COMMAND_LINE)
@@ -157,7 +156,7 @@ def load(
                 f"--set {override!r}: expected KEY=VALUE, like --set model.dropout=0.1"
             )
         try:
-            # Nothing after the sign is an empty text; null is written as such.
+            # No text after the sign means an empty string; null must be written out.
             value = yaml_values.load(text) if text else ""
         except yaml.YAMLError as error:
             raise ConfigError(f"--set {key}: {text!r} is not a YAML value: {error}") from error
@@ -168,7 +167,7 @@ def load(
             _set(values, key, value, f"flag for {key}")
             origins.given[key] = _COMMAND_LINE
     preset = values.get("preset", "strong")
-    if preset in PRESETS:  # a wrong name is reported with everything else
+    if preset in PRESETS:  # a wrong name is reported below, with all other errors
         for section, defaults in PRESETS[preset].items():
             given = values.get(section) or {}
             if isinstance(given, Mapping):
@@ -177,14 +176,14 @@ def load(
     if config.schema and not _is_remote(config.schema) and not Path(config.schema).is_file():
         raise ConfigError(
             f"{origins.of('schema')}: 'schema': no such file: {config.schema}. A relative path in "
-            "a YAML file counts from that file; copy the schema with it, write an absolute path, "
-            "infer one with --bootstrap_schema, or leave the key empty."
+            "a YAML file is relative to that file; copy the schema together with it, write an "
+            "absolute path, infer a schema with --bootstrap_schema, or leave the key empty."
         )
     return config
 
 
 def read_section(cls: type[T], path: str | Path) -> T:
-    """Reads a YAML file of its own into one configuration class.
+    """Reads a YAML file that holds a single configuration class.
 
     Raises:
       ConfigError: as ``load`` does.
@@ -197,15 +196,15 @@ def read_section(cls: type[T], path: str | Path) -> T:
 
 
 def replaced(config: RunConfig, values: Mapping[str, Any], origin: str) -> RunConfig:
-    """Returns ``config`` with other values.
+    """Returns a copy of ``config`` with other values.
 
     Args:
-      config: Stays as it is.
+      config: The configuration; it is not changed.
       values: Plain values by dotted key.
-      origin: Where they come from, for messages.
+      origin: Source of the values, for messages.
 
     Raises:
-      ConfigError: if a key is unknown or a value is not allowed.
+        ConfigError: a key is unknown or a value is not allowed.
     """
     changed = to_dict(config)
     for key, value in values.items():
@@ -214,28 +213,28 @@ def replaced(config: RunConfig, values: Mapping[str, Any], origin: str) -> RunCo
 
 
 def to_yaml(config: RunConfig) -> str:
-    """The effective configuration as YAML that can be saved anywhere."""
+    """Returns the effective configuration as YAML that can be saved anywhere."""
     values = to_dict(config)
     if values["schema"] and not _is_remote(values["schema"]):
-        # The file that this is saved to may stand elsewhere.
+        # The YAML may be saved to another directory.
         values["schema"] = os.path.abspath(values["schema"])
     return yaml.safe_dump(values, sort_keys=False, allow_unicode=True)
 
 
 @dataclasses.dataclass(frozen=True)
 class _Origins:
-    """Where the values come from, for messages.
+    """Sources of the values, for messages.
 
     Attributes:
-      default: The file, or the command line if there is none.
-      given: By dotted key, what on the command line gave the value.
+      default: The file; the command line if there is none.
+      given: Part of the command line that set the value, by dotted key.
     """
 
     default: str
     given: dict[str, str] = dataclasses.field(default_factory=dict)
 
     def of(self, key: str) -> str:
-        """What gave ``key``, a part of it, or the section it stands in."""
+        """Returns the source of ``key``, of a part of it, or of the section that contains it."""
         for given, origin in self.given.items():
             if key == given or key.startswith(f"{given}."):
                 return origin
@@ -257,26 +256,26 @@ def _checked(values: Mapping[str, Any], origins: _Origins) -> RunConfig:
 
 
 def _check_filters(config: RunConfig, origins: _Origins) -> None:
-    """Compares ``index.filters`` with the side features."""
+    """Checks ``index.filters`` against the side features."""
     items = config.data.items
     category = items.category if items else ""
-    # An input named after this one would be that of the categories.
+    # A feature with this name would get the same inputs as the categories.
     taken = {category, "categories"}
     valid = sorted(set(items.features) - taken) if items else []
     for name in config.index.filters:
         if name in valid:
             continue
         if name == category:
-            reason = "is the category, by which requests filter without being told"
+            reason = "is the category feature, by which requests can filter anyway"
         elif items and name in items.features:
-            reason = "would share its inputs with the category lists; name the feature otherwise"
+            reason = "would share its inputs with the category lists; rename the feature"
         else:
             close = difflib.get_close_matches(name, valid, n=1, cutoff=0.5)
-            reason = "is no feature of data.items"
+            reason = "is not a feature of data.items"
             reason += f"; did you mean {close[0]!r}?" if close else ""
         raise ConfigError(
-            f"{origins.of('index.filters')}: 'index.filters': {name!r} {reason}. Features that can "
-            f"be named here: {', '.join(valid) or 'none'}."
+            f"{origins.of('index.filters')}: 'index.filters': {name!r} {reason}. Features that "
+            f"can be listed here: {', '.join(valid) or 'none'}."
         )
 
 
@@ -315,7 +314,7 @@ def _set(values: dict[str, Any], dotted: str, value: Any, where: str) -> None:
     for parent in parents:
         child = node.setdefault(parent, {})
         if not isinstance(child, dict):
-            raise ConfigError(f"{where}: {parent!r} is not a section, it is {child!r}")
+            raise ConfigError(f"{where}: {parent!r} is not a section but {child!r}")
         node = child
     node[last] = copy.deepcopy(value)
 
@@ -324,7 +323,7 @@ def _explain(error: pydantic.ValidationError, origins: _Origins, root: type = Ru
     lines = []
     section_names = {cls.__name__ for cls in _sections(root)}
     for item in error.errors():
-        # A union of a section and None reports the class name as part of the path.
+        # For a union of a section and None, pydantic includes the class name in the path.
         path = [str(part) for part in item["loc"] if str(part) not in section_names]
         key = ".".join(path)
         source = origins.of(key)
@@ -336,15 +335,15 @@ def _explain(error: pydantic.ValidationError, origins: _Origins, root: type = Ru
                 f"{source}: unknown key {key!r}.{hint} Valid keys here: {', '.join(valid)}."
             )
         elif item["type"] in ("missing", "missing_argument"):
-            lines.append(f"{source}: {key!r} is required and was not given.")
+            lines.append(f"{source}: {key!r} is required but was not given.")
         elif item["type"] == "dataclass_type" and item["input"] is not None:
-            lines.append(f"{source}: {key!r} is a section, received {item['input']!r}.")
+            lines.append(f"{source}: {key!r} must be a section, received {item['input']!r}.")
         elif item["type"] == "none_required":
             continue
         elif item["type"] == "value_error":
             lines.append(f"{source}: {key!r}: {item['ctx']['error']}.")
         else:
-            # "Input should be a valid integer", "String should have at least 1 character".
+            # Turns, for example, "Input should be a valid integer" into "integer".
             expected = re.sub(r"^\w+ should (be |have |match )?(a valid )?", "", item["msg"])
             lines.append(f"{source}: {key!r}: expected {expected}, received {item['input']!r}.")
     return "\n".join(lines)
@@ -360,7 +359,7 @@ def _sections(cls: type) -> set[type]:
 
 
 def _valid_keys(path: Sequence[str], root: type) -> list[str]:
-    """Keys of the section at ``path`` of ``root``."""
+    """Returns the keys of the section of ``root`` at ``path``."""
     node: Any = root
     for part in path:
         if typing.get_origin(node) is dict:

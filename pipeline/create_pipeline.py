@@ -1,4 +1,4 @@
-"""The one definition of the DAG; wiring only, the same for every target."""
+"""The only definition of the DAG: it contains nothing but wiring, and all targets share it."""
 
 import dataclasses
 from typing import NamedTuple
@@ -29,17 +29,17 @@ from pipeline.config import RunConfig
 from pipeline.source_digest import source_digest
 from pipeline.target import RunTarget
 
-# Ids of the steps that make what is trained on, and that train.
+# Ids of the steps that prepare the training data, and that train.
 TRANSFORM = "transform"
 TRAINER = "trainer"
 FINAL_TRAINER = "final-trainer"
-# Ids of the two steps that look at the push destination, which changes outside the pipeline.
+# Ids of the two steps that inspect the push destination, which also changes outside the pipeline.
 LAST_PUSHED = "last-pushed"
 PUSHER = "pusher"
 
 
 class DataSteps(NamedTuple):
-    """The first steps, up to the schema."""
+    """The first steps, up to and including the schema."""
 
     example_gen: InteractionExampleGen
     statistics_gen: tfx.components.StatisticsGen
@@ -47,7 +47,7 @@ class DataSteps(NamedTuple):
 
 
 class _TrainingData(NamedTuple):
-    """All steps up to Transform."""
+    """All steps up to and including Transform."""
 
     steps: DataSteps
     example_validator: tfx.components.ExampleValidator
@@ -87,13 +87,13 @@ def data_steps(config: RunConfig, target: RunTarget) -> DataSteps:
 
 
 def create_schema_pipeline(config: RunConfig, target: RunTarget) -> tfx.dsl.Pipeline:
-    """The first steps only, which infer a schema to be curated."""
+    """Creates a pipeline of the first steps only, which infer a schema to be curated."""
     inferring = dataclasses.replace(config, schema="")
     return as_pipeline(config, target, list(data_steps(inferring, target)))
 
 
 def create_data_pipeline(config: RunConfig, target: RunTarget) -> tfx.dsl.Pipeline:
-    """The steps up to Transform, which make what the Trainer reads."""
+    """Creates a pipeline of the steps up to Transform, which prepare the Trainer's input."""
     return as_pipeline(config, target, _training_data(config, target).nodes())
 
 
@@ -102,7 +102,7 @@ def _training_data(config: RunConfig, target: RunTarget) -> _TrainingData:
     example_gen, statistics_gen, schema_gen = steps
     examples = example_gen.outputs["examples"]
     schema = schema_gen.outputs["schema"]
-    # Catalogue rows have features of their own; ExampleGen checks them.
+    # Catalogue rows have different features; ExampleGen checks them.
     example_validator = tfx.components.ExampleValidator(
         statistics=statistics_gen.outputs["statistics"],
         schema=schema,
@@ -143,8 +143,8 @@ def create_pipeline(config: RunConfig, target: RunTarget) -> tfx.dsl.Pipeline:
     """Wires the components.
 
     Args:
-      config: What the user asked for.
-      target: Where it runs: roots, destinations, Beam arguments.
+      config: The run's configuration.
+      target: Where the pipeline runs: roots, destinations, Beam arguments.
     """
     data = _training_data(config, target)
     examples = data.steps.example_gen.outputs["examples"]
@@ -166,7 +166,7 @@ def create_pipeline(config: RunConfig, target: RunTarget) -> tfx.dsl.Pipeline:
         source_digest=source_digest(entries.LAST_PUSHED),
     ).with_id(LAST_PUSHED)
     training = trainer_config(config, target.checkpoint_dir, target.trainer_gpus)
-    # Its training state, if there is any, is what a warm start goes on from.
+    # A warm start continues from the base model's training state, if it has one.
     base_model = last_pushed.outputs["model"] if config.training.warm_start else None
     training_plan = None
     if base_model and config.guard_rails.data.full:
@@ -277,11 +277,11 @@ def _final_training(
     trainer: BaseNode,
     model_gate: BaseNode,
 ) -> list[BaseNode]:
-    """The blessed model learns what it was judged by as well; the result is looked at again.
+    """Trains the blessed model again, also on the events that judged it, and checks it.
 
-    It has seen the people of the test split by then, so that its metrics say nothing of its
-    quality: they only have to be as good as those of the judged model, and its answers as
-    diverse as the guard rails ask.
+    The result has seen the people of the test split, so its metrics say nothing about its quality.
+    They only have to be as good as those of the judged model, and its answers as diverse as the
+    guard rails require.
     """
     final_trainer = FinalTrainer(
         examples=transform.outputs["transformed_examples"],
@@ -306,7 +306,8 @@ def _final_training(
         evaluation=evaluator.outputs["evaluation"],
         evaluator_blessing=evaluator.outputs["blessing"],
         earlier_blessing=model_gate.outputs["blessing"],
-        # It was never pushed, so the rails on models in service rest.
+        # The judged model was never pushed, so the guard rails about models in service do not
+        # apply.
         baseline_model=trainer.outputs["model"],
         model_run=final_trainer.outputs["model_run"],
         config=to_json(config.guard_rails.model),
@@ -318,7 +319,7 @@ def _final_training(
 
 
 def as_pipeline(config: RunConfig, target: RunTarget, nodes: list[BaseNode]) -> tfx.dsl.Pipeline:
-    """A pipeline of these steps."""
+    """Creates a pipeline of these steps."""
     return tfx.dsl.Pipeline(
         pipeline_name=config.name,
         pipeline_root=target.pipeline_root,
@@ -332,16 +333,16 @@ def as_pipeline(config: RunConfig, target: RunTarget, nodes: list[BaseNode]) -> 
 def trainer_config(
     config: RunConfig, checkpoint_dir: str, num_accelerators: int = 0
 ) -> TrainerConfig:
-    """Everything that the Trainer is given beside its data.
+    """Collects everything that the Trainer needs in addition to its data.
 
     Args:
-      config: What the user asked for.
-      checkpoint_dir: Where an interrupted training is resumed from.
-      num_accelerators: GPUs that it insists on.
+      config: The run's configuration.
+      checkpoint_dir: Directory of the checkpoints from which an interrupted training resumes.
+      num_accelerators: Number of GPUs that the Trainer requires.
     """
     return TrainerConfig(
         model=config.model,
-        # The weights are selected by what the Evaluator will ask.
+        # The weights are selected by the same metric that the Evaluator will use.
         training=dataclasses.replace(
             config.training,
             eval_cutoff=config.evaluation.primary_cutoff,
@@ -357,7 +358,7 @@ def trainer_config(
 
 
 def preprocessing_config(config: RunConfig) -> PreprocessingConfig:
-    """The part of the data and model configuration that Transform needs."""
+    """Returns the part of the data and model configuration that Transform needs."""
 
     def select(table: object, used: bool) -> dict[str, FeaturePreprocessing]:
         if table is None or not used:

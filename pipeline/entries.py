@@ -1,11 +1,11 @@
-"""Where the code of each step begins, as import paths.
+"""Entry points of each step's code, as import paths.
 
 A step's cache key carries the digest of its entry and of everything that the entry
 imports from this project; see ``pipeline.source_digest``.
 """
 
 EXAMPLE_GEN = "components.example_gen.executor"
-# What is kept of a span depends on how it was read, checked and written.
+# What is stored of a span depends on how it was read, checked and written.
 SPAN_READER = (
     "components.example_gen.readers",
     "components.example_gen.rows",
@@ -26,9 +26,9 @@ INDEX_BUILDER = "components.index_builder.executor"
 INDEX_VALIDATOR = "components.index_validator.executor"
 PUSHER = "components.pusher.executor"
 
-# What a training depends on.
+# Code that a training depends on.
 TRAINING = (EXAMPLE_GEN, RUN_FN)
-# What the pushed model depends on; the other steps only decide whether it is pushed.
+# Code that the pushed model depends on; the other steps only decide whether it is pushed.
 PUSHED_MODEL = (
     EXAMPLE_GEN,
     SCHEMA_GEN,
@@ -37,5 +37,5 @@ PUSHED_MODEL = (
     FINAL_TRAINER,
     INDEX_BUILDER,
 )
-# Its parameters are wired here.
+# The parameters of the steps are wired here.
 WIRING = "pipeline.create_pipeline"

@@ -1,4 +1,4 @@
-"""Erases ids from an output directory; ``pipeline.forget`` is its command."""
+"""Erases ids from an output directory; implements the command ``pipeline.forget``."""
 
 import contextlib
 import dataclasses
@@ -22,27 +22,28 @@ from retrieval.version_removal import removable_versions
 
 Ids = Mapping[Kind, Collection[str]]
 
-# Of the summary of a run: the only part that names people and items.
+# Key in the summary of a run: the only part that names people and items.
 _SAMPLES = "sample_people"
 _IN_USE = (
-    "versions that may be in use. Run the pipeline, which pushes one without; run this command "
-    "again when neither a server nor a roll-back takes them and they are an hour old"
+    "versions that may be in use. Run the pipeline, which pushes a version without the ids; run "
+    "this command again when neither a server nor a roll-back uses the old ones and they are an "
+    "hour old"
 )
 _OURS = "files that this command removes without --check"
 _NOT_OURS = (
     "files that no run of this pipeline wrote. Delete them, or name the configuration that they "
-    "are of"
+    "belong to"
 )
-_UNREADABLE = "files that cannot be read, so nobody knows"
+_UNREADABLE = "files that cannot be read, so they may contain an id"
 
 
 @dataclasses.dataclass(frozen=True)
 class Finding:
-    """A file, or a pushed version, in which an id was found and left.
+    """A file, or a pushed version, in which an id was found but not removed.
 
     Attributes:
-      path: Where.
-      advice: What it is and what can be done about it.
+      path: Path of the file or version.
+      advice: What it is, and what can be done about it.
     """
 
     path: Path
@@ -51,13 +52,13 @@ class Finding:
 
 @dataclasses.dataclass(frozen=True)
 class Erased:
-    """What an erasure did.
+    """The result of an erasure.
 
     Attributes:
       num_new: Ids that were not on the list before.
       removed: What was deleted.
-      num_runs: Runs whose sample people were deleted from their summary.
-      left: Where an id is still found.
+      num_runs: Number of runs whose sample people were deleted from the summary.
+      left: Places where an id can still be found.
     """
 
     num_new: int
@@ -67,16 +68,16 @@ class Erased:
 
 
 class ErasureError(UserError):
-    """An erasure that is not possible."""
+    """An erasure cannot be carried out."""
 
 
 class Erasure:
-    """Erases ids from what the runs of one pipeline wrote.
+    """Erases ids from the outputs of one pipeline's runs.
 
-    Nothing else may write to the output directory meanwhile; the caller holds its lock.
+    Nothing else may write to the output directory meanwhile; the caller must hold its lock.
 
     Args:
-      config: Of the pipeline.
+      config: The pipeline's configuration.
     """
 
     def __init__(self, config: RunConfig):
@@ -85,30 +86,30 @@ class Erasure:
             raise ErasureError(f"output_dir: there is no directory {self.layout.output}")
         if "://" in config.data.forgotten:
             raise ErasureError(
-                f"data.forgotten: {config.data.forgotten} is in an object store, and the list is "
-                "only written to local files. Copy it and its key here, name the copy with --set, "
-                "and copy both back"
+                f"data.forgotten: {config.data.forgotten} is in an object store, but the list can "
+                "only be written to local files. Copy the list and its key here, name the copy "
+                "with --set, and copy both back"
             )
         self.list = Path(config.data.forgotten or self.layout.forgotten).resolve()
         self._pushed = Path(config.push.destination or self.layout.serving_models)
-        # In an object store there is nothing that this command could search.
+        # This command cannot search an object store.
         self.searches_versions = "://" not in config.push.destination
         self._metadata = tfx.orchestration.metadata.sqlite_metadata_connection_config(
             str(self.layout.metadata)
         )
 
     def erase(self, ids: Ids) -> Erased:
-        """Puts ids on the list, and deletes what holds them.
+        """Adds ids to the list, and deletes the files that contain them.
 
-        Ids that are new on the list may be in the artifacts in a form that no search
-        finds, such as the sequence of somebody's items without their id. All that was made
-        out of the data is deleted then.
+        Artifacts may contain an id that is new on the list in a form that no search finds, such as
+        the sequence of a person's items without the person's id. Everything derived from the data
+        is therefore deleted in that case.
 
-        An erasure that is interrupted is to be repeated; ids are on the list only once all of
-        that is gone.
+        An interrupted erasure must be repeated; ids are added to the list only after all of that
+        has been deleted.
 
         Raises:
-          DataError: if the list cannot be read.
+            DataError: the list cannot be read.
         """
         removed = Removed()
         num_new = sum(not self.added_on(kind, text) for kind in KINDS for text in ids.get(kind, ()))
@@ -131,12 +132,12 @@ class Erasure:
         """Searches every file below the output directory, and the pushed versions.
 
         Returns:
-          Where an id is, or where a file cannot be read.
+          The places where an id was found, and the files that cannot be read.
         """
         return self._search(_scan(ids))
 
     def describe_list(self) -> str:
-        """How many people and items are on the list, and since when."""
+        """Describes how many people and items are on the list, and since when."""
         if not self.list.exists():
             return f"Nobody is on the list; there is no {self.list}"
         lines = [f"On the list {self.list}:"]
@@ -147,7 +148,7 @@ class Erasure:
         return "\n".join(lines)
 
     def added_on(self, kind: Kind, text: str) -> str:
-        """The day on which an id was put on the list; empty if it is not on it."""
+        """Returns the day on which an id was added to the list; empty if it is not on the list."""
         if not self.list.exists():
             return ""
         return entries(self.list)[kind].get(read_forgotten(str(self.list)).hash(text), "")
@@ -160,7 +161,7 @@ class Erasure:
             layout.checkpoints,
             layout.spans,
             layout.bad_rows,
-            # Their models; the recipes that were found name nobody.
+            # The models of the trials; the recipes that the search found contain no ids.
             *layout.tunings.glob("*/trials"),
             *layout.log_files().values(),
         ):
@@ -198,7 +199,7 @@ class Erasure:
         return self._pushed / path.relative_to(self._pushed).parts[0]
 
     def _unit_of(self, path: Path) -> Path | None:
-        """What is deleted as a whole if an id is in ``path``; None if that is not ours."""
+        """Returns what to delete if an id is in ``path``; None if no run wrote that path."""
         layout = self.layout
         if version := self._version_of(path):
             return version
@@ -219,12 +220,12 @@ class Erasure:
 
     def _remove(self, unit: Path, removed: Removed) -> None:
         if unit.parent == self._pushed:
-            with contextlib.suppress(ReleaseError):  # then nobody knows what is in use
+            with contextlib.suppress(ReleaseError):  # then it is unknown what is in use
                 if unit.name in removable_versions(str(self._pushed), 1):
                     removed.remove_version(str(self._pushed), unit.name)
             return
         if unit.parent == self.layout.metadata.parent:
-            # Without it TFX would number executions anew, and write where artifacts are.
+            # Otherwise TFX would number executions from 1 again, and write into existing artifacts.
             self._remove_derived(removed)
             return
         if unit.is_relative_to(self.layout.pipeline_root) and self.layout.metadata.exists():
@@ -241,7 +242,7 @@ def _directories(folder: Path) -> list[Path]:
 
 
 def _names_id(run: Path, scan: IdScan) -> bool:
-    """Whether the summary of a run, and with it its report, names one of the ids."""
+    """Whether the summary of a run, and hence its report, contains one of the ids."""
     try:
         return scan.is_in_value(json.loads((run / SUMMARY_FILE).read_text(encoding="utf-8")))
     except (OSError, ValueError):
@@ -249,12 +250,12 @@ def _names_id(run: Path, scan: IdScan) -> bool:
 
 
 def _remove_samples(run: Path, scan: IdScan, removed: Removed) -> bool:
-    """Deletes the sample people of a run and its report, which shows them.
+    """Deletes the sample people from the summary of a run, and its report, which shows them.
 
-    If the id is in any other part of the summary, the whole run is deleted.
+    If another part of the summary contains the id, the whole run is deleted.
 
     Returns:
-      Whether the summary remains.
+        Whether the summary still exists.
     """
     path = run / SUMMARY_FILE
     summary = None

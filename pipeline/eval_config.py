@@ -1,4 +1,4 @@
-"""TFMA configuration: metrics, slices and the thresholds of the blessing."""
+"""TFMA configuration: metrics, slices, and the thresholds for the blessing."""
 
 import json
 from typing import Any
@@ -28,23 +28,23 @@ _MODULE = "components.evaluator.metrics"
 
 
 def primary_metric(config: EvaluationConfig) -> str:
-    """Name of the metric that both thresholds look at."""
+    """Returns the name of the metric that both thresholds use."""
     return _primary_name(config)
 
 
 def metric_like_primary(config: EvaluationConfig, quantity: str) -> str:
-    """Name of another quantity, measured as the primary one is."""
+    """Returns the name of another quantity, measured in the same way as the primary metric."""
     history = "" if config.exclude_history else HISTORY_INCLUDED
     return metric_name(quantity, config.primary_cutoff, history)
 
 
 def lift_metric(config: EvaluationConfig) -> str:
-    """Name of the candidate's lift over popularity."""
+    """Returns the name of the candidate's lift over popularity."""
     return _primary_name(config, LIFT_OVER_POPULARITY)
 
 
 def model_eval_config(config: EvaluationConfig) -> tfma.EvalConfig:
-    """Metrics and thresholds of the trained model against the last pushed one."""
+    """Returns metrics and thresholds of the trained model, compared with the last pushed one."""
     metrics = _rank_metrics(config, outputs.RANKS)
     metrics += _rank_metrics(config, outputs.RANKS_HISTORY_INCLUDED, HISTORY_INCLUDED)
     metrics += _rank_metrics(config, outputs.POPULARITY_RANKS, POPULARITY)
@@ -89,7 +89,7 @@ def model_eval_config(config: EvaluationConfig) -> tfma.EvalConfig:
 
 
 def baseline_eval_config(config: EvaluationConfig) -> tfma.EvalConfig:
-    """Metrics of item-kNN and of simpler baselines; no thresholds, so no blessing."""
+    """Returns the metrics of item-kNN and simpler baselines; without thresholds, so no blessing."""
     metrics = _rank_metrics(config, outputs.RANKS)
     metrics += _rank_metrics(config, outputs.RANKS_HISTORY_INCLUDED, HISTORY_INCLUDED)
     recent_ranks = (
@@ -102,7 +102,7 @@ def baseline_eval_config(config: EvaluationConfig) -> tfma.EvalConfig:
             config, outputs.RECENT_RANKS_HISTORY_INCLUDED[days], recent, HISTORY_INCLUDED
         )
         metrics.append(_group_sums(config, recent_ranks[days], recent))
-    if not config.exclude_history:  # else it ranks as popularity does
+    if not config.exclude_history:  # otherwise it ranks exactly like popularity
         ranks = outputs.PERSONAL_RANKS_HISTORY_INCLUDED
         metrics += _rank_metrics(config, ranks, PERSONAL_FREQUENCY, HISTORY_INCLUDED)
         metrics.append(_group_sums(config, ranks, PERSONAL_FREQUENCY))
@@ -116,7 +116,7 @@ def _primary_name(config: EvaluationConfig, *qualifiers: str) -> str:
 
 
 def _overall(metric: tfma.MetricConfig) -> tfma.MetricThreshold:
-    """A threshold for all people together: a slice may hold too few to judge by."""
+    """Creates a threshold for all people together: a slice may have too few people to judge by."""
     return metric.per_slice_thresholds.add(slicing_specs=[tfma.SlicingSpec()]).threshold
 
 
@@ -154,7 +154,7 @@ def _recommended(quantity: str, cutoff: int) -> tfma.MetricConfig:
 
 
 def group_sums_metric(config: EvaluationConfig, *qualifiers: str) -> str:
-    """Name of the primary quantity's sums within groups of people."""
+    """Returns the name of the sums of the primary quantity within groups of people."""
     return metric_name(config.primary_metric, config.primary_cutoff, *qualifiers, BY_GROUP)
 
 
@@ -190,7 +190,7 @@ def _eval_config(
     )
     if config.confidence_intervals:
         eval_config.options.compute_confidence_intervals.value = True
-        # A person enters one of its 20 groups; TFMA's bootstrap adds each to 20
-        # resamples, which takes most of the evaluation's time.
+        # The jackknife puts each person into one of 20 groups. TFMA's bootstrap would add each
+        # person to 20 resamples, which would take most of the evaluation's time.
         eval_config.options.confidence_intervals.method = tfma.ConfidenceIntervalOptions.JACKKNIFE
     return eval_config

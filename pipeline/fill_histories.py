@@ -1,10 +1,11 @@
-"""Fills the server's store of histories with what a run has read.
+"""Fills the server's history store with the events that a run has read.
 
 python -m pipeline.fill_histories --config shop.yaml --history_store output/histories
 
-Takes all events of the run that pushed the version in service: those of training and those that
-were held out. Events that the server has taken since then stay, and nothing is doubled: run it
-after every push. People who were erased (pipeline.forget, or the server's users:erase) stay out.
+The command takes all events of the run that pushed the version in service, both for training and
+held out. Events that the server has received since then are kept, and no event is duplicated, so it
+can be run after every push. Erased people (pipeline.forget, or the server's users:erase) stay
+erased.
 """
 
 import argparse
@@ -28,33 +29,33 @@ def _parser() -> argparse.ArgumentParser:
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
     add_config_flags(parser)
-    parser.add_argument("--output_dir", help="root of everything that local runs write")
+    parser.add_argument("--output_dir", help="root directory of all outputs of local runs")
     add_store_flags(parser, is_required=True)
     parser.add_argument(
         "--history_days",
         type=float,
         default=DEFAULT_DAYS,
-        help="as that of the server: older events are left out; 0 is none (default: %(default)s)",
+        help="same as the server's: older events are left out; 0: no limit (default: %(default)s)",
     )
     parser.add_argument(
         "--history_max_events",
         type=int,
         default=DEFAULT_MAX_EVENTS,
-        help="as that of the server: events kept of a person (default: %(default)s)",
+        help="same as the server's: most events per person (default: %(default)s)",
     )
     parser.add_argument(
         "--examples",
         default="",
-        help="directory of an example-gen output; by default that of the version in service",
+        help="directory of an example-gen output; default: that of the version in service",
     )
     return parser
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    """Fills a store.
+    """Fills the store.
 
     Returns:
-      0 if it is filled, 1 if that failed, 2 on bad usage.
+      0 if the store was filled, 1 if that failed, 2 on wrong usage.
     """
     flags = _parser().parse_args(argv)
     with quiet_imports():
@@ -81,13 +82,13 @@ def main(argv: Sequence[str] | None = None) -> int:
         return EXIT_FAILED
     print(f"Read      {filled.sequences:,} sequences of {filled.examples}")
     if filled.left_out:
-        print(f"Left out  {filled.left_out:,} sequences of people who are on the list")
-    print(f"Written   {filled.new_events:,} events that were not there")
+        print(f"Left out  {filled.left_out:,} sequences of people on the list of forgotten people")
+    print(f"Written   {filled.new_events:,} events that were new to the store")
     print(f"Kept      {people:,} people")
     if retention.days and not people:
         print(
-            f"All events are older than {retention.days:g} days. Keep them longer with"
-            " --history_days, here and of the server"
+            f"All events are older than {retention.days:g} days. Raise --history_days to keep"
+            " them, both here and at the server"
         )
     return 0
 

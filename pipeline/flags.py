@@ -1,4 +1,4 @@
-"""Flags that several commands have."""
+"""Flags that several commands share."""
 
 import argparse
 import os
@@ -28,10 +28,10 @@ def add_store_flags(parser: argparse.ArgumentParser, *, is_required: bool = Fals
         default="",
         required=is_required,
         metavar="PLACE",
-        help="where the server keeps histories: its directory, or redis://..., as its own flag",
+        help="where the server keeps histories: directory or redis://..., as in its flag",
     )
     parser.add_argument(
         "--model_name",
         default="",
-        help="name under which the server serves the model (default: name of the configuration)",
+        help="name of the model at the server (default: name of the configuration)",
     )

@@ -1,14 +1,14 @@
-"""Erases people and items from an output directory, and keeps them out of it.
+"""Erases people and items from an output directory, and keeps them from being read again.
 
 python -m pipeline.forget --config shop.yaml --user 4711            erase and keep out
 python -m pipeline.forget --config shop.yaml --user 4711 --check    only look for the id
 python -m pipeline.forget --config shop.yaml --list                 what is on the list
 
-The list holds keyed hashes and no ids. From then on ExampleGen leaves out what is on it,
-whatever files it reads. What earlier runs made out of the data is deleted, because nearly
-all of it holds the person or item in some form; the next run makes it anew. A pushed version
-that is in use cannot be changed: it is named, and the run that follows pushes one without.
-Where the server keeps histories (--history_store), people are erased there, too.
+The list holds keyed hashes instead of ids. From then on, ExampleGen leaves out everything on it,
+whatever files it reads. The outputs that earlier runs derived from the data are deleted, because
+nearly all of them contain the person or item in some form; the next run creates them anew. A pushed
+version that is in use cannot be changed: the command names it, and the next run pushes a version
+without the ids. If the server keeps histories (--history_store), people are erased there as well.
 """
 
 import argparse
@@ -39,7 +39,7 @@ def _parser() -> argparse.ArgumentParser:
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
     add_config_flags(parser)
-    parser.add_argument("--output_dir", help="root of everything that local runs write")
+    parser.add_argument("--output_dir", help="root directory of all outputs of local runs")
     add_store_flags(parser)
     for kind in ("user", "item"):
         parser.add_argument(
@@ -50,20 +50,20 @@ def _parser() -> argparse.ArgumentParser:
             action="append",
             default=[],
             metavar="FILE",
-            help="ids, one a line; unlike the command line, nobody else can see them",
+            help="ids, one per line; other users cannot see them, unlike the command line",
         )
     what = parser.add_mutually_exclusive_group()
     what.add_argument("--check", action="store_true", help="change nothing, only look for the ids")
-    what.add_argument("--list", action="store_true", help="show what is on the list, and stop")
+    what.add_argument("--list", action="store_true", help="show what is on the list and exit")
     return parser
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    """Erases, checks or lists.
+    """Erases ids, checks for them, or shows the list.
 
     Returns:
-      0 if the ids are nowhere any more, 1 if they are in a file or the erasure failed,
-      2 on bad usage.
+      0 if no id can be found any more, 1 if a file still contains one or the erasure failed, 2 on
+      wrong usage.
     """
     flags = _parser().parse_args(argv)
     with quiet_imports():
@@ -96,7 +96,8 @@ def main(argv: Sequence[str] | None = None) -> int:
                 code = _report(erasure.check(ids), erasure.searches_versions)
                 return max(code, _report_kept(store, ids))
             erased = erasure.erase(ids)
-            # Only now: a fill that began before would bring back whom the list does not have.
+            # Done last: a fill that began earlier would restore people who were not on the list
+            # yet.
             people = store.erase(ids["users"]) if store else 0
     except UserError as error:
         print(error, file=sys.stderr)
@@ -137,7 +138,7 @@ def _given(ids: Sequence[str], files: Sequence[str]) -> list[str]:
             lines = Path(file).read_text(encoding="utf-8").split("\n")
         except (OSError, UnicodeDecodeError) as error:
             raise UserError(
-                f"{file}: expected ids, one a line; it cannot be read: {error}"
+                f"{file}: expected ids, one per line; cannot be read: {error}"
             ) from None
         found += [line.removesuffix("\r") for line in lines]
     return list(dict.fromkeys(text for text in found if text.strip()))
@@ -148,7 +149,9 @@ def _show_list(erasure: "Erasure", ids: "Mapping[Kind, Sequence[str]]") -> None:
     for kind, texts in ids.items():
         for text in texts:
             day = erasure.added_on(kind, text)
-            print(f"  {text}: " + (f"on the list of {kind} since {day}" if day else "not on it"))
+            print(
+                f"  {text}: " + (f"on the list of {kind} since {day}" if day else "not on the list")
+            )
 
 
 def _report(left: "Sequence[Finding]", searched_versions: bool) -> int:
@@ -160,7 +163,7 @@ def _report(left: "Sequence[Finding]", searched_versions: bool) -> int:
         for finding in findings:
             print(f"  {finding.path}")
     if not left:
-        print("Searched      every file: none of the ids is found")
+        print("Searched      every file; none of the ids was found")
     return EXIT_FOUND if left else 0
 
 

@@ -1,4 +1,4 @@
-"""Fills the store of histories with the events of a run; ``pipeline.fill_histories`` calls it."""
+"""Fills the history store with the events of a run; called by ``pipeline.fill_histories``."""
 
 import dataclasses
 import itertools
@@ -29,24 +29,25 @@ from retrieval.manifest import read_manifest
 from retrieval.people import profile_value
 from retrieval.versions import newest_version
 
-# Events of the same second keep the order in which they are read: the earliest first.
+# Events of the same second keep the order in which they are read, so the earliest split comes
+# first.
 _SPLITS = (TRAIN, REST, EVAL, TEST)
 _SEQUENCES_AT_ONCE = 1000
 
 
 class FillError(UserError):
-    """Examples that are not there."""
+    """The examples to fill with do not exist."""
 
 
 @dataclasses.dataclass
 class Filled:
-    """What a fill did.
+    """The result of a fill.
 
     Attributes:
       examples: Directory of the examples.
-      sequences: Rows that were read; a person may have several.
-      left_out: Rows of people on the list of those who are not read.
-      new_events: Events that the store had not, and has now.
+      sequences: Number of rows read; a person may have several.
+      left_out: Number of rows of people on the list of people who must not be read.
+      new_events: Number of events that the store did not have before.
     """
 
     examples: str
@@ -59,7 +60,7 @@ def examples_of_pushed(config: RunConfig) -> str:
     """Returns the directory of the examples of the run that pushed the version in service.
 
     Raises:
-      FillError: no version says where they are.
+        FillError: no version says where they are.
     """
     layout = OutputLayout(Path(config.output_dir), config.name)
     destination = config.push.destination or str(layout.serving_models)
@@ -68,19 +69,19 @@ def examples_of_pushed(config: RunConfig) -> str:
     split = (facts or {}).get(EXAMPLES)
     if not split:
         what = (
-            f"version {version} in {destination} names none"
+            f"version {version} in {destination} does not name them"
             if version
             else (f"there is no version in {destination}")
         )
         raise FillError(
-            f"The examples to fill with are those of the pushed version, and {what}. Run the"
+            f"The store is filled with the examples of the pushed version, but {what}. Run the"
             " pipeline, or name the directory of an example-gen output with --examples"
         )
     return str(split).rstrip("/").rpartition("/")[0]
 
 
 def who_is_left_out(config: RunConfig) -> Forgotten:
-    """Returns the list of people who are not read. Raises DataError if it cannot be read."""
+    """Returns the list of people who must not be read. Raises DataError if it cannot be read."""
     layout = OutputLayout(Path(config.output_dir), config.name)
     if config.data.forgotten or not layout.forgotten.exists():
         return read_forgotten(config.data.forgotten)
@@ -88,18 +89,18 @@ def who_is_left_out(config: RunConfig) -> Forgotten:
 
 
 def fill(store: HistoryStore, examples: str, left_out: Forgotten) -> Filled:
-    """Puts the events and profiles of all splits into a store.
+    """Adds the events and profiles of all splits to a store.
 
-    Events that the store has stay, and are not doubled; so this may be done any number of times.
+    Events that the store already has are kept and not duplicated, so this can be repeated at will.
 
     Args:
-      store: Of the model.
-      examples: Directory of an example-gen output, which has a directory for each split.
-      left_out: Whom to leave out.
+      store: The store of the model.
+      examples: Directory of an example-gen output, with one directory per split.
+      left_out: People to leave out.
 
     Raises:
       FillError: there are no examples.
-      HistoryStoreError: the store cannot be written; what was written before is kept.
+      HistoryStoreError: the store cannot be written; events written before are kept.
     """
     files = [
         str(file)
@@ -132,7 +133,7 @@ def fill(store: HistoryStore, examples: str, left_out: Forgotten) -> Filled:
 
 def _read(files: Iterable[str]) -> Iterator[tuple[str, list[Event], Profile]]:
     records = tf.data.TFRecordDataset(list(files), compression_type="GZIP")
-    # Of an event of the future, nobody could ever say that it has expired.
+    # An event in the future could never be recognised as expired.
     now = int(time.time())
     for record in records.as_numpy_iterator():
         example = tf.train.Example.FromString(record)

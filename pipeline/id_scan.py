@@ -1,18 +1,18 @@
-"""Searches files for ids, byte by byte, also where they are compressed.
+"""Searches files for ids, byte by byte, including compressed files.
 
-A file is read according to how it begins, not by its name:
+The way a file is read depends on its first bytes, not on its name:
 
-- gzip is decompressed; Parquet, Arrow streams and TensorFlow checkpoints are read, and an id is
-  found in them if a cell or an element is equal to it.
-- Everything else is searched as it is. In text an id counts if it is not a part of a longer
-  word; in binary files also where a protocol buffer holds it as a whole field, or where its
-  length stands before it, whatever stands before and after.
-- Ids of fewer than ``SHORT`` bytes, such as ``7``, occur by chance in numbers and between
-  other bytes. They count only as a whole value: a line, a quoted text, the text of an HTML
-  element, a cell, a field.
+- gzip is decompressed. Parquet files, Arrow streams and TensorFlow checkpoints are parsed, and an
+  id is found if a cell or an element equals it.
+- Everything else is searched as it is. In text, an id counts if it is not a part of a longer word.
+  In binary files, it also counts if it is a whole field of a protocol buffer, or if its length
+  precedes it, whatever bytes surround it.
+- Ids of fewer than ``SHORT`` bytes, such as ``7``, occur by chance in numbers and between other
+  bytes. They count only as a whole value: a line, a quoted text, the text of an HTML element, a
+  cell, or a field.
 
-SQLite gives no sign of where a value begins and ends, and keeps deleted ones: there an id
-counts wherever its bytes stand, and a short one is not looked for.
+SQLite does not mark where a value begins and ends, and keeps deleted values. In its files an id
+counts wherever its bytes occur, and short ids are not searched for.
 """
 
 import gzip
@@ -38,21 +38,21 @@ _PARQUET = b"PAR1"
 _ARROW_STREAM = b"\xff\xff\xff\xff"
 _SQLITE = b"SQLite format 3\0"
 _CHECKPOINT_SHARD = re.compile(r"\.data-\d{5}-of-\d{5}$")
-# What no text holds; tabs, line breaks, form feeds and escapes may stand in one.
+# Bytes that never occur in text, unlike tabs, line breaks, form feeds and escapes.
 _CONTROL = re.compile(rb"[\x00-\x08\x0b\x0e-\x1a\x1c-\x1e\x7f]")
 _WORD = rb"[0-9A-Za-z_\x80-\xff]"
-# First bytes of a field that holds a text, for the field numbers 1 to 15.
+# First byte of a protocol buffer field that holds a text, for field numbers 1 to 15.
 _TEXT_FIELD = rb"[\x0a\x12\x1a\x22\x2a\x32\x3a\x42\x4a\x52\x5a\x62\x6a\x72\x7a]"
-# In a graph, constants only: names of its nodes and of its objects are numbers, too.
+# In a graph, only constants are searched: names of its nodes and objects contain numbers too.
 _CONSTANT_FIELD = rb"\x42"
 _GRAPH = "saved_model.pb"
 
 
 class IdScan:
-    """Looks for some ids.
+    """Searches for given ids.
 
     Args:
-      ids: What to look for; not empty texts.
+      ids: The ids to search for; must not be empty strings.
     """
 
     def __init__(self, ids: Collection[str]):
@@ -64,7 +64,7 @@ class IdScan:
             rb"(?<!" + _WORD + rb")" + before + rb"(?:" + _any(texts) + rb")(?!" + _WORD + rb")"
             for before, texts in (
                 (rb"", [text for text in long if not text[0].isdigit()]),
-                # 0.0417 is not the id 0417.
+                # The number 0.0417 does not contain the id 0417.
                 (rb"(?<![0-9]\.)", [text for text in long if text[0].isdigit()]),
             )
             if texts
@@ -83,14 +83,14 @@ class IdScan:
         self._graph = _pattern([*words, self._fields(_CONSTANT_FIELD)])
         self._anywhere = _pattern([_any(long)] if long else [])
         longest = max((len(form) for text in self._ids for form in _forms(text)), default=0)
-        # What a pattern looks at before and after an id.
+        # The bytes before and after an id that a pattern inspects.
         self._overlap = longest + 2 * _COUNT.size + 8
 
     def finds_in(self, path: Path) -> bool:
-        """Whether any of the ids is in a file.
+        """Whether a file contains any of the ids.
 
         Raises:
-          OSError: if it cannot be read.
+            OSError: the file cannot be read.
         """
         with path.open("rb") as file:
             head = file.read(_PROBE)
@@ -115,7 +115,7 @@ class IdScan:
             return self._in_stream(file, self._text if _is_text(head) else self._binary)
 
     def is_in_value(self, value: Any) -> bool:
-        """Whether a text anywhere in a JSON value is one of the ids."""
+        """Whether any text in a JSON value is one of the ids."""
         if isinstance(value, dict):
             return any(self.is_in_value(part) for pair in value.items() for part in pair)
         if isinstance(value, list):
@@ -123,14 +123,14 @@ class IdScan:
         return isinstance(value, str) and value in self._ids
 
     def _fields(self, first_byte: bytes) -> bytes:
-        """Matches an id that is the whole of a protocol buffer's field."""
+        """Returns a pattern for an id that is a whole field of a protocol buffer."""
         fields = [_varint(len(encoded)) + encoded for encoded in sorted(self._encoded)]
         return first_byte + rb"(?:" + rb"|".join(map(re.escape, fields)) + rb")"
 
     def _counted(self) -> Iterator[bytes]:
-        """Matches an id whose length stands before it, with at most one more number between.
+        """Yields patterns for an id preceded by its length, with at most one number in between.
 
-        So Transform's cache of its analyses has ids: two lengths, the id, its count.
+        Transform's cache of its analyses stores ids like this: two lengths, the id, its count.
         """
         for length in sorted({len(encoded) for encoded in self._encoded}):
             ids = sorted(encoded for encoded in self._encoded if len(encoded) == length)
@@ -158,7 +158,8 @@ class IdScan:
         while block:
             text, following = kept + block, stream.read(_BLOCK)
             for match in pattern.finditer(text):
-                # At an edge nobody knows yet what stands beside it; the next block shows it.
+                # At the edge of a block, the neighbouring bytes are unknown; the next block shows
+                # them.
                 if (match.start() or not kept) and (match.end() < len(text) or not following):
                     return True
             kept, block = text[-self._overlap :], following
@@ -221,7 +222,7 @@ def _is_text(head: bytes) -> bool:
 
 
 def _forms(text: str) -> set[bytes]:
-    """How ``text`` is written: as it is, in JSON, in HTML, and in a text protocol buffer."""
+    """Returns the spellings of ``text``: plain, in JSON, in HTML, and in text protocol buffers."""
     octal = "".join(
         chr(byte) if 32 <= byte < 127 and chr(byte) not in "\"'\\" else f"\\{byte:03o}"
         for byte in text.encode()

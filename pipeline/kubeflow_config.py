@@ -1,4 +1,4 @@
-"""Configuration of Kubeflow runs: places, environment and what each step needs."""
+"""Configuration of Kubeflow runs: locations, environment, and resources of each step."""
 
 from pydantic import Field
 
@@ -7,20 +7,18 @@ from contract.config_types import config_dataclass
 
 @config_dataclass
 class StepConfig:
-    """What one step asks of the cluster; 0 leaves it to the cluster.
+    """Resources that one step requests; 0 leaves the decision to the cluster.
 
     Attributes:
       cpu: CPU limit and request, in cores.
       memory_gb: Memory limit and request, in gigabytes (10^9 bytes).
-      retries: How often a failed step is started again.
-      retry_backoff_seconds: Wait before the first retry; it doubles each time.
-      retry_within_hours: All attempts of the step together may take this long, counted
-        from the start of the first; Argo then ends the step even while an attempt
-        runs. It has to be longer than the longest run of the step. Only steps with
-        retries have this limit.
-      cache: Whether equal inputs, parameters, code and image reuse the outputs
-        of an earlier run. The steps last-pushed and pusher never do: they look at
-        what is pushed.
+      retries: How many times a failed step is restarted.
+      retry_backoff_seconds: Pause before the first retry; it doubles each time.
+      retry_within_hours: Limit for all attempts of the step together, counted from the start of the
+        first; Argo then ends the step even while an attempt is running. It must be longer than the
+        longest run of the step. Only steps with retries have this limit.
+      cache: Whether equal inputs, parameters, code and image reuse the outputs of an earlier run.
+        The steps last-pushed and pusher never do, because they inspect what is pushed.
     """
 
     cpu: float = Field(default=0.0, ge=0.0)
@@ -33,17 +31,17 @@ class StepConfig:
 
 @config_dataclass
 class ObjectStoreConfig:
-    """How steps reach ``s3://`` themselves; not used with ``gs://``.
+    """How steps access ``s3://`` themselves; not used with ``gs://``.
 
     Attributes:
-      endpoint: URL of the store, or ``aws`` for Amazon's own. Empty: each step takes
-        the store that Kubeflow itself uses, whose name depends on its version
+      endpoint: URL of the store, or ``aws`` for Amazon's own. If it is empty, each step uses the
+        store that Kubeflow itself uses, whose name depends on Kubeflow's version
         (``pipeline.kubeflow.object_store``).
-      region: Its region.
-      secret: Kubernetes secret that holds the credentials, in the namespace of
-        the run; empty leaves them to the service account.
-      access_key: Key of the access key id in the secret.
-      secret_key: Key of the secret access key in the secret.
+      region: Region of the store.
+      secret: Kubernetes secret with the credentials, in the namespace of the run; empty leaves the
+        credentials to the service account.
+      access_key: Key in the secret that holds the access key id.
+      secret_key: Key in the secret that holds the secret access key.
     """
 
     endpoint: str = Field(default="", pattern="^(|aws|https?://.+)$")
@@ -59,15 +57,15 @@ class VolumeConfig:
 
     Attributes:
       claim: Name of the claim.
-      mount_path: Where steps see it.
+      mount_path: Path at which steps see it.
     """
 
     claim: str = Field(min_length=1)
     mount_path: str = Field(min_length=1, pattern="^/")
 
 
-# For a catalogue of some 10^5 items. What reads the outside world is not cached:
-# a cluster's cache sees the names of files, not what is in them.
+# For a catalogue of about 10^5 items. Steps that read the outside world are not cached, because a
+# cluster's cache sees only the names of files, not their contents.
 DEFAULT_STEPS = {
     "example-gen": StepConfig(cpu=4.0, memory_gb=8.0, retries=1, cache=False),
     "transform": StepConfig(cpu=4.0, memory_gb=8.0, retries=1),
@@ -89,23 +87,22 @@ class KubeflowConfig:
     The defaults suit Kubeflow Pipelines with the object store that it installs.
 
     Attributes:
-      pipeline_root: Where artifacts go: ``minio://``, ``s3://`` or ``gs://``.
-      storage_root: What outlives a run and is no artifact goes below it: pushed
-        models (unless ``push.destination`` is set), checkpoints, rejected rows.
-        Steps write it themselves: ``s3://``, ``gs://`` or a mounted path. Empty
-        is ``PIPELINE_ROOT/storage``, with ``minio://`` read as ``s3://``.
+      pipeline_root: Root of all artifacts: ``minio://``, ``s3://`` or ``gs://``.
+      storage_root: Root of data that outlives a run and is not an artifact: pushed models (unless
+        ``push.destination`` is set), checkpoints, rejected rows. Steps write it themselves, so it
+        must be ``s3://``, ``gs://`` or a mounted path. Empty means ``PIPELINE_ROOT/storage``, with
+        ``minio://`` replaced by ``s3://``.
       beam_args: Beam pipeline options.
-      remote_artifacts: Steps open artifacts in the store rather than the copy
-        that Kubeflow makes in the pod. Needed when Beam's workers are elsewhere
-        (Flink, Spark, Dataflow); Vertex AI always does.
-      trainer_gpus: Accelerators of the steps that train; no other step gets any.
-      gpu_type: ``nvidia.com/gpu`` on Kubernetes, ``NVIDIA_TESLA_T4`` and the
-        like on Vertex AI.
+      remote_artifacts: Whether steps open artifacts in the store instead of the copy that Kubeflow
+        makes in the pod. Required if Beam's workers run elsewhere (Flink, Spark, Dataflow); Vertex
+        AI always does this.
+      trainer_gpus: Number of accelerators for steps that train; other steps get none.
+      gpu_type: ``nvidia.com/gpu`` on Kubernetes, ``NVIDIA_TESLA_T4`` and the like on Vertex AI.
       env: Environment variables of every step.
-      object_store: How steps reach ``s3://``.
+      object_store: How steps access ``s3://``.
       volumes: Claims mounted into every step.
-      default_step: Steps that neither ``steps`` nor the defaults name.
-      steps: By node id; each replaces the step's default whole.
+      default_step: Resources of steps that neither ``steps`` nor the defaults list.
+      steps: Resources by node id; an entry replaces all of the step's defaults.
     """
 
     pipeline_root: str = Field(
@@ -123,5 +120,5 @@ class KubeflowConfig:
     steps: dict[str, StepConfig] = Field(default_factory=dict)
 
     def step(self, node_id: str) -> StepConfig:
-        """What the step ``node_id`` asks for."""
+        """Returns the resources that the step ``node_id`` requests."""
         return {**DEFAULT_STEPS, **self.steps}.get(node_id, self.default_step)

@@ -7,11 +7,11 @@ from pipeline.create_pipeline import PUSHER
 
 
 class LocalDagRunner(tfx.orchestration.LocalDagRunner):
-    """TFX's local runner, but for the Pusher, which it never serves from cache.
+    """TFX's local runner, except that the Pusher never uses the cache.
 
-    The directory that the Pusher writes to changes outside the pipeline: versions are
-    deleted, or pushed by others. A cached result would claim a version that is gone.
-    TFX caches all steps of a pipeline or none.
+    The directory that the Pusher writes to changes outside the pipeline: versions are deleted, or
+    pushed by others. A cached result could therefore refer to a version that no longer exists. TFX
+    itself can only cache all steps of a pipeline or none.
     """
 
     def run_with_ir(

@@ -1,10 +1,10 @@
-"""Where a local run writes below its output directory."""
+"""Locations of a local run's outputs below its output directory."""
 
 import dataclasses
 import re
 from pathlib import Path
 
-# Times in names sort as text.
+# Times in this format sort correctly as text.
 TIME_FORMAT = "%Y%m%d-%H%M%S"
 _TIME = r"\d{8}-\d{6}"
 SUMMARY_FILE = "summary.json"
@@ -12,10 +12,10 @@ SUMMARY_FILE = "summary.json"
 
 @dataclasses.dataclass(frozen=True)
 class OutputLayout:
-    """The places of one pipeline.
+    """The locations of one pipeline's outputs.
 
     Attributes:
-      output: Root of everything that local runs write; several pipelines may share it.
+      output: Root directory of all outputs of local runs; several pipelines may share it.
       name: Name of the pipeline.
     """
 
@@ -34,7 +34,7 @@ class OutputLayout:
 
     @property
     def checkpoints(self) -> Path:
-        """Checkpoints, a directory for each training."""
+        """Checkpoints, with a directory for each training."""
         return self.output / "checkpoints" / self.name
 
     @property
@@ -44,37 +44,37 @@ class OutputLayout:
 
     @property
     def spans(self) -> Path:
-        """What is kept of the spans of a window."""
+        """The stored spans of a window."""
         return self.output / "spans" / self.name
 
     @property
     def forgotten(self) -> Path:
-        """The list of people and items that are not read any more; its key stands beside it."""
+        """The list of forgotten people and items; its key is in the same directory."""
         return self.output / "forgotten" / f"{self.name}.json"
 
     @property
     def accepted_data(self) -> Path:
-        """What the gate on data last accepted."""
+        """A record of the data that the data gate last accepted."""
         return self.output / "accepted_data" / self.name
 
     @property
     def serving_models(self) -> Path:
-        """Pushed versions, unless the configuration names another place."""
+        """Pushed versions, unless the configuration sets another directory."""
         return self.output / "serving_models" / self.name
 
     @property
     def runs(self) -> Path:
-        """Summaries and reports, a directory for each run that ended; named by its time."""
+        """Summaries and reports, with a directory for each finished run, named after its time."""
         return self.output / "runs" / self.name
 
     @property
     def history(self) -> Path:
-        """A line for each run, which stays when the run's own files are removed."""
+        """A file with one line per run, which is kept when the run's own files are removed."""
         return self.output / "history" / f"{self.name}.jsonl"
 
     @property
     def tunings(self) -> Path:
-        """Searches for a better recipe, a directory for each."""
+        """Searches for a better recipe, with a directory for each."""
         return self.output / "tuning" / self.name
 
     @property
@@ -83,11 +83,11 @@ class OutputLayout:
         return self.output / "logs"
 
     def log_file(self, time: str) -> Path:
-        """The log of the run that began at ``time``, written as ``TIME_FORMAT`` has it."""
+        """Returns the log of the run that began at ``time``, which is in ``TIME_FORMAT``."""
         return self.logs / f"{self.name}-{time}.log"
 
     def log_files(self) -> dict[str, Path]:
-        """The logs of this pipeline by the time at which the run began, oldest first."""
+        """Returns the logs of this pipeline by the time at which the run began, oldest first."""
         pattern = re.compile(rf"{re.escape(self.name)}-({_TIME})\.log")
         found = {}
         for path in sorted(self.logs.glob("*.log")):

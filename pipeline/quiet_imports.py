@@ -1,4 +1,4 @@
-"""Keeps from the terminal what libraries say while they are imported."""
+"""Keeps library output during imports off the terminal."""
 
 import contextlib
 import logging
@@ -9,11 +9,11 @@ from collections.abc import Iterator
 
 @contextlib.contextmanager
 def quiet_imports() -> Iterator[None]:
-    """Silences logging and warnings, and TensorFlow's own messages for good."""
+    """Silences logging and warnings for the block, and TensorFlow's own messages permanently."""
     os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
     logging.disable(logging.WARNING)
     try:
-        with warnings.catch_warnings():  # its argument `action` is new in Python 3.11
+        with warnings.catch_warnings():  # its argument `action` requires Python 3.11
             warnings.simplefilter("ignore")
             yield
     finally:

@@ -1,9 +1,8 @@
-"""Removes what earlier local runs left and nobody needs any more.
+"""Removes outputs of earlier local runs that are no longer needed.
 
-What is kept follows from the newest runs: their summaries, reports and logs, and all
-artifacts that they refer to. A run whose steps came from the cache refers to artifacts of
-older executions, which stay for that reason, so that the next unchanged run comes from the
-cache as well.
+The newest runs determine what is kept: their summaries, reports and logs, and all artifacts that
+they refer to. A run whose steps came from the cache refers to artifacts of older executions, which
+are therefore kept, so that the next unchanged run can use the cache as well.
 """
 
 import contextlib
@@ -36,7 +35,7 @@ from retrieval.manifest import read_manifest
 from retrieval.version_removal import removable_versions, remove_version
 from retrieval.versions import versions
 
-_SYSTEM = ".system"  # TFX's own files beside the artifacts of a step
+_SYSTEM = ".system"  # TFX's own files beside a step's artifacts
 _REMOVED_PREFIX = ".removed-"
 _SUCCESSFUL = (
     metadata_store_pb2.Execution.COMPLETE,
@@ -46,15 +45,15 @@ _SUCCESSFUL = (
 
 @dataclasses.dataclass
 class Removed:
-    """What was removed.
+    """Record of what was removed.
 
-    Attributes:
-      runs: Runs whose summary, report and log are gone.
-      artifacts: Outputs of steps.
-      versions: Pushed versions.
+    runs: Number of runs whose summary, report and log were removed.
+      artifacts: Number of outputs of steps.
+      versions: Number of pushed versions.
+      spans: Number of files of spans of which nothing is kept any more.
       spans: Files of spans of which nothing is kept any more.
-      bytes: Size of all that was removed, also of checkpoints and other files that are
-        not counted above.
+      bytes: Size of everything that was removed, including checkpoints and other files that are not
+        counted above.
       failed: What could not be removed, and why.
     """
 
@@ -66,9 +65,9 @@ class Removed:
     failed: list[str] = dataclasses.field(default_factory=list)
 
     def remove(self, path: Path) -> bool:
-        """Removes a file or directory; says whether it is gone.
+        """Removes a file or directory; returns whether it is gone.
 
-        A directory is renamed first, so that nobody takes a part of it for the whole.
+        A directory is renamed first, so that nobody mistakes a partly removed one for a whole one.
         """
         try:
             size = _bytes_of(path)
@@ -87,7 +86,7 @@ class Removed:
         return True
 
     def remove_version(self, push_destination: str, version: str) -> bool:
-        """Removes a pushed version; says whether it is gone."""
+        """Removes a pushed version; returns whether it is gone."""
         path = Path(push_destination) / version
         try:
             size = _bytes_of(path)
@@ -105,19 +104,19 @@ class Removed:
 
 
 def clean_up(config: RunConfig, target: RunTarget, layout: OutputLayout) -> Removed:
-    """Removes what ``config.retention`` does not keep.
+    """Removes everything that ``config.retention`` does not keep.
 
-    To be called at the end of a run that succeeded, while its lock is held: nothing else
-    writes to the output directory then. What cannot be removed is reported and left.
+    Call this at the end of a successful run while its lock is held, so that nothing else writes to
+    the output directory. What cannot be removed is reported and left.
 
     Args:
-      config: Of the run.
-      target: Of the run.
-      layout: Where it wrote.
+      config: Configuration of the run.
+      target: Target of the run.
+      layout: Locations of the run's outputs.
     """
     removed = Removed()
     for place in (layout.pipeline_root, layout.runs, layout.checkpoints, layout.spans):
-        for leftover in list(place.rglob(f"{_REMOVED_PREFIX}*")):  # of a removal that was killed
+        for leftover in list(place.rglob(f"{_REMOVED_PREFIX}*")):  # from a removal that was killed
             removed.remove(leftover)
     keep = config.retention
     if keep.versions and "://" not in target.push_destination:
@@ -130,13 +129,13 @@ def clean_up(config: RunConfig, target: RunTarget, layout: OutputLayout) -> Remo
     if keep.spans == "window" and config.data.window is not None:
         try:
             _remove_spans(config, target, layout, removed)
-        except DataError as error:  # a file of the log went meanwhile
+        except DataError as error:  # a file of the log was removed meanwhile
             removed.failed.append(f"{layout.spans}: {error}")
     return removed
 
 
 def _remove_versions(target: RunTarget, keep: int, removed: Removed) -> None:
-    # An unchanged run compares with that version again.
+    # If the run is repeated unchanged, it compares its model with that version again.
     also = {target.baseline_version}
     try:
         removable = removable_versions(target.push_destination, keep, also)
@@ -153,7 +152,7 @@ def _remove_runs(layout: OutputLayout, keep: int, removed: Removed) -> None:
     gone = [run for run in runs if run not in kept]
     for run in gone:
         removed.runs += removed.remove(run)
-    # A run is named by the time of its end, a log by that of the run's beginning.
+    # A run is named after the time of its end, a log after the time of the run's beginning.
     newest = max((run.name for run in gone if run < kept[0]), default="")
     for time, path in layout.log_files().items():
         if time <= newest:
@@ -171,13 +170,13 @@ def _remove_artifacts(layout: OutputLayout, target: RunTarget, keep: int, remove
                     for leftover in _entries(artifact):
                         removed.remove(leftover)
                 elif not any(uri.is_relative_to(artifact) for uri in kept):
-                    # Not an output that TFX takes from its cache, whatever is left of it.
+                    # Keep TFX from taking this output from its cache, whatever is left of it.
                     mark_deleted(store, artifact)
                     removed.artifacts += removed.remove(artifact)
 
 
 def _uris_of_runs(store: MetadataStore, name: str, keep: int) -> Iterator[str]:
-    """What the newest ``keep`` runs that ended refer to, and all runs since the first of them."""
+    """Yields the URIs that the newest ``keep`` finished runs, and all runs since then, refer to."""
     node = store.get_context_by_type_and_name("node", f"{name}.{PUSHER}")
     pushers = {e.id for e in store.get_executions_by_context(node.id)} if node else set()
     runs = store.get_contexts_by_type("pipeline_run")
@@ -194,7 +193,7 @@ def _uris_of_runs(store: MetadataStore, name: str, keep: int) -> Iterator[str]:
 
 
 def _examples_of_versions(push_destination: str) -> Iterator[Path]:
-    """The examples with which an index is tuned again when its items are refreshed."""
+    """Yields the examples with which a refresh of the items tunes an index again."""
     for version in versions(push_destination):
         facts = read_manifest(os.path.join(push_destination, version)) or {}
         if examples := facts.get(EXAMPLES):
@@ -202,7 +201,7 @@ def _examples_of_versions(push_destination: str) -> Iterator[Path]:
 
 
 def mark_deleted(store: MetadataStore, artifact: Path) -> None:
-    """Makes TFX's cache pass over the artifact in a directory."""
+    """Makes TFX's cache ignore the artifact in a directory."""
     found = store.get_artifacts_by_uri(str(artifact))
     for row in found:
         row.state = metadata_store_pb2.Artifact.DELETED
@@ -222,7 +221,7 @@ def _remove_bad_rows(layout: OutputLayout, removed: Removed) -> None:
 
 
 def _remove_checkpoints(layout: OutputLayout, removed: Removed) -> None:
-    """Keeps those of the training that was interrupted last: it may be resumed."""
+    """Removes checkpoints, except those of the last interrupted training, which may be resumed."""
     written = {
         training: max((file.stat().st_mtime for file in _files(training)), default=0.0)
         for training in _entries(layout.checkpoints)
@@ -236,7 +235,7 @@ def _remove_checkpoints(layout: OutputLayout, removed: Removed) -> None:
 def _remove_spans(
     config: RunConfig, target: RunTarget, layout: OutputLayout, removed: Removed
 ) -> None:
-    """Keeps what the window reads, and what there is of newer spans."""
+    """Removes stored spans, except those in the window and newer ones."""
     inputs = find_inputs(config.data, target.span)
     assert inputs.window is not None
     used = {
@@ -253,7 +252,7 @@ def _remove_spans(
     for span in _entries(layout.spans):
         try:
             name = parse(span.name)
-        except DataError:  # not ours
+        except DataError:  # not written by this project
             continue
         if name.notation == newest.notation and name.number > newest.number:
             continue

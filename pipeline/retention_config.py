@@ -1,4 +1,4 @@
-"""How long what local runs leave behind is kept."""
+"""Configures how long the outputs of local runs are kept."""
 
 from typing import Literal
 
@@ -6,21 +6,21 @@ from pydantic import Field
 
 from contract.config_types import config_dataclass
 
-# An unchanged run compares with the version before its own.
+# An unchanged run compares its model with the version before its own.
 _FEWEST_VERSIONS = 2
 
 
 @config_dataclass
 class RetentionConfig:
-    """What a run leaves on disk when it has ended; ``pipeline.retention`` removes the rest.
+    """What remains on disk after a run; ``pipeline.retention`` removes the rest.
 
     Attributes:
-      runs: Newest runs whose report, summary, log and artifacts are kept; 0 keeps
-        those of all runs.
-      versions: Newest pushed versions that are kept, at least 2; 0 keeps all. A version
-        that the server may use is kept besides.
-      spans: ``window`` removes what was kept of spans that are older than the window,
-        and of files that were corrected since; ``all`` keeps it.
+      runs: Number of newest runs whose report, summary, log and artifacts are kept; 0 keeps those
+        of all runs.
+      versions: Number of newest pushed versions that are kept, at least 2; 0 keeps all. A version
+        that the server may be using is kept as well.
+      spans: ``window`` removes the stored data of spans older than the window, and of files that
+        were corrected since; ``all`` keeps everything.
     """
 
     runs: int = Field(default=14, ge=0)

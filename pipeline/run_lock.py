@@ -1,4 +1,4 @@
-"""One run at a time in an output directory."""
+"""Ensures that only one run at a time uses an output directory."""
 
 import contextlib
 import datetime
@@ -19,16 +19,16 @@ class OutputInUseError(UserError):
 
 @contextlib.contextmanager
 def exclusive(output: Path) -> Iterator[None]:
-    """Keeps other runs out of ``output`` for as long as the context is open.
+    """Keeps other runs out of ``output`` while the context is open.
 
-    The operating system gives the lock back when the process ends, however it ends, so
-    that no lock outlives its run.
+    The operating system releases the lock when the process ends, in whatever way, so a lock never
+    outlives its run.
 
     Raises:
-      OutputInUseError: if another process has it; the message says which.
+        OutputInUseError: another process holds the lock; the message names it.
     """
     path = output / _FILE
-    # Not opened with "w": the words of the run that has the lock must stay.
+    # Not opened with "w", which would erase the description of the run that holds the lock.
     with open(os.open(path, os.O_RDWR | os.O_CREAT, 0o644), "r+") as file:
         try:
             fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)

@@ -1,10 +1,9 @@
-"""Digest of the source code that a step runs.
+"""Computes a digest of the source code that a step runs.
 
-TFX keys its cache on parameters and inputs, not on the code behind an import
-path. Every component of this project therefore carries a digest of the code it
-runs as a parameter: an edit of that code runs the step again, an edit of other
-code leaves its outputs in the cache. Which files those are follows from the
-import statements; nobody keeps a list.
+TFX keys its cache on parameters and inputs, but not on the code behind an import path. Every
+component of this project therefore has a digest of the code that it runs as a parameter: editing
+that code makes the step run again, and editing other code leaves its outputs in the cache. The
+import statements determine which files count, so nobody has to maintain a list.
 """
 
 import ast
@@ -17,15 +16,15 @@ PROJECT_ROOT = Path(__file__).resolve().parent.parent
 
 
 def source_digest(*entries: str, alone: Sequence[str] = ()) -> str:
-    """Returns the hexadecimal digest of modules and of all they import from this project.
+    """Returns a hexadecimal digest of modules and of everything that they import from this project.
 
     Args:
       *entries: Import paths of modules, such as ``components.baseline.executor``, or
         of what they define, such as ``model.tfx_functions.trainer.run_fn``.
-      alone: Further modules, without what they import.
+      alone: Further modules that are included without their imports.
 
     Raises:
-      ModuleNotFoundError: if the project has no such module.
+        ModuleNotFoundError: the project has no such module.
     """
     files = import_closure(*entries) | {_existing_file(name) for name in alone}
     digest = hashlib.sha256()
@@ -36,15 +35,13 @@ def source_digest(*entries: str, alone: Sequence[str] = ()) -> str:
 
 
 def import_closure(*entries: str) -> set[Path]:
-    """Returns the project's files that importing ``entries`` can run, their own included.
+    """Returns the project's files that importing ``entries`` can execute, including their own.
 
-    Imports count wherever they stand, also inside functions, and so does the
-    ``__init__.py`` of every package on the way. Modules imported by a computed name
-    are not seen.
+    Imports count wherever they are, also inside functions, and so does the ``__init__.py`` of every
+    package on the way. Modules whose names are computed at run time are not detected.
 
     Raises:
-      ModuleNotFoundError: if an entry is neither a module of the project nor
-        something in one.
+      ModuleNotFoundError: an entry is neither a module of the project nor defined in one.
     """
     for name in entries:
         if not _file_of(name):
@@ -86,7 +83,7 @@ def _file_of(module: str) -> Path | None:
 
 @functools.cache
 def _imported_names(source: bytes, package: str) -> tuple[str, ...]:
-    """Returns the names that ``source``, a module of ``package``, may import as modules."""
+    """Returns the names that ``source``, code of a module in ``package``, may import as modules."""
     return tuple(sorted(set(_names(ast.parse(source), package))))
 
 

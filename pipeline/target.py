@@ -1,6 +1,6 @@
-"""Where a run happens: the small part in which local and Kubeflow runs differ.
+"""Where a run takes place: the few settings in which local and Kubeflow runs differ.
 
-``pipeline.kubeflow.target`` makes the target of a run on Kubeflow.
+``pipeline.kubeflow.target`` creates the target of a run on Kubeflow.
 """
 
 import dataclasses
@@ -29,26 +29,25 @@ _MANIFEST_PACKAGES = ("tfx", "tensorflow", "tensorflow-recommenders", "scann")
 
 @dataclasses.dataclass(frozen=True)
 class RunTarget:
-    """Roots, destinations and run facts of one target.
+    """Root directories, destinations and run facts of one target.
 
     Attributes:
-      pipeline_root: Where artifacts go.
+      pipeline_root: Root of all artifacts.
       push_destination: Directory that the server watches.
-      checkpoint_dir: Where an interrupted training is resumed from.
-      bad_rows_dir: Where rejected input rows are kept.
-      span_store: Where the spans of a window are kept as they were read.
-      accepted_data_dir: Where the data that the gate last accepted is remembered.
+      checkpoint_dir: Directory of checkpoints, from which an interrupted training resumes.
+      bad_rows_dir: Directory of rejected input rows.
+      span_store: Directory in which the spans of a window are stored as they were read.
+      accepted_data_dir: Directory of the record of the data that the gate last accepted.
       input_fingerprint: Digest of the input files.
-      run_key: Digest of configuration, data and the code that makes a model: equal
-        keys, equal models.
-      baseline_version: Pushed version to compare with; empty is the newest at
-        run time.
-      forgotten: List of who is not to be read; empty if there is none.
+      run_key: Digest of configuration, data and the code that makes a model: equal keys mean equal
+        models.
+      baseline_version: Pushed version to compare with; empty means the newest at run time.
+      forgotten: List of people and items that must not be read; empty if there is none.
       span: Replaces ``{SPAN}`` in the configured files.
-      enable_cache: Whether unchanged steps are reused.
-      trainer_gpus: GPUs that the Trainer is given; it stops if TensorFlow sees none.
+      enable_cache: Whether to reuse the outputs of unchanged steps.
+      trainer_gpus: Number of GPUs of the Trainer; it stops if TensorFlow sees none of them.
       beam_args: Beam pipeline options.
-      metadata_connection_config: ML Metadata; None where the target has its own.
+      metadata_connection_config: Connection to ML Metadata; None if the target has its own.
     """
 
     pipeline_root: str
@@ -68,7 +67,7 @@ class RunTarget:
     metadata_connection_config: metadata_store_pb2.ConnectionConfig | None = None
 
     def manifest(self, config: RunConfig) -> str:
-        """Run facts for the bundle's manifest, as JSON."""
+        """Returns the run facts for the bundle's manifest, as JSON."""
         facts: dict[str, Any] = {
             manifest.NAME: config.name,
             manifest.RUN_KEY: self.run_key,
@@ -79,7 +78,7 @@ class RunTarget:
             manifest.CONFIG: comparable(config),
             manifest.VERSIONS: {name: metadata.version(name) for name in _MANIFEST_PACKAGES},
         }
-        if self.forgotten:  # a refresh of the items must not bring one back
+        if self.forgotten:  # a refresh of the items must not restore a forgotten one
             facts[manifest.CONFIG]["data"]["forgotten"] = self.forgotten
         return strict_json(facts)
 
@@ -87,7 +86,7 @@ class RunTarget:
 def local_target(
     config: RunConfig, *, span: str = "", enable_cache: bool = True, beam_args: Sequence[str] = ()
 ) -> RunTarget:
-    """The target of ``local_runner.py``: everything under ``output_dir``."""
+    """Returns the target of ``local_runner.py``: everything is below ``output_dir``."""
     layout = OutputLayout(Path(config.output_dir).resolve(), config.name)
     inputs = find_inputs(config.data, span)
     forgotten = config.data.forgotten
@@ -105,9 +104,8 @@ def local_target(
         accepted_data_dir=str(layout.accepted_data),
         input_fingerprint=input_fingerprint,
         run_key=run_key,
-        # Not the version that this very configuration has pushed before: the
-        # rerun of an unchanged pipeline then compares with the same baseline
-        # and is served from cache whole.
+        # Exclude the version that this very configuration has pushed before: rerunning an unchanged
+        # pipeline then compares with the same baseline, so that the whole run comes from the cache.
         baseline_version=newest_version(push_destination, other_than_run_key=run_key),
         forgotten=forgotten,
         span=inputs.span,
@@ -120,10 +118,10 @@ def local_target(
 
 
 def training_key(config: RunConfig, input_fingerprint: str) -> str:
-    """Digest of what a training depends on, and of nothing else.
+    """Returns a digest of everything that a training depends on, and of nothing else.
 
-    The checkpoint directory is a parameter of the Trainer: if it depended on more
-    code, an edit of that code would train anew.
+    The checkpoint directory is a parameter of the Trainer: if it depended on more code, editing
+    that code would repeat the training.
     """
     values = comparable(config)
     return digest(
@@ -134,18 +132,18 @@ def training_key(config: RunConfig, input_fingerprint: str) -> str:
 
 
 def model_digest() -> str:
-    """Digest of the code that the pushed model depends on."""
+    """Returns a digest of the code that the pushed model depends on."""
     return source_digest(*entries.PUSHED_MODEL, alone=[entries.WIRING])
 
 
 def _lock_digest() -> str:
-    """Digest of the pinned packages; empty where the project was installed without them."""
+    """Returns a digest of the pinned packages; empty if the project was installed without them."""
     lock = Path(__file__).resolve().parents[1] / "requirements.lock"
     return hashlib.sha256(lock.read_bytes()).hexdigest()[:16] if lock.is_file() else ""
 
 
 def comparable(config: RunConfig) -> dict[str, Any]:
-    """The configuration without what does not change a model: places, and how long they last."""
+    """Returns the configuration without settings that do not affect the model, such as paths."""
     values = to_dict(config)
     del values["output_dir"], values["push"], values["retention"], values["kubeflow"]
     del values["data"]["forgotten"]  # its content is part of the input's fingerprint
@@ -153,5 +151,5 @@ def comparable(config: RunConfig) -> dict[str, Any]:
 
 
 def digest(*parts: Any) -> str:
-    """Hex digest of JSON values."""
+    """Returns the hexadecimal digest of JSON values."""
     return hashlib.sha256(json.dumps(parts, sort_keys=True).encode()).hexdigest()[:16]

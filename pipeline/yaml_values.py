@@ -1,4 +1,4 @@
-"""YAML 1.2's plain values: ``1e-3`` is a number, and ``no``, ``on`` and dates are text.
+"""Reads YAML 1.2 plain values: ``1e-3`` is a number, and ``no``, ``on`` and dates are text.
 
 PyYAML follows YAML 1.1, which reads ``1e-3`` as text, ``no`` as False and ``010`` as 8.
 """
@@ -44,6 +44,6 @@ def load(text: str) -> Any:
     """Reads one YAML document.
 
     Raises:
-      yaml.YAMLError: if it is none.
+        yaml.YAMLError: the text is not valid YAML.
     """
     return yaml.load(text, _Loader)

@@ -1,9 +1,8 @@
-"""Compiles the pipeline into what Kubeflow Pipelines 2 and Vertex AI execute.
+"""Compiles the pipeline into a file that Kubeflow Pipelines 2 and Vertex AI execute.
 
-TFX's KubeflowV2DagRunner builds the pipeline spec; what it leaves out is added
-here: runtime parameters with defaults, resources, retries, caching per step,
-environment, secrets and volumes, and the entry point that lets TFX executors run
-under Kubeflow's launcher.
+TFX's KubeflowV2DagRunner builds the pipeline spec. This module adds what that runner leaves out:
+runtime parameters with defaults, resources, retries, caching per step, environment, secrets and
+volumes, and the entry point that lets TFX executors run under Kubeflow's launcher.
 """
 
 import dataclasses
@@ -40,16 +39,16 @@ class CompiledPipeline:
     """A pipeline that a cluster can execute.
 
     Attributes:
-      pipeline_spec: What is executed, as plain JSON types.
-      platform_spec: What only Kubernetes knows: secrets and volumes; empty if
-        there are none.
+      pipeline_spec: The pipeline, as plain JSON types.
+      platform_spec: The settings specific to Kubernetes: secrets and volumes; empty if there are
+        none.
     """
 
     pipeline_spec: dict[str, Any]
     platform_spec: dict[str, Any]
 
     def to_yaml(self) -> str:
-        """The file that ``kfp.Client`` uploads: one or two YAML documents."""
+        """Returns the file that ``kfp.Client`` uploads: one or two YAML documents."""
         documents = [self.pipeline_spec, *([self.platform_spec] if self.platform_spec else [])]
         return _header(self.pipeline_spec) + yaml.safe_dump_all(
             documents, sort_keys=True, width=100, allow_unicode=True
@@ -59,8 +58,7 @@ class CompiledPipeline:
         """Writes the YAML file and returns its path.
 
         Raises:
-          ConfigError: if the name is not a YAML file's; ``kfp.Client`` would
-            refuse it.
+          ConfigError: the name does not end in .yaml; ``kfp.Client`` would refuse the file.
         """
         output = Path(path)
         if output.suffix not in (".yaml", ".yml"):
@@ -73,16 +71,16 @@ class CompiledPipeline:
 def compile_pipeline(
     config: RunConfig, image: str, target: TargetName = "kfp", pipeline_root: str = ""
 ) -> CompiledPipeline:
-    """Compiles ``create_pipeline`` without touching a network.
+    """Compiles ``create_pipeline`` without accessing a network.
 
     Args:
       config: The run's configuration.
       image: Image of all steps.
-      target: Which system executes it.
+      target: The system that executes it.
       pipeline_root: Replaces ``kubeflow.pipeline_root``.
 
     Raises:
-      ConfigError: if the configuration does not suit the target.
+        ConfigError: the configuration does not suit the target.
     """
     _check(config, target, pipeline_root or config.kubeflow.pipeline_root)
     run_target = kfp_target(config, pipeline_root=pipeline_root)
@@ -120,8 +118,8 @@ def _check(config: RunConfig, target: TargetName, pipeline_root: str) -> None:
         )
     if target == "vertex" and config.kubeflow.volumes:
         raise ConfigError(
-            "kubeflow.volumes: Vertex AI has no persistent volume claims. Remove them and keep "
-            "what they hold in gs://."
+            "kubeflow.volumes: Vertex AI has no persistent volume claims. Remove the volumes and "
+            "keep their contents in gs://."
         )
 
 
@@ -254,21 +252,21 @@ def _set_needs(
     container: pipeline_spec_pb2.PipelineDeploymentConfig.PipelineContainerSpec,
 ) -> None:
     needs = config.kubeflow.step(node_id)
-    # What was pushed changes outside the pipeline, so these look at every run.
+    # The push destination changes outside the pipeline, so these steps inspect it in every run.
     task.caching_options.enable_cache = needs.cache and node_id not in (LAST_PUSHED, PUSHER)
     if needs.retries:
         task.retry_policy.max_retry_count = needs.retries
         task.retry_policy.backoff_duration.seconds = needs.retry_backoff_seconds
         task.retry_policy.backoff_factor = 2.0
-        # KFP 2.14 and later pass 0 to Argo unless this is given, and Argo then starts no
-        # second attempt. Argo takes it as a limit of all attempts together, Vertex AI as
-        # one of the pauses between them.
+        # KFP 2.14 and later pass 0 to Argo unless this is given, and Argo then starts no second
+        # attempt. Argo applies it to all attempts together, Vertex AI to each of the pauses between
+        # them.
         limit = round(needs.retry_within_hours * 3600)
         if target == "vertex":
             limit = min(limit, _VERTEX_MAX_BACKOFF_SECONDS)
         task.retry_policy.backoff_max_duration.seconds = limit
     resources = container.resources
-    # Numbers for backends before KFP 2.4, text for those after.
+    # Backends before KFP 2.4 read numbers; later ones read text.
     if needs.cpu:
         resources.cpu_limit = resources.cpu_request = needs.cpu
         resources.resource_cpu_limit = resources.resource_cpu_request = f"{needs.cpu:g}"
@@ -284,7 +282,7 @@ def _set_needs(
 
 
 def _uses_s3(config: RunConfig, target: TargetName, run_target: RunTarget) -> bool:
-    """Whether steps open ``s3://`` themselves, rather than leave it to the launcher."""
+    """Whether steps access ``s3://`` themselves instead of leaving it to the launcher."""
     places = [run_target.push_destination, run_target.checkpoint_dir, run_target.bad_rows_dir]
     if config.kubeflow.remote_artifacts:
         places.append(readable_uri(run_target.pipeline_root))
@@ -292,7 +290,7 @@ def _uses_s3(config: RunConfig, target: TargetName, run_target: RunTarget) -> bo
 
 
 def _environment(config: RunConfig, uses_s3: bool) -> dict[str, str]:
-    """Environment of every step: TensorFlow's and boto's names for the same store."""
+    """Returns the environment of every step, with the store under TensorFlow's and boto's names."""
     store = config.kubeflow.object_store
     environment = {}
     if uses_s3:
@@ -303,7 +301,7 @@ def _environment(config: RunConfig, uses_s3: bool) -> dict[str, str]:
 
 
 def _platform_spec(config: RunConfig, uses_s3: bool, executors: list[str]) -> dict[str, Any]:
-    """Kubernetes' part: ``KubernetesExecutorConfig`` of the kfp-kubernetes package."""
+    """Returns Kubernetes' settings: ``KubernetesExecutorConfig`` of the kfp-kubernetes package."""
     store = config.kubeflow.object_store
     executor: dict[str, Any] = {}
     if store.secret and uses_s3:

@@ -1,11 +1,10 @@
-"""What every container of a compiled pipeline runs.
+"""The entry point of every container of a compiled pipeline.
 
-TFX's own entry point does not work under the launcher of open-source Kubeflow
-Pipelines, for three reasons: the driver sends input artifacts without their types,
-which TFX needs to build them; artifacts have ``minio://`` URIs, which TFX cannot
-open although the launcher keeps a local copy; and the launcher adds an output
-``executor-logs`` whose type TFX does not know. This module translates the input,
-puts in the parameters of the run, and calls TFX's entry point.
+TFX's own entry point does not work under the launcher of open-source Kubeflow Pipelines, for three
+reasons. The driver sends input artifacts without their types, which TFX needs to construct them.
+Artifacts have ``minio://`` URIs, which TFX cannot open, although the launcher keeps a local copy.
+The launcher adds an output ``executor-logs`` whose type TFX does not know. This module therefore
+translates the input, inserts the run's parameters, and calls TFX's entry point.
 """
 
 import argparse
@@ -24,7 +23,7 @@ import model  # noqa: F401  (selects Keras 2 before TFX imports TensorFlow)
 from pipeline.kubeflow import object_store, parameters
 from pipeline.kubeflow.launcher_paths import local_path, readable_uri
 
-# Added by the launcher (KFP 2.5 and later, PUBLISH_LOGS); its type is not TFX's.
+# The launcher adds this output (KFP 2.5 and later, PUBLISH_LOGS); TFX does not know its type.
 _EXECUTOR_LOGS = "executor-logs"
 _MACRO = re.compile(r"\[\[(CurrentTime|ScheduledTime|RunUUID|Index)\b|\{\{\$\.")
 
@@ -82,10 +81,10 @@ def show_progress() -> None:
 
 
 def open_file_systems(beam_args: Sequence[str]) -> None:
-    """Lets TensorFlow and Beam read ``s3://``, where the image has what that needs.
+    """Enables TensorFlow and Beam to read ``s3://``, if the image has the packages for it.
 
-    TensorFlow's S3 file system lives in tensorflow-io and is there once imported.
-    Beam's asks for pipeline options even outside a pipeline.
+    TensorFlow's S3 file system is part of tensorflow-io and is registered when that is imported.
+    Beam's S3 file system needs pipeline options even outside a pipeline.
     """
     from apache_beam.io.filesystems import FileSystems
     from apache_beam.options.pipeline_options import PipelineOptions
@@ -96,11 +95,11 @@ def open_file_systems(beam_args: Sequence[str]) -> None:
 
 
 def put_types(executor_input: dict[str, Any], inputs_spec: dict[str, Any]) -> None:
-    """Puts the declared type into every input artifact that came without one, in place.
+    """Adds the declared type to every input artifact that came without one, in place.
 
-    The driver of Kubeflow Pipelines (2.3 to 2.17 at least) fills an input's type from ML
-    Metadata, which does not keep the schema, and so sends
-    ``{"instanceSchema": ""}``. Vertex AI sends the type itself.
+    The driver of Kubeflow Pipelines (2.3 to 2.17 at least) takes an input's type from ML Metadata,
+    which does not store the schema, and so sends ``{"instanceSchema": ""}``. Vertex AI sends the
+    type itself.
 
     Args:
       executor_input: An ExecutorInput.
@@ -114,10 +113,10 @@ def put_types(executor_input: dict[str, Any], inputs_spec: dict[str, Any]) -> No
 
 
 def put_parameters(executor_input: dict[str, Any], bindings_json: str | None) -> None:
-    """Puts the run's parameter values into the execution properties, in place.
+    """Inserts the run's parameter values into the execution properties, in place.
 
     Raises:
-      ValueError: if a value still holds a macro of a schedule, such as
+      ValueError: a value still contains a macro of a schedule, such as
         ``[[CurrentTime.20060102]]``, that Kubeflow should have replaced.
     """
     values = executor_input["inputs"].get("parameterValues", {})
@@ -129,10 +128,10 @@ def put_parameters(executor_input: dict[str, Any], bindings_json: str | None) ->
     for name, value in given.items():
         if _MACRO.search(str(value)):
             raise ValueError(
-                f"Parameter {name} is {value!r}: expected that Kubeflow has replaced the macro. "
+                f"Parameter {name} is {value!r}: Kubeflow should have replaced the macro in it. "
                 "Kubeflow Pipelines 2.16 and later replace [[CurrentTime.FORMAT]], in runs and in "
-                "schedules of a pipeline's newest version; earlier versions replace nothing, and "
-                "none replaces [[ScheduledTime.FORMAT]]. Submit the run with the value itself."
+                "schedules of a pipeline's newest version; earlier ones replace no macros, and no "
+                "version replaces [[ScheduledTime.FORMAT]]. Submit the run with the value itself."
             )
     if bindings_json:
         bindings = parameters.StepBindings.from_json(bindings_json)
@@ -140,14 +139,14 @@ def put_parameters(executor_input: dict[str, Any], bindings_json: str | None) ->
 
 
 def open_artifacts(executor_input: dict[str, Any], *, remote: bool) -> dict[str, str]:
-    """Replaces URIs by what TFX can open, in place.
+    """Replaces URIs by ones that TFX can open, in place.
 
     Args:
       executor_input: An ExecutorInput.
-      remote: Open artifacts in the store, not the launcher's copies.
+      remote: Whether to open artifacts in the store instead of the launcher's copies.
 
     Returns:
-      The original URI by its replacement.
+      Original URIs by their replacements.
     """
     outputs = executor_input["outputs"]
     outputs.get("artifacts", {}).pop(_EXECUTOR_LOGS, None)
@@ -159,15 +158,15 @@ def open_artifacts(executor_input: dict[str, Any], *, remote: bool) -> dict[str,
                 artifact["uri"] = readable_uri(uri) if remote else local_path(uri)
                 uris[artifact["uri"]] = uri
                 if remote and side == "outputs":
-                    # TFX keeps temporary files beside the output file: remote
-                    # Beam workers must see them too.
+                    # TFX keeps temporary files beside the output file, and remote Beam workers must
+                    # be able to see them too.
                     task_dir = os.path.dirname(artifact["uri"].rstrip("/"))
                     outputs["outputFile"] = f"{task_dir}/executor_output.json"
     return uris
 
 
 def restore_uris(executor_output: dict[str, Any], uris: dict[str, str]) -> None:
-    """Undoes ``open_artifacts`` in an ExecutorOutput, in place."""
+    """Reverts ``open_artifacts`` in an ExecutorOutput, in place."""
     for artifacts in executor_output.get("artifacts", {}).values():
         for artifact in artifacts.get("artifacts", []):
             artifact["uri"] = uris.get(artifact["uri"], artifact["uri"])
@@ -180,10 +179,10 @@ def _run(flags: argparse.Namespace, beam_args: list[str]) -> None:
 
 
 def _exit(code: int) -> None:
-    """Ends the process without destructors: tensorflow-io's S3 file system aborts in its.
+    """Ends the process without running destructors: that of tensorflow-io's S3 file system aborts.
 
-    What was registered to run at exit does run: Beam stops its job server there, and
-    a step whose server lives on never ends for the launcher.
+    Exit handlers do run: Beam stops its job server in one, and for the launcher, a step whose job
+    server is still running never ends.
     """
     atexit._run_exitfuncs()
     sys.stdout.flush()

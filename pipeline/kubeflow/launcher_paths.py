@@ -1,8 +1,7 @@
-"""Where Kubeflow's launcher keeps an artifact inside the pod.
+"""Computes where Kubeflow's launcher keeps an artifact inside the pod.
 
-The launcher downloads inputs to, and uploads outputs from, a local directory
-that mirrors the URI, but leaves the URI itself in what it hands to the step.
-Source: ``LocalPathForURI`` in kubeflow/pipelines
+The launcher downloads inputs to, and uploads outputs from, a local directory that mirrors the URI,
+but passes the URI itself to the step. Source: ``LocalPathForURI`` in kubeflow/pipelines
 ``backend/src/v2/component/launcher_v2.go``.
 """
 
@@ -10,12 +9,12 @@ import os
 
 _DIRECTORIES = {"minio://": "/minio/", "s3://": "/s3/", "gs://": "/gcs/"}
 
-# Set by the development runner only: a directory that stands in for the pod's /.
+# Only the development runner sets this variable: a directory that represents the pod's /.
 ROOT_VARIABLE = "KFP_LAUNCHER_ROOT"
 
 
 def local_path(uri: str, root: str | None = None) -> str:
-    """Path of ``uri`` in the pod; what is not in an object store stays as it is.
+    """Returns the path of ``uri`` in the pod; URIs outside an object store are returned unchanged.
 
     Args:
       uri: An artifact's URI.
@@ -29,5 +28,5 @@ def local_path(uri: str, root: str | None = None) -> str:
 
 
 def readable_uri(uri: str) -> str:
-    """``uri`` as TensorFlow and Beam can open it: ``minio://`` is S3 by another name."""
+    """Returns ``uri`` as TensorFlow and Beam can open it: ``minio://`` becomes ``s3://``."""
     return "s3://" + uri.removeprefix("minio://") if uri.startswith("minio://") else uri

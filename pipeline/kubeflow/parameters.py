@@ -1,10 +1,10 @@
-"""Runtime parameters: what can be changed per run without compiling again.
+"""Runtime parameters: settings that can be changed per run without compiling again.
 
-TFX's own RuntimeParameter replaces an execution property as a whole, and loses
-its default in schema 2.1. Ours reach inside: most properties here are JSON, of
-which one value is to change. Where a parameter ends up is not written down
-anywhere but found: the pipeline is wired a second time with a unique mark in
-place of each value, and the marks are looked for in the execution properties.
+TFX's own RuntimeParameter replaces an execution property as a whole, and loses its default in
+schema 2.1. The parameters here replace a part of a property: most properties are JSON, of which one
+value is to change. Where a parameter ends up is not listed anywhere but determined: the pipeline is
+wired a second time with a unique mark in place of each value, and the marks are searched for in the
+execution properties.
 """
 
 import copy
@@ -18,12 +18,12 @@ Kind = Literal["STRING", "NUMBER_INTEGER", "NUMBER_DOUBLE", "LIST"]
 Properties = Mapping[str, Any]
 Steps = Mapping[str, Properties]
 
-# Kubeflow's own compiler names a component's copy of a pipeline parameter so.
+# Kubeflow's own compiler gives a component's copy of a pipeline parameter this prefix.
 CHANNEL_PREFIX = "pipelinechannel--"
 
 
 class ParameterError(ValueError):
-    """A parameter that does not exist or a value it cannot have."""
+    """A parameter does not exist, or a value is not valid for it."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -31,11 +31,11 @@ class PipelineParameter:
     """One runtime parameter.
 
     Attributes:
-      name: What the user passes.
-      kind: Parameter type of the pipeline spec.
-      key: Dotted key of the configuration, or ``target.FIELD`` of the run target.
+      name: Name that the user passes.
+      kind: Its type in the pipeline spec.
+      key: Dotted key of the configuration, or ``target.FIELD`` for the run target.
       mark: A valid value that occurs nowhere else.
-      description: For people.
+      description: Description for users.
       keys: Digests of the run target that depend on it, by field.
     """
 
@@ -48,7 +48,7 @@ class PipelineParameter:
 
     @property
     def channel(self) -> str:
-        """Name of the component's input that carries it."""
+        """Name of the component's input that carries the parameter."""
         return CHANNEL_PREFIX + self.name
 
 
@@ -60,7 +60,7 @@ PARAMETERS = (
         "interaction_files",
         "LIST",
         "data.interactions.files",
-        ["mark--interaction-files-{SPAN}"],  # which a window of spans asks for
+        ["mark--interaction-files-{SPAN}"],  # a window of spans requires {SPAN}
         "Paths or globs of the interaction log.",
         (RUN_KEY, TRAINING_KEY),
     ),
@@ -69,7 +69,7 @@ PARAMETERS = (
         "STRING",
         "target.span",
         "mark--span",
-        "Replaces {SPAN} in file names, like a date.",
+        "Replaces {SPAN} in file names, for example by a date.",
         (RUN_KEY, TRAINING_KEY),
     ),
     PipelineParameter(
@@ -77,7 +77,7 @@ PARAMETERS = (
         "STRING",
         "target.input_fingerprint",
         "mark--data-version",
-        "Names what is in the files; another value misses the cache.",
+        "Identifies the contents of the files; a new value invalidates the cache.",
         (RUN_KEY, TRAINING_KEY),
     ),
     PipelineParameter(
@@ -85,7 +85,7 @@ PARAMETERS = (
         "NUMBER_INTEGER",
         "training.max_steps",
         7_919_104_729,
-        "Upper bound of training steps.",
+        "Maximum number of training steps.",
         (RUN_KEY, TRAINING_KEY),
     ),
     PipelineParameter(
@@ -93,7 +93,7 @@ PARAMETERS = (
         "NUMBER_DOUBLE",
         "evaluation.min_lift_over_popularity",
         0.7919104729,
-        "The metric minus popularity's must be above this for a blessing.",
+        "The metric minus that of popularity must exceed this for a blessing.",
         (RUN_KEY,),
     ),
     PipelineParameter(
@@ -101,7 +101,7 @@ PARAMETERS = (
         "NUMBER_DOUBLE",
         "evaluation.max_drop_from_pushed",
         0.1299709,
-        "How far below the pushed model's the metric may be.",
+        "How far the metric may be below that of the pushed model.",
         (RUN_KEY,),
     ),
     PipelineParameter(
@@ -117,7 +117,7 @@ PARAMETERS = (
         "STRING",
         "target.baseline_version",
         "mark--baseline-version",
-        "Pushed version to compare with; empty is the newest.",
+        "Pushed version to compare with; empty means the newest.",
         (),
     ),
 )
@@ -125,11 +125,11 @@ PARAMETERS = (
 
 @dataclasses.dataclass(frozen=True)
 class Place:
-    """Where a parameter's value stands in the execution properties of a step.
+    """Position of a parameter's value in the execution properties of a step.
 
     Attributes:
-      path: Property, then keys and indices into its JSON.
-      negated: The value stands there with the opposite sign.
+      path: Property, then the keys and indices in its JSON.
+      negated: Whether the value has the opposite sign there.
     """
 
     path: tuple[str | int, ...]
@@ -141,10 +141,10 @@ class Binding:
     """One parameter of one step.
 
     Attributes:
-      kind: Its type.
+      kind: Type of the parameter.
       default: The value that was compiled in.
       keys: As in ``PipelineParameter``.
-      places: Where it goes; none if only a key depends on it.
+      places: Positions of its value; none if only a key depends on it.
     """
 
     kind: Kind
@@ -155,7 +155,7 @@ class Binding:
 
 @dataclasses.dataclass(frozen=True)
 class StepBindings:
-    """Everything that changes in one step; travels in its arguments, as JSON.
+    """Everything that changes in one step; passed in its arguments as JSON.
 
     Attributes:
       parameters: By parameter name.
@@ -194,21 +194,21 @@ def bind(
     keys: Mapping[str, str],
     marked_keys: Mapping[str, str],
 ) -> dict[str, StepBindings]:
-    """Finds where the parameters end up.
+    """Determines where the parameters end up.
 
     Args:
       steps: Execution properties by step, as configured.
-      marked: The same with every parameter at its mark.
+      marked: The same, with every parameter set to its mark.
       defaults: Configured value by parameter name.
       keys: Digests of ``steps`` by name.
       marked_keys: Digests of ``marked`` by name.
 
     Returns:
-      Bindings by step, for steps that depend on a parameter.
+      Bindings by step, for the steps that depend on a parameter.
 
     Raises:
-      ParameterError: if a parameter reaches a step in another form than itself:
-        changing it at run time would not be the same as configuring it.
+      ParameterError: a parameter reaches a step in a changed form, so that setting it at run time
+        would differ from configuring it.
     """
     result = {}
     for step, properties in marked.items():
@@ -241,12 +241,12 @@ def bind(
 def apply(
     properties: Properties, bindings: StepBindings, values: Mapping[str, Any]
 ) -> dict[str, Any]:
-    """Execution properties with the values of this run.
+    """Returns the execution properties with the values of this run.
 
     Args:
-      properties: As compiled.
-      bindings: The step's.
-      values: By parameter name; a missing one keeps its default.
+      properties: Properties as compiled.
+      bindings: Bindings of the step.
+      values: Values by parameter name; a missing one keeps its default.
     """
     values = {
         name: int(value) if binding.kind == "NUMBER_INTEGER" else value
@@ -258,7 +258,7 @@ def apply(
 
 
 def _key_of_run(name: str, bindings: StepBindings, values: Mapping[str, Any]) -> str:
-    """The compiled digest if nothing that it covers differs, else one of its own."""
+    """Returns the compiled digest if all values that it covers are unchanged, else a new one."""
     compiled = bindings.keys[name]
     changed = {
         parameter: values[parameter]

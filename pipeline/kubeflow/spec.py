@@ -1,8 +1,8 @@
 """Reads a compiled pipeline as strictly as the API server of Kubeflow Pipelines does.
 
-``kfp.Client`` sends whatever parses; the server refuses more than that. Checking
-here first gives the same answer without a cluster. Source: ``NewV2SpecTemplate``
-and ``validatePipelineJobInputs`` in kubeflow/pipelines
+``kfp.Client`` sends whatever can be parsed, but the server refuses more than that. Checking here
+first gives the same answer without a cluster. Source: ``NewV2SpecTemplate`` and
+``validatePipelineJobInputs`` in kubeflow/pipelines
 ``backend/src/apiserver/template/v2_template.go`` and the Argo compiler's ``dag.go``.
 """
 
@@ -20,7 +20,7 @@ from kfp.pipeline_spec import pipeline_spec_pb2
 
 _SCHEMA_VERSION = "2.1.0"
 _NAME = re.compile(r"[a-z0-9]([-a-z0-9]*[a-z0-9])?(\.[a-z0-9]([-a-z0-9]*[a-z0-9])?)*")
-# Argo's pattern of a task name, narrowed to what Kubernetes takes as a label.
+# Argo's pattern for a task name, narrowed to what Kubernetes accepts as a label.
 _TASK_NAME = re.compile(r"[a-z0-9]([-a-z0-9]{0,61}[a-z0-9])?")
 
 _Kind = pipeline_spec_pb2.ParameterType
@@ -44,8 +44,8 @@ class PipelineFile:
 
     Attributes:
       spec: The pipeline.
-      deployment: Its ``deployment_spec``: what executes each component.
-      platform: What only Kubernetes knows.
+      deployment: Its ``deployment_spec``, which says how each component is executed.
+      platform: The settings specific to Kubernetes.
     """
 
     spec: pipeline_spec_pb2.PipelineSpec
@@ -57,7 +57,7 @@ def load(path: str | Path) -> PipelineFile:
     """Reads and validates a compiled YAML file.
 
     Raises:
-      SpecError: if the server would refuse it.
+        SpecError: the server would refuse the file.
     """
     try:
         return parse(Path(path).read_text(encoding="utf-8"))
@@ -66,7 +66,7 @@ def load(path: str | Path) -> PipelineFile:
 
 
 def parse(text: str) -> PipelineFile:
-    """As ``load``, from the text."""
+    """Parses and validates the text of a compiled YAML file, as ``load`` does."""
     try:
         documents = [document for document in yaml.safe_load_all(text) if document]
     except yaml.YAMLError as error:
@@ -98,13 +98,13 @@ def parameter_values(
     """Checks the parameters of a run.
 
     Args:
-      pipeline: What is to run.
-      given: Value by parameter name.
-      with_defaults: Also return what was not given.
+      pipeline: The pipeline to run.
+      given: Values by parameter name.
+      with_defaults: Whether to return also the parameters that were not given.
 
     Raises:
-      SpecError: for an unknown name, a value of another type, or a parameter
-        with neither value nor default.
+      SpecError: a name is unknown, a value has another type, or a parameter has neither a value nor
+        a default.
     """
     definitions = pipeline.spec.root.input_definitions.parameters
     unknown = sorted(set(given) - set(definitions))
@@ -130,10 +130,10 @@ def parameter_values(
 
 
 def parse_parameters(pipeline: PipelineFile, texts: list[str]) -> dict[str, Any]:
-    """Reads ``NAME=VALUE`` as the parameter's type asks; lists and structs are JSON.
+    """Parses ``NAME=VALUE`` according to the parameter's type; lists and structs are JSON.
 
     Raises:
-      SpecError: as ``parameter_values``, and for text that is no such value.
+      SpecError: as for ``parameter_values``, and for text that is not such a value.
     """
     definitions = pipeline.spec.root.input_definitions.parameters
     values: dict[str, Any] = {}
@@ -143,7 +143,7 @@ def parse_parameters(pipeline: PipelineFile, texts: list[str]) -> dict[str, Any]
             raise SpecError(f"--param {text!r}: expected NAME=VALUE")
         values[name] = value
         if name in definitions and definitions[name].parameter_type != _Kind.STRING:
-            # What is no JSON is refused below, with the type that was expected.
+            # Text that is not JSON is refused below, with the expected type.
             with contextlib.suppress(ValueError):
                 values[name] = json.loads(value)
     return parameter_values(pipeline, values)

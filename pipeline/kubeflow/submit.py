@@ -30,27 +30,27 @@ _MACRO = "[["
 _SCHEDULED_TIME = f"{_MACRO}ScheduledTime"
 
 _ADVICE = {
-    401: "The server wants a bearer token: pass --token_file or set $KFP_TOKEN.",
-    403: "The account may not do this there: check --namespace and the roles of the account.",
-    404: "The address answers but is not the API of Kubeflow Pipelines 2: check --host.",
+    401: "The server requires a bearer token: pass --token_file or set $KFP_TOKEN.",
+    403: "The account does not have permission: check --namespace and the roles of the account.",
+    404: "The server at this address is not the API of Kubeflow Pipelines 2: check --host.",
     409: "Something of this name exists already.",
 }
 
 
 class SubmitError(Exception):
-    """A submission that did not go through; its message is for the user."""
+    """A submission failed; the message is meant for the user."""
 
 
 @dataclasses.dataclass(frozen=True)
 class Destination:
-    """Where to submit.
+    """Where to submit the pipeline.
 
     Attributes:
       host: URL of the API; None is the cluster that this runs in.
-      namespace: Of the run, on a multi-user installation.
-      token_file: File with a bearer token; None reads ``$KFP_TOKEN`` or, in a
-        cluster, the mounted token of the service account.
-      ca_cert: Certificate authority of the host.
+      namespace: Namespace of the run, on a multi-user installation.
+      token_file: File with a bearer token; None uses ``$KFP_TOKEN`` or, in a cluster, the mounted
+        token of the service account.
+      ca_cert: Certificate authority of the host's certificate.
     """
 
     host: str | None = None
@@ -61,16 +61,16 @@ class Destination:
 
 @dataclasses.dataclass(frozen=True)
 class RunOptions:
-    """How to run.
+    """How to run the pipeline.
 
     Attributes:
-      experiment: Made if there is none of the name.
-      run_name: Shown to people; empty is the pipeline's name and the time.
-      service_account: Of the steps; None is the installation's default.
+      experiment: Name of the experiment; it is created if it does not exist.
+      run_name: Name shown to people; empty uses the pipeline's name and the time.
+      service_account: Service account of the steps; None uses the installation's default.
       recurring: Schedule as six cron fields; None runs once, now.
-      watch: Wait for the end of the run.
-      watch_timeout_seconds: How long.
-      watch_interval_seconds: Wait between looks at the run.
+      watch: Whether to wait for the end of the run.
+      watch_timeout_seconds: Longest time to wait.
+      watch_interval_seconds: Time between two polls of the run.
     """
 
     experiment: str = "Default"
@@ -83,10 +83,10 @@ class RunOptions:
 
 
 def check_image(image: str) -> None:
-    """Refuses an image that may be another one tomorrow.
+    """Refuses an image reference that may name another image tomorrow.
 
     Raises:
-      SubmitError: for ``:latest``, no tag at all, or a digest that is not whole.
+        SubmitError: the reference has ``:latest``, no tag, or an incomplete digest.
     """
     if re.search(r"@sha256:[0-9a-f]{64}$", image):
         return
@@ -99,8 +99,8 @@ def check_image(image: str) -> None:
     if not colon or not tag or tag == "latest":
         raise SubmitError(
             f"--image {image}: expected a fixed image, REGISTRY/NAME@sha256:DIGEST or "
-            "REGISTRY/NAME:VERSION. What :latest names changes between the steps of a run, and "
-            "cached outputs would be of another image."
+            "REGISTRY/NAME:VERSION. The image that :latest names may change between the steps of "
+            "a run, and cached outputs could come from another image."
         )
 
 
@@ -113,22 +113,22 @@ def submit(
 ) -> int:
     """Uploads ``package`` and runs it.
 
-    The pipeline is uploaded as a version named by its content, or not at all if
-    the server has it: submitting again makes another run of the same version. A
-    recurring run takes the place of an earlier one of the same name.
+    The pipeline is uploaded as a version named after its content, or not at all if the server
+    already has that version: submitting again starts another run of the same version. A recurring
+    run replaces an earlier one of the same name.
 
     Args:
-      package: A compiled YAML file, checked by ``pipeline.kubeflow.spec``.
-      name: Of the pipeline.
-      parameters: Checked parameter values.
-      destination: Where.
-      options: How.
+      package: A compiled YAML file, validated by ``pipeline.kubeflow.spec``.
+      name: Name of the pipeline.
+      parameters: Validated parameter values.
+      destination: Where to submit.
+      options: How to run.
 
     Returns:
       The exit code: 0, or 1 if a watched run did not succeed.
 
     Raises:
-      SubmitError: with what was refused, why, and what was made before.
+        SubmitError: says what was refused, why, and what was created before.
     """
     if options.recurring:
         _check_schedule(options, parameters)
@@ -175,13 +175,13 @@ def _check_schedule(options: RunOptions, parameters: dict[str, Any]) -> None:
             f"weekday), like '0 0 3 * * *', received {len(fields)}"
         )
     if options.watch:
-        raise SubmitError("--watch: a recurring run has no end to wait for; drop --watch.")
+        raise SubmitError("--watch: a recurring run never ends; remove --watch.")
 
 
 def _connect(destination: Destination) -> kfp.Client:
     token = _token(destination)
     if destination.host:
-        # kfp.Client asks five times, with pauses, and hides why it failed.
+        # kfp.Client asks five times, with pauses, and does not say why it failed.
         configuration = kfp_server_api.Configuration(host=destination.host.rstrip("/"))
         if token:
             configuration.api_key = {"authorization": token}
@@ -211,13 +211,13 @@ def _token(destination: Destination) -> str | None:
 def _upload(
     client: kfp.Client, package: Path, name: str, namespace: str | None, made: list[str]
 ) -> tuple[str, str]:
-    """Returns ids of the pipeline and of the version that is ``package``."""
+    """Returns the ids of the pipeline and of the version whose content is ``package``."""
     digest = hashlib.sha256(package.read_bytes()).hexdigest()[:_VERSION_DIGITS]
     version_name = f"{name}-{digest}"
     pipeline_id = _pipeline_id(client, name, namespace)
     if pipeline_id is None:
-        # Uploading a file as a new pipeline would name its first version after the
-        # pipeline, and submitting the same file again would not find it.
+        # Uploading a file as a new pipeline would name its first version after the pipeline, and a
+        # second submission of the same file would not find that version.
         pipeline_id = client.pipelines.pipeline_service_create_pipeline(
             client.api_models.V2beta1Pipeline(display_name=name, namespace=namespace)
         ).pipeline_id
@@ -228,7 +228,7 @@ def _upload(
     )
     for version in known.pipeline_versions or []:
         if version.display_name == version_name:
-            print(f"Pipeline {name!r} has version {version_name} already")
+            print(f"Pipeline {name!r} already has version {version_name}")
             return pipeline_id, version.pipeline_version_id
     with _quiet():
         version = client.upload_pipeline_version(
@@ -240,8 +240,8 @@ def _upload(
 
 
 def _pipeline_id(client: kfp.Client, name: str, namespace: str | None) -> str | None:
-    # kfp.Client's own lookup ignores the namespace, to which pipelines belong on a
-    # multi-user installation.
+    # kfp.Client's own lookup ignores the namespace, but on a multi-user installation pipelines
+    # belong to namespaces.
     found = client.list_pipelines(page_size=_PAGE_SIZE, filter=_named(name), namespace=namespace)
     for pipeline in found.pipelines or []:
         if pipeline.display_name == name:
@@ -267,12 +267,12 @@ def _schedule(
     ]
     version_id = what["version_id"]
     if any(_MACRO in str(value) for value in what["params"].values()):
-        # Kubeflow replaces macros only where the schedule asks its API for a run. It does
-        # so for the newest version of a pipeline; a named one becomes a workflow at once.
+        # Kubeflow replaces macros only if the schedule asks its API for a run, which it does for a
+        # pipeline's newest version; a specific version becomes a workflow at once.
         version_id = None
-        print("The parameters hold a macro: the schedule runs the pipeline's newest version.")
+        print("The parameters contain a macro, so the schedule runs the pipeline's newest version.")
     models = client.api_models
-    # kfp.Client's own method insists on a version.
+    # kfp.Client's own method requires a version.
     recurring = client.recurring_runs.recurring_run_service_create_recurring_run(
         models.V2beta1RecurringRun(
             display_name=job_name,
@@ -322,7 +322,7 @@ def _named(name: str) -> str:
 
 @contextlib.contextmanager
 def _quiet() -> Iterator[None]:
-    """Silences what kfp.Client prints; we say it in one line."""
+    """Suppresses the output of kfp.Client, which is reported in one line instead."""
     with contextlib.redirect_stdout(io.StringIO()), warnings.catch_warnings():
         warnings.simplefilter("ignore")
         yield
@@ -330,12 +330,12 @@ def _quiet() -> Iterator[None]:
 
 @contextlib.contextmanager
 def explained(destination: Destination, made: list[str]) -> Iterator[None]:
-    """Turns what the client raises into a message that says what stands and what not."""
+    """Converts the client's exceptions into a message that also says what was already created."""
     where = destination.host or "the cluster's Kubeflow Pipelines"
     try:
         yield
     except kfp_server_api.ApiException as error:
-        advice = _ADVICE.get(error.status, "The fault is the server's: look at its log.")
+        advice = _ADVICE.get(error.status, "The fault is on the server's side: see its log.")
         reason = (
             f"{where} answered {error.status} {error.reason}: {watch.message(error.body)} {advice}"
         )
@@ -343,5 +343,5 @@ def explained(destination: Destination, made: list[str]) -> Iterator[None]:
         reason = f"{where} cannot be reached ({type(error).__name__}): check --host and network."
     else:
         return
-    state = f"Made before: {', '.join(made)}." if made else "Nothing was created."
+    state = f"Already created: {', '.join(made)}." if made else "Nothing was created."
     raise SubmitError(f"{reason}\n{state}")

@@ -1,4 +1,4 @@
-"""The target of a run on Kubeflow: everything in the object store, or on a mounted claim."""
+"""The target of a run on Kubeflow: everything is in the object store, or on a mounted volume."""
 
 from pipeline.config import RunConfig
 from pipeline.kubeflow.launcher_paths import readable_uri
@@ -13,10 +13,10 @@ def kfp_target(
     input_fingerprint: str = "",
     baseline_version: str = "",
 ) -> RunTarget:
-    """The target of ``kubeflow_runner.py``: everything in the object store.
+    """Returns the target of ``kubeflow_runner.py``: everything is in the object store.
 
-    Nothing is read: the input, its fingerprint and the newest pushed version are
-    known only when the run starts.
+    Nothing is read here: the input, its fingerprint and the newest pushed version are known only
+    when the run starts.
     """
     root = (pipeline_root or config.kubeflow.pipeline_root).rstrip("/")
     storage = config.kubeflow.storage_root.rstrip("/") or f"{readable_uri(root)}/storage"

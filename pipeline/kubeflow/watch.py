@@ -1,10 +1,10 @@
-"""Waits for the end of a run, and says what failed, why, and what to do next.
+"""Waits for the end of a run, and explains what failed, why, and what to do next.
 
-Kubeflow's API answers with the nodes of Argo's workflow (``root``, ``trainer``,
-``executor``, ``executor(0)``), none of which carries a reason. The reason stands in the
-log of the failed step's last pod. A node's id, and with it the pod's name, is a hash of
-its place in the workflow (argo-workflows ``workflow/util/pod_name.go`` and
-``Workflow.NodeID``), so it can be computed.
+Kubeflow's API returns the nodes of Argo's workflow (``root``, ``trainer``, ``executor``,
+``executor(0)``), none of which includes a reason. The reason is in the log of the failed step's
+last pod. The id of a node, and hence the name of its pod, is a hash of the node's place in the
+workflow (argo-workflows ``workflow/util/pod_name.go`` and ``Workflow.NodeID``), so it can be
+computed.
 """
 
 import itertools
@@ -24,15 +24,15 @@ FAILED = "FAILED"
 _END_STATES = (SUCCEEDED, FAILED, "SKIPPED", "CANCELED")
 
 _DRIVER = "-driver"
-# Nodes that repeat the state of a step: the workflow's root and the attempts.
+# Nodes that duplicate the state of a step: the workflow's root, and attempts.
 _INNER_NODE = re.compile(r"root|executor(\(\d+\))?")
-# Templates of Kubeflow's compiler, which pod names contain; without a name: before Argo 3.3.
+# Templates of Kubeflow's compiler that are part of pod names; before Argo 3.3, pod names have none.
 _STEP_TEMPLATES = ("retry-system-container-impl-", "system-container-impl-", "")
 _DRIVER_TEMPLATES = ("system-container-driver-", "")
 _CONTAINER = "main"
 _LOG_LINES = 20
 _LOG_LINES_READ = 400
-# Lines of Argo's executor and of Kubeflow's launcher that are no errors.
+# Lines of Argo's executor and of Kubeflow's launcher that are not errors.
 _SHELL_LINE = re.compile(r"time=\S+ level=INFO |[IW]\d{4} \d\d:\d\d:\d\d\.\d+ ")
 
 
@@ -43,7 +43,7 @@ class StillRunning(Exception):
 def wait(client: kfp.Client, run_id: str, timeout_seconds: float, interval_seconds: float) -> Any:
     """Waits until a run has ended and returns it.
 
-    kfp.Client's own waiting never ends when a run is cancelled.
+    kfp.Client's own waiting never ends if a run is cancelled.
 
     Raises:
       StillRunning: after ``timeout_seconds``.
@@ -52,19 +52,19 @@ def wait(client: kfp.Client, run_id: str, timeout_seconds: float, interval_secon
     while (run := client.get_run(run_id)).state not in _END_STATES:
         if time.monotonic() > deadline:
             raise StillRunning(
-                f"Run {run_id} has not ended within {timeout_seconds} s; it goes on."
+                f"Run {run_id} has not ended within {timeout_seconds} s; it is still running."
             )
         time.sleep(interval_seconds)
     return run
 
 
 def explain(client: kfp.Client, run: Any, namespace: str) -> str:
-    """What failed in a run, its last log lines, and the next command to type.
+    """Describes what failed in a run, its last log lines, and the next command to type.
 
     Args:
-      client: Of the server that ran it.
-      run: A run that has not succeeded, as the server returned it.
-      namespace: Of the run.
+      client: Client of the server that ran it.
+      run: A run that did not succeed, as returned by the server.
+      namespace: Namespace of the run.
     """
     details = run.run_details.task_details if run.run_details else None
     tasks = details or []
@@ -72,17 +72,17 @@ def explain(client: kfp.Client, run: Any, namespace: str) -> str:
     failed = _failed_steps(tasks)
     paragraphs = [_explain_step(client, run, namespace, workflow, name) for name in failed]
     if not failed:
-        reason = run.error.message if run.error else "the server gives no reason"
+        reason = run.error.message if run.error else "the server gave no reason"
         paragraphs = [f"No step failed: {reason}."]
     paragraphs.append(
-        "When the cause is mended, submit again with the same command: Kubeflow takes the steps "
-        "that had succeeded from its cache."
+        "When the cause is fixed, submit again with the same command: Kubeflow takes the steps "
+        "that succeeded from its cache."
     )
     return "\n".join(paragraphs)
 
 
 def _workflow(tasks: list[Any]) -> str:
-    """Name of Argo's workflow: the one task that is the parent of ``root``."""
+    """Returns the name of Argo's workflow: the only task that is the parent of ``root``."""
     nodes = {child.pod_name for task in tasks for child in task.child_tasks or []}
     for task in tasks:
         if task.display_name and _node_id(task.display_name, "root") in nodes:
@@ -129,14 +129,14 @@ def _explain_step(client: kfp.Client, run: Any, namespace: str, workflow: str, n
                 ]
             )
     return (
-        f"{what}; neither Kubeflow nor the current kubectl context has a log of it. With access "
-        f"to the cluster, and while its pod is there: "
+        f"{what}; neither Kubeflow nor the current kubectl context has its log. With access to "
+        "the cluster, and as long as the pod exists, run: "
         f"{command.format(pod=pods[0])}"
     )
 
 
 def _attempts(workflow: str, step: str, nodes: set[str]) -> Iterator[str]:
-    """Node ids of a step's attempts, in order."""
+    """Yields the node ids of a step's attempts, in order."""
     for number in itertools.count():
         node = _node_id(workflow, "root", step, f"executor({number})")
         if node not in nodes:
@@ -148,7 +148,7 @@ def _attempts(workflow: str, step: str, nodes: set[str]) -> Iterator[str]:
 
 
 def _node_id(workflow: str, *place: str) -> str:
-    """Argo's id of a node: FNV-1a (32 bits) of its place in the workflow."""
+    """Computes Argo's id of a node: FNV-1a (32 bits) of its place in the workflow."""
     value = 0x811C9DC5
     for byte in ".".join((workflow, *place)).encode():
         value = (value ^ byte) * 0x01000193 & 0xFFFFFFFF
@@ -156,12 +156,12 @@ def _node_id(workflow: str, *place: str) -> str:
 
 
 def _log(client: kfp.Client, run_id: str, namespace: str, pod: str) -> str:
-    """A pod's log, from Kubeflow or from Kubernetes; empty if neither has it."""
+    """Returns a pod's log, from Kubeflow or from Kubernetes; empty if neither has it."""
     return _log_of_kubeflow(client, run_id, pod) or log_of_kubernetes(namespace, pod)
 
 
 def _log_of_kubeflow(client: kfp.Client, run_id: str, pod: str) -> str:
-    """From Kubeflow's API, which finds pods of multi-user installations only, and the archive."""
+    """Reads a log from Kubeflow's API, which has archived logs, and pods of multi-user installs."""
     try:
         response = client.runs.api_client.call_api(
             f"/apis/v1alpha1/runs/{run_id}/nodes/{pod}/log",
@@ -173,12 +173,12 @@ def _log_of_kubeflow(client: kfp.Client, run_id: str, pod: str) -> str:
     except kfp_server_api.ApiException:
         return ""
     text = response.data.decode(errors="replace")
-    # The endpoint has sent its status before it looks for the log.
+    # The endpoint sends its status before it looks for the log.
     return "" if text.startswith('{"error_message"') else text
 
 
 def log_of_kubernetes(namespace: str, pod: str) -> str:
-    """From the cluster of the current kubectl context, or of the pod that this runs in."""
+    """Reads a log from the cluster of the current kubectl context, or of the pod this runs in."""
     try:
         kubernetes.config.load_config()
         return kubernetes.client.CoreV1Api().read_namespaced_pod_log(
@@ -199,10 +199,10 @@ def _last_lines(log: str) -> list[str]:
 
 
 def message(body: str | bytes | None) -> str:
-    """The reason in an answer of the server; empty if there is none.
+    """Returns the reason from an answer of the server; empty if there is none.
 
-    The API answers as gRPC's gateway does (``message``), its upload endpoints and its
-    log in a form of their own (``error_message``).
+    The API answers like gRPC's gateway (``message``); its upload endpoints and its log endpoint
+    have a format of their own (``error_message``).
     """
     try:
         answer = json.loads(body or "")

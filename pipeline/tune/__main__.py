@@ -1,10 +1,10 @@
-"""Searches for a better recipe than the configuration's, and judges it once on test people.
+"""Searches for a recipe better than the configuration's, and evaluates it once on test people.
 
 python -m pipeline.tune --config shop.yaml --trials 20
 python -m pipeline.tune --config shop.yaml --trials 40        twenty more
 python -m pipeline.tune --config shop.yaml --space my.yaml    another search space
 
-A search that was interrupted goes on when the same command is given again.
+Repeating the same command resumes an interrupted search.
 """
 
 import argparse
@@ -33,7 +33,7 @@ def _parser() -> argparse.ArgumentParser:
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
     add_config_flags(parser)
-    parser.add_argument("--output_dir", help="root of everything that is written")
+    parser.add_argument("--output_dir", help="root directory of all outputs")
     parser.add_argument("--span", default="", help="as for local_runner.py")
     parser.add_argument(
         "--space",
@@ -45,13 +45,13 @@ def _parser() -> argparse.ArgumentParser:
         "--trials",
         type=_at_least_one,
         default=20,
-        help="finished trials in all, those of earlier calls included (default: %(default)s)",
+        help="total number of finished trials, including earlier calls (default: %(default)s)",
     )
     parser.add_argument(
         "--timeout",
         type=float,
         metavar="SECONDS",
-        help="begin no further trial after this time, and judge what was found",
+        help="start no further trial after this time, and evaluate the best one so far",
     )
     return parser
 
@@ -64,17 +64,17 @@ def _at_least_one(text: str) -> int:
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    """Tunes.
+    """Runs the search.
 
     Returns:
-      0 if the search ended, 1 if it failed, 2 on bad usage, 130 on Ctrl-C.
+      0 if the search ended, 1 if it failed, 2 on wrong usage, 130 on Ctrl-C.
     """
     flags = _parser().parse_args(argv)
     try:
         return _main(flags)
     except KeyboardInterrupt:
         print(
-            "Interrupted. The same command goes on with the trial that was running.",
+            "Interrupted. Repeat the command to resume the trial that was running.",
             file=sys.stderr,
         )
         return EXIT_INTERRUPTED
@@ -83,8 +83,8 @@ def main(argv: Sequence[str] | None = None) -> int:
 def _main(flags: argparse.Namespace) -> int:
     if importlib.util.find_spec("optuna") is None:
         print(
-            "python -m pipeline.tune needs Optuna, which is not installed here: expected the extra "
-            "'tune', as `make env` installs it.",
+            "python -m pipeline.tune needs Optuna, which is not installed: install the extra "
+            "'tune', as `make env` does.",
             file=sys.stderr,
         )
         return EXIT_FAILED
@@ -111,10 +111,10 @@ def _main(flags: argparse.Namespace) -> int:
     def say(line: str) -> None:
         print(line, flush=True)
 
-    say(f"Tuning {config.name!r} by {flags.space}; details in {log_file}")
+    say(f"Tuning {config.name!r} with {flags.space}; details in {log_file}")
     for dimension in dimensions:
         if dimension.widened:
-            say(f"  {dimension.key}: widened to hold the configuration's own {dimension.own}")
+            say(f"  {dimension.key}: widened to include the configuration's own {dimension.own}")
     try:
         layout.logs.mkdir(parents=True, exist_ok=True)
         with run_lock.exclusive(output):

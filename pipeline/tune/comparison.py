@@ -16,13 +16,13 @@ EVALUATOR = "tuned-evaluator"
 def create_comparison_pipeline(
     config: RunConfig, target: RunTarget, candidate_uri: str, baseline_uri: str
 ) -> tfx.dsl.Pipeline:
-    """Evaluates one trained model against another on the same people of the test split.
+    """Creates a pipeline that evaluates two trained models on the same people of the test split.
 
     Args:
-      config: Gives the examples and the metrics.
-      target: Where it runs.
+      config: Determines the examples and the metrics.
+      target: Where the pipeline runs.
       candidate_uri: Model artifact whose lead is measured.
-      baseline_uri: Model artifact that it is compared with.
+      baseline_uri: Model artifact to compare it with.
     """
     data = data_steps(config, target)
     candidate, baseline = (

@@ -1,4 +1,4 @@
-"""Runs a function in a process of its own, which takes its memory with it when it ends."""
+"""Runs a function in a separate process, whose memory is freed when it ends."""
 
 import contextlib
 import importlib
@@ -31,18 +31,19 @@ def call(
 ) -> Any:
     """Calls a function in a new process and waits for its result.
 
-    The process ends when this one ends, however it ends. While it runs, Ctrl-C is for this
-    process alone, which stops the other.
+    The new process ends when this one ends, in whatever way. While it runs, only this process
+    receives Ctrl-C, and then stops the other.
 
     Args:
-      function: Its import path, ``module.name``; imported over there. It is called with
-        ``arguments`` and ``send``, which takes a message, waits for the answer and returns it.
+      function: Import path of the function, ``module.name``, which the new process imports. It is
+        called with ``arguments`` and ``send``, which sends a message, waits for the answer and
+        returns it.
       arguments: Keyword arguments; they are pickled.
-      log_file: Where everything that the process writes is appended.
-      on_message: Called here with every message; returns the answer.
+      log_file: File to which all output of the process is appended.
+      on_message: Called in this process with every message; returns the answer.
 
     Raises:
-      IsolatedError: if the function raised anything, or its process died.
+        IsolatedError: the function raised an exception, or its process died.
     """
     context = multiprocessing.get_context("spawn")
     ours, theirs = context.Pipe()
@@ -62,24 +63,24 @@ def call(
         raise IsolatedError(_death(process.exitcode)) from None
     finally:
         ours.close()
-        # It has nothing left to do, or is not to go on.
+        # The process has nothing left to do, or should not continue.
         process.terminate()
         process.join()
 
 
 def _death(code: int | None) -> str:
     if code is None or code >= 0:
-        return f"The process ended with exit code {code} and gave no result."
+        return f"The process ended with exit code {code} without a result."
     advice = ""
     if code == -signal.SIGKILL:
-        advice = " The system does so when memory runs out."
+        advice = " The system does this when memory runs out."
     return f"The process was ended by {signal.Signals(-code).name}.{advice}"
 
 
 def _serve(
     pipe: connection.Connection, function: str, arguments: Mapping[str, Any], log_file: str
 ) -> None:
-    """The other process."""
+    """Runs in the new process."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     threading.Thread(target=_end_with_parent, daemon=True).start()
     _redirect(log_file)
@@ -106,13 +107,13 @@ def _end_with_parent() -> None:
 
 
 def _redirect(log_file: str) -> None:
-    """Sends the streams, also those of C++ libraries, and all logging to the file."""
+    """Redirects the streams, also those of C++ libraries, and all logging to the file."""
     log = os.open(log_file, os.O_WRONLY | os.O_APPEND | os.O_CREAT, 0o644)
     os.dup2(log, 1)
     os.dup2(log, 2)
     os.close(log)
     if isinstance(sys.stdout, io.TextIOWrapper):
-        # Else what was printed comes only when the process ends, or never if it is killed.
+        # Otherwise output would appear only when the process ends, or never if it is killed.
         sys.stdout.reconfigure(line_buffering=True)
     logging.basicConfig(
         level=logging.INFO,

@@ -1,4 +1,4 @@
-"""Where a tuning keeps its files."""
+"""Locations of a tuning's files."""
 
 import dataclasses
 from pathlib import Path
@@ -6,7 +6,7 @@ from pathlib import Path
 
 @dataclasses.dataclass(frozen=True)
 class TrialPlaces:
-    """The directory of one trial, which all attempts at it share.
+    """The directory of one trial, shared by all its attempts.
 
     Attributes:
       root: The directory.
@@ -26,7 +26,7 @@ class TrialPlaces:
 
     @property
     def checkpoints(self) -> Path:
-        """Checkpoints, while it trains."""
+        """Checkpoints, during training."""
         return self.root / "checkpoints"
 
 
@@ -47,12 +47,12 @@ class TuningPlaces:
 
     @property
     def record(self) -> Path:
-        """All that is worth telling, as JSON; written after every trial."""
+        """All facts worth reporting, as JSON; written after every trial."""
         return self.root / "tuning.json"
 
     @property
     def judgements(self) -> Path:
-        """What was found on test people, as JSON."""
+        """The results on test people, as JSON."""
         return self.root / "judgements.json"
 
     @property
@@ -62,9 +62,9 @@ class TuningPlaces:
 
     @property
     def page(self) -> Path:
-        """The history with plots."""
+        """The page with the history and plots."""
         return self.root / "history.html"
 
     def trial(self, number: int) -> TrialPlaces:
-        """The places of the trial whose first attempt has this number."""
+        """Returns the places of the trial whose first attempt has this number."""
         return TrialPlaces(self.root / "trials" / f"{number:04d}")

@@ -1,4 +1,4 @@
-"""What a tuning tells: its record as JSON, and the table of its judgement."""
+"""Output of a tuning: its record as JSON, and the table of the final comparison."""
 
 import dataclasses
 import json
@@ -12,14 +12,14 @@ from pipeline.tune.study import Trial
 
 
 def write_json(path: Path, content: Any) -> None:
-    """Writes a file whole or not at all."""
+    """Writes a file atomically."""
     unfinished = path.with_suffix(".new")
     unfinished.write_text(strict_json(content, indent=1), encoding="utf-8")
     os.replace(unfinished, path)
 
 
 def trial_facts(trial: Trial) -> dict[str, Any]:
-    """A trial as JSON; its curve is a list of step and recall."""
+    """Returns a trial as JSON; its curve is a list of step and recall."""
     return {
         **dataclasses.asdict(trial),
         "values": dict(trial.values),
@@ -28,32 +28,32 @@ def trial_facts(trial: Trial) -> dict[str, Any]:
 
 
 def read_judgements(path: Path) -> list[dict[str, Any]]:
-    """The judgements of a tuning, oldest first."""
+    """Reads the judgements of a tuning, oldest first."""
     return json.loads(path.read_text(encoding="utf-8")) if path.exists() else []
 
 
 def values_text(values: Mapping[str, Any], own: Mapping[str, Any]) -> str:
-    """What a trial changes, such as ``learning_rate=0.002 dropout=0.3``."""
+    """Formats the settings that a trial changes, such as ``learning_rate=0.002 dropout=0.3``."""
     changed = {key: value for key, value in values.items() if value != own[key]}
     parts = [f"{key.rpartition('.')[2]}={_number(value)}" for key, value in changed.items()]
     return " ".join(parts) or "the configuration itself"
 
 
 def table(judgement: Mapping[str, Any], default: Trial, winner: Trial, validated: str) -> str:
-    """The winner beside the default recipe, on validation and on test people.
+    """Formats the winner beside the default recipe, on validation and on test people.
 
     Args:
       judgement: As `steps.judge` returned it.
       default: The trial of the configuration itself.
       winner: The best trial.
-      validated: Name of the metric that trials are selected by.
+      validated: Name of the metric by which trials are selected.
     """
     rows = [("", "default", "winner", "difference")]
     rows.append(_row(f"{validated}, validation", default.recall or 0.0, winner.recall or 0.0))
     for metric in judgement["metrics"]:
         rows.append(_row(f"{metric['name']}, test", metric["default"], metric["winner"]))
     found = judgement["difference"]
-    # The first metric is the one whose difference was tested.
+    # Only the first metric's difference was tested.
     rows[2] = (
         *rows[2][:3],
         f"{rows[2][3]} (95 % interval {found['low']:+.4f} to {found['high']:+.4f}, "
@@ -67,19 +67,19 @@ def table(judgement: Mapping[str, Any], default: Trial, winner: Trial, validated
 
 
 def verdict(judgement: Mapping[str, Any]) -> str:
-    """What the paired interval says, in a sentence."""
+    """Returns a sentence that interprets the paired interval."""
     found, primary = judgement["difference"], judgement["metrics"][0]
     if found["low"] > 0:
         share = f", by {found['value'] / primary['default']:.1%}" if primary["default"] else ""
         return f"The winner is better than the default recipe{share}."
     if found["high"] < 0:
         return (
-            "The winner is worse than the default recipe: what it gained on validation people was "
-            "chance."
+            "The winner is worse than the default recipe: its gain on validation people was due "
+            "to chance."
         )
     return (
-        "The interval holds 0: these test people do not tell the winner and the default recipe "
-        "apart."
+        "The interval contains 0: these test people do not show a difference between the winner "
+        "and the default recipe."
     )
 
 

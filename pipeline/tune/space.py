@@ -1,4 +1,4 @@
-"""What a tuning may change: the search space, read from YAML and checked against the run."""
+"""The settings that a tuning may change: a search space in YAML, checked against the run."""
 
 import dataclasses
 import difflib
@@ -15,23 +15,23 @@ from contract.config_types import config_dataclass, to_dict
 from pipeline import config as config_lib
 from pipeline.config import ConfigError, RunConfig
 
-# Only these sections say how a model is made; the others say of what, how it is judged, and
-# where it goes.
+# Only these sections describe how a model is made; the others describe its data, its evaluation and
+# its destination.
 _SECTIONS = ("model", "training")
-# By key, why it must be the same in all trials.
+# Keys that must be the same in all trials, and why.
 _FIXED = {
     **dict.fromkeys(
         ("training.eval_cutoff", "training.eval_exclude_history", "training.eval_max_users"),
-        "it is the measure that trials are compared by",
+        "it defines the metric by which trials are compared",
     ),
     "training.eval_every_steps": "trials are compared at the same steps",
-    "training.seed": "the best of several seeds is luck and no recipe",
-    "training.max_seconds": "how far a training gets in a time differs from machine to machine",
+    "training.seed": "the best of several seeds is luck, not a better recipe",
+    "training.max_seconds": "how far a training gets in a given time depends on the machine",
     "training.checkpoint_every_steps": "it does not change the model",
     "training.distribution": "it does not change the model",
     "training.warm_start": "trials train from nothing",
-    "training.try_one_interest": "give model.num_interests choices, 1 among them",
-    "training.train_on_all": "trials are judged by the events that it would train on",
+    "training.try_one_interest": "list choices for model.num_interests that include 1",
+    "training.train_on_all": "trials are evaluated on the events that it would train on",
 }
 
 
@@ -42,7 +42,7 @@ class ParameterConfig:
     Attributes:
       low: Smallest value of a number.
       high: Largest value.
-      log: Search the logarithm: for values whose ratio matters and not their difference.
+      log: Whether to search the logarithm: for values whose ratio matters, not their difference.
       choices: The values themselves, of any type.
     """
 
@@ -71,14 +71,14 @@ class SpaceConfig:
     """A search: its space and how it is searched.
 
     Attributes:
-      seed: Of the suggestions.
-      random_trials: Trials whose values are drawn at random before the search learns from
-        them; the first of all trials is the configuration itself.
-      prune: Stop a trial whose best validation Recall@N so far is below the median of what
+      seed: Seed of the suggestions.
+      random_trials: Number of trials with randomly drawn values before the search learns from
+        results; the very first trial is the configuration itself.
+      prune: Whether to stop a trial whose best validation Recall@N so far is below the median that
         complete trials had at the same step.
-      prune_after_trials: Complete trials before any trial is stopped.
-      prune_after_passes: Validation passes that every trial is given.
-      parameters: By dotted key of ``model`` or ``training``, its values.
+      prune_after_trials: Number of complete trials before any trial may be stopped.
+      prune_after_passes: Number of validation passes before a trial may be stopped.
+      parameters: Values by dotted key of ``model`` or ``training``.
     """
 
     seed: int = Field(default=1, ge=0)
@@ -91,7 +91,7 @@ class SpaceConfig:
 
 @dataclasses.dataclass(frozen=True)
 class Dimension:
-    """One key of the space, made to hold the configuration's own value.
+    """One key of the space, extended to include the configuration's own value.
 
     Attributes:
       key: Dotted key.
@@ -100,7 +100,7 @@ class Dimension:
       high: Largest value.
       log: Whether the logarithm is searched.
       choices: All values; empty for a range.
-      widened: Whether the space as written did not hold the own value.
+      widened: Whether the space as written did not include the configuration's own value.
     """
 
     key: str
@@ -116,24 +116,24 @@ def load_space(path: str | Path) -> SpaceConfig:
     """Reads a search space.
 
     Raises:
-      ConfigError: if the file cannot be read, or a key or value in it is wrong.
+        ConfigError: the file cannot be read, or one of its keys or values is not valid.
     """
     return config_lib.read_section(SpaceConfig, path)
 
 
 def dimensions(space: SpaceConfig, config: RunConfig, origin: str) -> list[Dimension]:
-    """Checks a space against the configuration that it is to change.
+    """Checks a space against the configuration that it will change.
 
-    The configuration itself is the first trial. A range or list without its value is
-    widened to hold it.
+    The configuration itself is the first trial. A range or list without its value is widened to
+    include it.
 
     Args:
       space: The search space.
       config: The configuration.
-      origin: File of the space, for messages.
+      origin: File that contains the space, for messages.
 
     Raises:
-      ConfigError: if a key cannot be tuned, or does not take one of its values.
+        ConfigError: a key cannot be tuned, or does not accept one of its values.
     """
     found = []
     for key, parameter in space.parameters.items():
@@ -163,7 +163,7 @@ def _of_range(key: str, parameter: ParameterConfig, own: Any, takes: Any, where:
     assert low is not None
     assert high is not None
     if takes not in (int, float):
-        raise ConfigError(f"{where}: {key!r} takes no number; list its values under 'choices'.")
+        raise ConfigError(f"{where}: {key!r} is not a number; list its values under 'choices'.")
     if takes is int:
         if not (low.is_integer() and high.is_integer()):
             raise ConfigError(
@@ -172,8 +172,8 @@ def _of_range(key: str, parameter: ParameterConfig, own: Any, takes: Any, where:
         low, high = int(low), int(high)
     if not isinstance(own, int | float) or not math.isfinite(own):
         raise ConfigError(
-            f"{where}: the configuration's own value is {own!r}, which no range holds; list the "
-            "values under 'choices'."
+            f"{where}: the configuration's own value is {own!r}, which no range can contain; list "
+            "the values under 'choices'."
         )
     if parameter.log and own <= 0:
         raise ConfigError(
@@ -198,7 +198,7 @@ def _value(config: RunConfig, key: str) -> Any:
 
 
 def _type_of(key: str, origin: str) -> Any:
-    """The type of a key that can be tuned."""
+    """Returns the type of a key that can be tuned."""
     types_by_key = dict(_leaves())
     if key in _FIXED:
         raise ConfigError(f"{origin}: 'parameters.{key}' cannot be tuned: {_FIXED[key]}.")
@@ -207,7 +207,7 @@ def _type_of(key: str, origin: str) -> Any:
         close = difflib.get_close_matches(key, known, n=1, cutoff=0.5)
         hint = f" Did you mean {close[0]!r}?" if close else ""
         raise ConfigError(
-            f"{origin}: 'parameters.{key}' is not a key that can be tuned.{hint} There are "
+            f"{origin}: 'parameters.{key}' is not a key that can be tuned.{hint} Valid keys: "
             f"{', '.join(known)}."
         )
     return types_by_key[key]

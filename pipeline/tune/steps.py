@@ -1,4 +1,4 @@
-"""What a tuning does with TensorFlow and TFX, each call in a process of its own."""
+"""The parts of a tuning that use TensorFlow and TFX, each called in a separate process."""
 
 import dataclasses
 import importlib
@@ -36,14 +36,14 @@ Send = Callable[[Any], Any]
 
 
 class _Stopped(Exception):
-    """The trial is not worth being trained further."""
+    """The trial is not worth training further."""
 
 
 def begin(config: RunConfig, span: str, space: SpaceConfig, send: Send) -> str:
-    """Makes the data of all trials, and names the tuning.
+    """Prepares the data of all trials, and identifies the tuning.
 
     Returns:
-      The digest of all that its trials depend on: data, configuration, code and space.
+      A digest of everything that its trials depend on: data, configuration, code and space.
     """
     target = _prepare(config, span)
     measured = (config.evaluation.primary_cutoff, config.evaluation.exclude_history)
@@ -51,7 +51,7 @@ def begin(config: RunConfig, span: str, space: SpaceConfig, send: Send) -> str:
 
 
 def _prepare(config: RunConfig, span: str) -> RunTarget:
-    """Runs the pipeline up to Transform, from the cache where it can."""
+    """Runs the pipeline up to Transform, using the cache where possible."""
     target = local_target(config, span=span)
     LocalDagRunner().run(create_data_pipeline(config, target))
     return target
@@ -59,7 +59,7 @@ def _prepare(config: RunConfig, span: str) -> RunTarget:
 
 @dataclasses.dataclass
 class _FnArgs:
-    """What TFX's Trainer gives to ``run_fn``."""
+    """The arguments that TFX's Trainer passes to ``run_fn``."""
 
     train_files: list[str]
     eval_files: list[str]
@@ -74,13 +74,13 @@ class _FnArgs:
 def train(config: RunConfig, span: str, place: TrialPlaces, send: Send) -> dict[str, Any]:
     """Trains one recipe as the Trainer does, and exports its model.
 
-    An earlier attempt in the same directory is gone on from where its checkpoints are.
+    An earlier attempt in the same directory is resumed from its checkpoints.
 
     Args:
       config: The recipe.
-      span: Of the log, as for ``local_runner.py``.
-      place: Of the trial, where its model artifact will be.
-      send: Takes ``(step, recall)`` of each validation pass and answers whether to stop.
+      span: Newest span of the log, as for ``local_runner.py``.
+      place: Places of the trial, where its model artifact will be.
+      send: Receives ``(step, recall)`` of each validation pass and answers whether to stop.
 
     Returns:
       ``{"recall", "best_step", "seconds"}``, or ``{"stopped": True}``, or ``{"diverged":
@@ -88,7 +88,7 @@ def train(config: RunConfig, span: str, place: TrialPlaces, send: Send) -> dict[
     """
     for leftover in (place.model, place.run):
         shutil.rmtree(leftover, ignore_errors=True)
-    # From the cache, unless the recipe changes what Transform does.
+    # From the cache, unless the recipe changes Transform.
     target = _prepare(config, span)
     examples, graph = (
         _newest_output(target, config.name, TRANSFORM, key)
@@ -124,7 +124,7 @@ def train(config: RunConfig, span: str, place: TrialPlaces, send: Send) -> dict[
     try:
         run_fn(arguments, on_progress)
         result = json.loads((place.run / TRAINING_REPORT).read_text(encoding="utf-8"))
-        # Of a training that was interrupted after its last step.
+        # The training may have been interrupted after its last step.
         report(result["history"])
     except _Stopped:
         return {"stopped": True}
@@ -140,18 +140,18 @@ def train(config: RunConfig, span: str, place: TrialPlaces, send: Send) -> dict[
 def judge(
     config: RunConfig, span: str, candidate: TrialPlaces, baseline: TrialPlaces, send: Send
 ) -> dict[str, Any]:
-    """Evaluates two models on the test people by the pipeline's Evaluator.
+    """Evaluates two models on the test people with the pipeline's Evaluator.
 
     Args:
-      config: Gives data and metrics.
+      config: Determines data and metrics.
       span: As in ``begin``.
-      candidate: Of the trial whose model's lead is measured.
-      baseline: Of the trial whose model it is compared with.
+      candidate: Places of the trial whose model's lead is measured.
+      baseline: Places of the trial whose model it is compared with.
       send: Not used.
 
     Returns:
-      ``metrics``, a list of ``name``, ``default`` and ``winner`` whose first is the primary
-      metric; ``difference``, the paired difference of that one with its 95 % interval.
+      ``metrics``, a list of ``name``, ``default`` and ``winner``, whose first entry is the primary
+      metric; ``difference``, the paired difference in that metric with its 95 % interval.
     """
     target = local_target(config, span=span)
     pipeline = comparison.create_comparison_pipeline(
@@ -176,7 +176,7 @@ def judge(
 
 
 def _paired(uri: str, config: RunConfig) -> Difference:
-    """The candidate's lead in the primary metric, on the same people."""
+    """Computes the candidate's lead in the primary metric, on the same people."""
     metric = eval_config.group_sums_metric(config.evaluation)
     return paired_difference(
         read_group_sums(uri, CANDIDATE)[metric], read_group_sums(uri, BASELINE)[metric]
@@ -184,7 +184,7 @@ def _paired(uri: str, config: RunConfig) -> Difference:
 
 
 def _newest_output(target: RunTarget, pipeline: str, node: str, key: str) -> str:
-    """URI of an output of the newest run of a step."""
+    """Returns the URI of an output of the newest run of a step."""
     store = MetadataStore(target.metadata_connection_config)
     context = store.get_context_by_type_and_name("node", f"{pipeline}.{node}")
     newest = max(store.get_executions_by_context(context.id), key=lambda execution: execution.id)

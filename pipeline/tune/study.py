@@ -1,4 +1,4 @@
-"""The search itself: Optuna's study, kept in a database so that a killed search goes on."""
+"""The search itself: Optuna's study, kept in a database so that a killed search can resume."""
 
 import dataclasses
 import json
@@ -12,7 +12,7 @@ from optuna.trial import FrozenTrial, TrialState
 
 from pipeline.tune.space import Dimension, SpaceConfig
 
-# A trial's attributes.
+# Attributes of a trial.
 _FIRST_ATTEMPT = "first_attempt"
 _WHY = "why"
 _BEST_STEP = "best_step"
@@ -26,16 +26,16 @@ class Trial:
     """One attempt to train with certain values.
 
     Attributes:
-      number: Of the attempt, from 0.
-      attempt_of: Number of the first attempt with these values: that of an earlier trial if
-        this one repeats it because it was interrupted.
+      number: Number of the attempt, from 0.
+      attempt_of: Number of the first attempt with these values, which is that of an earlier trial
+        if this one repeats it after an interruption.
       values: Plain values by dotted key.
       state: ``complete``, ``pruned``, ``failed`` or ``running``.
-      recall: Best validation Recall@N; of a pruned trial, the last one; None if there is none.
+      recall: Best validation Recall@N; the last one if the trial was pruned; None if there is none.
       curve: Validation Recall@N by step.
-      best_step: Step of ``recall`` in a complete trial.
-      seconds: Time of a complete training.
-      why: Why the trial was pruned or has failed, where the curve does not say it.
+      best_step: Step at which a complete trial reached ``recall``.
+      seconds: Duration of a complete training.
+      why: Why the trial was pruned or failed, if its curve does not explain it.
     """
 
     number: int
@@ -50,16 +50,16 @@ class Trial:
 
 
 class Study:
-    """A search whose suggestions depend on the seed and on what its trials found.
+    """A search whose suggestions depend on the seed and on the results of its trials.
 
-    They do not depend on when the search was interrupted: a search that is killed and goes
-    on suggests what it would have suggested.
+    They do not depend on interruptions: a search that is killed and resumed makes the same
+    suggestions as it would have made without the interruption.
 
     Args:
-      path: Of the database; made if it does not exist.
+      path: Path of the database; created if it does not exist.
       space: How to search.
-      dims: Where to search.
-      eval_every_steps: Steps between two validation passes.
+      dims: The dimensions to search.
+      eval_every_steps: Number of steps between two validation passes.
     """
 
     def __init__(
@@ -78,32 +78,32 @@ class Study:
         self._recover()
         found = self._study.get_trials(deepcopy=False)
         if all(trial.state == TrialState.FAIL for trial in found):
-            # The configuration itself comes first: all others are compared with it.
+            # The configuration itself comes first, because all other trials are compared with it.
             own = {dimension.key: _stored(dimension, dimension.own) for dimension in dims}
             self._study.enqueue_trial(own, user_attrs={_FIRST_ATTEMPT: 0} if found else None)
 
     def trials(self) -> list[Trial]:
-        """All attempts, oldest first, without those that wait."""
+        """Returns all attempts, oldest first, except those that are waiting."""
         found = self._study.get_trials(deepcopy=False)
         return [self._trial(t) for t in found if t.state != TrialState.WAITING]
 
     def finished(self) -> list[Trial]:
-        """Trials that are complete or were pruned, oldest first."""
+        """Returns the trials that are complete or were pruned, oldest first."""
         found = self._study.get_trials(deepcopy=False, states=_FINISHED)
         return [self._trial(t) for t in found]
 
     def best(self) -> Trial | None:
-        """The complete trial of the best validation Recall@N; the oldest of several."""
+        """Returns the complete trial with the best validation Recall@N; the oldest of several."""
         complete = [trial for trial in self.finished() if trial.state == "complete"]
         return max(complete, key=lambda trial: trial.recall or 0.0, default=None)
 
     def begin(self) -> "RunningTrial":
-        """Begins a trial: an interrupted one again if there is one, else a new one."""
+        """Begins a trial: an interrupted one again if there is one, otherwise a new one."""
         found = self._study.get_trials(deepcopy=False)
         waiting = next((t for t in found if t.state == TrialState.WAITING), None)
         number = waiting.number if waiting else len(found)
         first = waiting.user_attrs.get(_FIRST_ATTEMPT, number) if waiting else number
-        # The repetitions before it are no draws of their own.
+        # Repetitions before it are not draws of their own.
         draw = sum(_FIRST_ATTEMPT not in t.user_attrs for t in found[:first])
         entropy = np.random.SeedSequence([self._space.seed, draw])
         self._study.sampler = optuna.samplers.TPESampler(
@@ -118,22 +118,22 @@ class Study:
         return RunningTrial(self._study, asked, self._trial(frozen))
 
     def importances(self) -> dict[str, float]:
-        """How much of the differences between complete trials each key explains, in shares."""
+        """Returns the share of the differences between complete trials that each key explains."""
         complete = self._study.get_trials(deepcopy=False, states=(TrialState.COMPLETE,))
         if len({trial.value for trial in complete}) < 4:
-            return {}  # too few to tell
+            return {}  # too few trials
         found = optuna.importance.get_param_importances(
             self._study, evaluator=optuna.importance.PedAnovaImportanceEvaluator()
         )
         return {key: float(value) for key, value in found.items()}
 
     def _recover(self) -> None:
-        """A trial that is running belongs to a process that is gone: it failed, and waits anew."""
+        """Marks running trials, whose process is gone, as failed, and queues them again."""
         running = self._study.get_trials(deepcopy=False, states=(TrialState.RUNNING,))
         for trial in running:
             self._study.tell(trial.number, state=TrialState.FAIL)
-            # Of a trial that was killed before it had all its values, they are drawn again:
-            # equal draws give equal values.
+            # If a trial was killed before all its values were drawn, they are drawn again: the same
+            # draws give the same values.
             whole = len(trial.params) == len(self._dimensions)
             self._study.enqueue_trial(
                 trial.params if whole else {},
@@ -159,7 +159,7 @@ class Study:
             curve=curve,
             best_step=frozen.user_attrs.get(_BEST_STEP),
             seconds=frozen.user_attrs.get(_SECONDS),
-            # A trial that ended by itself would say why it failed.
+            # A trial that failed by itself would have a reason.
             why=frozen.user_attrs.get(_WHY, "interrupted" if failed else ""),
         )
 
@@ -173,18 +173,18 @@ class RunningTrial:
         self.trial = trial
 
     def validated(self, step: int, recall: float) -> bool:
-        """Takes a point of the validation curve; returns whether to stop the trial."""
+        """Adds a point of the validation curve; returns whether to stop the trial."""
         self._asked.report(recall, step)
         return self._asked.should_prune()
 
     def complete(self, recall: float, best_step: int, seconds: float) -> None:
-        """Ends a trial that was trained to its end."""
+        """Ends a trial that was trained to completion."""
         self._asked.set_user_attr(_BEST_STEP, best_step)
         self._asked.set_user_attr(_SECONDS, seconds)
         self._study.tell(self._asked, recall)
 
     def pruned(self, why: str = "") -> None:
-        """Ends a trial that is worse than others; ``why`` if not its curve says so."""
+        """Ends a trial that is worse than others; ``why`` is for reasons beyond its curve."""
         if why:
             self._asked.set_user_attr(_WHY, why)
         self._study.tell(self._asked, state=TrialState.PRUNED)
@@ -205,7 +205,7 @@ def _pruner(space: SpaceConfig, eval_every_steps: int) -> optuna.pruners.BasePru
 
 
 def _stored(dimension: Dimension, value: Any) -> Any:
-    """A value as the study keeps it: choices as JSON, because they may be of any type."""
+    """Converts a value for the study, which stores choices of any type as JSON."""
     return json.dumps(value) if dimension.choices else value
 
 

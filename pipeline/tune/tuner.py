@@ -1,4 +1,4 @@
-"""A tuning from beginning to end."""
+"""Runs a tuning from beginning to end."""
 
 import dataclasses
 import datetime
@@ -21,27 +21,27 @@ from pipeline.tune.places import TrialPlaces, TuningPlaces
 from pipeline.tune.space import Dimension, SpaceConfig
 from pipeline.tune.study import RunningTrial, Study, Trial
 
-# So many trials that fail one after another have one cause, which no further trial is without.
+# This many failures in a row are assumed to have one cause, which would affect further trials too.
 _FAILURES_IN_A_ROW = 3
 _STEPS = "pipeline.tune.steps"
-_PAGE_COMMAND = "report.tuning"  # above this package, so it is a command of its own
+_PAGE_COMMAND = "report.tuning"  # run as a command: this package must not import `report`
 
 
 class TuningError(UserError):
-    """A tuning that cannot go on."""
+    """A tuning cannot continue."""
 
 
 @dataclasses.dataclass(frozen=True)
 class Tuning:
-    """What to search, and where everything is written.
+    """A search, and the locations of its outputs.
 
     Attributes:
-      config: The configuration, whose recipe is the default one.
+      config: The configuration, whose recipe is the default.
       space: How to search.
-      dimensions: Where to search.
-      span: Of the log; empty if its files name none.
-      log_file: Takes what TensorFlow and TFX say.
-      say: Shows a line to the person.
+      dimensions: The dimensions to search.
+      span: Newest span of the log; empty if its files have no spans.
+      log_file: File for the output of TensorFlow and TFX.
+      say: Shows a line to the user.
     """
 
     config: RunConfig
@@ -52,14 +52,14 @@ class Tuning:
     say: Callable[[str], None]
 
     def run(self, trials: int, timeout: float | None) -> None:
-        """Searches, judges the winner once and writes its configuration.
+        """Searches, evaluates the winner once, and writes its configuration.
 
         Args:
-          trials: Trials to be finished in all, those of earlier calls included.
-          timeout: Seconds after which no further trial begins; None is no bound.
+          trials: Total number of trials to finish, including those of earlier calls.
+          timeout: Seconds after which no further trial begins; None means no limit.
 
         Raises:
-          TuningError: if the default recipe or several trials in a row fail.
+            TuningError: the default recipe, or several trials in a row, failed.
         """
         places = self.begin()
         study = self.open(places)
@@ -67,7 +67,7 @@ class Tuning:
         self.conclude(study, places)
 
     def begin(self) -> TuningPlaces:
-        """Makes the data that trials train on; returns where the tuning is kept."""
+        """Prepares the data that trials train on; returns the places of the tuning."""
         started = time.monotonic()
         key = self._call("begin", config=self.config, space=self.space)
         layout = OutputLayout(Path(self.config.output_dir).resolve(), self.config.name)
@@ -79,18 +79,18 @@ class Tuning:
         return places
 
     def open(self, places: TuningPlaces) -> Study:
-        """Opens the study, or makes it."""
+        """Opens the study, creating it if necessary."""
         every = self.config.training.eval_every_steps
         return Study(places.database, self.space, self.dimensions, every)
 
     def search(
         self, study: Study, places: TuningPlaces, trials: int, timeout: float | None = None
     ) -> None:
-        """Trains until so many trials are finished; reads no person of the test split."""
+        """Trains until ``trials`` trials are finished; reads no person of the test split."""
         deadline = time.monotonic() + (float("inf") if timeout is None else timeout)
         done = study.finished()
         if done:
-            self.say(f"Going on after {len(done)} finished trials")
+            self.say(f"Continuing after {len(done)} finished trials")
         failures = 0
         while len(study.finished()) < trials:
             _check_default(study)
@@ -108,11 +108,11 @@ class Tuning:
             self._write_record(study, places)
 
     def conclude(self, study: Study, places: TuningPlaces) -> None:
-        """Compares the winner with the default recipe on test people; writes the results."""
+        """Compares the winner with the default recipe on test people, and writes the results."""
         winner = study.best()
         if winner is None:
             raise TuningError(
-                "No trial is complete, so there is no recipe to judge. Run the same command again "
+                "No trial is complete, so there is no recipe to evaluate. Repeat the command "
                 "with a longer --timeout."
             )
         _check_default(study)
@@ -120,7 +120,7 @@ class Tuning:
         self._write_winner(winner, places)
         judgements = record.read_judgements(places.judgements)
         if winner.values == default.values:
-            self.say("No trial was better on validation people than the configuration itself.")
+            self.say("No trial was better than the configuration itself on validation people.")
         else:
             found = next((j for j in judgements if j["winner"] == winner.attempt_of), None)
             if found is None:
@@ -133,7 +133,7 @@ class Tuning:
             if len(judgements) > 1:
                 self.say(
                     f"These test people have judged {len(judgements)} winners of this search; the "
-                    "more they judge, the less a single interval says."
+                    "more winners they judge, the less a single interval means."
                 )
         self._write_record(study, places)
         self.say(f"\nWinner    {places.winner}")
@@ -141,11 +141,11 @@ class Tuning:
 
     @property
     def _validated(self) -> str:
-        """What trials are selected by."""
+        """Name of the metric by which trials are selected."""
         return f"recall@{self.config.evaluation.primary_cutoff}"
 
     def _train(self, running: RunningTrial, places: TuningPlaces) -> str:
-        """Trains one trial; returns why it failed, or an empty text."""
+        """Trains one trial; returns why it failed, or an empty string."""
         trial = running.trial
         name = f"Trial {trial.number:>3}  "
         if trial.attempt_of != trial.number:
@@ -179,7 +179,7 @@ class Tuning:
         return ""
 
     def _recipe(self, values: Mapping[str, Any]) -> RunConfig:
-        """What a trial trains: one training, which starts from nothing."""
+        """Returns the configuration of a trial: a single training, which starts from scratch."""
         once = {"training.warm_start": None, "training.try_one_interest": False}
         return config_lib.replaced(self.config, {**values, **once}, "the search space")
 
@@ -197,11 +197,11 @@ class Tuning:
         )
 
     def _judge(self, winner: Trial, default: Trial, places: TuningPlaces) -> dict[str, Any]:
-        self.say("Judging the winner on test people")
+        self.say("Evaluating the winner on test people")
         for trial in (winner, default):
             place = places.trial(trial.attempt_of)
             if not place.model.exists():
-                self.say(f"Training the model of trial {trial.number} again, which is gone")
+                self.say(f"Training trial {trial.number} again, because its model was removed")
                 self._fit(self._recipe(trial.values), place)
         return self._call(
             "judge",
@@ -218,7 +218,7 @@ class Tuning:
         )
 
     def _keep_models(self, study: Study, places: TuningPlaces) -> None:
-        """Removes all models but those that may be judged."""
+        """Removes all models except those that may be evaluated."""
         finished = study.finished()
         kept = {trial.attempt_of for trial in (study.best(), finished[0]) if trial}
         for trial in finished:
@@ -253,18 +253,18 @@ class Tuning:
         command = [sys.executable, "-m", _PAGE_COMMAND, str(places.root)]
         drawn = subprocess.run(command, cwd=PROJECT_ROOT, capture_output=True, text=True)
         if drawn.returncode:
-            self.say(f"No page: {drawn.stderr.strip().splitlines()[-1]}")
+            self.say(f"No page was written: {drawn.stderr.strip().splitlines()[-1]}")
         else:
             self.say(f"History   {places.page}")
 
 
 def _check_default(study: Study) -> None:
-    """The configuration itself must be trainable: all others are compared with it."""
+    """Raises if the configuration itself could not be trained: all trials compare with it."""
     for default in study.finished()[:1]:
         if default.state != "complete":
             raise TuningError(
-                f"The configuration itself was not trained to its end: {default.why}. Mend it "
-                "before it is tuned."
+                f"The configuration itself could not be trained to its end: {default.why}. Fix "
+                "this before tuning."
             )
 
 

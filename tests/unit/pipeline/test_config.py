@@ -101,8 +101,8 @@ def test_json_round_trip_keeps_everything(load):
             [],
             "'preset': expected 'strong' or 'paper', received 'papr'",
         ),
-        (_MINIMAL, ["data.items=3"], "'data.items' is a section, received 3"),
-        ("name: x\n", [], "'data' is required and was not given"),
+        (_MINIMAL, ["data.items=3"], "'data.items' must be a section, received 3"),
+        ("name: x\n", [], "'data' is required but was not given"),
         (_MINIMAL, ["model.dropout"], "expected KEY=VALUE"),
         ("- a\n", [], "expected a mapping at the top, received list"),
         ("a: [\n", [], "not valid YAML"),
@@ -247,9 +247,9 @@ def test_filters_are_features_of_the_items(load):
 @pytest.mark.parametrize(
     ("name", "reason"),
     [
-        ("prize", "is no feature of data.items; did you mean 'price'?"),
-        ("stock", "is no feature of data.items."),
-        ("genre", "is the category, by which requests filter without being told."),
+        ("prize", "is not a feature of data.items; did you mean 'price'?"),
+        ("stock", "is not a feature of data.items."),
+        ("genre", "is the category feature, by which requests can filter anyway."),
         ("categories", "would share its inputs with the category lists"),
     ],
 )
@@ -260,12 +260,12 @@ def test_a_filter_that_cannot_be_is_one_clear_error(load, name, reason):
     message = str(error.value)
     assert message.startswith("--set index.filters: 'index.filters': ")
     assert f"{name!r} {reason}" in message
-    assert message.endswith("Features that can be named here: brand, price.")
+    assert message.endswith("Features that can be listed here: brand, price.")
     assert "\n" not in message
 
 
 def test_filters_without_an_items_file_are_refused(load):
-    with pytest.raises(config_lib.ConfigError, match="named here: none"):
+    with pytest.raises(config_lib.ConfigError, match="listed here: none"):
         load(_MINIMAL, ["index.filters=[brand]"])
 
 

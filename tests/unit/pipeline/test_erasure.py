@@ -219,7 +219,7 @@ def test_the_command_checks_erases_and_lists(pipeline, command, capsys, tmp_path
     assert command("--user_file", f"{tmp_path}/ids", "--item=i-1") == 0
     out = capsys.readouterr().out
     assert f"3 ids, 3 of them new: {pipeline.layout.forgotten}" in out
-    assert "none of the ids is found" in out
+    assert "none of the ids was found" in out
 
     assert command("--user=u-1", "--item=i-1", "--check") == 0
     capsys.readouterr()
@@ -227,14 +227,14 @@ def test_the_command_checks_erases_and_lists(pipeline, command, capsys, tmp_path
     out = capsys.readouterr().out
     assert "2 users" in out
     assert "u-2: on the list of users since 20" in out
-    assert "u-3: not on it" in out
+    assert "u-3: not on the list" in out
 
 
 def test_bad_usage_is_said(command, capsys, tmp_path):
     assert command("--check") == forget.EXIT_USAGE
     assert "No id was given" in capsys.readouterr().err
     assert command("--user_file", f"{tmp_path}/nowhere") == forget.EXIT_USAGE
-    assert "nowhere: expected ids, one a line" in capsys.readouterr().err
+    assert "nowhere: expected ids, one per line" in capsys.readouterr().err
 
 
 def test_it_is_refused_while_a_run_holds_the_lock(pipeline, command, capsys):

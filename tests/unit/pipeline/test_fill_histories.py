@@ -75,7 +75,7 @@ def test_all_splits_become_one_history_for_each_person(run, capsys):
     run.write("test", ("u", history[1:], {"user_age": "8", "user_city": "Delft"}))
     run.write("catalog")
     assert run.fill() == 0
-    assert "Written   7 events that were not there\nKept      2 people" in capsys.readouterr().out
+    assert "7 events that were new to the store\nKept      2 people" in capsys.readouterr().out
     u, v, w = run.opened().read(["u", "v", "w"])
     assert u.events == _events(*history)
     assert u.profile == Profile(_NOW - 100, {"age": "8", "city": "Delft"})
@@ -130,7 +130,9 @@ def test_the_erased_stay_out(run, capsys):
     run.write("train", *rows)
     capsys.readouterr()
     assert run.fill() == 0
-    assert "Left out  1 sequences of people who are on the list" in capsys.readouterr().out
+    assert (
+        "Left out  1 sequences of people on the list of forgotten people" in capsys.readouterr().out
+    )
     found = run.opened().read(["u-1", "v-1", "w-1"])
     assert [bool(person) for person in found] == [False, False, True]
 

@@ -161,10 +161,10 @@ def test_unreachable_host(package):
             ("POST", "/pipelines/upload_version"),
             400,
             r"400.*User is not allowed",
-            "Made before: pipeline 'tiny'",
+            "Already created: pipeline 'tiny'",
         ),
-        (("POST", "/experiments"), 403, r"403.*--namespace", "Made before: pipeline 'tiny'"),
-        (("POST", "/runs"), 500, r"500.*The fault is the server's", "Made before: pipeline 'tiny'"),
+        (("POST", "/experiments"), 403, r"403.*--namespace", "Already created: pipeline 'tiny'"),
+        (("POST", "/runs"), 500, r"500.*on the server's side", "Already created: pipeline 'tiny'"),
         (("GET", "/healthz"), 404, r"404.*not the API of Kubeflow", "Nothing was created"),
     ],
 )
@@ -196,7 +196,7 @@ def test_watch_ends_with_the_run(package, capsys, state, code):
 
 
 def test_watch_gives_up_in_time(package):
-    late = pytest.raises(submit.SubmitError, match="has not ended within 0 s; it goes on")
+    late = pytest.raises(submit.SubmitError, match="has not ended within 0 s; it is still running")
     with KfpApi(final_state="RUNNING") as api, late:
         _submit(api, package, watch=True, watch_timeout_seconds=0)
 

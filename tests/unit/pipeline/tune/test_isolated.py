@@ -46,7 +46,7 @@ def test_our_own_message_comes_back_and_its_cause(call, tmp_path):
 @pytest.mark.parametrize(
     ("number", "expected"),
     [
-        (signal.SIGKILL, "ended by SIGKILL. The system does so when memory runs out."),
+        (signal.SIGKILL, "ended by SIGKILL. The system does this when memory runs out."),
         (signal.SIGSEGV, "ended by SIGSEGV."),
     ],
 )

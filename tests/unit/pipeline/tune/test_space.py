@@ -60,10 +60,10 @@ def load(tmp_path, config):
         ),
         (
             "parameters: {training.try_one_interest: {choices: [true]}}",
-            "cannot be tuned: give model.num_interests choices, 1 among them",
+            "cannot be tuned: list choices for model.num_interests that include 1",
         ),
         ("parameters: {}", "'parameters': expected at least 1 item"),
-        ("seed: 1", "'parameters' is required and was not given"),
+        ("seed: 1", "'parameters' is required but was not given"),
         (
             "parameters: {model.dropout: {low: 0.3, high: 0.3}}",
             "expected numbers with low below high, received 0.3 and 0.3",
@@ -96,11 +96,11 @@ def load(tmp_path, config):
         ),
         (
             "parameters: {model.residual: {low: 0, high: 1}}",
-            "'model.residual' takes no number; list its values under 'choices'",
+            "'model.residual' is not a number; list its values under 'choices'",
         ),
         (
             "parameters: {training.attention_power: {low: 1, high: 9}}",
-            "the configuration's own value is inf, which no range holds",
+            "the configuration's own value is inf, which no range can contain",
         ),
     ],
 )

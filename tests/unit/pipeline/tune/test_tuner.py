@@ -162,7 +162,7 @@ def test_more_trials_go_on_and_a_known_winner_is_not_judged_again(tune, training
     assert tune("--trials=5") == 0
     assert _record(results)["winner"] == winner
     assert (trainings.count("train"), trainings.count("judge")) == (5, 1)
-    assert "Going on after 3 finished trials" in capsys.readouterr().out
+    assert "Continuing after 3 finished trials" in capsys.readouterr().out
 
 
 def test_a_second_winner_is_judged_and_the_repetition_is_said(tune, trainings, results, capsys):
@@ -199,7 +199,7 @@ def test_ctrl_c_is_one_line_and_130(tune, trainings, capsys):
     trainings.fails = {1: KeyboardInterrupt()}
     assert tune("--trials=3") == command.EXIT_INTERRUPTED == 130
     assert capsys.readouterr().err == (
-        "Interrupted. The same command goes on with the trial that was running.\n"
+        "Interrupted. Repeat the command to resume the trial that was running.\n"
     )
 
 
@@ -237,7 +237,7 @@ def test_a_configuration_that_diverges_cannot_be_compared_with(tune, trainings, 
     trainings.fails = {0: {"diverged": "The loss is nan at step 5"}}
     assert tune("--trials=2") == command.EXIT_FAILED
     assert (
-        "The configuration itself was not trained to its end: diverged: The loss is nan at step 5"
+        "The configuration itself could not be trained to its end: diverged: The loss is nan"
         in capsys.readouterr().err
     )
 
@@ -256,7 +256,7 @@ def test_a_diverging_trial_is_worse_than_others_and_counts(tune, trainings, resu
 def test_without_anything_better_no_test_person_is_asked(tune, trainings, results, capsys):
     assert tune("--trials=1") == 0
     assert trainings.count("judge") == 0
-    assert "No trial was better on validation people" in capsys.readouterr().out
+    assert "No trial was better than the configuration itself" in capsys.readouterr().out
     assert config_lib.load(results / "winner.yaml").training.learning_rate == 0.003
 
 
@@ -284,7 +284,7 @@ def test_no_trial_begins_after_the_time_is_up(tune, trainings, results, monkeypa
 
 def test_time_that_is_up_before_the_first_trial_is_said(tune, trainings, capsys):
     assert tune("--trials=2", "--timeout=0") == command.EXIT_FAILED
-    assert "Run the same command again with a longer --timeout" in capsys.readouterr().err
+    assert "Repeat the command with a longer --timeout" in capsys.readouterr().err
 
 
 @pytest.mark.parametrize(
@@ -316,7 +316,7 @@ def test_no_trials_are_bad_usage(tune, capsys):
 def test_a_space_that_was_widened_is_said(tune, trainings, capsys):
     assert tune("--trials=1", "--set=training.learning_rate=0.5") == 0
     assert (
-        "training.learning_rate: widened to hold the configuration's own 0.5"
+        "training.learning_rate: widened to include the configuration's own 0.5"
         in capsys.readouterr().out
     )
 

@@ -1,3 +1,3 @@
-"""What a run shows: progress at the terminal, summary, HTML report."""
+"""The views of a run: progress at the terminal, summary, HTML report."""
 
 import model  # noqa: F401  (selects Keras 2 before TensorFlow is imported)

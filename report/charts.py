@@ -1,8 +1,8 @@
-"""Charts of the report, as SVG that follows the page's theme.
+"""Charts of the report, as SVG that uses the page's theme.
 
-Matplotlib draws them with placeholder colours that are then replaced by the
-page's CSS variables, and text stays text: so a chart turns dark with the page,
-uses its font, can be searched and read aloud, and is small.
+Matplotlib draws the charts with placeholder colours, which are then replaced by the page's CSS
+variables, and text remains text. A chart therefore follows the page's dark mode, uses its font, can
+be searched and read aloud, and is small.
 """
 
 import dataclasses
@@ -23,7 +23,7 @@ from matplotlib.ticker import MaxNLocator, StrMethodFormatter
 from contract.metric_names import PERSONAL_FREQUENCY, recent_popularity
 from report.summary_view import Estimate
 
-# Placeholder colours, also in the style file, and the page's variables for them.
+# Placeholder colours, which the style file also uses, and the page's variables for them.
 INK, MUTED, _LINE, ACCENT = "#00000a", "#00000b", "#00000c", "#00000d"
 _RANKER_COLORS = {
     "mind": ACCENT,
@@ -46,7 +46,7 @@ _VARIABLES = {
     _RANKER_COLORS[recent_popularity(7)]: "--recent-7d",
     _RANKER_COLORS[PERSONAL_FREQUENCY]: "--personal",
 }
-_FONT = "DejaVu Sans"  # measures the text; the page's own font shows it
+_FONT = "DejaVu Sans"  # used to measure text; the page shows it in its own font
 STYLE = Path(__file__).with_name("templates") / "report.mplstyle"
 # Inches; the page shows one inch of a chart at about 107 pixels.
 FULL_WIDTH = 9.0
@@ -69,7 +69,7 @@ class Series:
 
 
 def ranker_bars(series: Sequence[Series], metric: str) -> Markup:
-    """Horizontal bars with 95 % intervals, one per ranker (first estimate each)."""
+    """Draws horizontal bars with 95 % intervals, one per ranker (the first estimate of each)."""
     shown = [(s, s.estimates[0]) for s in series]
     rows = [(s, found) for s, found in shown if found is not None]
     with style.context(STYLE):
@@ -97,7 +97,7 @@ def ranker_bars(series: Sequence[Series], metric: str) -> Markup:
 
 
 def slice_dots(series: Sequence[Series], rows: Sequence[str], title: str, metric: str) -> Markup:
-    """Dots with 95 % intervals by slice, one dot per ranker and slice."""
+    """Draws dots with 95 % intervals by slice, one dot per ranker and slice."""
     series = [s for s in series if any(s.estimates)]
     with style.context(STYLE):
         figure, axes = new_figure(_HALF_WIDTH, 1.2 + (0.12 + 0.13 * len(series)) * len(rows))
@@ -134,7 +134,7 @@ def slice_dots(series: Sequence[Series], rows: Sequence[str], title: str, metric
 
 
 def training_curves(training: Mapping[str, Any], recall_label: str) -> Markup:
-    """Loss, validation recall and interest diagnostics over the steps."""
+    """Draws loss, validation recall and interest diagnostics over the steps."""
     history = training["history"]
     panels = {
         "loss": "Training loss",
@@ -186,7 +186,7 @@ def recall_latency(
     target: float | None,
     recall_label: str,
 ) -> Markup:
-    """Recall against latency of the tried index settings, the chosen one marked."""
+    """Draws recall against latency of the index settings tried, with the chosen one marked."""
     points = sorted(curve, key=lambda point: point["latency_ms"])
     settings = [key for key in ("reorder", "leaves_to_search") if key in chosen]
     marked = [point for point in points if all(point[key] == chosen[key] for key in settings)]
@@ -227,12 +227,12 @@ def recall_latency(
 def lines_over_runs(
     lines: Mapping[str, tuple[str, Sequence[float | None]]], runs: Sequence[str], axis: str
 ) -> Markup:
-    """One line per ranker over the runs, oldest first.
+    """Draws one line per ranker over the runs, oldest first.
 
     Args:
-      lines: By ranker key, its name and one value per run; None leaves a gap.
+      lines: Name and one value per run, by ranker key; None leaves a gap.
       runs: Names of the runs.
-      axis: What the values are.
+      axis: Label of the values.
     """
     shown = {key: line for key, line in lines.items() if any(v is not None for v in line[1])}
     with style.context(STYLE):
@@ -264,7 +264,7 @@ def lines_over_runs(
 
 
 def new_figure(width: float, height: float) -> tuple[Figure, Axes]:
-    """A figure of one chart; sizes in inches."""
+    """Creates a figure with one chart; sizes are in inches."""
     figure = Figure(figsize=(width, height), layout="constrained")
     return figure, figure.subplots()
 
@@ -281,16 +281,16 @@ def _spoken(found: Estimate) -> str:
 
 
 def to_svg(figure: Figure, description: str) -> Markup:
-    """The figure as an SVG element for a page that holds several."""
+    """Converts a figure to an SVG element for a page with several of them."""
     buffer = io.StringIO()
     with matplotlib.rc_context({"svg.hashsalt": description}):  # equal figures, equal bytes
         figure.savefig(buffer, format="svg", metadata={"Date": None, "Creator": None})
     text = buffer.getvalue()
     text = text[text.index("<svg") :]
     text = re.sub(r"<metadata>.*?</metadata>\s*", "", text, flags=re.DOTALL)
-    # Ids are unique per figure only, and but for references not needed.
+    # Ids are unique only within a figure, and most of them are not referenced.
     text = re.sub(r'<g id="[\w.]+">', "<g>", text)
-    text = re.sub(r"<style.*?</style>", "", text, flags=re.DOTALL)  # would style the page
+    text = re.sub(r"<style.*?</style>", "", text, flags=re.DOTALL)  # would apply to the whole page
     text = re.sub(r'(<svg) .*?(viewBox="[^"]*").*?>', r"\1 \2>", text, count=1, flags=re.DOTALL)
     text = text.replace("xlink:href", "href").replace(f"'{_FONT}'", "var(--font)")
     for color, variable in _VARIABLES.items():

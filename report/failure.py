@@ -1,11 +1,11 @@
-"""What a person is told about an error, with advice where a disk takes nothing."""
+"""Explains an error to the user, with advice if a disk is full or read-only."""
 
 import errno
 from pathlib import Path
 
 from contract import errors
 
-# What the operating system, TensorFlow and SQLite (ML Metadata) say of a disk.
+# Messages of the operating system, TensorFlow and SQLite (ML Metadata) about a disk.
 _FULL = ("No space left on device", "Disk quota exceeded", "database or disk is full")
 _READ_ONLY = ("Read-only file system", "readonly database")
 _NOT_ALLOWED = (errno.EACCES, errno.EPERM)
@@ -16,7 +16,7 @@ def explain(error: BaseException, output_dir: Path) -> str:
 
     Args:
       error: What stopped the run, possibly wrapped by Beam and TFX.
-      output_dir: Where the run writes, for advice on a disk that takes nothing.
+      output_dir: Where the run writes, for advice about a full or read-only disk.
     """
     advices = (_disk_advice(e, output_dir) for e in errors.chain(error))
     advice = next(filter(None, advices), None)

@@ -1,4 +1,4 @@
-"""Shows the last runs of a pipeline: quality, drift, time, size, and what became of each.
+"""Shows the last runs of a pipeline: quality, drift, time, size, and outcome of each.
 
 python -m report.history                              of configs/movielens-100k.yaml
 python -m report.history --config shop.yaml -n 60 --html history.html
@@ -23,12 +23,12 @@ from report.templating import environment
 _TEMPLATE = "history.html.jinja"
 
 
-# Left out at the terminal, where a line has little room.
+# Columns that are left out at the terminal, where lines are short.
 _ONLY_ON_THE_PAGE = ("training", "time", "size")
 
 
 def columns(entries: Sequence[Entry]) -> dict[str, list[str]]:
-    """The runs, oldest first, as text by column."""
+    """Returns the runs, oldest first, as texts by column."""
     metric = next((entry.metric for entry in entries if entry.metric), "")
     label = summary_view.metric_label(metric) if metric else "metric"
     return {
@@ -49,12 +49,12 @@ def columns(entries: Sequence[Entry]) -> dict[str, list[str]]:
 
 
 def table(entries: Sequence[Entry]) -> Table:
-    """The runs as rows, oldest first."""
+    """Returns the runs as table rows, oldest first."""
     shown = {
         name: cells for name, cells in columns(entries).items() if name not in _ONLY_ON_THE_PAGE
     }
     found = Table(box=None, padding=(0, 2, 0, 0), pad_edge=False)
-    for name in shown:  # one line per run; the page has the whole reason
+    for name in shown:  # one line per run; the page shows the whole reason
         found.add_column(name, no_wrap=True, overflow="ellipsis")
     for row in zip(*shown.values(), strict=True):
         found.add_row(*row)
@@ -68,7 +68,7 @@ def _training(entry: Entry) -> str:
 
 
 def page(name: str, entries: Sequence[Entry]) -> str:
-    """The history as one HTML file that needs nothing else."""
+    """Renders the history as one self-contained HTML file."""
     found = columns(entries)
     return (
         environment()
@@ -105,15 +105,15 @@ def _number(value: float | None) -> str:
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    """Prints the table; writes the page if asked to."""
+    """Prints the table, and writes the page if requested."""
     parser = argparse.ArgumentParser(
         prog="python -m report.history",
         description=__doc__,
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
     add_config_flags(parser)
-    parser.add_argument("--output_dir", help="root of everything that the runs wrote")
-    parser.add_argument("-n", type=int, default=30, help="how many of the last runs")
+    parser.add_argument("--output_dir", help="root directory of the runs' outputs")
+    parser.add_argument("-n", type=int, default=30, help="number of runs to show")
     parser.add_argument("--html", type=Path, help="also write a page with plots to this file")
     flags = parser.parse_args(argv)
     try:

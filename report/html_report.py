@@ -1,4 +1,4 @@
-"""The HTML report of a run: one file that needs nothing else, also offline."""
+"""The HTML report of a run: one self-contained file that also works offline."""
 
 import datetime
 from collections.abc import Mapping, Sequence
@@ -27,8 +27,8 @@ def write(summary: Mapping[str, Any], directory: Path) -> Path:
     """Writes the report.
 
     Args:
-      summary: From ``run_summary.summarise``, or read from ``summary.json``;
-        parts that are None are left out.
+      summary: From ``run_summary.summarise``, or read from ``summary.json``; parts that are None
+        are left out.
       directory: An existing directory.
 
     Returns:
@@ -40,7 +40,7 @@ def write(summary: Mapping[str, Any], directory: Path) -> Path:
 
 
 def render(summary: Mapping[str, Any]) -> str:
-    """The report as HTML."""
+    """Renders the report as HTML."""
     templates = environment(yaml=_as_yaml, date=_as_date)
     return templates.get_template(_TEMPLATE).render(
         view=summary_view,
@@ -58,7 +58,7 @@ def render(summary: Mapping[str, Any]) -> str:
 
 
 def _headline(summary: Mapping[str, Any]) -> dict[str, Any] | None:
-    """The primary metric, and by how much it is above each other ranker."""
+    """Returns the primary metric, and how far it exceeds that of each other ranker."""
     name, metrics = summary["primary_metric"], summary["metrics"]
     ours = summary_view.estimate(metrics, "mind", name)
     if ours is None:
@@ -72,10 +72,10 @@ def _headline(summary: Mapping[str, Any]) -> dict[str, Any] | None:
 
 
 def quality_tables(summary: Mapping[str, Any]) -> list[dict[str, Any]]:
-    """One table per ranking (without and with people's own items), primary first.
+    """Returns one table per ranking (without and with people's own items), the primary one first.
 
-    Each has ``history_included``, ``rankers`` (labels) and ``rows``: a metric's
-    label and per ranker its estimate and whether it is the best one.
+    Each has ``history_included``, ``rankers`` (labels) and ``rows``, which hold a metric's label
+    and, per ranker, the estimate and whether it is the best.
     """
     metrics = summary["metrics"]
     rankers = [key for key in RANKERS if key in metrics]
@@ -98,7 +98,7 @@ def quality_tables(summary: Mapping[str, Any]) -> list[dict[str, Any]]:
                 rows.append(
                     {
                         "label": summary_view.metric_label(name),
-                        # A ranker that covers more of the catalogue is not a better one.
+                        # A ranker that covers more of the catalogue is not necessarily better.
                         "cells": [
                             (e, e is not None and e.value == best and quantity != COVERAGE)
                             for e in found
@@ -113,7 +113,7 @@ def quality_tables(summary: Mapping[str, Any]) -> list[dict[str, Any]]:
 
 
 def _charts(summary: Mapping[str, Any]) -> dict[str, Markup]:
-    """The charts for which there are figures."""
+    """Draws the charts for which there are figures."""
     charts = {}
     metrics, name = summary["metrics"], summary["primary_metric"]
     label = summary_view.metric_label(name)
@@ -152,7 +152,7 @@ def _charts(summary: Mapping[str, Any]) -> dict[str, Markup]:
 
 
 def _series(metrics: Mapping[str, Any], points: Sequence[tuple[str, str]]) -> list[Series]:
-    """Estimates of every ranker at (slice, metric) points; rankers without any left out."""
+    """Returns every ranker's estimates at (slice, metric) points; omits rankers without any."""
     series = []
     for key, label in RANKERS.items():
         found: list[Estimate | None] = [

@@ -1,4 +1,4 @@
-"""What a run did and wrote, read back from ML Metadata."""
+"""Reads the steps of a run and their outputs from ML Metadata."""
 
 import dataclasses
 from typing import Any
@@ -17,7 +17,7 @@ class OutputArtifact:
     """One output of a step.
 
     Attributes:
-      uri: Where it is.
+      uri: Location of the artifact.
       properties: Its custom properties.
     """
 
@@ -31,7 +31,7 @@ class Step:
 
     Attributes:
       state: ``ran``, ``cached`` or ``failed``.
-      seconds: How long it took.
+      seconds: Duration.
       outputs: First output artifact by output name.
     """
 
@@ -41,7 +41,7 @@ class Step:
 
 
 def latest_run(target: RunTarget, pipeline_name: str) -> dict[str, Step]:
-    """Steps of the newest run by node id, in the order they ran."""
+    """Returns the steps of the newest run by node id, in the order in which they ran."""
     store = MetadataStore(target.metadata_connection_config)
     runs = store.get_contexts_by_type("pipeline_run")
     if not runs:

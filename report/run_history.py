@@ -1,4 +1,4 @@
-"""What earlier runs of a pipeline left: their summaries, and a line each in the history."""
+"""Records of earlier runs: their summaries, and one line each in the history."""
 
 import dataclasses
 import datetime
@@ -13,7 +13,7 @@ from report import summary_view
 
 
 def summaries(runs: Path) -> Iterator[dict[str, Any]]:
-    """The summaries of all runs that ended, oldest first.
+    """Yields the summaries of all finished runs, oldest first.
 
     Args:
       runs: The directory of the runs, ``OUTPUT_DIR/runs/NAME``.
@@ -23,7 +23,7 @@ def summaries(runs: Path) -> Iterator[dict[str, Any]]:
 
 
 def spans(runs: Path) -> list[str]:
-    """The span of each run that read one, in the order of the runs."""
+    """Returns the newest span of each run that read spans, in the order of the runs."""
     found = (summary["data"] and summary["data"].get("span") for summary in summaries(runs))
     return [span for span in found if span]
 
@@ -33,21 +33,21 @@ class Entry:
     """One run in the history.
 
     Attributes:
-      finished: When it ended, in ISO 8601.
-      span: Its newest span; empty if it read none.
+      finished: End of the run, in ISO 8601.
+      span: Newest span of the run; empty if it read none.
       outcome: ``pushed``, ``not pushed`` or ``failed``.
-      why: The pushed version, or the reason in words.
+      why: The pushed version, or the reason as text.
       seconds: Wall time.
       metric: Name of the primary metric; empty if nothing was evaluated.
-      values: Its value by ranker, see ``summary_view.RANKERS``.
-      low: Lower end of the model's 95 % interval.
-      high: Upper end.
-      events: Events read and kept.
-      item_drift: Of the newest span from those before it, as the gate on data has it.
-      training_seconds: Time of the training.
-      steps: Its steps.
-      generation: Warm starts since the last training from nothing.
-      version_bytes: Size of the bundle.
+      values: Value of the primary metric by ranker; see ``summary_view.RANKERS``.
+      low: Lower end of the 95 % interval of the model's value.
+      high: Upper end of that interval.
+      events: Number of events that were read and kept.
+      item_drift: Drift of the newest span against earlier ones, as measured by the data gate.
+      training_seconds: Duration of the training.
+      steps: Number of training steps.
+      generation: Number of warm starts since the last training from nothing.
+      version_bytes: Size of the bundle in bytes.
     """
 
     finished: str
@@ -68,7 +68,7 @@ class Entry:
 
 
 def of_summary(summary: Mapping[str, Any]) -> Entry:
-    """What the history keeps of a run that ended."""
+    """Creates the history's entry for a finished run."""
     pushed = summary["push"]["pushed"]
     name = summary["primary_metric"]
     found = {
@@ -99,10 +99,10 @@ def of_summary(summary: Mapping[str, Any]) -> Entry:
 
 
 def of_failure(span: str, message: str, seconds: float) -> Entry:
-    """What the history keeps of a run that failed.
+    """Creates the history's entry for a failed run.
 
-    Of the message only the first line, or the second where the first announces a list:
-    others may name rows of the data.
+    Only the first line of the message is kept, or the second if the first announces a list: other
+    lines may contain rows of the data.
     """
     now = datetime.datetime.now(datetime.timezone.utc).isoformat(timespec="seconds")
     first, *others = message.splitlines()
@@ -111,14 +111,14 @@ def of_failure(span: str, message: str, seconds: float) -> Entry:
 
 
 def remember(path: Path, entry: Entry) -> None:
-    """Adds a line to the history."""
+    """Appends an entry to the history."""
     path.parent.mkdir(parents=True, exist_ok=True)
     with path.open("a", encoding="utf-8") as file:
         file.write(strict_json(dataclasses.asdict(entry)) + "\n")
 
 
 def read(path: Path) -> list[Entry]:
-    """The history, oldest run first; empty if there is none."""
+    """Reads the history, oldest run first; empty if there is none."""
     if not path.exists():
         return []
     lines = path.read_text(encoding="utf-8").splitlines()

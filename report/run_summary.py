@@ -1,4 +1,4 @@
-"""The facts of a run, gathered from its artifacts: ``summary.json``."""
+"""The facts of a run, collected from its artifacts: ``summary.json``."""
 
 import datetime
 import json
@@ -40,18 +40,18 @@ from retrieval.versions import newest_version
 def summarise(
     config: RunConfig, target: RunTarget, steps: Mapping[str, Step], seconds: float
 ) -> dict[str, Any]:
-    """Gathers everything worth telling about a run.
+    """Collects all facts about a run that are worth reporting.
 
-    Parts whose step did not get far enough are None.
+    Parts whose step was not reached are None.
 
     Args:
       config: The run's configuration.
-      target: Where it ran.
+      target: Target of the run.
       steps: Its steps.
       seconds: Wall time.
 
     Returns:
-      A JSON-ready dict; see the keys below.
+      A dict that can be written as JSON; see the keys below.
     """
     metrics = _metrics(steps)
     return {
@@ -101,7 +101,7 @@ def _read_json(path: str) -> dict[str, Any]:
 
 
 def _metrics(steps: Mapping[str, Step]) -> dict[str, Any]:
-    """``{ranker: {slice: {metric: {value, low, high}}}}``, low and high at 95 %."""
+    """Returns ``{ranker: {slice: {metric: {value, low, high}}}}``; low and high are at 95 %."""
     result = {}
     for node, ranker, model_name in (
         ("evaluator", "mind", CANDIDATE),
@@ -119,13 +119,13 @@ def _metrics(steps: Mapping[str, Step]) -> dict[str, Any]:
     if "item_knn" in result:
         for name in (*map(recent_popularity, RECENT_DAYS), PERSONAL_FREQUENCY):
             part = _part(result["item_knn"], name)
-            if any(part.values()):  # not every baseline is asked for
+            if any(part.values()):  # not every baseline is configured
                 result[name] = part
     return result
 
 
 def _part(slices: Mapping[str, Any], qualifier: str) -> dict[str, Any]:
-    """Metrics of a baseline that is ranked inside another model's signature."""
+    """Returns the metrics of a baseline that is ranked inside another model's signature."""
     return {
         name: {
             metric.replace(f"_{qualifier}", "", 1): value
@@ -142,7 +142,7 @@ def _has_pushed_baseline(steps: Mapping[str, Step]) -> bool:
 
 
 def _final_training(steps: Mapping[str, Step]) -> dict[str, Any] | None:
-    """How the blessed model was trained on all events; None if it was not."""
+    """Describes how the blessed model was trained on all events; None if it was not."""
     trained, evaluated = steps.get("final-trainer"), steps.get("final-evaluator")
     if not trained or not evaluated or "failed" in (trained.state, evaluated.state):
         return None
@@ -156,7 +156,7 @@ def _final_training(steps: Mapping[str, Step]) -> dict[str, Any] | None:
 
 
 def _blessing(config: RunConfig, steps: Mapping[str, Step]) -> dict[str, Any] | None:
-    """Whether the model was blessed, the thresholds, and those that were missed."""
+    """Returns whether the model was blessed, the thresholds, and those that were missed."""
     step = steps.get("evaluator")
     if step is None or step.state == "failed":
         return None
@@ -175,7 +175,7 @@ def _blessing(config: RunConfig, steps: Mapping[str, Step]) -> dict[str, Any] | 
 
 
 def _missed(evaluation_uri: str, baseline: str) -> list[str]:
-    """The thresholds that were missed, in words; ``baseline`` names what was compared with."""
+    """Returns sentences about missed thresholds; ``baseline`` names the model compared with."""
     validation = tfma.load_validation_result(evaluation_uri)
     return [
         _failure(failure, baseline)
@@ -190,7 +190,7 @@ def _failure(failure: Any, baseline: str) -> str:
 
 
 def _number(value: Any) -> float:
-    """The value of TFMA's metric proto, bounded or not."""
+    """Returns the value of TFMA's metric proto, with or without bounds."""
     bounded = value.WhichOneof("type") == "bounded_value"
     return value.bounded_value.value.value if bounded else value.double_value.value
 
@@ -208,7 +208,8 @@ def _push(steps: Mapping[str, Step], target: RunTarget) -> dict[str, Any]:
     pushed = bool(properties.get("pushed"))
     return {
         "pushed": pushed,
-        # Another one if a version is pinned, or if refreshed items are newer.
+        # The version in service may be another one if a version is pinned, or if refreshed items
+        # are newer.
         "in_service": newest_version(target.push_destination) if pushed else "",
         "destination": target.push_destination,
         "version": properties.get("pushed_version", ""),

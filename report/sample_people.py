@@ -1,4 +1,4 @@
-"""A few people of the test split, asked for through the bundle's own signature."""
+"""Recommendations for a few people of the test split, from the bundle's own signature."""
 
 from collections.abc import Sequence
 from typing import Any
@@ -13,28 +13,26 @@ from retrieval.people import history_and_targets, profile_value
 NUM_PEOPLE = 3
 NUM_RECOMMENDATIONS = 10
 _SHOWN_HISTORY = 10
-# Enough people to find some with several interests, few enough to be quick.
+# Enough people to find some with several interests, few enough to be fast.
 _SCANNED_PEOPLE = 200
 
 
 def sample_people(
     model_path: str, pattern: str, profile_names: Sequence[str], exclude_history: bool
 ) -> list[dict[str, Any]]:
-    """Recommends to sample people.
+    """Computes recommendations for sample people.
 
-    The people are those of the first rows whose recommendations come from the
-    most different interests: what a multi-interest model is for. They are
-    shown, never measured.
+    The people are chosen from the first rows: those whose recommendations come from the most
+    interests, which is what a multi-interest model is for. They are shown but never measured.
 
     Args:
       model_path: The bundle.
       pattern: File pattern of raw test examples.
       profile_names: Names of the profile features, as the configuration has them.
-      exclude_history: Whether recommendations leave the history out.
+      exclude_history: Whether recommendations exclude items of the history.
 
-    Returns:
-      Per person ``user_id``, ``history`` (the newest), ``interests`` (by
-      interest: recommended items with id, title and score) and ``targets``.
+    For each person: ``user_id``, ``history`` (its newest items), ``interests`` (recommended items
+    with id, title and score, by interest) and ``targets``.
     """
     # Registers ScaNN's ops, which the graph of a ScaNN index needs.
     import scann  # noqa: F401
@@ -77,7 +75,7 @@ def sample_people(
 def _recommend(
     serve: Any, rows: Sequence[dict[str, Any]], exclude_history: bool
 ) -> dict[str, tf.Tensor]:
-    """Asks the signature ``serve`` for recommendations to the people of ``rows``."""
+    """Asks the signature ``serve`` for recommendations for the people of ``rows``."""
     specs = serve.structured_input_signature[1]
     options = RequestOptions(
         exclude_history=exclude_history,
@@ -98,7 +96,7 @@ def _recommend(
 
 
 class _Titles:
-    """Turns item ids into something a person can read."""
+    """Converts item ids into titles that a person can read."""
 
     def __init__(self, bundle: Any):
         tower = bundle.tower

@@ -1,7 +1,7 @@
-"""How a run summary reads: the words and derived figures that all its views share.
+"""The wording of a run summary: texts and derived figures that all its views share.
 
-The summary itself is made in ``report.run_summary``; nothing here imports
-TensorFlow, so a view can be made of any ``summary.json``.
+The summary itself is made in ``report.run_summary``. Nothing here imports TensorFlow, so a view can
+be created from any ``summary.json``.
 """
 
 import dataclasses
@@ -79,8 +79,8 @@ class Gate:
     """One condition between the trained model and the served one.
 
     Attributes:
-      condition: What must hold, in words.
-      measured: What was measured, in words.
+      condition: The condition, as text.
+      measured: What was measured, as text.
       passed: Whether it held.
     """
 
@@ -92,34 +92,34 @@ class Gate:
 def estimate(
     metrics: Mapping[str, Any], ranker: str, metric: str, slice_name: str = OVERALL
 ) -> Estimate | None:
-    """One figure of the summary's ``metrics``; None if it was not measured."""
+    """Returns one figure of the summary's ``metrics``; None if it was not measured."""
     found = metrics.get(ranker, {}).get(slice_name, {}).get(metric) or {}
     if "value" not in found:
         return None
     name = parse_metric_name(metric)
-    # Resampling leaves people out, and with them items: the interval of coverage is biased.
+    # Resampling leaves out people and hence items, so the interval of coverage would be biased.
     if "low" not in found or name.quantity == COVERAGE:
         return Estimate(found["value"])
     if name.is_lift:
         return Estimate(found["value"], found["low"], found["high"])
-    # All others are shares; the evaluator's intervals are symmetric and may stick out.
+    # All others are shares; the evaluator's intervals are symmetric and may extend beyond 0 or 1.
     return Estimate(found["value"], max(found["low"], 0.0), min(found["high"], 1.0))
 
 
 def with_history(primary_metric: str) -> bool:
-    """Whether the primary ranking leaves people's own items among the candidates."""
+    """Whether the primary ranking keeps people's own items among the candidates."""
     return parse_metric_name(primary_metric).history_included
 
 
 def metric_name(quantity: str, cutoff: int | None, history_included: bool) -> str:
-    """Name in ``metrics`` of a quantity, as ``ndcg_at_50`` or ``mrr``."""
-    # Coverage is measured on the primary ranking only and has one name.
+    """Returns the name of a quantity in ``metrics``, such as ``ndcg_at_50`` or ``mrr``."""
+    # Coverage is measured only on the primary ranking, so it has a single name.
     is_qualified = history_included and quantity != COVERAGE
     return contract_name(quantity, cutoff, HISTORY_INCLUDED if is_qualified else "")
 
 
 def metric_label(name: str) -> str:
-    """Reads a metric's name: ``ndcg_at_50_history_included`` is NDCG@50."""
+    """Formats a metric's name for people: ``ndcg_at_50_history_included`` becomes NDCG@50."""
     parsed = parse_metric_name(name)
     word = _WORDS.get(parsed.quantity, _spaced(parsed.quantity))
     label = word if parsed.cutoff is None else f"{word}@{parsed.cutoff}"
@@ -128,7 +128,7 @@ def metric_label(name: str) -> str:
 
 
 def cutoffs(metrics: Mapping[str, Any]) -> list[int]:
-    """All N for which Recall@N was measured, ascending."""
+    """Returns all N for which Recall@N was measured, ascending."""
     names = [(name, parse_metric_name(name)) for name in metrics.get("mind", {}).get(OVERALL, {})]
     return sorted(
         parsed.cutoff
@@ -138,7 +138,7 @@ def cutoffs(metrics: Mapping[str, Any]) -> list[int]:
 
 
 def dropped_events(data: Mapping[str, Any]) -> dict[str, int]:
-    """Events that were read and not kept, by reason; only reasons that occurred."""
+    """Counts events that were read but not kept, by reason; only reasons that occurred."""
     events = data["events"]
     reasons = {
         **{_spaced(k): v for k, v in data["tables"]["interactions"]["bad"].items()},
@@ -152,7 +152,7 @@ def dropped_events(data: Mapping[str, Any]) -> dict[str, int]:
 
 
 def window(data: Mapping[str, Any]) -> str:
-    """Which spans of the log were read; empty if the run reads no window."""
+    """Describes which spans of the log were read; empty if the run reads no window."""
     read = data.get("window")
     if not read:
         return ""
@@ -168,7 +168,7 @@ def window(data: Mapping[str, Any]) -> str:
 
 
 def data_notes(data: Mapping[str, Any]) -> list[str]:
-    """What a person should know about the input, in sentences that name the file."""
+    """Returns sentences about the input that a person should know; they name the file."""
     files = data.get("files", {})
     notes = [
         f"{count:,} events in {path} lie in the future; check `timestamp_unit`."
@@ -183,11 +183,11 @@ def data_notes(data: Mapping[str, Any]) -> list[str]:
             notes.append(f"{bad:,} rows of {where} are set apart in {data['bad_rows']}.")
         if repeated := counts.get("duplicate_ids"):
             notes.append(
-                f"{repeated:,} rows of {where} repeat an id; the first row of each id counts."
+                f"{repeated:,} rows of {where} repeat an id; only the first row of each id counts."
             )
         for name, failures in sorted(counts.get("unparsable_numbers", {}).items()):
             notes.append(
-                f"{failures:,} values of the numeric feature {name!r} of {where} are no numbers "
+                f"{failures:,} values of the numeric feature {name!r} of {where} are not numbers "
                 "and count as missing."
             )
     if (gaps := data["catalogue"]["not_in_items_file"]) and "items" in data["tables"]:
@@ -200,12 +200,12 @@ def data_notes(data: Mapping[str, Any]) -> list[str]:
 
 
 def warnings(summary: Mapping[str, Any]) -> list[str]:
-    """What the guard rails warn of, in sentences."""
+    """Returns the guard rails' warnings, as sentences."""
     return [f"{f.message} ({f.rail})." for f in guard_rails.warnings(_findings(summary))]
 
 
 def not_counted(summary: Mapping[str, Any]) -> str:
-    """A sentence on the test targets that the primary ranking leaves out; empty if none."""
+    """Returns a sentence about test targets that the primary ranking omits; empty if none."""
     test = (summary["data"] or {}).get("splits", {}).get("test", {})
     share = test.get("repeated_share", 0.0)
     if with_history(summary["primary_metric"]) or not share:
@@ -218,7 +218,7 @@ def not_counted(summary: Mapping[str, Any]) -> str:
 
 
 def index_note(summary: Mapping[str, Any]) -> str:
-    """A sentence if recall was measured less deeply than configured; else empty."""
+    """Returns a sentence if recall was measured at a smaller cutoff than configured; else empty."""
     index, facts = summary["index"], summary["manifest"]
     if not index or not facts:
         return ""
@@ -232,7 +232,7 @@ def index_note(summary: Mapping[str, Any]) -> str:
 
 
 def gates(summary: Mapping[str, Any]) -> list[Gate]:
-    """The conditions of the blessing and what was measured for each."""
+    """Returns the conditions of the blessing, and what was measured for each."""
     blessing, metrics = summary["blessing"], summary["metrics"]
     if not blessing:
         return []
@@ -257,7 +257,7 @@ def gates(summary: Mapping[str, Any]) -> list[Gate]:
 
 
 def verdict(summary: Mapping[str, Any]) -> str:
-    """One sentence: what became of the trained model."""
+    """Returns one sentence about the outcome for the trained model."""
     blessing, push, index = summary["blessing"], summary["push"], summary["index"]
     if push["pushed"]:
         served = push.get("in_service") or push["version"]
@@ -277,7 +277,7 @@ def verdict(summary: Mapping[str, Any]) -> str:
 
 
 def why_not_pushed(summary: Mapping[str, Any]) -> list[str]:
-    """Reasons in words; empty if it was pushed."""
+    """Returns the reasons as sentences; empty if the model was pushed."""
     if summary["push"]["pushed"]:
         return []
     failed = [
@@ -294,7 +294,7 @@ def why_not_pushed(summary: Mapping[str, Any]) -> list[str]:
 
 
 def guard_rail_findings(summary: Mapping[str, Any]) -> list[guard_rails.Finding]:
-    """Every guard rail that was looked at, those that were hit first."""
+    """Returns the findings of all guard rails that were checked, those that tripped first."""
     return sorted(_findings(summary), key=lambda f: (not f.tripped, not f.stops))
 
 
@@ -313,30 +313,30 @@ def stopped_by(reason: str) -> str:
 
 
 def algorithm(name: str) -> str:
-    """Reads the algorithm that the index's manifest names."""
+    """Formats the algorithm that the index's manifest names."""
     return _ALGORITHMS.get(name, _spaced(name))
 
 
 def item_name(item: Mapping[str, Any]) -> str:
-    """The title of an item, or its id if it has none."""
+    """Returns the title of an item, or its id if it has no title."""
     return item["title"] or item["item_id"]
 
 
 def interest_name(interest: int) -> str:
-    """Name of a group of recommendations."""
+    """Returns the name of a group of recommendations."""
     if interest == NO_INTEREST:
         return "Most popular"
     return f"Interest {interest_number(interest)}"
 
 
 def hits(person: Mapping[str, Any]) -> set[str]:
-    """Ids of recommended items that are among the person's held-out items."""
+    """Returns the ids of recommended items that are among the person's held-out items."""
     held_out = {item["item_id"] for item in person["targets"]}
     return {i["item_id"] for g in person["interests"] for i in g["items"]} & held_out
 
 
 def removed(summary: Mapping[str, Any]) -> str:
-    """What the run removed of earlier ones; empty if it removed nothing."""
+    """Describes what the run removed from earlier ones; empty if it removed nothing."""
     found = summary.get("removed")
     if not found:
         return ""
@@ -352,7 +352,7 @@ def removed(summary: Mapping[str, Any]) -> str:
 
 
 def duration(seconds: float) -> str:
-    """A duration in the unit that a reader would choose; tenths only of a float."""
+    """Formats a duration in a suitable unit; shows tenths only of a float."""
     if round(seconds, 1) < 60:
         return f"{seconds} s" if isinstance(seconds, int) else f"{seconds:.1f} s"
     minutes, rest = divmod(round(seconds), 60)
@@ -362,7 +362,7 @@ def duration(seconds: float) -> str:
 
 
 def size(num_bytes: float) -> str:
-    """A size in decimal units."""
+    """Formats a size in decimal units."""
     for unit in ("B", "kB", "MB"):
         if num_bytes < 1000:
             return f"{num_bytes:.0f} {unit}" if unit == "B" else f"{num_bytes:.1f} {unit}"
@@ -371,7 +371,7 @@ def size(num_bytes: float) -> str:
 
 
 def history_buckets(metrics: Mapping[str, Any]) -> Sequence[tuple[str, str]]:
-    """Slices by history length as (slice name, label), shortest first."""
+    """Returns the slices by history length as (slice name, label), shortest first."""
     found = []
     for name in metrics.get("mind", {}):
         key, _, label = name.partition("=")
@@ -381,7 +381,7 @@ def history_buckets(metrics: Mapping[str, Any]) -> Sequence[tuple[str, str]]:
 
 
 def _few(paths: Sequence[str]) -> str:
-    """Names one or two files, or the first of many."""
+    """Lists one or two names, or the first of many and the number of others."""
     return ", ".join(paths) if len(paths) <= 2 else f"{paths[0]} and {len(paths) - 1} more"
 
 

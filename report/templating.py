@@ -1,4 +1,4 @@
-"""The templates of the HTML pages."""
+"""Loads the templates of the HTML pages."""
 
 from typing import Any
 
@@ -6,7 +6,9 @@ import jinja2
 
 
 def environment(**filters: Any) -> jinja2.Environment:
-    """Finds templates in this package, escapes everything, and refuses unknown names.
+    """Creates an environment that finds this package's templates and escapes all values.
+
+    Unknown names in a template are errors.
 
     Args:
       **filters: Filters by the name that templates use.

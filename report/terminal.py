@@ -1,4 +1,4 @@
-"""What a person at the terminal sees; everything else goes into a log file."""
+"""What the user sees at the terminal; all other output goes to a log file."""
 
 import contextlib
 import logging
@@ -20,34 +20,34 @@ from rich.text import Text
 from report.failure import explain
 from report.summary_view import duration
 
-PROGRESS_LOG = "mind.progress"  # logger whose records are for the person
+PROGRESS_LOG = "mind.progress"  # logger whose records are shown to the user
 
-# TFX's runner and launcher announce steps with these messages.
+# Messages with which TFX's runner and launcher announce steps.
 _RUNNING = "Component %s is running."
 _FINISHED = "Component %s is finished."
 _CACHED = "A cached execution %d is used."
 
 _NAME_WIDTH = 20
-_WIDTH_ELSEWHERE = 100  # of a file or a pipe, which has no width of its own
-_SECONDS_BETWEEN_LINES = 10.0  # of progress, where a line cannot be overwritten
+_WIDTH_ELSEWHERE = 100  # width for a file or a pipe, which has none of its own
+_SECONDS_BETWEEN_LINES = 10.0  # between progress lines, where none can be overwritten
 
 
 class Terminal:
-    """The person's own view: step lines, progress and the summary.
+    """The user's view: step lines, progress and the summary.
 
-    On a terminal the running step is a live line at the bottom. Elsewhere (a
-    pipe, a CI log) only finished lines are written, progress now and then.
+    On a terminal, the running step is a live line at the bottom. Elsewhere (a pipe, a CI log), only
+    finished lines and an occasional progress line are written.
     """
 
     def __init__(self, stream: TextIO):
-        """Writes to ``stream``, which stays the terminal while the process's own go to the log."""
+        """Writes to ``stream``, the terminal, while the process's own streams go to the log."""
         self._stream = stream
         self._console = _Console(file=stream, highlight=False, markup=False, emoji=False)
         self._is_live = self._console.is_terminal and not self._console.is_dumb_terminal
         self._spinner = Spinner("dots")
         self._steps = 0
         self._step = 0
-        self._name = ""  # of the running step; empty between steps
+        self._name = ""  # name of the running step; empty between steps
         self._cached = False
         self._started = 0.0
         self._progress = ""
@@ -57,32 +57,32 @@ class Terminal:
             get_renderable=self._running_step,
             transient=True,
             refresh_per_second=8,
-            # Those go to the log, and stay there.
+            # The process's own streams go to the log and must stay there.
             redirect_stdout=False,
             redirect_stderr=False,
         )
 
     def print(self, content: RenderableType = "") -> None:
-        """Prints text or anything that rich renders, above the live line.
+        """Prints text, or anything that rich can render, above the live line.
 
-        Plain text is never broken or cut, so that paths and commands can be copied.
+        Plain text is never wrapped or cut, so that paths and commands can be copied.
         """
         self._console.print(content, soft_wrap=isinstance(content, str), crop=False)
 
     def expect_steps(self, count: int) -> None:
-        """Sets the number of steps, for the counter."""
+        """Sets the total number of steps, for the counter."""
         self._steps = count
 
     def failed(
         self, error: BaseException, log_file: Path, *, output_dir: Path, verbose: bool
     ) -> None:
-        """Reports an error: its message, and where the details are.
+        """Reports an error: its message, and where to find the details.
 
         Args:
           error: What stopped the run.
-          log_file: Where its traceback goes.
-          output_dir: Where the run writes; named if the disk takes nothing.
-          verbose: Show the traceback here too.
+          log_file: File that gets the traceback.
+          output_dir: Where the run writes; named if the disk is full or read-only.
+          verbose: Whether to show the traceback at the terminal too.
         """
         logging.getLogger(__name__).error("The run failed.", exc_info=error)
         where = f" in step {self._name}" if self._name else ""
@@ -93,16 +93,15 @@ class Terminal:
             self.print("".join(traceback.format_exception(error)))
         self.print(
             f"\nDetails: {log_file}\n"
-            "What was served before is untouched; the next run continues from the steps that "
-            "are complete."
+            "The model in service is unchanged; the next run continues after the completed steps."
         )
 
     def interrupted(self, log_file: Path) -> None:
-        """Reports in one line that the person stopped the run."""
+        """Reports in one line that the user stopped the run."""
         where = f" in step {self._name}" if self._name else ""
         self._live.stop()
         self.print(
-            f"Interrupted{where}; the next run continues from the steps that are complete. "
+            f"Interrupted{where}; the next run continues after the completed steps. "
             f"Details: {log_file}"
         )
 
@@ -115,7 +114,7 @@ class Terminal:
             self._live.start()
 
     def step_cached(self) -> None:
-        """Notes that the running step is served from cache."""
+        """Records that the running step is served from the cache."""
         self._cached = True
 
     def step_finished(self) -> None:
@@ -126,7 +125,7 @@ class Terminal:
             self._end_step(duration(time.monotonic() - self._started), "")
 
     def progress(self, text: str) -> None:
-        """Shows how far the running step is."""
+        """Shows the progress of the running step."""
         self._progress = text
         now = time.monotonic()
         if not self._is_live and now - self._last_line >= _SECONDS_BETWEEN_LINES:
@@ -147,11 +146,11 @@ class Terminal:
         self._name = ""
 
     def _running_step(self) -> RenderableType:
-        """The live line; one line whatever the width."""
+        """Renders the live line, which is always a single line."""
         grid = Table.grid(padding=(0, 1, 0, 0))
         for _ in range(3):
             grid.add_column(no_wrap=True)
-        grid.add_column()  # the one that gives way
+        grid.add_column()  # the column that shrinks
         elapsed = duration(int(time.monotonic() - self._started))
         progress = Text(self._progress, no_wrap=True, overflow="ellipsis")
         grid.add_row(self._prefix().rstrip(), self._spinner, elapsed, progress)
@@ -159,7 +158,7 @@ class Terminal:
 
 
 class _Console(Console):
-    """Has the width of the terminal that it writes to, not of the process's streams."""
+    """A console with the width of its own terminal, not that of the process's streams."""
 
     @property  # type: ignore[misc]
     def size(self) -> ConsoleDimensions:
@@ -174,7 +173,7 @@ class _Console(Console):
 
 
 class _StepHandler(logging.Handler):
-    """Turns TFX's step messages and progress records into terminal lines."""
+    """Converts TFX's step messages and progress records into terminal lines."""
 
     def __init__(self, terminal: Terminal):
         super().__init__()
@@ -193,13 +192,13 @@ class _StepHandler(logging.Handler):
 
 @contextlib.contextmanager
 def quiet_run(log_file: Path) -> Iterator[Terminal]:
-    """Sends both standard streams and all logging to ``log_file``.
+    """Redirects both standard streams and all logging to ``log_file``.
 
-    C++ libraries and subprocesses write to the descriptors directly, so those
-    are redirected, not only Python's streams.
+    C++ libraries and subprocesses write to the file descriptors directly, so those are redirected
+    as well as Python's streams.
 
     Args:
-      log_file: Created with its parents.
+      log_file: Created together with its parent directories.
 
     Yields:
       The terminal to print to.
@@ -238,6 +237,6 @@ def quiet_run(log_file: Path) -> Iterator[Terminal]:
 
 
 def _flush(stream: TextIO) -> None:
-    """Flushes; what a full disk does not take is lost, and the error of the run is shown."""
+    """Flushes; on a full disk the output is lost, so that the run's own error is shown."""
     with contextlib.suppress(OSError):
         stream.flush()

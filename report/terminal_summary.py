@@ -16,20 +16,20 @@ from report import summary_view, training_view
 from report.summary_view import QUANTITIES, RANKERS, SPLITS, Estimate
 
 _LABEL_WIDTH = 11
-_INTERVAL_WIDTH = 11  # a narrow terminal shows it below the value
+_INTERVAL_WIDTH = 11  # a narrow terminal shows intervals below the values
 _SHOWN_HISTORY = 5
-_QUERY_ITEMS = 3  # of the sample person's history, in the command to try
+_QUERY_ITEMS = 3  # items of the sample person's history in the example command
 
 
 def render(
     summary: Mapping[str, Any], cutoffs: tuple[int, ...], exclude_history: bool
 ) -> RenderableType:
-    """What happened, in the order in which a reader asks; the outcome comes last.
+    """Renders what happened, in the order in which a reader asks; the outcome comes last.
 
     Args:
       summary: From ``run_summary.summarise``.
-      cutoffs: N of the metrics; the largest is shown.
-      exclude_history: Which of the two rankings is the primary one.
+      cutoffs: N of the metrics; only the largest is shown.
+      exclude_history: Determines which of the two rankings is the primary one.
 
     Returns:
       Something that ``Terminal.print`` prints at the terminal's width.
@@ -140,13 +140,13 @@ def _outcome(summary: Mapping[str, Any]) -> RenderableType:
             algorithm = summary_view.algorithm(facts[manifest.INDEX][manifest.ALGORITHM])
             found = f"{algorithm}: {found}"
             if saved := facts[manifest.INDEX].get(manifest.SEARCHES_SAVED):
-                found += f", {saved:.0%} of the searches saved by merging like interests"
+                found += f", {saved:.0%} of the searches saved by merging similar interests"
         note = summary_view.index_note(summary)
         lines.append(_labelled(("Index", found), *([("Note", note)] if note else [])))
     verdict = Text(summary_view.verdict(summary), style="bold green" if pushed else "bold red")
     reasons = [("", reason) for reason in summary_view.why_not_pushed(summary)]
     if not pushed:
-        reasons.append(("", "What was served before stays."))
+        reasons.append(("", "The model in service is unchanged."))
     lines.append(_labelled(("Result", verdict), *reasons))
     if pushed:
         lines.append(_copyable("Pushed to", summary["push"]["path"]))
@@ -159,7 +159,7 @@ def _outcome(summary: Mapping[str, Any]) -> RenderableType:
 
 
 def _serve(destination: str) -> str:
-    # Not `make serve`, which takes the newest model of the default output directory.
+    # Not `make serve`, which serves the newest model of the default output directory.
     return f"{_python()} -m serving.server --model_base_path {shlex.quote(destination)}"
 
 
@@ -170,13 +170,13 @@ def _query(people: list[Mapping[str, Any]] | None) -> str:
 
 
 def _python() -> str:
-    """The interpreter that runs this, relative to the current directory if it is below it."""
+    """Returns this interpreter, relative to the current directory if it is below it."""
     path = Path(sys.executable)
     return shlex.quote(os.path.relpath(path) if path.is_relative_to(Path.cwd()) else sys.executable)
 
 
 def _labelled(*rows: tuple[str, str | Text]) -> Table:
-    """Rows of a label and a text that wraps beside it."""
+    """Creates rows of a label and a text that wraps beside it."""
     grid = Table.grid(padding=0)
     grid.add_column(width=_LABEL_WIDTH, no_wrap=True)
     grid.add_column()
@@ -186,5 +186,5 @@ def _labelled(*rows: tuple[str, str | Text]) -> Table:
 
 
 def _copyable(label: str, text: str) -> Text:
-    """A line that is never broken, so that it can be copied."""
+    """Creates a line that is never wrapped, so that it can be copied."""
     return Text(f"{label:<{_LABEL_WIDTH}}{text}", no_wrap=True, overflow="ignore")

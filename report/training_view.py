@@ -1,4 +1,4 @@
-"""What summary and report say of a training in words."""
+"""Sentences about the training for the summary and the report."""
 
 from collections.abc import Mapping
 from typing import Any
@@ -8,7 +8,7 @@ from contract.training_report import FROM_NOTHING_BECAUSE, INTEREST_CHOICE
 
 
 def notes(summary: Mapping[str, Any]) -> list[str]:
-    """Sentences on how the model came about, as far as that is not the usual way."""
+    """Returns sentences about how the model was trained, where that was unusual."""
     found = []
     because = (summary["training"] or {}).get(FROM_NOTHING_BECAUSE)
     if because:
@@ -25,7 +25,7 @@ def notes(summary: Mapping[str, Any]) -> list[str]:
         )
     if final := summary.get("final_training"):
         found.append(
-            f"The model to push was trained anew for the same {final['steps']:,} steps, the test "
-            "events included."
+            f"The model to push was trained again for the same {final['steps']:,} steps, including "
+            "the test events."
         )
     return found

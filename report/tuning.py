@@ -1,8 +1,8 @@
-"""Shows a tuning as a page with plots, finished or not.
+"""Shows a tuning, finished or not, as a page with plots.
 
 python -m report.tuning output/tuning/movielens-100k/0123456789abcdef
 
-``python -m pipeline.tune`` calls it at its end; the directory is the one that it names.
+``python -m pipeline.tune`` runs this at its end; the directory is the one that it prints.
 """
 
 import argparse
@@ -21,10 +21,10 @@ _TEMPLATE = "tuning.html.jinja"
 
 
 def page(record: Mapping[str, Any]) -> str:
-    """A tuning as one HTML file that needs nothing else.
+    """Renders a tuning as one self-contained HTML file.
 
     Args:
-      record: What ``python -m pipeline.tune`` has written; a trial must be complete.
+      record: The output of ``python -m pipeline.tune``; at least one trial must be complete.
     """
     trials = {trial["number"]: trial for trial in record["trials"]}
     default, winner = trials[record["default"]], trials[record["winner"]]
@@ -49,7 +49,7 @@ def page(record: Mapping[str, Any]) -> str:
 
 
 def _rank(trial: Mapping[str, Any]) -> tuple[bool, float]:
-    """Complete trials first, the best of them at the top."""
+    """Sorts complete trials first, the best of them at the top."""
     recall = trial["recall"] if trial["recall"] is not None else 0.0
     return trial["state"] != "complete", -recall
 
@@ -94,7 +94,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         description=__doc__,
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
-    parser.add_argument("directory", type=Path, help="of the tuning")
+    parser.add_argument("directory", type=Path, help="directory of the tuning")
     flags = parser.parse_args(argv)
     places = TuningPlaces(flags.directory)
     try:

@@ -18,12 +18,12 @@ Trials = Sequence[Mapping[str, Any]]
 
 
 def over_trials(trials: Trials, default: Mapping[str, Any], label: str) -> Markup:
-    """What each trial reached, and the best so far.
+    """Draws the result of each trial, and the best result so far.
 
     Args:
-      trials: Those that are complete or were stopped, oldest first.
+      trials: Trials that are complete or were stopped, oldest first.
       default: The trial of the configuration itself.
-      label: What is measured.
+      label: Name of the metric.
     """
     complete = [trial for trial in trials if trial["state"] == "complete"]
     stopped = [t for t in trials if t["state"] == "pruned" and t["recall"] is not None]
@@ -64,12 +64,12 @@ def over_trials(trials: Trials, default: Mapping[str, Any], label: str) -> Marku
 
 
 def curves(trials: Trials, marked: Mapping[int, str], label: str) -> Markup:
-    """Validation curves of all trials, some of them marked with a name.
+    """Draws the validation curves of all trials, some of them labelled with a name.
 
     Args:
       trials: Trials with a curve.
-      marked: Names by number of trial.
-      label: What is measured.
+      marked: Names by trial number.
+      label: Name of the metric.
     """
     with style.context(STYLE):
         figure, axes = new_figure(FULL_WIDTH, 3.2)
@@ -82,7 +82,7 @@ def curves(trials: Trials, marked: Mapping[int, str], label: str) -> Markup:
                 color=ACCENT if name else MUTED,
                 alpha=1.0 if name else 0.45,
                 linewidth=1.8 if name else 0.9,
-                # A trial of one pass is a point.
+                # The curve of a trial with a single pass is a point.
                 marker="o" if len(steps) == 1 else None,
                 markersize=3,
             )
@@ -105,12 +105,12 @@ def curves(trials: Trials, marked: Mapping[int, str], label: str) -> Markup:
 
 
 def by_value(trials: Trials, parameters: Mapping[str, Mapping[str, Any]], label: str) -> Markup:
-    """What complete trials reached by the value of each key, one panel per key.
+    """Draws the results of complete trials by the value of each key, one panel per key.
 
     Args:
       trials: Complete trials.
-      parameters: The search space: by key, its choices and whether it is logarithmic.
-      label: What is measured.
+      parameters: The search space: choices and whether the scale is logarithmic, by key.
+      label: Name of the metric.
     """
     recalls = [trial["recall"] for trial in trials]
     rows = -(-len(parameters) // _PER_ROW)

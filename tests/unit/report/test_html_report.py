@@ -163,7 +163,7 @@ def test_what_was_removed_of_earlier_runs_is_said():
     counts = {"runs": 12, "artifacts": 0, "versions": 3, "spans": 0, "bytes": 214_000_000}
     summary = {**summaries.pushed(), "removed": {**counts, "failed": []}}
     text = _Page(run_report.render(summary)).text("steps")
-    assert "Removed of earlier runs: 12 runs, 3 versions, 214.0 MB" in text
+    assert "Removed from earlier runs: 12 runs, 3 versions, 214.0 MB" in text
 
 
 def test_text_from_the_data_cannot_become_markup():
@@ -183,7 +183,7 @@ def test_a_refusal_is_explained():
     text = _Page(run_report.render(summaries.refused())).text()
     assert "Not blessed, not pushed" in text
     assert "at most 0.01 below the last pushed model; measured: 0.0170 below" in text
-    assert "What was served before stays." in text
+    assert "The model in service is unchanged." in text
 
 
 @pytest.mark.parametrize("part", summaries.PARTS)

@@ -245,7 +245,7 @@ def test_what_is_unusual_about_the_training_is_said():
     summary["final_training"] = {"steps": 1200, "reasons": []}
     assert training_view.notes(summary) == [
         "The training started from nothing: the items drifted (item_drift).",
-        "The model to push was trained anew for the same 1,200 steps, the test events included.",
+        "The model to push was trained again for the same 1,200 steps, including the test events.",
     ]
 
 

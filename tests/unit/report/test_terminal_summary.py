@@ -42,7 +42,7 @@ def test_what_is_odd_about_the_input_is_said_and_names_the_file():
     assert [note.partition(";")[0] for note in notes] == [
         "2 events in log.csv lie in the future",
         "3 rows of items (i.csv) repeat an id",
-        "4 values of the numeric feature 'price' of items (i.csv) are no numbers and count as "
+        "4 values of the numeric feature 'price' of items (i.csv) are not numbers and count as "
         "missing.",
         "1 rows of users (a and 2 more) are set apart in "
         "output/bad_rows/movielens-100k/interactions.jsonl.",
@@ -146,7 +146,7 @@ def test_a_refusal_says_why_and_gives_no_command():
     lines = _lines(summaries.refused())
     result = lines.index("Result     Not blessed, not pushed")
     assert lines[result + 1].endswith("last pushed model; measured: 0.0170 below")
-    assert lines[result + 2].strip() == "What was served before stays."
+    assert lines[result + 2].strip() == "The model in service is unchanged."
     assert not any(line.startswith(("Pushed to", "Query it")) for line in lines)
 
 

@@ -6,7 +6,7 @@ PYTHON ?= $(shell command -v python3.11 || command -v python3.10 || command -v p
 UV ?= $(shell command -v uv || echo .uv/bin/uv)
 CONFIG ?= configs/movielens-100k.yaml
 OUTPUT ?= output
-# What was pushed last, whatever the configuration's name.
+# The model that was pushed last, whatever the configuration's name.
 MODEL_BASE ?= $(shell ls -td $(OUTPUT)/serving_models/*/ 2>/dev/null | head -n 1)
 BIN := $(VENV)/bin
 STAMP := $(VENV)/.requirements.lock.installed

@@ -28,14 +28,14 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("--image", required=True, help="image of all steps, REGISTRY/NAME@DIGEST")
     parser.add_argument("--target", choices=["kfp", "vertex"], default="kfp")
     parser.add_argument(
-        "--pipeline_root", default="", help="where artifacts go: s3://, gs://, minio://"
+        "--pipeline_root", default="", help="root of all artifacts: s3://, gs:// or minio://"
     )
     parser.add_argument("--output", help="YAML file to write (default: NAME.yaml)")
 
     submit = parser.add_argument_group("submitting")
-    submit.add_argument("--submit", action="store_true", help="upload and run what was compiled")
+    submit.add_argument("--submit", action="store_true", help="upload the compiled file and run it")
     submit.add_argument("--host", help="URL of the Kubeflow Pipelines API (default: in-cluster)")
-    submit.add_argument("--namespace", help="of the run, on a multi-user installation")
+    submit.add_argument("--namespace", help="namespace of the run, on a multi-user installation")
     submit.add_argument("--experiment", default="Default")
     submit.add_argument("--run_name", default="", help="default: NAME and the time")
     submit.add_argument("--service_account", help="Kubernetes service account of the steps")
@@ -51,7 +51,7 @@ def _parser() -> argparse.ArgumentParser:
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    """Compiles and submits; returns the exit code."""
+    """Compiles and submits the pipeline; returns the exit code."""
     flags = _parser().parse_args(argv)
     os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
     import model  # noqa: F401  (selects Keras 2 before TFX imports TensorFlow)
@@ -60,7 +60,10 @@ def main(argv: Sequence[str] | None = None) -> int:
     from pipeline.kubeflow import submit as submit_lib
 
     if flags.submit and flags.target != "kfp":
-        print("--submit: expected --target kfp; Vertex AI takes the file itself.", file=sys.stderr)
+        print(
+            "--submit: expected --target kfp; submit the file to Vertex AI with its own tools.",
+            file=sys.stderr,
+        )
         return EXIT_USAGE
     try:
         if flags.submit:
@@ -69,7 +72,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         from pipeline.kubeflow.compile import compile_pipeline
 
         compiled = compile_pipeline(config, flags.image, flags.target, flags.pipeline_root)
-        # Before the file is written: a wrong --param leaves nothing behind.
+        # Checked before the file is written, so that a wrong --param leaves nothing behind.
         values = spec_lib.parse_parameters(spec_lib.parse(compiled.to_yaml()), flags.param)
         output = compiled.write(flags.output or f"{config.name}.yaml")
     except (config_lib.ConfigError, spec_lib.SpecError, submit_lib.SubmitError) as error:

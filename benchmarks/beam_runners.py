@@ -1,11 +1,10 @@
-"""ExampleGen and Transform on each Beam runner: time and memory at growing sizes.
+"""Measures ExampleGen and Transform on each Beam runner: time and memory at growing sizes.
 
     python -m benchmarks.beam_runners --events 1000000 10000000 --json runners.json
     mvn -q -f deploy/beam package && python -m benchmarks.beam_runners --runners flink spark
 
-The compiled pipeline's own steps, run as Kubeflow would run them. Flink and Spark
-run on the local cluster that is inside Beam's job server. Memory is that of all
-processes together.
+The benchmark runs the compiled pipeline's own steps as Kubeflow would run them. Flink and Spark run
+on the local cluster inside Beam's job server. Memory is the total of all processes.
 """
 
 import argparse
@@ -40,8 +39,8 @@ class Result:
     Attributes:
       runner: Name of the runner.
       events: Size of the log.
-      seconds: By step.
-      peak_gigabytes: Of all processes together, over the steps up to Transform.
+      seconds: Duration by step.
+      peak_gigabytes: Peak memory of all processes together, over the steps up to Transform.
     """
 
     runner: str
@@ -121,7 +120,7 @@ def run(runner: str, num_events: int, flags: argparse.Namespace) -> Result:
 
 
 def main() -> None:
-    """Runs what was asked for."""
+    """Runs the requested measurements."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--events", type=int, nargs="+", default=[1_000_000, 10_000_000])
     parser.add_argument(

@@ -1,9 +1,9 @@
-"""Two servers that do nothing: what the endpoint's shell is compared with.
+"""Two servers that do no work, as a baseline for the serving layer around the model.
 
     python -m benchmarks.echo REST_ANSWER_FILE GRPC_ANSWER_FILE
 
-Reads every request in full and answers with the bytes of the files: over HTTP with aiohttp, over
-gRPC with grpc.aio, both on free ports of the loopback, which it prints as JSON.
+Each reads every request in full and answers with the bytes of a file: over HTTP with aiohttp, and
+over gRPC with grpc.aio. Both listen on free ports of the loopback, which are printed as JSON.
 """
 
 import asyncio

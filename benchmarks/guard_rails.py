@@ -1,11 +1,11 @@
-"""How often the guard rails on data are hit by real logs, as they are and with faults in them.
+"""Measures how often real logs trip the guard rails on data, unchanged and with faults.
 
     python -m benchmarks.guard_rails --config configs/completejourney.yaml --days 1
     python -m benchmarks.guard_rails --config configs/movielens-100k.yaml --days 7
 
-The log is cut into spans of so many days, and every span that has a whole window before it
-is judged against that window with the default limits: once as it is, which should hit nothing, and
-once with each of some faults, which should hit the guard rail that is named for it.
+The log is cut into spans of the given number of days, and every span that has a whole window before
+it is judged against that window with the default limits: once unchanged, which should trip nothing,
+and once with each of several faults, which should trip the guard rail named for it.
 """
 
 import argparse
@@ -37,7 +37,7 @@ _DAY_SECONDS = 86_400
 _READING = InteractionsConfig(
     files=("unused/{SPAN}",), user_column="user", item_column="item", timestamp_column="time"
 )
-# Of the newest span and the one before it, the span with the fault.
+# Takes the newest span and the one before it; returns the span with the fault.
 Fault = Callable[[pa.Table, pa.Table], pa.Table]
 
 
@@ -63,7 +63,7 @@ def _other_user_ids(events: pa.Table, before: pa.Table) -> pa.Table:
 
 
 def _items_permuted(events: pa.Table, before: pa.Table) -> pa.Table:
-    # The items that sell and those that do not, as if the rows of the catalogue had moved.
+    # Popular and unpopular items change places, as if the rows of the catalogue had moved.
     both = pa.concat_tables([before, events])
     known = _text(both, "item").combine_chunks().unique()
     place = pc.index_in(_text(events, "item"), value_set=known).to_numpy()
@@ -132,7 +132,7 @@ def judge(files: Sequence[StoredFile]) -> tuple[SpanMeasures, list[Finding]]:
 
 
 def main(argv: Sequence[str] | None = None) -> None:
-    """Prints the rails that were hit, the ranges of what was measured, and the faults caught."""
+    """Prints the rails that tripped, the ranges of the measured values, and the detected faults."""
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )

@@ -1,8 +1,9 @@
-"""Histories by key: what it costs to ask by an id in place of the history, and to keep events.
+"""Measures the cost of requests by id instead of by history, and of storing events.
 
-Fills a store with people, serves a synthetic bundle with it in a process of its own, and asks for
-the same people in turn by their ids and by their histories, one request after the other and in
-batches, over REST. Before that the store itself is read, written and erased from without a server.
+The benchmark fills a store with people, serves a synthetic bundle with it in its own process, and
+requests the same people in turn by their ids and by their histories, one request after the other
+and in batches, over REST. Before that, it reads from, writes to and erases from the store itself
+without a server.
 
   python -m benchmarks.history_store --people 100000
 """
@@ -128,7 +129,7 @@ class Measured:
                 width = max(len(person.events) for person in kept)
                 history = [_padded(person, width) for person in kept]
                 inputs = {"user_id": ids, "history": history}
-                # Who is asked first would load what the other one needs.
+                # The first request would load what the other one needs.
                 names = list(inputs) if self._rng.random() < 0.5 else list(inputs)[::-1]
                 answers = [_timed(http, {n: inputs[n], "k": 20}, seconds[n]) for n in names]
                 assert answers[0] == answers[1]

@@ -1,9 +1,10 @@
-"""Whether a server that swaps versions again and again keeps its memory and its callers.
+"""Measures whether a server that swaps versions repeatedly keeps its memory and its callers.
 
-A bundle around a synthetic tower (benchmarks.index) is pushed again and again, as hard links under
-the next number, and the version before it is removed once it has been unloaded. Meanwhile four
-connections ask over REST, with a pause of 10 ms after an answer. A line is the median of 20 swaps:
-resident memory, open file descriptors and threads, read when the version before has been unloaded.
+A bundle around a synthetic tower (benchmarks.index) is pushed repeatedly, as hard links under the
+next number, and the previous version is removed once it has been unloaded. Meanwhile four
+connections send requests over REST, with a pause of 10 ms after each answer. A line is the median
+of 20 swaps: resident memory, open file descriptors and threads, read when the previous version has
+been unloaded.
 
   python -m benchmarks.hot_swaps --json out.json
 """
@@ -37,7 +38,7 @@ _MEBIBYTE = 2**20
 
 
 def main() -> None:
-    """Prints one line per 20 swaps, then the last beside the second."""
+    """Prints one line per 20 swaps, then compares the last line with the second."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--swaps", type=int, default=200)
     parser.add_argument("--items", type=int, default=10_000)

@@ -1,4 +1,4 @@
-"""What searching like interests together saves and loses, on a trained model.
+"""Measures what searching for similar interests together saves and loses, on a trained model.
 
 Builds the index of a pipeline's run with and without merging, as the index builder does, and
 then tries other cosines with the settings that were chosen. Index recall is against the exact
@@ -113,7 +113,7 @@ def _measure(search: Any, people: Any) -> dict[str, Any]:
 
 
 class _HeldOut:
-    """The people of the test split and the items that they are to be recommended."""
+    """The people of the test split, and their held-out items."""
 
     def __init__(self, bundle: Any, files: Sequence[str]) -> None:
         import tensorflow as tf
@@ -138,7 +138,7 @@ class _HeldOut:
                 if history_and_targets(example)[0]
                 and group_of(example.features.feature[USER_ID].bytes_list.value[0]) == group
             ]
-        # -2 for an item that cannot be found: a target all the same.
+        # An item that cannot be found counts as a target too, as -2.
         self._targets = []
         for items in targets:
             found = bundle.items.to_positions(tf.constant(items)).numpy()

@@ -1,4 +1,4 @@
-"""The live catalogue: how soon a change is seen, how many there can be, and what they cost.
+"""Measures the live catalogue: how soon a change is visible, the capacity, and the costs.
 
 Serves a synthetic bundle in a process of its own and changes its catalogue over REST: first as
 fast as it goes, up to a share of the catalogue, half of it new items and half of it removals; then
@@ -144,7 +144,7 @@ class People(NamedTuple):
 
 
 def people_of(http: httpx.Client, histories: list[list[str]]) -> People:
-    """Asks the tower for the interests of (some of) the people."""
+    """Asks the tower for the interests of the people."""
     some = histories[:_REQUESTS]
     return People(
         np.array(post(http, "user_interests", {"history": some})["interests"], np.float32), some
@@ -300,7 +300,7 @@ def change_all(url: str, new: list[str], gone: list[str], num_items: int) -> flo
 
 
 def seen(http: httpx.Client, histories: list[list[str]]) -> tuple[float, float, float]:
-    """From a change to the answer that shows it: removals and returns of recommended items."""
+    """Measures the time from a change to the answer that shows it, for removals and returns."""
     times = []
     for number in range(_CHANGES_SEEN // 2):
         history = histories[number]

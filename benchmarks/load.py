@@ -1,9 +1,9 @@
-"""A light load generator for one endpoint: encoded requests out, answers counted, not decoded.
+"""A light load generator for one endpoint: sends encoded requests, and only counts the answers.
 
-It runs in a process of its own (``measure``), so that it does not share Python's lock with what it
-measures. A closed loop sends the next request of a connection when the last one is answered; an
-open loop sends at a given rate, whatever is answered, and a request that starts late counts from
-when it was due.
+The generator runs in its own process (``measure``), so that it does not share Python's lock with
+the measured server. A closed loop sends a connection's next request once the last one is answered.
+An open loop sends at a given rate regardless of the answers, and the latency of a request that
+starts late counts from when it was due.
 """
 
 import asyncio

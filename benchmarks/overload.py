@@ -1,4 +1,4 @@
-"""What the endpoint does when it is asked too much, beside what it promises.
+"""Measures how the endpoint behaves under overload, compared with what it promises.
 
 A bundle around a synthetic tower (benchmarks.index) is served with the default limits, and asked by
 processes of their own, over the loopback:
@@ -9,8 +9,8 @@ processes of their own, over the loopback:
 - "capacity": 16 connections ask for 64 histories in a closed loop; "4 x capacity": requests come at
   four times that rate, whatever is answered.
 
-/health is asked ten times a second all the while. "rss" is the most memory that the server took, in
-parts of what it took before the load.
+Meanwhile, /health is requested ten times a second. "rss" is the server's peak memory, relative to
+its memory before the load.
 
   python -m benchmarks.overload --json out.json
 """

@@ -1,4 +1,4 @@
-"""A log replayed span by span: what a fresh model costs a day, and what it is worth.
+"""Replays a log span by span: what a fresh model costs per day, and what it gains.
 
     python -m benchmarks.replay ingest --config configs/completejourney.yaml --spans 7 14 28
     python -m benchmarks.replay days --config configs/movielens-100k.yaml --spans 14 --days 5
@@ -33,7 +33,7 @@ from rich.table import Table
 _ROOT = Path(__file__).resolve().parents[1]
 _METRICS = ("recall_at_50", "ndcg_at_50")
 _COLUMNS = ("user", "item", "time")
-# One call in a process of its own: only then is the CPU time its own.
+# Runs in a process of its own, so that the CPU time is its own.
 _INGEST = """
 import sys
 from benchmarks.replay import example_gen

@@ -1,4 +1,4 @@
-"""What the output directory takes on disk, day after day.
+"""Measures the disk usage of the output directory, day after day.
 
     python -m benchmarks.retention --days 6 --runs 2 --versions 2
 
@@ -6,8 +6,8 @@ A log with planted interests grows by one span a day, and the whole pipeline run
 span, with a short training. After each day the bytes of every part of the output directory are
 measured. ``--runs 0 --versions 0`` keeps everything, for comparison.
 
-Retention leaves versions alone that are younger than an hour. The days of this program last
-minutes, so after each of them the pushed versions are dated back by a day.
+Retention never removes versions younger than an hour. The days of this program last minutes, so
+after each of them the pushed versions are dated back by a day.
 """
 
 import argparse

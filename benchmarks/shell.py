@@ -1,11 +1,11 @@
-"""What the server adds to the model: requests per second beside servers that do nothing.
+"""Measures the server's overhead: requests per second, compared with servers that do nothing.
 
-A bundle around a synthetic tower (benchmarks.index) is served ("mind"), and asked one history a
-request in closed loops of 1, 8, 32 and 128 connections, over REST and gRPC. In the same run the
-same is asked of two servers that only read the request and answer with the same bytes
-(benchmarks.echo: aiohttp, grpc.aio), and of our server around a graph that takes the same inputs
-and gives the same answer without computing it ("shell"). "model" is the time in which threads ran
-the graph, per second, and "cpu" the processor seconds of the server per second.
+A bundle around a synthetic tower (benchmarks.index) is served ("mind") and receives requests of one
+history each in closed loops of 1, 8, 32 and 128 connections, over REST and gRPC. In the same run,
+the same requests go to two servers that only read the request and return the same bytes
+(benchmarks.echo: aiohttp, grpc.aio), and to our server around a graph that takes the same inputs
+and returns the same answer without computing it ("shell"). "model" is the time in which threads ran
+the graph, per second, and "cpu" is the processor time of the server per second.
 
   python -m benchmarks.shell --json out.json
 
@@ -83,7 +83,7 @@ def main() -> None:
 
 
 def built_bundle(folder: Path, items: int, dimensions: int, kind: str) -> Path:
-    """A bundle around a synthetic tower, with ``requests.json`` beside it; built if need be."""
+    """Returns a bundle around a synthetic tower, with ``requests.json``; builds it if necessary."""
     folder = folder / f"{items}x{dimensions}"
     folder.mkdir(parents=True, exist_ok=True)
     if not (folder / "requests.json").exists():
@@ -113,7 +113,7 @@ def encoded(api: str, histories: list[list[str]], k: int) -> bytes:
 def _echo(
     folder: Path, server: dict[str, Any], histories: list[list[str]]
 ) -> Iterator[dict[str, Any]]:
-    """The servers that answer with what ``server`` answers."""
+    """Runs the servers that give the same answers as ``server``."""
     import grpc
 
     url = f"{server['rest']}/v1/models/mind:predict"
@@ -135,7 +135,7 @@ def _echo(
 
 
 def _constant_model(folder: Path, server: dict[str, Any], histories: list[list[str]]) -> Path:
-    """A graph with the inputs of ``serving_default`` whose answer is what ``server`` answers."""
+    """Creates a graph with the inputs of ``serving_default`` and a constant answer."""
     import tensorflow as tf
 
     url = f"{server['rest']}/v1/models/mind:predict"

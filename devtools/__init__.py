@@ -1,3 +1,3 @@
-"""Tools of developers: what imitates Kubeflow on one machine."""
+"""Developer tools, which imitate Kubeflow on one machine."""
 
 import model  # noqa: F401  (selects Keras 2 before TensorFlow is imported)

@@ -1,7 +1,7 @@
-"""What the development runner remembers: a file in place of ML Metadata.
+"""The development runner's record of executions: a file in place of ML Metadata.
 
-One JSON line per execution. Artifacts have a number as their name, as in ML
-Metadata, which is also what makes them distinct in a cache key.
+The file has one JSON line per execution. As in ML Metadata, artifacts have a number as their name,
+which also distinguishes them in a cache key.
 """
 
 import dataclasses
@@ -12,12 +12,12 @@ from typing import Any
 
 @dataclasses.dataclass
 class Execution:
-    """One step that has run to its end.
+    """One completed step.
 
     Attributes:
-      run: Which run.
-      task: Which step.
-      cache_key: Digest of everything that it depended on.
+      run: The run that it belongs to.
+      task: The step.
+      cache_key: Digest of everything that the step depended on.
       outputs: RuntimeArtifact by output name.
     """
 
@@ -28,13 +28,13 @@ class Execution:
 
 
 class ArtifactStore:
-    """Executions, newest last."""
+    """Stored executions, the newest last."""
 
     def __init__(self, path: Path):
         """Opens the store.
 
         Args:
-          path: Its file; made by the first execution.
+          path: File of the store; created by the first execution.
         """
         self._path = path
         self.executions: list[Execution] = []
@@ -43,7 +43,7 @@ class ArtifactStore:
             self.executions = [Execution(**json.loads(line)) for line in lines]
 
     def publish(self, execution: Execution) -> None:
-        """Numbers the artifacts and keeps the execution."""
+        """Numbers the artifacts and stores the execution."""
         number = sum(len(e.outputs) for e in self.executions)
         for artifact in execution.outputs.values():
             number += 1
@@ -54,5 +54,5 @@ class ArtifactStore:
             file.write(json.dumps(dataclasses.asdict(execution)) + "\n")
 
     def cached(self, cache_key: str) -> Execution | None:
-        """The newest execution with this key."""
+        """Returns the newest execution with this key; None if there is none."""
         return next((e for e in reversed(self.executions) if e.cache_key == cache_key), None)

@@ -1,8 +1,8 @@
-"""What Kubeflow's driver hands to a step, and what its launcher makes of the answer.
+"""Imitates what Kubeflow's driver passes to a step, and how its launcher reads the result.
 
-An imitation, for development; ``tests/recordings/kubeflow`` holds what the real
-programs sent, and tests compare. Sources: kubeflow/pipelines ``backend/src/v2``,
-``driver/driver.go``, ``component/launcher_v2.go``, ``cacheutils/cache.go``.
+This is for development. ``tests/recordings/kubeflow`` contains what the real programs sent, and
+tests compare with it. Sources: kubeflow/pipelines ``backend/src/v2``, ``driver/driver.go``,
+``component/launcher_v2.go``, ``cacheutils/cache.go``.
 """
 
 import hashlib
@@ -19,9 +19,9 @@ from pipeline.kubeflow.launcher_paths import local_path
 
 _OUTPUT_FILE = "output_metadata.json"
 _EXECUTOR_LOGS = "executor-logs"
-# The driver reads inputs from ML Metadata, which does not keep their types.
+# The driver reads inputs from ML Metadata, which does not store their types.
 _NO_TYPE = {"instanceSchema": ""}
-# What the driver adds to the metadata of every input, for the launcher.
+# The driver adds this key to the metadata of every input, for the launcher.
 _DISPLAY_NAME = "display_name"
 _STORE_SESSION = "store_session_info"
 _SESSION = {
@@ -45,7 +45,7 @@ def resolve_parameters(
     component: pipeline_spec_pb2.ComponentSpec,
     values: dict[str, Any],
 ) -> dict[str, Any]:
-    """``resolveInputs`` of the driver."""
+    """Imitates ``resolveInputs`` of the driver for parameters."""
     resolved = {}
     for key, source in task.inputs.parameters.items():
         kind = source.WhichOneof("kind")
@@ -64,11 +64,11 @@ def resolve_parameters(
 
 
 def input_artifact(key: str, artifact: dict[str, Any]) -> dict[str, Any]:
-    """``resolveInputs`` of the driver: an artifact as ML Metadata gives it back.
+    """Imitates ``resolveInputs`` of the driver: an artifact as ML Metadata returns it.
 
     Args:
-      key: Name of the output that it was.
-      artifact: As ``collect`` returned it, with its number as its name.
+      key: Name of the output that it came from.
+      artifact: The artifact from ``collect``, with its number as its name.
     """
     return {
         "name": artifact["name"],
@@ -85,12 +85,12 @@ def input_artifact(key: str, artifact: dict[str, Any]) -> dict[str, Any]:
 def provision(
     component: pipeline_spec_pb2.ComponentSpec, task_uri: str, root: str
 ) -> dict[str, Any]:
-    """``provisionOutputs`` of the driver.
+    """Imitates ``provisionOutputs`` of the driver.
 
     Args:
-      component: Of the step.
-      task_uri: Where the driver puts this execution's artifacts.
-      root: What stands in for the root of the step's file system; "" in a container.
+      component: Component of the step.
+      task_uri: Location of this execution's artifacts.
+      root: Directory that represents the root of the step's file system; "" in a container.
     """
     types = {
         key: json_format.MessageToDict(output.artifact_type)
@@ -107,13 +107,13 @@ def provision(
 
 
 def output_file(outputs: dict[str, Any], root: str) -> str:
-    """Where a step writes its output's metadata: beside its artifacts."""
+    """Returns where a step writes its output's metadata: beside its artifacts."""
     logs = outputs["artifacts"][_EXECUTOR_LOGS]["artifacts"][0]["uri"]
     return local_path(f"{os.path.dirname(logs)}/{_OUTPUT_FILE}", root)
 
 
 def collect(outputs: dict[str, Any], output_file: Path) -> dict[str, dict[str, Any]]:
-    """``mergeRuntimeArtifacts`` of the launcher."""
+    """Imitates ``mergeRuntimeArtifacts`` of the launcher."""
     written = pipeline_spec_pb2.ExecutorOutput()
     if output_file.exists():
         json_format.Parse(output_file.read_text(encoding="utf-8"), written)
@@ -131,7 +131,7 @@ def collect(outputs: dict[str, Any], output_file: Path) -> dict[str, dict[str, A
 
 
 def as_go_prints(value: Any) -> Any:
-    """Numbers of a protobuf Value as Go prints them: 10, where Python has 10.0."""
+    """Formats numbers of a protobuf Value as Go does: 10 where Python has 10.0."""
     if isinstance(value, dict):
         return {key: as_go_prints(child) for key, child in value.items()}
     if isinstance(value, list):
@@ -144,7 +144,7 @@ def cache_key(
     inputs: dict[str, Any],
     outputs: dict[str, Any],
 ) -> str:
-    """``GenerateCacheKey``: inputs by name, parameters, kinds of outputs, command, image."""
+    """Imitates ``GenerateCacheKey``: inputs by name, parameters, output kinds, command, image."""
     artifacts = inputs.get("artifacts", {})
     parts = {
         "command": [*container.command, *container.args],

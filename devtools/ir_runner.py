@@ -2,15 +2,14 @@
 
   python -m devtools.ir_runner mind.yaml --root DIR [--param NAME=VALUE]
 
-A development tool: it finds out on one machine whether the compiled file, the
-entry point and the image work together. Each step is its real command in a
-process (or container) of its own; driver and launcher are imitated: parameters
-are resolved and type-checked, ExecutorInput is built as the driver builds it (input
-artifacts without their types, the store's session in their metadata) and parsed strictly,
-artifacts live under ``DIR/pod/minio/...`` as the launcher would place them, and
-``executor-logs`` is among the outputs. ``tests/recordings/kubeflow`` holds what the
-real driver sent, and a test compares. Not imitated: Kubernetes, Argo, uploads and
-downloads, ML Metadata, resources.
+A development tool that checks on one machine whether the compiled file, the entry point and the
+image work together. Each step runs its real command in its own process (or container). The driver
+and the launcher are imitated: parameters are resolved and type-checked; ExecutorInput is built as
+the driver builds it (input artifacts without their types, the store's session in their metadata)
+and parsed strictly; artifacts are under ``DIR/pod/minio/...`` where the launcher would place them;
+and ``executor-logs`` is among the outputs. ``tests/recordings/kubeflow`` contains what the real
+driver sent, and a test compares with it. Not imitated: Kubernetes, Argo, uploads and downloads, ML
+Metadata, resources.
 """
 
 import argparse
@@ -43,11 +42,11 @@ class TaskFailed(Exception):
 
 @dataclasses.dataclass
 class TaskResult:
-    """How one step ended.
+    """The outcome of one step.
 
     Attributes:
       state: ``succeeded``, ``cached``, ``failed`` or ``skipped``.
-      seconds: How long it took.
+      seconds: Duration.
       outputs: RuntimeArtifact by output name.
       log: Its log file; None if it did not run.
       error: Why it failed.
@@ -72,15 +71,15 @@ class IrRunner:
         use_cache: bool = True,
         container_command: Sequence[str] = (),
     ):
-        """Makes a runner.
+        """Creates a runner.
 
         Args:
-          pipeline: What to run.
-          root: Directory of everything that is written.
+          pipeline: The pipeline to run.
+          root: Directory of all outputs.
           pipeline_root: Replaces the pipeline's default root.
-          use_cache: Whether steps may be served from cache.
-          container_command: ``podman run --rm`` or the like: run steps in
-            containers of their image; empty runs them as processes here.
+          use_cache: Whether steps may come from the cache.
+          container_command: ``podman run --rm`` or the like, which runs steps in containers of
+            their image; empty runs them as processes on this machine.
         """
         self._pipeline = pipeline
         self._root = root.resolve()
@@ -98,13 +97,13 @@ class IrRunner:
 
         Args:
           given: Parameter values.
-          until: Only this step and those it needs; empty runs all.
+          until: Run only this step and those that it needs; empty runs all.
 
         Returns:
-          Result by step, in the order of execution.
+          Results by step, in the order of execution.
 
         Raises:
-          SpecError: if a value or the step is not the pipeline's.
+            SpecError: a value is not valid for the pipeline, or the step does not exist.
         """
         values = spec_lib.parameter_values(self._pipeline, given, with_defaults=True)
         tasks = self._wanted(until)
@@ -143,7 +142,7 @@ class IrRunner:
         inputs: dict[str, Any] = {
             "parameterValues": executor_input.resolve_parameters(name, task, component, values)
         }
-        if task.inputs.artifacts:  # like all of protobuf's JSON: what is empty is left out
+        if task.inputs.artifacts:  # as in all protobuf JSON, empty fields are left out
             inputs["artifacts"] = {
                 key: {"artifacts": [_input_artifact(source, results)]}
                 for key, source in task.inputs.artifacts.items()
@@ -234,7 +233,7 @@ class IrRunner:
         return [*self._container_command, *flags]
 
     def output_path(self, result: TaskResult, key: str) -> Path:
-        """Where this machine keeps an output."""
+        """Returns where this machine stores an output."""
         return Path(local_path(result.outputs[key]["uri"], self._pod))
 
 
@@ -271,7 +270,9 @@ def main(argv: Sequence[str] | None = None) -> int:
     parser.add_argument("--root", required=True, type=Path, help="directory for everything written")
     parser.add_argument("--param", action="append", default=[], metavar="NAME=VALUE")
     parser.add_argument("--pipeline_root", default="", help="replaces the compiled pipeline root")
-    parser.add_argument("--until", default="", metavar="STEP", help="this step and what it needs")
+    parser.add_argument(
+        "--until", default="", metavar="STEP", help="run only this step and those that it needs"
+    )
     parser.add_argument("--cache", action=argparse.BooleanOptionalAction, default=True)
     parser.add_argument(
         "--container",

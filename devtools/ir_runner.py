@@ -103,7 +103,7 @@ class IrRunner:
           Results by step, in the order of execution.
 
         Raises:
-            SpecError: a value is not valid for the pipeline, or the step does not exist.
+          SpecError: a value is not valid for the pipeline, or the step does not exist.
         """
         values = spec_lib.parameter_values(self._pipeline, given, with_defaults=True)
         tasks = self._wanted(until)

@@ -204,7 +204,7 @@ def replaced(config: RunConfig, values: Mapping[str, Any], origin: str) -> RunCo
       origin: Source of the values, for messages.
 
     Raises:
-        ConfigError: a key is unknown or a value is not allowed.
+      ConfigError: a key is unknown or a value is not allowed.
     """
     changed = to_dict(config)
     for key, value in values.items():

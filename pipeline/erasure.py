@@ -109,7 +109,7 @@ class Erasure:
         has been deleted.
 
         Raises:
-            DataError: the list cannot be read.
+          DataError: the list cannot be read.
         """
         removed = Removed()
         num_new = sum(not self.added_on(kind, text) for kind in KINDS for text in ids.get(kind, ()))
@@ -255,7 +255,7 @@ def _remove_samples(run: Path, scan: IdScan, removed: Removed) -> bool:
     If another part of the summary contains the id, the whole run is deleted.
 
     Returns:
-        Whether the summary still exists.
+      Whether the summary still exists.
     """
     path = run / SUMMARY_FILE
     summary = None

@@ -60,7 +60,7 @@ def examples_of_pushed(config: RunConfig) -> str:
     """Returns the directory of the examples of the run that pushed the version in service.
 
     Raises:
-        FillError: no version says where they are.
+      FillError: no version says where they are.
     """
     layout = OutputLayout(Path(config.output_dir), config.name)
     destination = config.push.destination or str(layout.serving_models)

@@ -90,7 +90,7 @@ class IdScan:
         """Whether a file contains any of the ids.
 
         Raises:
-            OSError: the file cannot be read.
+          OSError: the file cannot be read.
         """
         with path.open("rb") as file:
             head = file.read(_PROBE)

@@ -25,7 +25,7 @@ def exclusive(output: Path) -> Iterator[None]:
     outlives its run.
 
     Raises:
-        OutputInUseError: another process holds the lock; the message names it.
+      OutputInUseError: another process holds the lock; the message names it.
     """
     path = output / _FILE
     # Not opened with "w", which would erase the description of the run that holds the lock.

@@ -24,7 +24,7 @@ def source_digest(*entries: str, alone: Sequence[str] = ()) -> str:
       alone: Further modules that are included without their imports.
 
     Raises:
-        ModuleNotFoundError: the project has no such module.
+      ModuleNotFoundError: the project has no such module.
     """
     files = import_closure(*entries) | {_existing_file(name) for name in alone}
     digest = hashlib.sha256()

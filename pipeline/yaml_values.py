@@ -44,6 +44,6 @@ def load(text: str) -> Any:
     """Reads one YAML document.
 
     Raises:
-        yaml.YAMLError: the text is not valid YAML.
+      yaml.YAMLError: the text is not valid YAML.
     """
     return yaml.load(text, _Loader)

@@ -37,7 +37,7 @@ class Call:
         """Reserves memory that the request needs until it is answered.
 
         Raises:
-            ServingError: UNAVAILABLE, if all admitted requests together would hold too much.
+          ServingError: UNAVAILABLE, if all admitted requests together would hold too much.
         """
         self._admission.hold(num_bytes)
         self._held += num_bytes

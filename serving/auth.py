@@ -47,8 +47,8 @@ class Tokens:
       path: File with one token per line; see ``read_tokens``.
 
     Raises:
-        OSError: the file cannot be read.
-        TokenFileError: the file holds no token, or one of its lines is not a token.
+      OSError: the file cannot be read.
+      TokenFileError: the file holds no token, or one of its lines is not a token.
     """
 
     def __init__(self, path: Path):

@@ -16,7 +16,7 @@ def parse_args(argv: Sequence[str]) -> ServerConfig:
     """Reads the command line: one flag per field of the configuration.
 
     Raises:
-        SystemExit: if the flags do not make a valid configuration.
+      SystemExit: if the flags do not make a valid configuration.
     """
     parser = argparse.ArgumentParser(
         prog="python -m serving.server",

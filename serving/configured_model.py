@@ -127,7 +127,7 @@ def from_config(
     """Returns the models of ``config`` by name, with nothing loaded.
 
     Raises:
-        ServingError: INVALID_ARGUMENT; the configuration is not valid.
+      ServingError: INVALID_ARGUMENT; the configuration is not valid.
     """
     models: dict[str, ConfiguredModel] = {}
     for entry in config.model_config_list.config:

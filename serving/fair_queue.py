@@ -110,8 +110,8 @@ class FairQueue(Generic[_Work]):
           The job, and the work of the jobs that were evicted for it, whose owners must be told.
 
         Raises:
-            QueueFullError: the queue is full, and no other caller has more work in it than this one
-              would.
+          QueueFullError: the queue is full, and no other caller has more work in it than this one
+            would.
         """
         cost = sum(cost for _, cost in pieces)
         victims = self._victims(flow, cost)

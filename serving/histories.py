@@ -109,7 +109,7 @@ class Histories:
           signatures: The signatures of the version.
 
         Raises:
-            ServingError: INVALID_ARGUMENT; the request names a person, and no histories are kept.
+          ServingError: INVALID_ARGUMENT; the request names a person, and no histories are kept.
         """
         name = document.get("signature_name") or SERVE
         signature = signatures.get(name)
@@ -168,7 +168,7 @@ class Histories:
         """Returns the profile features of the version that answers requests which name no version.
 
         Raises:
-            ServingError: there is no such version.
+          ServingError: there is no such version.
         """
         signatures = self._manager.get(model_pb2.ModelSpec(name=name)).model.signatures
         inputs = signatures[SERVE].inputs if SERVE in signatures else {}

@@ -17,7 +17,7 @@ def verify_manifest(path: Path) -> None:
       path: Version directory.
 
     Raises:
-        ServingError: DATA_LOSS; a file is missing or differs from what was pushed.
+      ServingError: DATA_LOSS; a file is missing or differs from what was pushed.
     """
     if not (path / MANIFEST_PATH).exists():
         return

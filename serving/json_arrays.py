@@ -189,7 +189,7 @@ def to_json(name: str, value: np.ndarray) -> Any:
       value: Numbers, booleans, or an ``object`` array of bytes.
 
     Raises:
-        ServingError: INVALID_ARGUMENT for a type that JSON cannot represent.
+      ServingError: INVALID_ARGUMENT for a type that JSON cannot represent.
     """
     if value.dtype == object:
         leaves: list[Any] = value.ravel().tolist()

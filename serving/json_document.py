@@ -50,7 +50,7 @@ def parse_object(body: bytes) -> dict[str, Any]:
     Strings that are not UTF-8 are decoded with Python's ``surrogateescape``.
 
     Raises:
-        ServingError: INVALID_ARGUMENT, with TF Serving's wording.
+      ServingError: INVALID_ARGUMENT, with TF Serving's wording.
     """
     if not body:
         raise invalid_argument("JSON Parse error: The document is empty")

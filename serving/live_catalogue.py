@@ -109,7 +109,7 @@ class LiveCatalogue:
           model: The version.
 
         Raises:
-            ServingError: the log cannot be read, or the version cannot apply a change.
+          ServingError: the log cannot be read, or the version cannot apply a change.
         """
         try:
             catalogue = await self._catalogue(name)
@@ -147,7 +147,7 @@ class LiveCatalogue:
         """Returns the version that answers requests which name no version.
 
         Raises:
-            ServingError: there is none, or it does not accept changes.
+          ServingError: there is none, or it does not accept changes.
         """
         servable = self._manager.get(model_pb2.ModelSpec(name=name))
         catalogue = self._models.get(name)

@@ -62,7 +62,7 @@ class LiveModel:
           log_identity: Identity of the log whose changes are applied.
 
         Raises:
-            FileNotFoundError: the version was pushed by an earlier release, without a description.
+          FileNotFoundError: the version was pushed by an earlier release, without a description.
         """
         description = json.loads((path / names.LIVE_CATALOGUE_PATH).read_text())
         self.model = model

@@ -14,7 +14,7 @@ def model_metadata(
     """Returns the signatures of a version.
 
     Raises:
-        ServingError: a metadata field other than ``signature_def``, or an unknown version.
+      ServingError: a metadata field other than ``signature_def``, or an unknown version.
     """
     if not request.HasField("model_spec"):
         raise invalid_argument("Missing ModelSpec")

@@ -23,7 +23,7 @@ def model_server_config(
       The text form, as ``--model_config_file`` expects it.
 
     Raises:
-        ReleaseError: no version can be stable.
+      ReleaseError: no version can be stable.
     """
     stable = stable_version(state, versions)
     if stable is None:

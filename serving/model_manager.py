@@ -142,7 +142,7 @@ class ModelManager:
         """Returns the available version that a request asks for; call ``hold`` on it.
 
         Raises:
-            ServingError: the request names no model, or an unknown model, version or label.
+          ServingError: the request names no model, or an unknown model, version or label.
         """
         if not spec.name:
             raise invalid_argument("ModelSpec has no name specified.")
@@ -169,7 +169,7 @@ class ModelManager:
         """Returns the state of one version, or of all versions, of a model.
 
         Raises:
-            ServingError: the model, version or label is unknown.
+          ServingError: the model, version or label is unknown.
         """
         model = self._models.get(spec.name)
         servables = dict(sorted(model.servables.items(), reverse=True)) if model else {}
@@ -204,7 +204,7 @@ class ModelManager:
         """Returns a configured model.
 
         Raises:
-            KeyError: there is no model of this name.
+          KeyError: there is no model of this name.
         """
         return self._models[name]
 

@@ -89,7 +89,7 @@ class RequestSampler:
         """Starts writing.
 
         Raises:
-            OSError: the directory is not writable, or another server writes to it.
+          OSError: the directory is not writable, or another server writes to it.
         """
         self._directory.mkdir(mode=0o700, parents=True, exist_ok=True)
         if not os.access(self._directory, os.W_OK):

@@ -271,7 +271,7 @@ class RestApi:
 
         Raises:
           asyncio.CancelledError: the reader disconnected or took too long. No error can be sent any
-          longer, because the answer has begun.
+            longer, because the answer has begun.
         """
         try:
             await response.prepare(request)

@@ -108,7 +108,7 @@ class Traffic:
           attempt: Decodes the request and runs it on the given version, which is held meanwhile.
 
         Raises:
-            ServingError: there is no such version, or ``attempt`` raises it.
+          ServingError: there is no such version, or ``attempt`` raises it.
         """
         servable = self._manager.get(spec)
         model = self._manager.model(spec.name)

@@ -82,7 +82,7 @@ class Target:
         """Returns the HTTP headers or gRPC metadata of the next request.
 
         Raises:
-            ClientError: UNAUTHENTICATED; the token file cannot be used.
+          ClientError: UNAUTHENTICATED; the token file cannot be used.
         """
         token = self.token
         if self.token_file:

@@ -93,7 +93,7 @@ class Listing:
         """Lists the entries of ``base_path`` whose names are decimal numbers.
 
         Raises:
-            OSError: ``base_path`` does not exist or cannot be read.
+          OSError: ``base_path`` does not exist or cannot be read.
         """
         versions: dict[int, Path] = {}
         ignored: dict[str, str] = {}
@@ -136,7 +136,7 @@ class Snapshot:
         """Lists the files in ``path``; files that vanish meanwhile are left out.
 
         Raises:
-            OSError: a file or directory in it cannot be read.
+          OSError: a file or directory in it cannot be read.
         """
         files = []
         for file in _files_below(path):

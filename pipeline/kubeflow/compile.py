@@ -80,7 +80,7 @@ def compile_pipeline(
       pipeline_root: Replaces ``kubeflow.pipeline_root``.
 
     Raises:
-        ConfigError: the configuration does not suit the target.
+      ConfigError: the configuration does not suit the target.
     """
     _check(config, target, pipeline_root or config.kubeflow.pipeline_root)
     run_target = kfp_target(config, pipeline_root=pipeline_root)

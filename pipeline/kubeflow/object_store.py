@@ -40,7 +40,7 @@ def environment(executor_input: dict[str, Any]) -> dict[str, str]:
       The variables; none if the driver names Amazon's own store.
 
     Raises:
-        RuntimeError: neither exists.
+      RuntimeError: neither exists.
     """
     for session in _sessions(executor_input):
         host = session.get("endpoint", "")

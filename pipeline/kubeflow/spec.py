@@ -57,7 +57,7 @@ def load(path: str | Path) -> PipelineFile:
     """Reads and validates a compiled YAML file.
 
     Raises:
-        SpecError: the server would refuse the file.
+      SpecError: the server would refuse the file.
     """
     try:
         return parse(Path(path).read_text(encoding="utf-8"))

@@ -86,7 +86,7 @@ def check_image(image: str) -> None:
     """Refuses an image reference that may name another image tomorrow.
 
     Raises:
-        SubmitError: the reference has ``:latest``, no tag, or an incomplete digest.
+      SubmitError: the reference has ``:latest``, no tag, or an incomplete digest.
     """
     if re.search(r"@sha256:[0-9a-f]{64}$", image):
         return
@@ -128,7 +128,7 @@ def submit(
       The exit code: 0, or 1 if a watched run did not succeed.
 
     Raises:
-        SubmitError: says what was refused, why, and what was created before.
+      SubmitError: says what was refused, why, and what was created before.
     """
     if options.recurring:
         _check_schedule(options, parameters)

@@ -43,7 +43,7 @@ def call(
       on_message: Called in this process with every message; returns the answer.
 
     Raises:
-        IsolatedError: the function raised an exception, or its process died.
+      IsolatedError: the function raised an exception, or its process died.
     """
     context = multiprocessing.get_context("spawn")
     ours, theirs = context.Pipe()

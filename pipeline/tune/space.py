@@ -116,7 +116,7 @@ def load_space(path: str | Path) -> SpaceConfig:
     """Reads a search space.
 
     Raises:
-        ConfigError: the file cannot be read, or one of its keys or values is not valid.
+      ConfigError: the file cannot be read, or one of its keys or values is not valid.
     """
     return config_lib.read_section(SpaceConfig, path)
 
@@ -133,7 +133,7 @@ def dimensions(space: SpaceConfig, config: RunConfig, origin: str) -> list[Dimen
       origin: File that contains the space, for messages.
 
     Raises:
-        ConfigError: a key cannot be tuned, or does not accept one of its values.
+      ConfigError: a key cannot be tuned, or does not accept one of its values.
     """
     found = []
     for key, parameter in space.parameters.items():

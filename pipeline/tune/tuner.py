@@ -59,7 +59,7 @@ class Tuning:
           timeout: Seconds after which no further trial begins; None means no limit.
 
         Raises:
-            TuningError: the default recipe, or several trials in a row, failed.
+          TuningError: the default recipe, or several trials in a row, failed.
         """
         places = self.begin()
         study = self.open(places)

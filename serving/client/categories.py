@@ -48,7 +48,7 @@ class CategoryCheck:
         """Warns once about each listed category that the catalogue does not have.
 
         Raises:
-            UnknownCategoryWarning: if the filters of ``warnings`` turn it into an error.
+          UnknownCategoryWarning: if the filters of ``warnings`` turn it into an error.
         """
         for name in sorted(self._unknown(options)):
             # The warning points at the caller of `recommend`, which calls this.

@@ -69,7 +69,7 @@ def add_routes(app: web.Application, manager: ModelManager, *, may_change: bool)
     Args:
       app: The application that gets the routes.
       manager: Finds the models.
-      may_change: Whether the page may change the catalogue, for which it has no token.
+      may_change: Whether the page may change the catalogue; it cannot send a token.
     """
     searches: weakref.WeakKeyDictionary[SavedModel, ItemSearch] = weakref.WeakKeyDictionary()
     building = asyncio.Lock()

@@ -11,13 +11,13 @@ _WHOLE_SPLIT = "(whole split)"
 
 
 class DataAnomalyError(UserError):
-    """Data that contradicts the schema."""
+    """Raised when the data contradicts the schema."""
 
 
 def errors(anomalies: anomalies_pb2.Anomalies) -> dict[str, str]:
-    """Descriptions of the anomalies of severity ERROR, by feature.
+    """Returns the descriptions of the anomalies of severity ERROR, by feature.
 
-    What concerns no single feature, as a missing split, stands under
+    An anomaly that does not concern a single feature, such as an empty split, has the key
     ``(whole split)``.
     """
     found = {
@@ -26,7 +26,7 @@ def errors(anomalies: anomalies_pb2.Anomalies) -> dict[str, str]:
         if info.severity == _ERROR
     }
     if anomalies.data_missing:
-        found[_WHOLE_SPLIT] = "The split holds no example"
+        found[_WHOLE_SPLIT] = "The split contains no examples"
     elif anomalies.dataset_anomaly_info.severity == _ERROR:
         found[_WHOLE_SPLIT] = anomalies.dataset_anomaly_info.description
     return found
@@ -36,11 +36,11 @@ def check(anomalies: Mapping[str, anomalies_pb2.Anomalies]) -> None:
     """Refuses data with anomalies.
 
     Args:
-      anomalies: By split.
+      anomalies: The anomalies of each split, by split.
 
     Raises:
-      DataAnomalyError: with one line per anomaly of severity ERROR: split, feature,
-        what.
+      DataAnomalyError: if there is an anomaly of severity ERROR. The message has one line per
+        anomaly with its split, feature and description.
     """
     lines = [
         f"  {split} / {feature}: {what}"
@@ -49,7 +49,7 @@ def check(anomalies: Mapping[str, anomalies_pb2.Anomalies]) -> None:
     ]
     if lines:
         raise DataAnomalyError(
-            f"The data contradicts the schema in {len(lines)} point(s):\n"
+            f"The data contradicts the schema in {len(lines)} place(s):\n"
             + "\n".join(lines)
-            + "\nRepair the data or, if it is right, the schema; nothing was trained"
+            + "\nRepair the data or, if the data is right, the schema; nothing was trained"
         )

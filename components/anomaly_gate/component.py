@@ -18,18 +18,18 @@ def AnomalyGate(
     anomalies: InputArtifact[ExampleAnomalies],
     source_digest: Parameter[str],
 ) -> None:
-    """Fails if ExampleValidator found an anomaly of severity ERROR; it only reports them.
+    """Fails if ExampleValidator found an anomaly of severity ERROR.
 
-    The component has no output: a step that must not run on bad data names it as an
-    upstream node.
+    ExampleValidator itself only reports anomalies. This component has no output; a step that must
+    not run on bad data names it as an upstream node.
 
     Args:
-      anomalies: ExampleAnomalies of ExampleValidator; every split is checked.
+      anomalies: The input, the ExampleAnomalies of ExampleValidator; every split is checked.
       source_digest: Digest of the code behind this component, so that edited code
         misses the cache.
 
     Raises:
-      DataAnomalyError: if there is such an anomaly; the message lists them all.
+      DataAnomalyError: if there is such an anomaly; the message lists all of them.
     """
     splits = artifact_utils.decode_split_names(anomalies.split_names)
     folders = {split: artifact_utils.get_split_uri([anomalies], split) for split in splits}

@@ -1,4 +1,4 @@
-"""Baselines that the model must be compared with, as a TFX component."""
+"""BaselineBuilder: builds simple models with which the trained model is compared."""
 
 from tfx.dsl.components.base import base_component, executor_spec
 from tfx.types import BaseChannel, Channel, component_spec, standard_artifacts
@@ -22,13 +22,13 @@ class BaselineBuilderSpec(component_spec.ComponentSpec):
 
 
 class BaselineBuilder(base_component.BaseComponent):
-    """Builds popularity and item-kNN models with an ``evaluate`` signature.
+    """Builds a popularity and an item-kNN model, both with an ``evaluate`` signature.
 
     Inputs: ``examples`` and ``transformed_examples`` (Examples) and
     ``transform_graph`` (TransformGraph). Outputs: ``popularity_model`` and ``item_knn_model`` (both
-    Model). An Evaluator ranks both for the same people and with the same metrics as
-    the trained model; neither is ever served. The item-kNN model also ranks by the
-    popularity of the last days and by what each person has had most often.
+    Model). An Evaluator evaluates both on the same people and with the same metrics as
+    the trained model; neither is ever served. The ``evaluate`` signature of the item-kNN model also
+    ranks by popularity in the last days and by what each person has had most often.
     """
 
     SPEC_CLASS = BaselineBuilderSpec
@@ -44,7 +44,7 @@ class BaselineBuilder(base_component.BaseComponent):
         """Wires the component.
 
         Args:
-          examples: Examples of ExampleGen, for the times of the train split.
+          examples: Examples of ExampleGen, which give the times of the events in the train split.
           transformed_examples: Examples of Transform; only the train split is read.
           transform_graph: TransformGraph of Transform, which both models contain.
           source_digest: Digest of the code behind this component, so that

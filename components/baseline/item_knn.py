@@ -1,4 +1,4 @@
-"""Item-to-item neighbours by cosine similarity of who interacted with both."""
+"""Item-to-item neighbours by the cosine similarity of the sequences that contain the items."""
 
 from typing import NamedTuple
 
@@ -13,8 +13,9 @@ class Neighbours(NamedTuple):
     """The nearest items of each item.
 
     Attributes:
-      items: int32 [N + 1, num_neighbours], 0 is padding; row 0 is padding.
-      similarities: float32 [N + 1, num_neighbours], 0 for padding.
+      items: int32 [N + 1, num_neighbours], the neighbours by item index, in no particular order;
+        0 is padding, and row 0 is for the padding index.
+      similarities: float32 [N + 1, num_neighbours], their similarities; 0 for padding.
     """
 
     items: np.ndarray
@@ -26,14 +27,14 @@ def nearest_items(
 ) -> Neighbours:
     """Finds the nearest neighbours of every item.
 
-    The similarity of items i and j is ``|U_i & U_j| / sqrt(|U_i| |U_j|)``, U_i
-    being the sequences that hold i.
+    The similarity of items i and j is ``|U_i & U_j| / sqrt(|U_i| |U_j|)``, where U_i is the set of
+    the sequences that contain i.
 
     Args:
       values: Item indices (1..N) of all sequences, concatenated.
       row_splits: Where sequences begin and end in ``values``, [S + 1].
-      num_items: N.
-      num_neighbours: Neighbours kept per item.
+      num_items: Number of items, N.
+      num_neighbours: Largest number of neighbours kept per item.
     """
     rows = np.repeat(np.arange(len(row_splits) - 1), np.diff(row_splits))
     interactions = scipy.sparse.csr_matrix(

@@ -1,4 +1,4 @@
-"""Popularity of the last days: on a cut in time the strongest of the simple baselines."""
+"""Popularity in the last days: the strongest of the simple baselines if the split is by time."""
 
 from collections.abc import Iterable, Sequence
 
@@ -15,15 +15,15 @@ _BATCH = 4096
 def read_events(
     files: Sequence[str], item_ids: Sequence[bytes]
 ) -> Iterable[tuple[np.ndarray, np.ndarray]]:
-    """The events of raw train sequences, in batches.
+    """Reads the events of raw train sequences, in batches.
 
     Args:
       files: TFRecord files (gzip) of raw examples.
-      item_ids: Id of item index 1, 2, …
+      item_ids: The ids of item index 1, 2, …
 
     Yields:
-      Item index and time of events; the context of a chunk, which the chunk before
-      holds too, is left out.
+      The item indices and the times of events, in seconds since 1970. The context of a chunk is
+      left out, because the chunk before it contains the same events.
     """
     index_of = pd.Index(item_ids)
     spec = {
@@ -42,16 +42,16 @@ def read_events(
 def recent_ranks(
     events: Iterable[tuple[np.ndarray, np.ndarray]], num_items: int, days: Sequence[int]
 ) -> dict[int, np.ndarray]:
-    """Ranks all items by their events in the last days before the end of train.
+    """Ranks all items by their number of events in the last days of train.
 
     Args:
-      events: Item index (1..N) and time in seconds.
-      num_items: N.
-      days: How many days, for each ranking.
+      events: Batches of item indices (1..N) and times in seconds.
+      num_items: Number of items, N.
+      days: The number of days for each ranking.
 
     Returns:
-      By number of days the rank of each item, int32 [N + 1]; 0 for padding. Items with
-      as many events rank by index, which is by their frequency in all of train.
+      The ranks of all items by number of days, int32 [N + 1] each; 0 for padding. Items with
+      equal numbers of events rank by index, which follows their frequency in all of train.
     """
     batches = list(events)
     items = np.concatenate([batch for batch, _ in batches])

@@ -1,1 +1,1 @@
-"""DataGate: compares the data with the spans before it and with the data last accepted."""
+"""DataGate: compares the newest data with earlier spans and with the data last accepted."""

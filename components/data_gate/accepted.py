@@ -1,4 +1,4 @@
-"""Remembers the data that the gate last accepted: its measures and TFX's statistics."""
+"""Stores measures and TFX statistics of the data that the gate accepted last."""
 
 import json
 import os
@@ -11,17 +11,17 @@ import tensorflow_data_validation as tfdv
 from tensorflow_metadata.proto.v0 import statistics_pb2
 from tfx.dsl.io import fileio
 
-_MEASURES = "measures.json"  # written last: an entry without it is not complete
+_MEASURES = "measures.json"  # written last, so an entry without it is incomplete
 _STATISTICS = "{}.pb"
 
 
 @dataclass(frozen=True)
 class Accepted:
-    """What is remembered of data.
+    """What is stored about accepted data.
 
     Attributes:
-      measures: What ``rails.log_measures`` gives.
-      statistics: By split.
+      measures: The result of ``rails.log_measures``.
+      statistics: TFX's statistics by split.
     """
 
     measures: Mapping[str, Any]
@@ -29,7 +29,7 @@ class Accepted:
 
 
 def newest(folder: str) -> Accepted | None:
-    """What was accepted last."""
+    """Returns the data that was accepted last; None if there is none."""
     entries = _entries(folder)
     if not entries:
         return None
@@ -45,7 +45,7 @@ def newest(folder: str) -> Accepted | None:
 
 
 def remember(folder: str, data: Accepted) -> None:
-    """Remembers accepted data, and forgets what was before it."""
+    """Stores accepted data and removes older entries."""
     entry = os.path.join(folder, f"{time.time_ns():020d}")
     fileio.makedirs(entry)
     for split, statistics in data.statistics.items():
@@ -59,7 +59,7 @@ def remember(folder: str, data: Accepted) -> None:
 
 
 def _entries(folder: str) -> list[str]:
-    """Complete entries, the oldest first."""
+    """Returns the complete entries, the oldest first."""
     if not fileio.exists(folder):
         return []
     names = sorted(str(name).rstrip("/") for name in fileio.listdir(folder))

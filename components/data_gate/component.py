@@ -1,4 +1,4 @@
-"""DataGate: stops the run when the data is not like the data before it."""
+"""DataGate: stops the run when the data differs too much from earlier data."""
 
 import json
 import os
@@ -31,23 +31,26 @@ def DataGate(
     accepted_dir: Parameter[str],
     source_digest: Parameter[str],
 ) -> None:
-    """Compares the newest span with the spans before it, and the features with earlier ones.
+    """Compares the newest data with earlier data, and fails if a guard rail refuses it.
 
-    A step that must not run on refused data names the component as an upstream node.
+    The newest span is compared with the spans before it; a log without a window, and the features
+    in any case, with the data that was accepted last. A step that must not run on refused data
+    names this component as an upstream node.
 
     Args:
-      examples: Examples of ExampleGen, with its report.
-      statistics: ExampleStatistics of StatisticsGen.
-      findings: The output: what each guard rail measured, in ``findings.json``.
+      examples: An input, the Examples of ExampleGen, with its report.
+      statistics: An input, the ExampleStatistics of StatisticsGen.
+      findings: The output, ExampleAnomalies with the measurements of all guard rails in
+        ``findings.json``.
       config: A ``DataRailsConfig`` as JSON.
-      accepted_dir: Directory outside the artifacts where the data last accepted is
-        remembered; that of this run is added if it is accepted.
+      accepted_dir: A directory outside the artifacts that stores measures and statistics of the
+        data accepted last. If this run's data is accepted, it replaces them.
       source_digest: Digest of the code behind this component, so that edited code
         misses the cache.
 
     Raises:
-      GuardRailError: if a guard rail that stops the run was hit; the message lists all
-        that were.
+      GuardRailError: if the data exceeds the limit of a guard rail that stops the run; the
+        message lists all such rails.
     """
     limits = from_json(DataRailsConfig, config)
     with fileio.open(os.path.join(examples.uri, INGEST_REPORT)) as file:
@@ -79,8 +82,8 @@ def DataGate(
         lines = "\n".join(f"  {finding.rail}: {finding.message}" for finding in stops)
         raise GuardRailError(
             f"{len(stops)} guard rail(s) on data stopped the run:\n{lines}\n"
-            "Repair the data and run again. If it is right as it is, name the rails in "
+            "Repair the data and run again. If the data is right, name the rails in "
             f"guard_rails.data.warn, such as --set 'guard_rails.data.warn=[{stops[0].rail}]'. "
-            "Nothing was trained; what is served stays"
+            "Nothing was trained, and the served model stays in service"
         )
     accepted.remember(accepted_dir, data)

@@ -8,45 +8,46 @@ from contract.guard_rails import GuardRailsBase
 
 @config_dataclass
 class DataRailsConfig(GuardRailsBase):
-    """How far the newest data may differ from the data before it.
+    """Limits for how far the newest data may differ from earlier data.
 
-    "Earlier spans" are the seven spans before the newest one in the window; a log that is
-    read whole is compared with the data that was last accepted where a rail says so.
+    "Earlier spans" are the seven spans before the newest one in the window. A log that is read
+    without a window has no spans; for it ``future_events`` applies to the whole log, and
+    ``least_events`` and ``bad_rows`` compare it with the log that was accepted last.
 
     Attributes:
-      least_events: Events of the newest span, at least, as a multiple of the earlier span
-        with the fewest; of the whole log, as a multiple of the log last accepted.
-      most_events: Events of the newest span, at most, as a multiple of the earlier span
-        with the most.
-      bad_rows: How much larger the share of rows that could not be used may be than in
-        any earlier span.
-      repeated_events: Share of the newest span's events that the earlier spans hold as
-        well.
-      early_events: Share of the newest span's events that are older than the newest event
-        of all spans before it.
-      future_events: Share of the newest span's events that lie in the future.
-      new_items: How much larger the share of events on items that no span of the window
-        held before may be than in the three spans before; so for all that follow but
-        ``busiest_person`` and ``feature_drift``.
-      new_people: The same of people whom no span of the window held before.
-      busiest_person: Events of the person with the most, as a multiple of the same
-        figure in any earlier span.
-      item_drift: How much larger the Jensen-Shannon divergence (0 to 1) between the
-        newest span's events and those before it, over items by their popularity, may be
-        than that of the three spans before.
-      activity_drift: The same over people by the number of their events.
-      gap_drift: The same over the time between two events of a person.
-      feature_drift: Jensen-Shannon divergence of any side or profile feature between this
-        run's statistics and those that were last accepted.
-      min_earlier_spans: Rails that compare with earlier spans rest until the window
-        holds so many.
-      min_events: Rails on shares and divergences rest if the newest span has fewer
-        events, and ``busiest_person`` if the person has.
-      stop: Rails that stop the run; by default all but those that warn.
+      least_events: Smallest allowed number of events in the newest span, as a multiple of the
+        earlier span with the fewest; without a window, as a multiple of the log accepted last.
+      most_events: Largest allowed number of events in the newest span, as a multiple of the
+        earlier span with the most.
+      bad_rows: How much larger the share of unusable rows may be than the largest share in an
+        earlier span.
+      repeated_events: Largest allowed share of the newest span's events that are also in
+        earlier spans.
+      early_events: Largest allowed share of the newest span's events that are older than the
+        newest event of all spans before it.
+      future_events: Largest allowed share of the newest span's events that lie in the future.
+      new_items: How much larger the share of events on items that no earlier span of the
+        window contains may be than the largest such share in the three spans before.
+      new_people: How much larger the share of people whom no earlier span of the window
+        contains may be than the largest such share in the three spans before.
+      busiest_person: Largest allowed number of events of one person, as a multiple of the
+        largest such number in an earlier span.
+      item_drift: How much larger the Jensen-Shannon divergence (0 to 1) of the newest span's
+        events from those before it, over items by their popularity, may be than the largest
+        such divergence of the three spans before.
+      activity_drift: The same for the divergence over people by the number of their events.
+      gap_drift: The same for the divergence over the time between two events of a person.
+      feature_drift: Largest allowed Jensen-Shannon divergence of any side or profile feature
+        between this run's statistics and those accepted last.
+      min_earlier_spans: Rails that compare figures with those of earlier spans are skipped
+        until the window contains this many earlier spans.
+      min_events: Rails on shares and divergences are skipped if the newest span has fewer
+        events than this, and ``busiest_person`` if the person has fewer.
+      stop: Rails that stop the run; by default all except those that warn.
       warn: Rails that only warn; by default ``activity_drift`` and ``gap_drift``.
-      off: Rails that are not looked at.
-      full: Rails that warn and ask for a training from nothing, where ``training.warm_start``
-        would go on from the model in service.
+      off: Rails that are not checked.
+      full: Rails that warn and ask for training from scratch, if ``training.warm_start`` would
+        otherwise continue from the model in service.
     """
 
     warn_by_default = ("activity_drift", "gap_drift")

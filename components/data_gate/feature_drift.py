@@ -1,4 +1,4 @@
-"""How far side and profile features are from earlier statistics, by TFDV's comparators."""
+"""Measures the drift of side and profile features from earlier statistics, with TFDV."""
 
 from collections.abc import Mapping
 
@@ -7,8 +7,8 @@ from tensorflow_metadata.proto.v0 import anomalies_pb2, statistics_pb2
 
 from contract import features
 
-# Splits whose features are compared, and what their names begin with: one row of the
-# catalogue per item, one row of train per person.
+# The splits whose features are compared, and the prefixes of these features. The catalogue has one
+# row per item, and train has one row per person.
 _PREFIXES = {features.CATALOG: features.ITEM_PREFIX, features.TRAIN: features.USER_PREFIX}
 _IDS = (features.ITEM_ID, features.USER_ID)
 _JENSEN_SHANNON = anomalies_pb2.DriftSkewInfo.Measurement.JENSEN_SHANNON_DIVERGENCE
@@ -17,7 +17,9 @@ Statistics = Mapping[str, statistics_pb2.DatasetFeatureStatisticsList]
 
 
 def compared(statistics: Statistics) -> dict[str, statistics_pb2.DatasetFeatureStatisticsList]:
-    """Only the features that are compared; those of ids name people and items.
+    """Returns the statistics of only the features that are compared.
+
+    Statistics of ids are dropped, because they would name people and items.
 
     Args:
       statistics: TFX's statistics by split.
@@ -36,14 +38,14 @@ def compared(statistics: Statistics) -> dict[str, statistics_pb2.DatasetFeatureS
 
 
 def divergences(now: Statistics, before: Statistics) -> dict[tuple[str, str], float]:
-    """Jensen-Shannon divergence of each feature that both have.
+    """Returns the Jensen-Shannon divergence of each feature that is in both statistics.
 
     Args:
-      now: What ``compared`` gives.
-      before: The same of earlier data.
+      now: The result of ``compared`` for the newest data.
+      before: The result of ``compared`` for earlier data.
 
     Returns:
-      By split and feature.
+      The divergences by split and feature.
     """
     found = {}
     for split in now.keys() & before.keys():
@@ -63,7 +65,7 @@ def _of_split(
     schema = tfdv.infer_schema(now, infer_feature_shape=False)
     for feature in schema.feature:
         if feature.name in names:
-            # Any limit makes TFDV measure; the gate has limits of its own.
+            # TFDV measures only features that have a limit. The gate applies its own limits.
             feature.drift_comparator.jensen_shannon_divergence.threshold = 1.0
     anomalies = tfdv.validate_statistics(now, schema, previous_statistics=before)
     return {

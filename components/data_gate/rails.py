@@ -1,4 +1,4 @@
-"""Judges the measures of a window's spans, and of a log that is read whole."""
+"""Checks the measures of a window's spans, or of a log without a window, against the limits."""
 
 from collections.abc import Mapping, Sequence
 from typing import Any
@@ -8,7 +8,8 @@ from contract.guard_rails import Finding
 
 Measures = Mapping[str, Any]
 
-# The first spans of a window have little before them: nearly everything in them is new.
+# How many spans before the newest one are compared in what is new in them. In the first spans of a
+# window nearly everything is new, because there is little before them.
 _WITH_A_PAST = 3
 
 
@@ -20,7 +21,7 @@ def judge_spans(measures: Sequence[Measures], config: DataRailsConfig) -> list[F
       config: The limits.
 
     Returns:
-      A finding for each rail that could be looked at.
+      A finding for each rail that could be checked.
     """
     *earlier, newest = measures
     name = newest["name"]
@@ -38,8 +39,8 @@ def judge_spans(measures: Sequence[Measures], config: DataRailsConfig) -> list[F
         judge.at_most(
             "repeated_events",
             newest["repeated_share"],
-            f"{_percent(newest['repeated_share'])} of the events of span {name} stand in the "
-            "spans before it as well",
+            f"{_percent(newest['repeated_share'])} of the events of span {name} are also in the "
+            "spans before it",
         )
         judge.at_most(
             "early_events",
@@ -81,8 +82,8 @@ def judge_spans(measures: Sequence[Measures], config: DataRailsConfig) -> list[F
             judge.at_most(
                 rail,
                 newest[key] - max(known),
-                f"{_percent(newest[key])} {words.format(name)} that the window did not hold "
-                f"before; {_percent(max(known))} at most in the spans before it",
+                f"{_percent(newest[key])} {words.format(name)} that are new in the window; "
+                f"{_percent(max(known))} at most in the spans before it",
                 more=True,
             )
     for rail, what in (
@@ -103,19 +104,22 @@ def judge_spans(measures: Sequence[Measures], config: DataRailsConfig) -> list[F
 
 
 def _known(earlier: Sequence[Measures], key: str) -> list[float]:
-    """A measure of the spans just before the newest; those that are older know less of the past."""
+    """Returns a measure of the spans just before the newest, without those that lack it."""
     return [span[key] for span in earlier[-_WITH_A_PAST:] if span[key] is not None]
 
 
 def judge_log(
     report: Measures, accepted: Measures | None, config: DataRailsConfig
 ) -> list[Finding]:
-    """Compares a log that is read whole with the one that was last accepted.
+    """Compares a log without a window with the log that was accepted last.
 
     Args:
-      report: What ``log_measures`` gives.
-      accepted: The same of the data last accepted; None if there is none.
+      report: The result of ``log_measures``.
+      accepted: The same for the log accepted last; None if there is none.
       config: The limits.
+
+    Returns:
+      A finding for each rail that could be checked.
     """
     judge = _Judge(config)
     judge.at_most(
@@ -126,7 +130,7 @@ def judge_log(
     if accepted is None:
         return judge.findings
     events, before = report["events"], accepted["events"]
-    # It may have grown by any number: people try a part of their log first.
+    # There is no upper limit, because people often try a part of their log first.
     judge.at_least_events(events, "The log", before, "the log last accepted")
     judge.at_most(
         "bad_rows",
@@ -141,11 +145,14 @@ def judge_log(
 def judge_features(
     divergences: Mapping[tuple[str, str], float], config: DataRailsConfig
 ) -> list[Finding]:
-    """Judges how far features are from the statistics last accepted.
+    """Checks how far the features are from the statistics that were accepted last.
 
     Args:
       divergences: Jensen-Shannon divergence by split and feature.
       config: The limits.
+
+    Returns:
+      A finding for each feature.
     """
     judge = _Judge(config)
     for (split, feature), divergence in sorted(divergences.items()):
@@ -159,7 +166,7 @@ def judge_features(
 
 
 def log_measures(report: Measures) -> dict[str, float]:
-    """What is remembered of accepted data, from the ingest report."""
+    """Returns the measures that are stored if the data is accepted, from the ingest report."""
     counts = report["tables"]["interactions"]
     future = sum(report.get("future_events", {}).values())
     valid = report["events"]["valid"]
@@ -178,28 +185,28 @@ class _Judge:
         self.findings: list[Finding] = []
 
     def at_most(self, rail: str, value: float, message: str, *, more: bool = False) -> None:
-        """The value may not be above the rail's limit; ``more`` if it is a difference."""
+        """Checks that ``value`` is at most the rail's limit; ``more`` if it is a difference."""
         limit = getattr(self._config, rail)
         allowed = f"{limit:g}{' more' if more else ''}"
-        text = f"{message}; allowed is at most {allowed}"
+        text = f"{message}; at most {allowed} is allowed"
         self.findings += self._config.finding(rail, text, value > limit)
 
     def at_least_events(self, events: int, what: str, fewest: int, others: str) -> None:
-        """The number of events may not be far below the fewest."""
+        """Checks that the number of events is not far below ``fewest``."""
         factor = self._config.least_events
         self.findings += self._config.finding(
             "least_events",
-            f"{what} has {events:,} events; expected are at least {factor:g} times the {fewest:,} "
+            f"{what} has {events:,} events; expected at least {factor:g} times the {fewest:,} "
             f"of {others}",
             events < factor * fewest,
         )
 
     def at_most_events(self, events: int, what: str, most: int, others: str) -> None:
-        """The number of events may not be far above the most."""
+        """Checks that the number of events is not far above ``most``."""
         factor = self._config.most_events
         self.findings += self._config.finding(
             "most_events",
-            f"{what} has {events:,} events; expected are at most {factor:g} times the {most:,} of "
+            f"{what} has {events:,} events; expected at most {factor:g} times the {most:,} of "
             f"{others}",
             events > factor * most,
         )

@@ -1,4 +1,4 @@
-"""The stock Evaluator, with the digest of our metrics among its parameters."""
+"""RetrievalEvaluator: TFX's Evaluator with a digest of the metrics' code as a parameter."""
 
 import json
 
@@ -9,7 +9,7 @@ from tfx.types import BaseChannel, Channel, component_spec, standard_artifacts
 
 
 class RetrievalEvaluatorSpec(component_spec.ComponentSpec):
-    """Specification of ``RetrievalEvaluator``; names are those of TFX's executor."""
+    """Specification of ``RetrievalEvaluator``, with the names that TFX's executor expects."""
 
     PARAMETERS = {
         "eval_config": component_spec.ExecutionParameter(type=tfma.EvalConfig),
@@ -30,14 +30,14 @@ class RetrievalEvaluatorSpec(component_spec.ComponentSpec):
 
 
 class RetrievalEvaluator(base_beam_component.BaseBeamComponent):
-    """TFX's Evaluator over the retrieval metrics of ``components.evaluator.metrics``.
+    """TFX's Evaluator with the retrieval metrics of ``components.evaluator.metrics``.
 
     Inputs: ``examples`` (Examples), ``model`` (Model) and optionally
     ``baseline_model`` (Model). Outputs: ``evaluation`` (ModelEvaluation) and
     ``blessing`` (ModelBlessing).
 
-    TFX's own component has no parameter for the digest of the metrics' code, and its
-    cache would keep the results of metrics that were edited since.
+    TFX's own component has no parameter for the digest of the metrics' code, so after a change of
+    the metrics its cache would return the old results.
     """
 
     SPEC_CLASS = RetrievalEvaluatorSpec
@@ -59,8 +59,8 @@ class RetrievalEvaluator(base_beam_component.BaseBeamComponent):
           model: Model to evaluate; it needs an ``evaluate`` signature.
           eval_config: Metrics, slices and thresholds.
           split: Split of ``examples`` whose people are evaluated.
-          source_digest: Digest of the metrics' code.
-          baseline_model: Model that change thresholds compare with.
+          source_digest: Digest of the metrics' code, so that edited metrics miss the cache.
+          baseline_model: Model with which the change thresholds compare.
         """
         super().__init__(
             RetrievalEvaluatorSpec(

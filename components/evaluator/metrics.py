@@ -1,8 +1,8 @@
 """TFMA metrics over the exact ranks that a model's ``evaluate`` signature returns.
 
 The signature ranks a person's held-out items against the whole catalogue, so a
-metric needs only those few ranks: no [B, N] tensor ever leaves the graph, and
-TFMA adds slices, confidence intervals, baselines and thresholds.
+metric needs only those few ranks and no [B, N] tensor leaves the graph. TFMA adds
+slices, confidence intervals, baselines and thresholds.
 """
 
 import zlib
@@ -14,8 +14,8 @@ import apache_beam as beam
 import numpy as np
 import tensorflow_model_analysis as tfma
 
-# Registers the ops of a pushed ScaNN index, the baseline of the next run, in
-# every Beam worker that evaluates it.
+# The baseline may be a pushed version with a ScaNN index. This import registers the ops of the
+# index in every Beam worker that evaluates it.
 from scann.scann_ops.py import scann_ops  # noqa: F401
 from tensorflow_model_analysis.metrics import metric_types
 
@@ -36,7 +36,7 @@ _PRIVATE = "_"  # TFMA leaves metrics whose names start like this out of its res
 
 
 class _RankMeans(beam.CombineFn):
-    """Mean over people of ``model.metrics.per_person``."""
+    """The mean over people of ``model.metrics.per_person``."""
 
     def __init__(
         self,
@@ -62,7 +62,7 @@ class _RankMeans(beam.CombineFn):
         if self._popularity:
             buckets = np.asarray(prediction[outputs.TARGET_POPULARITY]).reshape(-1)
             ranks = np.where(buckets == self._popularity, ranks, 0)
-        values = per_person(ranks[np.newaxis, :], self._cutoffs)  # no row without a target
+        values = per_person(ranks[np.newaxis, :], self._cutoffs)  # no row if there is no target
         return accumulator[0] + values.sum(axis=0), accumulator[1] + len(values)
 
     def merge_accumulators(
@@ -79,7 +79,7 @@ class _RankMeans(beam.CombineFn):
 
 
 class _GroupSums(beam.CombineFn):
-    """One person's quantity summed in the person's group, for paired comparisons."""
+    """Sums of a quantity within groups of people, for paired comparisons."""
 
     def __init__(
         self,
@@ -101,7 +101,7 @@ class _GroupSums(beam.CombineFn):
     ) -> np.ndarray:
         prediction = _prediction(element, self._key.model_name)
         ranks = np.asarray(prediction[self._ranks_key]).reshape(1, -1)
-        values = per_person(ranks, self._cutoffs)  # no row without a target
+        values = per_person(ranks, self._cutoffs)  # no row if there is no target
         if len(values):
             person = np.asarray(element.features[USER_ID]).reshape(-1)[0]
             group = zlib.crc32(person) % outputs.NUM_GROUPS
@@ -112,12 +112,12 @@ class _GroupSums(beam.CombineFn):
         return np.sum(list(accumulators), axis=0)
 
     def extract_output(self, accumulator: np.ndarray) -> dict[metric_types.MetricKey, bytes]:
-        # As bytes, since TFMA would give numbers an interval of their own.
+        # As bytes, because TFMA would compute a confidence interval for numbers.
         return {self._key: outputs.group_sums_to_bytes(accumulator)}
 
 
 class _Recommended(beam.CombineFn):
-    """How often each item was recommended: coverage, concentration and distinct lists."""
+    """Counts how often each item was recommended, for the metrics of ``RecommendedMetric``."""
 
     def __init__(self, keys: Mapping[str, metric_types.MetricKey], cutoff: int):
         self._keys = keys
@@ -133,7 +133,7 @@ class _Recommended(beam.CombineFn):
         prediction = _prediction(element, self._model_name)
         items = np.asarray(prediction[outputs.RECOMMENDED]).reshape(-1)[: self._cutoff]
         size = int(np.asarray(prediction[outputs.CATALOGUE_SIZE]).reshape(-1)[0])
-        # In place: a copy of the counts for every person would make this quadratic.
+        # Update in place, because a copy of the counts for every person would make this quadratic.
         accumulator[0].update(items[items > 0].tolist())
         return accumulator[0], max(accumulator[1], size)
 
@@ -160,17 +160,20 @@ class _Recommended(beam.CombineFn):
 
 
 class RetrievalMetric(tfma.metrics.Metric):
-    """A mean over people of one quantity of the ranks.
+    """The mean over people of a quantity computed from the ranks.
 
     Args:
       quantity: ``recall``, ``ndcg``, ``hit_rate`` or ``mrr``.
-      cutoff: N; any of ``cutoffs``; ignored by ``mrr``.
-      cutoffs: All N in use: metrics that name the same ones share a pass over the data.
-      ranks_key: Output of the signature that holds the ranks.
-      reference_key: If given, the metric is the lift: its value minus that of
-        the ranks under this output, on the same people.
-      popularity: If given, only targets of this popularity bucket count.
+      cutoffs: All N in use. Metrics with the same ``cutoffs`` share a pass over the data.
       name: Metric name.
+      cutoff: N, one of ``cutoffs``; ``mrr`` ignores it.
+      ranks_key: The output of the signature that contains the ranks.
+      reference_key: An output with other ranks for the same people. If given, the metric is
+        the lift: its value minus the value for those ranks.
+      popularity: If given, only targets of this popularity bucket count.
+
+    Raises:
+      ValueError: if there is no such quantity, or ``cutoff`` is not one of ``cutoffs``.
     """
 
     def __init__(
@@ -203,19 +206,19 @@ class RetrievalMetric(tfma.metrics.Metric):
         )
 
     def get_config(self) -> dict[str, Any]:
-        """Constructor arguments."""
+        """Returns the arguments of the constructor."""
         config = super().get_config()
         del config["position"]
         return config
 
 
 class GroupSumsMetric(tfma.metrics.Metric):
-    """A quantity summed within groups of people, for a paired test; see `paired_test`.
+    """A quantity summed within groups of people, for a paired test; see ``model.paired_test``.
 
     Args:
       quantity: As in ``RetrievalMetric``.
       cutoff: N.
-      ranks_key: Output of the signature that holds the ranks.
+      ranks_key: The output of the signature that contains the ranks.
       name: Metric name.
     """
 
@@ -226,13 +229,14 @@ class GroupSumsMetric(tfma.metrics.Metric):
 
 
 class RecommendedMetric(tfma.metrics.Metric):
-    """What people's first ``cutoff`` items are, over all people together.
+    """A metric of the first ``cutoff`` recommended items of all people together.
 
     Args:
-      quantity: ``coverage``, the share of the catalogue that somebody was recommended;
+      quantity: ``coverage``, the share of the catalogue that was recommended to anybody;
         ``concentration``, the share of all recommendations that goes to the most
         recommended hundredth of the catalogue; or ``distinct_lists``, the number of
-        different items recommended over ``cutoff``, which is 1 if everybody gets the same.
+        different recommended items divided by ``cutoff``, which is 1 if everybody gets the
+        same items.
       cutoff: N.
       name: Metric name.
     """
@@ -306,7 +310,7 @@ def _recommended_computations(
 ) -> metric_types.MetricComputations:
     computations: list[Any] = []
     for model_name in model_names or [""]:
-        # One pass over the data for all three quantities.
+        # All three quantities share one pass over the data.
         sources = {
             source: metric_types.MetricKey(
                 name=f"{_PRIVATE}{source}_{cutoff}", model_name=model_name
@@ -334,7 +338,7 @@ def _recommended_computations(
 
 
 def _prediction(element: metric_types.StandardMetricInputs, model_name: str) -> dict[str, Any]:
-    """Output tensors of ``model_name``; TFMA nests them only for several models."""
+    """Returns the outputs of ``model_name``; TFMA nests them only if there are several models."""
     prediction = element.prediction
     nested = prediction.get(model_name) if model_name else None
     return nested if isinstance(nested, dict) else prediction

@@ -10,18 +10,18 @@ import tensorflow_model_analysis as tfma
 
 from contract.evaluation_outputs import OVERALL, group_sums_from_bytes
 
-_BYTES = "bytesValue"  # as in the JSON of TFMA's MetricValue
+_BYTES = "bytesValue"  # the key in the JSON of TFMA's MetricValue
 
 Metrics = dict[str, dict[str, dict[str, float]]]
 
 
 def read_metrics(evaluation_uri: str, model_name: str) -> Metrics:
-    """Returns ``{slice: {metric: {value, low, high}}}``; the interval is that of 95 %.
+    """Returns ``{slice: {metric: {value, low, high}}}``, with the 95 % confidence interval.
 
     Args:
-      evaluation_uri: A ModelEvaluation artifact.
-      model_name: Name in the evaluation's configuration; empty if it has one
-        model only, whose name TFMA drops.
+      evaluation_uri: The URI of a ModelEvaluation artifact.
+      model_name: The model's name in the evaluation's configuration. Empty if there is only
+        one model, because TFMA then drops its name.
     """
     loaded = tfma.load_eval_result(evaluation_uri, model_name=model_name)
     return {
@@ -33,14 +33,14 @@ def read_metrics(evaluation_uri: str, model_name: str) -> Metrics:
 
 
 def read_group_sums(evaluation_uri: str, model_name: str) -> dict[str, np.ndarray]:
-    """Reads the sums within groups of people, over all people.
+    """Reads the sums within groups of people, of the slice with all people.
 
     Args:
-      evaluation_uri: A ModelEvaluation artifact.
+      evaluation_uri: The URI of a ModelEvaluation artifact.
       model_name: As in ``read_metrics``.
 
     Returns:
-      By metric, sums and numbers of people, [2, ``NUM_GROUPS``].
+      The sums and the numbers of people in each group, [2, ``NUM_GROUPS``], by metric.
     """
     loaded = tfma.load_eval_result(evaluation_uri, model_name=model_name)
     return {

@@ -1,1 +1,1 @@
-"""InteractionExampleGen: interaction logs to one sequence per person."""
+"""InteractionExampleGen: turns interaction logs into one sequence per person."""

@@ -1,4 +1,4 @@
-"""Arrow tables as bytes, the form in which they travel between Beam stages."""
+"""Packs Arrow tables into bytes, the form in which they are passed between Beam stages."""
 
 import pyarrow as pa
 
@@ -6,7 +6,7 @@ IPC_OPTIONS = pa.ipc.IpcWriteOptions(compression="zstd")
 
 
 def pack(table: pa.Table) -> bytes:
-    """Serialises ``table``, compressed."""
+    """Serialises and compresses ``table``."""
     sink = pa.BufferOutputStream()
     with pa.ipc.new_stream(sink, table.schema, options=IPC_OPTIONS) as writer:
         writer.write_table(table)

@@ -1,4 +1,4 @@
-"""InteractionExampleGen: interaction logs to one sequence per person."""
+"""InteractionExampleGen: turns interaction logs into one sequence per person."""
 
 from typing import ClassVar
 
@@ -34,9 +34,9 @@ class InteractionExampleGenSpec(ComponentSpec):
 class InteractionExampleGen(BaseBeamComponent):
     """Reads interaction logs, items and profiles, and writes examples.
 
-    It has no inputs. Output: ``examples`` (Examples) with the splits train, eval,
-    test and catalog, on request also rest, and with ``ingest_report.json`` in its root.
-    ``docs/data.md`` describes both.
+    It has no inputs. Output: ``examples`` (Examples) with the splits train, eval, test
+    and catalog, and also rest if ``with_rest`` is set. The root directory of the output
+    contains ``ingest_report.json``. ``docs/data.md`` describes the examples and the report.
     """
 
     SPEC_CLASS = InteractionExampleGenSpec
@@ -58,19 +58,21 @@ class InteractionExampleGen(BaseBeamComponent):
 
         Args:
           data_config: Files, columns, filters and split.
-          history_length: The model's T; chunks of long sequences overlap by it.
+          history_length: The model's history length T, by which chunks of long
+            sequences overlap.
           bad_rows_dir: Directory outside the artifact where unusable rows are kept,
-            also when the run fails because of them.
-          span_store: Directory outside the artifact where the spans of a window are
-            kept as they were read; needed with ``data_config.window`` only.
-          span: Replaces ``{SPAN}`` in file names; the newest span of a window.
+            even if the run fails because of them.
+          span_store: Directory outside the artifact where the parsed events of a
+            window's spans are kept; needed only with ``data_config.window``.
+          span: Replaces ``{SPAN}`` in file names; with a window it is the newest span.
           input_fingerprint: ``inputs.fingerprint`` of the input. The component does
-            not read it; as part of the cache key it makes changed files be read again.
-          reading_digest: Digest of the code that reads a span's files. A span that
-            other code has read is read again.
+            not read it; it is part of the cache key, so that changed files are read again.
+          reading_digest: Digest of the code that reads a span's files. A span that was
+            read by other code is read again.
           source_digest: Digest of the code behind this component, so that
             edited code misses the cache.
-          with_rest: Also write the split rest: all that train leaves out, to train on.
+          with_rest: Also write the split rest, which has all events that train leaves
+            out, for training on all events.
         """
         super().__init__(
             spec=InteractionExampleGenSpec(

@@ -7,7 +7,7 @@ from pydantic import AfterValidator, Field
 from components.example_gen.span_names import names_span
 from contract.config_types import config_dataclass
 
-# Taken for the category of an item where the configuration names no other feature.
+# The feature that gives an item's categories unless the configuration names another one.
 DEFAULT_CATEGORY_FEATURE = "category"
 
 
@@ -30,10 +30,10 @@ class FeatureConfig:
     Attributes:
       column: Its column in the file.
       kind: ``categorical`` (one embedding per value) or ``numeric`` (cut into
-        quantile buckets, then as categorical).
-      separator: Splits one cell into several values; empty is one value. Columns
-        that hold lists (Parquet, JSON) need no separator.
-      num_buckets: Quantile buckets of a numeric feature.
+        quantile buckets, which are then treated as categorical values).
+      separator: Splits one cell into several values; if empty, a cell is one value.
+        Columns that contain lists (Parquet, JSON) need no separator.
+      num_buckets: Number of quantile buckets of a numeric feature.
     """
 
     column: str
@@ -47,16 +47,16 @@ class TableConfig:
     """Files of one table.
 
     Attributes:
-      files: Paths or globs; ``.gz`` is decompressed; ``{SPAN}`` is replaced by
-        the run's span, ``{YYYY}``, ``{MM}`` and ``{DD}`` by the parts of its date, and
-        of ``{VERSION}`` the highest number is read; ``package:DISTRIBUTION/PATH``
-        names a data file that an installed distribution ships.
-      format: ``csv``, ``parquet`` or ``jsonl``; ``auto`` goes by the name.
-      delimiter: Of a CSV file; more than one character is allowed (``::``).
-      quoting: Cells of a CSV file may stand in double quotes and then hold
+      files: Paths or globs; compressed files such as ``.gz`` are decompressed. ``{SPAN}`` is
+        replaced by the run's span, and ``{YYYY}``, ``{MM}`` and ``{DD}`` by the parts of its
+        date; for ``{VERSION}`` the files with the highest number are read.
+        ``package:DISTRIBUTION/PATH`` is a data file of an installed distribution.
+      format: ``csv``, ``parquet`` or ``jsonl``; ``auto`` decides by the file name.
+      delimiter: Delimiter of a CSV file; it may have several characters (``::``).
+      quoting: Whether cells of a CSV file may be in double quotes and then contain
         delimiters and line breaks. Only for delimiters of one character.
-      encoding: Of a CSV file.
-      column_names: Columns of a CSV file that has no header line.
+      encoding: Character encoding of a CSV file.
+      column_names: Column names of a CSV file that has no header line.
     """
 
     files: tuple[str, ...] = Field(min_length=1)
@@ -75,8 +75,8 @@ class InteractionsConfig(TableConfig):
       user_column: Column of the person's id.
       item_column: Column of the item's id.
       timestamp_column: Column of the event's time.
-      timestamp_unit: Unit of a numeric time; ``iso`` parses ISO 8601 text, as UTC
-        where it names no zone. Parquet date and timestamp columns need neither.
+      timestamp_unit: Unit of numeric times. ``iso`` parses ISO 8601 text; times without
+        a zone are UTC. Parquet date and timestamp columns do not need a unit.
     """
 
     user_column: str = "user_id"
@@ -91,10 +91,10 @@ class ItemsConfig(TableConfig):
 
     Attributes:
       id_column: Column of the item's id.
-      title_column: Column shown to people; empty if there is none.
+      title_column: Column with the titles that people see; empty if there is none.
       features: Side features by name.
       category_feature: The categorical feature whose values are an item's
-        categories, by which requests diversify and filter. Empty takes the
+        categories, by which requests diversify and filter. If empty, it is the
         feature named ``category``, if there is one.
     """
 
@@ -114,7 +114,7 @@ class ItemsConfig(TableConfig):
 
     @property
     def category(self) -> str:
-        """Name of the feature that holds the categories; empty if there is none."""
+        """The name of the feature that contains the categories; empty if there is none."""
         if self.category_feature:
             return self.category_feature
         default = self.features.get(DEFAULT_CATEGORY_FEATURE)
@@ -136,21 +136,21 @@ class UsersConfig(TableConfig):
 
 @config_dataclass
 class SplitConfig:
-    """How events become train, eval and test.
+    """How events are divided into train, eval and test.
 
     Attributes:
-      protocol: ``leave_last`` (per person: last ``num_targets`` to test, those
-        before to eval), ``user`` (disjoint people; the last ``target_fraction``
-        of an eval or test person's events are targets), ``time`` (global cuts:
-        events after the cut are targets) or ``newest_span`` (events of the window's
-        newest span are targets, of some people for eval, of the others for test).
-        ``docs/data.md`` defines each exactly.
-      num_targets: Targets per person under ``leave_last``.
+      protocol: ``leave_last`` (for each person the last ``num_targets`` events go to
+        test and those before them to eval), ``user`` (disjoint people; the last
+        ``target_fraction`` of an eval or test person's events are targets), ``time``
+        (global cuts in time; events after a cut are targets) or ``newest_span`` (events
+        of the window's newest span are targets: those of some people for eval, those of
+        the others for test). ``docs/data.md`` defines each protocol exactly.
+      num_targets: Number of targets per person with ``leave_last``.
       eval_fraction: Share of people (``user``, ``newest_span``) or of events
         (``time``) in eval.
-      test_fraction: The same for test; ``newest_span`` has all other people there.
+      test_fraction: The same for test; with ``newest_span`` all other people are in test.
       target_fraction: Share of a person's events that are targets (``user``).
-      seed: Of the assignment of people under ``user`` and ``newest_span``.
+      seed: Seed for assigning people with ``user`` and ``newest_span``.
     """
 
     protocol: Literal["leave_last", "user", "time", "newest_span"] = "leave_last"
@@ -166,9 +166,9 @@ class WindowConfig:
     """How far back in the log a run reads.
 
     Attributes:
-      spans: Spans that a run reads, the newest included.
-      gaps: What a span without files inside the window does: ``fail`` stops the
-        run, ``count`` reports it and reads the others.
+      spans: Number of spans that a run reads, including the newest.
+      gaps: What happens if a span in the window has no files: ``fail`` stops the
+        run, ``count`` reports the span and reads the others.
     """
 
     spans: int = Field(ge=2, le=100_000)
@@ -181,25 +181,25 @@ class DataConfig:
 
     Attributes:
       interactions: The interaction log.
-      items: The item catalogue; without it the catalogue is what train holds.
+      items: The item catalogue; without it the catalogue consists of the items in train.
       users: People's profiles.
-      window: Reads a window of spans of the log instead of all its files. What was
-        read of a span is kept; only new and changed files are read again.
-      license: License of the data, for the model card; it changes nothing.
-      min_item_interactions: Items with fewer events are dropped (first).
+      window: Read a window of spans of the log instead of all its files. The parsed events
+        of each span are kept, and later runs read only new and changed files.
+      license: License of the data, for the model card; it has no other effect.
+      min_item_interactions: Items with fewer events are dropped. This is the first filter.
       min_user_interactions: People with fewer remaining events are dropped.
-      max_user_interactions: Of people with more events the newest so many are kept. One
-        program that calls itself a person would otherwise weigh as much as thousands.
+      max_user_interactions: Of people with more events, only this many of the newest are kept.
+        Otherwise a program that logs as one person could weigh as much as thousands.
       drop_duplicates: Drop repeated (user, item, timestamp) rows.
       split: The split protocol.
-      max_bad_row_fraction: A larger share of bad rows fails the run.
-      max_sequence_length: Longest sequence in one row. Longer train sequences
-        are cut into overlapping chunks; longer histories keep their newest part.
-      forgotten: List of people and items that are never read, as
-        ``python -m pipeline.forget`` writes it. Empty: local runs take the list of their
-        output directory, if it has one; on Kubeflow there is none.
-      num_shards: Files per split, and hash buckets that people fall into: one
-        bucket is sorted in memory at a time. 0 is one per 16 MiB of input.
+      max_bad_row_fraction: Largest share of bad rows with which the run continues.
+      max_sequence_length: Length of the longest sequence in one row. Longer train sequences
+        are cut into overlapping chunks; of longer histories, the newest part is kept.
+      forgotten: Path of a list of people and items that are never read, which
+        ``python -m pipeline.forget`` writes. If empty, local runs use the list in their
+        output directory, if there is one; on Kubeflow there is none.
+      num_shards: Number of files per split, and of hash buckets of people: one bucket at a
+        time is sorted in memory. 0 gives one per 16 MiB of input.
     """
 
     interactions: InteractionsConfig

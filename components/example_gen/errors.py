@@ -4,4 +4,4 @@ from contract.errors import UserError
 
 
 class DataError(UserError):
-    """Input data that cannot be used."""
+    """Raised when input data cannot be used."""

@@ -1,4 +1,4 @@
-"""The events of many people as columns: sorting, removing duplicates, filtering."""
+"""Events of many people as columns, with functions that sort, filter and count them."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -13,14 +13,14 @@ from components.example_gen.rows import ITEM, TIME, USER
 
 @dataclass(frozen=True)
 class Events:
-    """E events of U people, by person and then by time.
+    """E events of U people, sorted by person and then by time.
 
     Attributes:
-      user_ids: Ids [U], ascending.
+      user_ids: Ids [U] of the people, ascending.
       item_ids: Ids [I] of the items that occur, ascending.
       user: Position [E] in ``user_ids``, ascending.
       item: Position [E] in ``item_ids``.
-      time: Seconds [E], ascending within a person.
+      time: Seconds [E] since 1970, ascending within a person.
     """
 
     user_ids: pa.StringArray
@@ -34,11 +34,11 @@ class Events:
 
     @property
     def offsets(self) -> np.ndarray:
-        """Where each person's events begin [U + 1]; the last is E."""
+        """Where each person's events begin [U + 1]; the last value is E."""
         return np.searchsorted(self.user, np.arange(len(self.user_ids) + 1))
 
     def to_table(self) -> pa.Table:
-        """As an Arrow table with dictionary-encoded ids."""
+        """Returns the events as an Arrow table with dictionary-encoded ids."""
         return pa.table(
             {
                 USER: pa.DictionaryArray.from_arrays(pa.array(self.user), self.user_ids),
@@ -49,7 +49,7 @@ class Events:
 
     @classmethod
     def from_table(cls, table: pa.Table) -> "Events":
-        """Reads what ``to_table`` made."""
+        """Returns the events in a table that ``to_table`` made."""
         user = _one_dictionary(table[USER])
         item = _one_dictionary(table[ITEM])
         return cls(
@@ -61,21 +61,21 @@ class Events:
         )
 
     def take(self, keep: np.ndarray) -> "Events":
-        """Only the events where ``keep`` [E] is true, and the ids that they use."""
+        """Returns only the events where ``keep`` [E] is true, and the ids that they use."""
         user_ids, user = _compact(self.user_ids, self.user[keep])
         item_ids, item = _compact(self.item_ids, self.item[keep])
         return Events(user_ids, item_ids, user, item, self.time[keep])
 
 
 def no_events() -> Events:
-    """Nobody and nothing."""
+    """Returns an object without people, items or events."""
     nothing = np.array([], np.int32)
     ids = pa.array([], pa.string())
     return Events(ids, ids, nothing, nothing, np.array([], np.int64))
 
 
 def sort_events(parts: Sequence[pa.Table]) -> Events:
-    """Sorts events by person and time; events of one second stay in file order.
+    """Sorts events by person and time; events of the same second stay in file order.
 
     Args:
       parts: Tables of ``USER``, ``ITEM`` and ``TIME``, in file order.
@@ -89,37 +89,37 @@ def sort_events(parts: Sequence[pa.Table]) -> Events:
 
 
 def is_repeated(events: Events) -> np.ndarray:
-    """Events [E] whose person, item and time all equal those of an earlier event."""
+    """Returns which events [E] have the same person, item and time as an earlier event."""
     columns = {USER: events.user, ITEM: events.item, TIME: events.time}
     return pd.DataFrame(columns, copy=False).duplicated().to_numpy()
 
 
 def keep_items(events: Events, kept: pa.StringArray) -> Events:
-    """Only the events of the items ``kept``."""
+    """Returns only the events of the items ``kept``."""
     known = pc.is_in(events.item_ids, value_set=kept).to_numpy(zero_copy_only=False)
     return events if known.all() else events.take(known[events.item])
 
 
 def keep_active_users(events: Events, min_events: int) -> Events:
-    """Only the events of people with at least ``min_events``."""
+    """Returns only the events of people with at least ``min_events``."""
     active = np.bincount(events.user, minlength=len(events.user_ids)) >= min_events
     return events if active.all() else events.take(active[events.user])
 
 
 def keep_newest(events: Events, max_events: int) -> Events:
-    """Of each person only the newest ``max_events``."""
+    """Returns only the newest ``max_events`` of each person."""
     from_end = events.offsets[1:][events.user] - np.arange(len(events))
     kept = from_end <= max_events
     return events if kept.all() else events.take(kept)
 
 
 def item_counts(events: Events) -> np.ndarray:
-    """Events [I] of each item."""
+    """Returns the number of events [I] of each item."""
     return np.bincount(events.item, minlength=len(events.item_ids))
 
 
 def first_occurrence(events: Events) -> np.ndarray:
-    """Position [E] at which the event's person first met the event's item."""
+    """Returns, for each event, the position [E] of the first event of the same person and item."""
     pair = events.user.astype(np.int64) * len(events.item_ids) + events.item
     codes, _ = pd.factorize(pair)  # numbered by first appearance
     first = np.zeros(codes.max(initial=-1) + 1, np.int64)
@@ -129,7 +129,7 @@ def first_occurrence(events: Events) -> np.ndarray:
 
 
 def _encode(column: pa.ChunkedArray) -> tuple[pa.StringArray, np.ndarray]:
-    """Distinct values, ascending, and the position [E] of each row's value."""
+    """Returns the distinct values, ascending, and the position [E] of each row's value."""
     encoded = _one_dictionary(column)
     return _compact(encoded.dictionary, encoded.indices.to_numpy())
 
@@ -143,7 +143,7 @@ def _one_dictionary(column: pa.ChunkedArray) -> pa.DictionaryArray:
 
 
 def _compact(ids: pa.StringArray, codes: np.ndarray) -> tuple[pa.StringArray, np.ndarray]:
-    """Drops unused ids, puts the rest in ascending order, and renumbers."""
+    """Drops unused ids, sorts the others in ascending order and renumbers the codes."""
     used = np.flatnonzero(np.bincount(codes, minlength=len(ids)))
     ids = ids.take(pa.array(used))
     order = pc.sort_indices(ids).to_numpy().astype(np.int64)

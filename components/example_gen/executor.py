@@ -56,7 +56,7 @@ class Executor(BaseBeamExecutor):
         Args:
           input_dict: Empty.
           output_dict: ``examples``, an Examples artifact.
-          exec_properties: Those of ``component.InteractionExampleGenSpec``.
+          exec_properties: The parameters of ``component.InteractionExampleGenSpec``.
 
         Raises:
           DataError: if the data cannot be used; the message says why and what to do.
@@ -77,7 +77,7 @@ class Executor(BaseBeamExecutor):
         job = _plan(examples, config, inputs, forgotten, stored, exec_properties)
         report_path = os.path.join(examples.uri, reports.FILE_NAME)
         bad_rows = f"{job.bad_rows_prefix}-00000-of-00001.jsonl"
-        if fileio.exists(bad_rows):  # of an earlier run
+        if fileio.exists(bad_rows):  # from an earlier run
             fileio.remove(bad_rows)
 
         new = [file for file in stored if not file.is_complete()]
@@ -101,7 +101,7 @@ class Executor(BaseBeamExecutor):
             )
             report["window"]["measures"] = measure(stored, job.now)
         write_text(report_path, reports.to_json(report))
-        if fileio.exists(job.temp_uri):  # a directory of an object store is gone once empty
+        if fileio.exists(job.temp_uri):  # in an object store, empty directories do not exist
             fileio.rmtree(job.temp_uri)
 
         examples_utils.set_payload_format(examples, example_gen_pb2.PayloadFormat.FORMAT_TF_EXAMPLE)
@@ -136,7 +136,8 @@ def _plan(
             if isinstance(table, ItemsConfig | UsersConfig)
             else interaction_columns(config.interactions)
         )
-        for file in inputs.files[name]:  # of an object store: when it is read, which copies it
+        # Files in an object store are checked when they are read, because reading copies them.
+        for file in inputs.files[name]:
             if not FileSystems.get_scheme(file.path) and file.path not in known:
                 check_columns(file.path, table, columns)
     num_shards = config.num_shards or -(-inputs.size_in_bytes // _BYTES_PER_SHARD)

@@ -1,4 +1,4 @@
-"""Finds the files of a table, names their format, and tells their content apart."""
+"""Finds the files of a table, and determines their format and a digest of their content."""
 
 import difflib
 import functools
@@ -31,7 +31,7 @@ _FORMATS = {
     ".json": "jsonl",
 }
 _COMPRESSED = (".gz", ".bz2", ".zst", ".zstd")
-# How files begin that need another name, or another `format`, to be read.
+# First bytes of files that need another name or another `format` to be read, and what they are.
 _SIGNATURES = {
     b"\x1f\x8b": "gzip (rename it to end with .gz)",
     b"BZh91AY&SY": "bzip2 (rename it to end with .bz2)",
@@ -45,18 +45,18 @@ def resolve(table: TableConfig, span: str = "") -> list[FileMetadata]:
     """Lists the files of ``table``, in the order in which they are read.
 
     Args:
-      table: Whose files.
-      span: Name of the span, for patterns that have one.
+      table: The table.
+      span: Name of the span, for patterns that contain one.
 
     Returns:
-      Path and size of each file: patterns in the order given, the files of one
-      pattern by name, none twice. A directory stands for the files in it. Of a
-      pattern with ``{VERSION}`` the files of the highest version.
+      Path and size of each file. The patterns keep their order, and the files of one
+      pattern are sorted by name; no file occurs twice. For a directory, these are the
+      files in it; for a pattern with ``{VERSION}``, the files of the highest version.
 
     Raises:
-      DataError: if a pattern needs a span and there is none, matches nothing, names
-        a directory with directories in it, or names a package that is not installed
-        or has no such file.
+      DataError: if a pattern needs a span and there is none, matches nothing, is a
+        directory that contains directories, or names a package that is not installed
+        or does not have the file.
     """
     found: dict[str, FileMetadata] = {}
     for pattern in table.files:
@@ -83,10 +83,10 @@ def resolve(table: TableConfig, span: str = "") -> list[FileMetadata]:
 
 
 def file_format(table: TableConfig, path: str) -> str:
-    """``csv``, ``parquet`` or ``jsonl``: as configured, else by the name.
+    """Returns ``csv``, ``parquet`` or ``jsonl``, as configured or else by the file name.
 
     Raises:
-      DataError: if the name says nothing.
+      DataError: if the file name does not tell the format.
     """
     if table.format != "auto":
         return table.format
@@ -103,10 +103,11 @@ def file_format(table: TableConfig, path: str) -> str:
 
 
 def check_beginning(path: str, table: TableConfig) -> None:
-    """Refuses a file that is to be read as text and begins as something else.
+    """Refuses a file that is to be read as text but has another format.
 
     Raises:
-      DataError: saying what the file is and how it can be read.
+      DataError: if the first bytes are those of another format; the message says which, and how
+        the file can be read.
     """
     if path.lower().endswith(_COMPRESSED) or file_format(table, path) == "parquet":
         return
@@ -118,11 +119,11 @@ def check_beginning(path: str, table: TableConfig) -> None:
 
 
 def digest(file: FileMetadata) -> str:
-    """Digest of a file's content.
+    """Returns a digest of a file's content.
 
-    A local file is read in full (about 1 GB/s), so that no edit goes unseen whatever its
-    size and modification time, but once in a process as long as the file system says
-    that it was not written to. Of an object store its own checksum is taken.
+    A local file is read completely (about 1 GB/s), so that every edit is noticed, even if size and
+    modification time stay the same. Within a process it is read again only if the file system
+    reports a change. For a file in an object store, the digest is the store's own checksum.
 
     Raises:
       DataError: if the file cannot be read.
@@ -131,7 +132,7 @@ def digest(file: FileMetadata) -> str:
         return f"{file.size_in_bytes} {FileSystems.checksum(file.path)}"
     try:
         stat = os.stat(file.path)
-        # Whoever sets a modification time back moves the time of the last change forward.
+        # Resetting a file's modification time updates its change time (ctime).
         return _digest(file.path, (stat.st_ino, stat.st_size, stat.st_mtime_ns, stat.st_ctime_ns))
     except OSError as error:
         raise DataError(
@@ -142,7 +143,7 @@ def digest(file: FileMetadata) -> str:
 
 @functools.cache
 def _digest(path: str, state: tuple[int, ...]) -> str:
-    del state  # only tells one state of the file from another
+    del state  # only part of the cache key
     found = hashlib.blake2b(digest_size=16)
     with FileSystems.open(path, compression_type=CompressionTypes.UNCOMPRESSED) as stream:
         while block := stream.read(_HASH_BLOCK):
@@ -151,7 +152,7 @@ def _digest(path: str, state: tuple[int, ...]) -> str:
 
 
 def _files_in(directory: str) -> str:
-    """Pattern of the files in a local directory."""
+    """Returns a pattern for the files in a local directory."""
     inner = sorted(e.name for e in os.scandir(directory) if e.is_dir() and _is_data(e.name))
     if inner:
         raise DataError(
@@ -174,7 +175,7 @@ def _of_highest_version(pattern: str, files: list[FileMetadata]) -> list[FileMet
 
 
 def _is_data(path: str) -> bool:
-    """Whether a glob's match is data and not a marker such as ``_SUCCESS``."""
+    """Returns whether a match of a glob is data and not a marker such as ``_SUCCESS``."""
     return not posixpath.basename(path).startswith((".", "_"))
 
 

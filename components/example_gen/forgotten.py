@@ -1,8 +1,9 @@
 """The list of people and items that are never read again, as keyed hashes.
 
-Who asks to be forgotten must not be remembered by a list of names. The list holds
-HMAC-SHA256 of each id, with a random key that stands beside it: who has the list alone
-cannot even try ids. ExampleGen hashes what it reads and leaves out what is on the list.
+A list of names would itself remember the people who asked to be forgotten. This list contains
+the HMAC-SHA256 of each id instead. The random key is in a separate file, so that somebody who has
+only the list cannot even try out ids. ExampleGen hashes the ids that it reads and leaves out those
+on the list.
 """
 
 import dataclasses
@@ -37,9 +38,9 @@ class Forgotten:
     """Hashes of the ids that are left out.
 
     Attributes:
-      key: Of the hashes.
-      users: Hashes of people, hexadecimal.
-      items: Hashes of items.
+      key: The key of the hashes.
+      users: Hexadecimal hashes of people's ids.
+      items: Hexadecimal hashes of item ids.
     """
 
     key: bytes = b""
@@ -51,30 +52,30 @@ class Forgotten:
 
     @functools.cached_property
     def digest(self) -> str:
-        """Of the whole list; empty if nobody is on it."""
+        """A digest of the whole list; empty if the list is empty."""
         if not self:
             return ""
         facts = json.dumps([self.key.hex(), sorted(self.users), sorted(self.items)])
         return hashlib.blake2b(facts.encode(), digest_size=16).hexdigest()
 
     def hash(self, text: str) -> str:
-        """What the list holds of an id."""
+        """Returns the hash of an id, as it is in the list."""
         return hmac.digest(self.key, text.encode(), "sha256").hex()
 
     def is_listed(self, kind: Kind, values: pa.StringArray) -> np.ndarray:
-        """Rows [R] of ``values``, ids of one kind or null, that are on the list."""
+        """Returns which rows [R] of ``values``, which are ids of one kind or null, are listed."""
         hashes = self._of(kind)
         if not hashes:
             return np.zeros(len(values), bool)
         encoded = values.dictionary_encode()
         known = [self.hash(text) in hashes for text in encoded.dictionary.to_pylist()]
-        # Null stands behind all ids.
+        # Null has the position after all ids.
         return np.array([*known, False])[
             pc.fill_null(encoded.indices, len(known)).to_numpy(zero_copy_only=False)
         ]
 
     def is_in_any(self, cells: Iterable[str]) -> bool:
-        """Whether a cell is the id of anybody or anything on the list."""
+        """Returns whether any of the cells is the id of a person or an item on the list."""
         everything = self.users | self.items
         return any(self.hash(cell) in everything for cell in cells)
 
@@ -89,10 +90,11 @@ def read_forgotten(path: str) -> Forgotten:
     """Reads a list that ``add_forgotten`` wrote, on any file system.
 
     Args:
-      path: Of the list; empty is none.
+      path: Path of the list; empty if there is no list.
 
     Raises:
-      DataError: if the list or its key is not there: people would come back unnoticed.
+      DataError: if the list or its key cannot be read. Reading the data without them would
+        bring forgotten people back unnoticed.
     """
     if not path:
         return NOBODY
@@ -104,27 +106,27 @@ def read_forgotten(path: str) -> Forgotten:
         return Forgotten(key, *(frozenset(values[kind]) for kind in KINDS))
     except (OSError, ValueError, KeyError, tf.errors.OpError) as error:
         raise DataError(
-            f"The list of who is not to be read, {path} with its key {path}{_KEY_SUFFIX}, cannot "
-            f"be read ({error}). Put both files back, or correct data.forgotten: without them, "
-            "people who were forgotten would be read again"
+            f"The list of forgotten people and items, {path} with its key {path}{_KEY_SUFFIX}, "
+            f"cannot be read ({error}). Restore both files, or correct data.forgotten: without "
+            "them, people who were forgotten would be read again"
         ) from error
 
 
 def add_forgotten(path: Path, ids: Mapping[Kind, Collection[str]], day: str) -> int:
-    """Adds ids to a local list; makes the list and its key if there is none.
+    """Adds ids to a local list; creates the list and its key if they do not exist.
 
-    Both files can be read by their owner only.
+    Only the owner can read the two files.
 
     Args:
-      path: Of the list.
-      ids: By kind.
-      day: When; kept beside each hash.
+      path: Path of the list.
+      ids: The ids by kind.
+      day: The current day, which is stored with each new hash.
 
     Returns:
-      How many of them were not on the list yet.
+      How many of the ids were not on the list yet.
 
     Raises:
-      DataError: if there is a list and it cannot be read.
+      DataError: if there is a list but it cannot be read.
     """
     path.parent.mkdir(parents=True, exist_ok=True)
     if not path.exists():
@@ -144,7 +146,7 @@ def add_forgotten(path: Path, ids: Mapping[Kind, Collection[str]], day: str) -> 
 
 
 def entries(path: Path) -> dict[Kind, dict[str, str]]:
-    """The hashes of a local list by kind, each with the day on which it was added."""
+    """Returns the hashes in a local list by kind, each with the day on which it was added."""
     return json.loads(path.read_text(encoding="utf-8"))
 
 

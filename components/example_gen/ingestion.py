@@ -1,4 +1,4 @@
-"""What one ingestion reads and writes, as its stages share it."""
+"""The description of one ingestion, which its Beam stages share."""
 
 import os
 from collections.abc import Iterable
@@ -11,26 +11,26 @@ from components.example_gen.span_store import StoredFile
 
 # (bucket, (number of the file, number of the part in it, packed table))
 Part = tuple[int, tuple[int, int, bytes]]
-# Tags of what stages give besides their main output.
+# Tags of the outputs that stages have besides their main output.
 BAD, REPORT, ITEMS, TIMES = "bad", "report", "items", "times"
 
 
 @dataclass(frozen=True)
 class Ingestion:
-    """All that the stages need to know.
+    """What one ingestion reads and writes.
 
     Attributes:
       data_config: Columns, filters and split.
-      history_length: The model's; chunks of long sequences overlap by it.
+      history_length: The model's history length, by which chunks of long sequences overlap.
       files: Resolved paths of each table.
-      forgotten: Who and what is left out.
-      stored: What is kept of each interaction file, in the order of ``files``; empty
+      forgotten: People and items that are left out.
+      stored: The stored events of each interaction file, in the order of ``files``; empty
         if the run reads no window of spans.
-      num_shards: Hash buckets of people, and of items; files per split.
-      now: Seconds since 1970; what is later is counted as an event of the future.
+      num_shards: Number of hash buckets of people and of items, and of files per split.
+      now: Seconds since 1970; later events are counted as events in the future.
       split_uris: Directory of each split.
-      temp_uri: Directory of unfinished files, on the same file system.
-      bad_rows_prefix: Where the bad rows go, without shard and extension.
+      temp_uri: Directory for unfinished files, on the same file system.
+      bad_rows_prefix: Path of the files with bad rows, without shard and extension.
     """
 
     data_config: DataConfig
@@ -46,7 +46,7 @@ class Ingestion:
 
     @property
     def first_newest_file(self) -> int:
-        """Number of the first interaction file of the newest span."""
+        """The number of the first interaction file of the newest span."""
         return next(
             (n for n, file in enumerate(self.stored) if file.span == self.stored[-1].span), 0
         )

@@ -1,4 +1,4 @@
-"""The input files of a run, and the digest of their content."""
+"""The input files of a run, and a digest of their content."""
 
 import hashlib
 import posixpath
@@ -14,10 +14,10 @@ from components.example_gen.spans import Window, available, resolve_window
 
 @dataclass(frozen=True)
 class Inputs:
-    """What a run reads.
+    """The input files of a run.
 
     Attributes:
-      span: What ``{SPAN}`` stands for; with a window, its newest span.
+      span: The value of ``{SPAN}``; with a window, its newest span.
       files: The files of each table, in the order in which they are read.
       window: The spans of the interaction log; None if the run reads no window.
     """
@@ -28,7 +28,7 @@ class Inputs:
 
     @property
     def size_in_bytes(self) -> int:
-        """Of all files together."""
+        """The total size of all files."""
         return sum(file.size_in_bytes for files in self.files.values() for file in files)
 
 
@@ -36,12 +36,12 @@ def find_inputs(data_config: DataConfig, span: str = "") -> Inputs:
     """Finds the files that a run with this configuration reads now.
 
     Args:
-      data_config: Whose tables.
-      span: Name of the span, or of the newest one of the window. ``latest`` takes the
-        newest that has a file; so does the empty text if there is a window.
+      data_config: The configuration of the tables.
+      span: Name of the span, or of the newest span of the window. ``latest`` is the newest
+        span that has a file; with a window, so is "".
 
     Raises:
-      DataError: as ``files.resolve`` and ``spans.resolve_window``.
+      DataError: as in ``files.resolve`` and ``spans.resolve_window``.
     """
     window = None
     if data_config.window is not None:
@@ -59,7 +59,7 @@ def find_inputs(data_config: DataConfig, span: str = "") -> Inputs:
 
 
 def tables(data_config: DataConfig) -> dict[str, TableConfig]:
-    """The configured tables by name, in a fixed order."""
+    """Returns the configured tables by name, in a fixed order."""
     found = {
         "interactions": data_config.interactions,
         "items": data_config.items,
@@ -69,13 +69,14 @@ def tables(data_config: DataConfig) -> dict[str, TableConfig]:
 
 
 def fingerprint(inputs: Inputs, forgotten_digest: str = "") -> str:
-    """Digest of the content of all input files, and of who is left out.
+    """Returns a digest of the content of all input files and of the list of forgotten ids.
 
-    TFX caches by parameters; this one makes changed files miss the cache.
+    TFX's cache compares only parameters, so this digest is one of them: a run with changed files
+    then misses the cache.
 
     Args:
       inputs: The files.
-      forgotten_digest: ``Forgotten.digest`` of the list that is in force.
+      forgotten_digest: ``Forgotten.digest`` of the list in use.
 
     Raises:
       DataError: if a file cannot be read.

@@ -1,4 +1,4 @@
-"""Streams the wanted columns of CSV, Parquet and JSON-lines files in blocks."""
+"""Reads the requested columns of CSV, Parquet and JSON-lines files in blocks."""
 
 import collections
 import contextlib
@@ -27,20 +27,20 @@ BLOCK_BYTES = 1 << 24
 _HEADER_BYTES = 1 << 20
 _PARQUET_ROWS = 1 << 18
 _CODECS = {".gz": "gzip", ".bz2": "bz2", ".zst": "zstd", ".zstd": "zstd"}
-# The configuration keys of ids, which must be one value and not a list of them.
+# The configuration keys of ids, each of which must be a single value and not a list.
 _ID_KEYS = ("user_column", "item_column", "id_column")
-# Stands in for a delimiter of several characters, which Arrow does not know.
+# Replaces a delimiter of several characters, which Arrow does not support.
 _UNIT_SEPARATOR = b"\x1f"
 
 
 @dataclass(frozen=True)
 class RejectedRow:
-    """A row that could not even be read.
+    """A row that could not be parsed.
 
     Attributes:
-      reason: Why.
-      row: Its number in the file, see ``Block.row_numbers``.
-      raw: What stands there.
+      reason: Why it could not be parsed.
+      row: Its number in the file; see ``Block.row_numbers``.
+      raw: The text of the row.
     """
 
     reason: str
@@ -53,10 +53,10 @@ class Block:
     """Some consecutive rows of a file.
 
     Attributes:
-      columns: The wanted columns, in whatever type the file has them.
-      row_numbers: Number of each row [R]: for text files that of its line (blank
-        lines and line breaks in quotes aside), for Parquet the row from 1.
-      rejected: Rows among these that could not be read; not in ``columns``.
+      columns: The requested columns, with the types that they have in the file.
+      row_numbers: Number of each row [R], from 1. For text files this is the number of its line,
+        except that CSV files count neither blank lines nor line breaks in quotes.
+      rejected: Rows of this block that could not be parsed; they are not in ``columns``.
     """
 
     columns: pa.Table
@@ -65,16 +65,16 @@ class Block:
 
 
 def column_names(path: str, table: TableConfig) -> list[str]:
-    """Columns of a file.
+    """Returns the names of the columns of a file.
 
     Raises:
-      DataError: if the file is empty or not what its format says.
+      DataError: if the file is empty or does not have its format.
     """
     return _schema(path, table).names
 
 
 def _schema(path: str, table: TableConfig) -> pa.Schema:
-    """Columns of a file and, of Parquet, their types."""
+    """Returns the columns of a file, with their types if it is a Parquet file."""
     kind = file_format(table, path)
     with _readable(path), _local_file(path, table) as file:
         if kind == "parquet":
@@ -87,7 +87,7 @@ def _schema(path: str, table: TableConfig) -> pa.Schema:
 
 
 def _json_names(path: str, stream: io.BufferedReader) -> list[str]:
-    """Names in the first rows of JSON lines."""
+    """Returns the field names in the first rows of JSON lines."""
     head = stream.read(_HEADER_BYTES)
     if not head:
         raise DataError(f"{path} is empty")
@@ -112,8 +112,8 @@ def check_columns(path: str, table: TableConfig, columns: dict[str, str]) -> Non
     """Checks that a file has ``columns`` (column name by configuration key).
 
     Raises:
-      DataError: naming the missing columns, those present, and the nearest; for a
-        wanted column that occurs twice, and for an id column of lists.
+      DataError: if columns are missing (the message names them, the most similar names and the
+        columns present), if a requested column occurs twice, or if an id column contains lists.
     """
     schema = _schema(path, table)
     present = schema.names
@@ -137,27 +137,29 @@ def _check_column(path: str, schema: pa.Schema, key: str, name: str) -> None:
     count = collections.Counter(schema.names)[name]
     if count > 1:
         raise DataError(
-            f"{path} has {count} columns called {name!r}, so {key} = {name!r} is not clear. Rename "
+            f"{path} has {count} columns called {name!r}, so {key} = {name!r} is ambiguous. Rename "
             "all but one of them"
         )
     if count and key in _ID_KEYS and pa.types.is_nested(schema.field(name).type):
         raise DataError(
-            f"{path}: {key} = {name!r} is a column of type {schema.field(name).type}; expected one "
-            "number or text per row, as an id is"
+            f"{path}: {key} = {name!r} is a column of type {schema.field(name).type}; expected "
+            "ids, which are one number or text per row"
         )
 
 
 def read_blocks(path: str, table: TableConfig, columns: dict[str, str]) -> Iterator[Block]:
-    """Reads a file in blocks of bounded size, in its order.
+    """Reads a file in blocks of bounded size, in the order of the file.
 
     Args:
-      path: Anything that Beam's ``FileSystems`` opens; compression by extension.
+      path: Any path that Beam's ``FileSystems`` can open; the extension tells the compression.
       table: Format, delimiter and the like.
-      columns: Wanted columns by configuration key.
+      columns: Requested columns by configuration key.
+
+    Yields:
+      The blocks.
 
     Raises:
-      DataError: if the file breaks off, is not what its format says, or lacks a
-        column.
+      DataError: if the file is truncated, does not have its format, or lacks a column.
     """
     readers = {"csv": _read_csv, "parquet": _read_parquet, "jsonl": _read_jsonl}
     read = readers[file_format(table, path)]
@@ -172,8 +174,8 @@ class _LocalFile:
     """A file on this machine.
 
     Attributes:
-      path: Where.
-      codec: Arrow's name of its compression, if any.
+      path: Its path.
+      codec: Arrow's name for its compression; None if it is not compressed.
     """
 
     path: str
@@ -182,11 +184,11 @@ class _LocalFile:
 
 @contextlib.contextmanager
 def _local_file(path: str, table: TableConfig) -> Iterator[_LocalFile]:
-    """The file itself if Arrow can read it as it is, else a temporary copy.
+    """Yields the file itself if Arrow can read it directly, and otherwise a temporary copy.
 
-    Arrow reads ahead in threads of its own. Over a Python stream, as Beam's file
-    systems give, they need the interpreter lock, and a reader that is dropped
-    halfway waits for them with the lock held, forever.
+    Arrow reads ahead in threads of its own. If the source is a Python stream, such as those of
+    Beam's file systems, these threads need the interpreter lock. A reader that is closed before
+    the end would hold the lock while it waits for the threads, and so wait forever.
     """
     check_beginning(path, table)
     codec = _CODECS.get(posixpath.splitext(path)[1].lower())
@@ -208,14 +210,14 @@ def _local_file(path: str, table: TableConfig) -> Iterator[_LocalFile]:
 
 
 def _copy_replacing(source: Any, target: IO[bytes], old: bytes, new: bytes) -> None:
-    """Copies line by line, so that no occurrence of ``old`` is cut in two."""
+    """Copies line by line, so that no occurrence of ``old`` is split between two reads."""
     for line in io.BufferedReader(source, BLOCK_BYTES):
         target.write(line.replace(old, new))
 
 
 @contextlib.contextmanager
 def _readable(path: str) -> Iterator[None]:
-    """Turns the many errors of a broken file into one ``DataError``."""
+    """Turns the various errors of a broken file into a ``DataError``."""
     try:
         yield
     except DataError:
@@ -224,7 +226,7 @@ def _readable(path: str) -> Iterator[None]:
         if "Empty CSV file" in str(error):
             raise DataError(f"{path} is empty") from error
         raise DataError(
-            f"Cannot read {path}: {error}. If it is whole, check `format`, `delimiter`, "
+            f"Cannot read {path}: {error}. If it is complete, check `format`, `delimiter`, "
             "`encoding` and, for a CSV file with stray double quotes, `quoting: false`"
         ) from error
 
@@ -242,7 +244,7 @@ def _open_csv(
     invalid: list[pyarrow.csv.InvalidRow],
 ) -> pyarrow.csv.CSVStreamingReader:
     delimiter, quoting = table.delimiter, table.quoting
-    if len(delimiter) > 1:  # replaced in the file's copy
+    if len(delimiter) > 1:  # it was replaced in the copy of the file
         delimiter, quoting = _UNIT_SEPARATOR.decode(), False
 
     def skip(row: pyarrow.csv.InvalidRow) -> str:
@@ -252,7 +254,7 @@ def _open_csv(
     types = {} if columns is None else {name: pa.binary() for name in columns}
     return pyarrow.csv.open_csv(
         stream,
-        # One thread: only then does Arrow number the rows that it skips.
+        # Arrow numbers the rows that it skips only if it uses one thread.
         pyarrow.csv.ReadOptions(
             use_threads=False,
             block_size=block_bytes,
@@ -265,7 +267,7 @@ def _open_csv(
             newlines_in_values=quoting,
             invalid_row_handler=skip,
         ),
-        # Bytes, unchecked: one bad byte must cost one row and not the whole file.
+        # Read unchecked bytes, so that a bad byte costs one row and not the whole file.
         pyarrow.csv.ConvertOptions(
             check_utf8=False,
             include_columns=columns,
@@ -286,8 +288,8 @@ def _read_csv(
     with _open(file) as stream:
         reader = _open_csv(stream, table, columns, BLOCK_BYTES, invalid)
         for batch in _batches(reader):
-            # Arrow parses ahead in a thread: rows of a later block may already be
-            # here, and more may come while this one is handled.
+            # Arrow parses ahead in a thread, so ``invalid`` may already contain rows of a later
+            # block, and more may be added while this block is processed.
             rejected = _take(invalid)
             for row in rejected:
                 skipped.append(row.number - first_line - len(skipped))
@@ -303,7 +305,7 @@ def _read_csv(
 
 
 def _take(rows: list[pyarrow.csv.InvalidRow]) -> list[pyarrow.csv.InvalidRow]:
-    """Empties a list that another thread appends to; nothing is lost in between."""
+    """Empties a list to which another thread appends, without losing rows added meanwhile."""
     taken = rows[:]
     del rows[: len(taken)]
     return taken
@@ -321,7 +323,7 @@ def _rejections(invalid: list[pyarrow.csv.InvalidRow], delimiter: str) -> list[R
     rejections = []
     for row in invalid:
         lines = row.text.replace(_UNIT_SEPARATOR.decode(), delimiter).splitlines() or [""]
-        # A quote that nothing closes swallows what follows: each line of it is lost, and counts.
+        # An unclosed quote takes in the lines after it. Each of them is lost and counted.
         reason = "wrong_number_of_columns" if len(lines) == 1 else "unclosed_quote"
         rejections += [RejectedRow(reason, row.number + n, line) for n, line in enumerate(lines)]
     return rejections
@@ -389,7 +391,7 @@ def _json_column(cells: list[Any]) -> pa.Array:
     try:
         return pa.array(cells)
     except (pa.ArrowInvalid, pa.ArrowTypeError, OverflowError):
-        pass  # values of several types in one column: their text says the same
+        pass  # a column with values of several types is read as text
     texts = [
         cell if cell is None or isinstance(cell, str) else orjson.dumps(cell).decode()
         for cell in cells

@@ -1,4 +1,4 @@
-"""The Beam stages that read: files of a table, and the spans that are kept."""
+"""The Beam stages that read the files of a table, and those that keep the events of spans."""
 
 from collections.abc import Iterator
 from typing import Any
@@ -32,14 +32,14 @@ def keep_spans(
     forgotten: Forgotten,
     report_path: str,
 ) -> None:
-    """Reads files of spans, and keeps their events for later runs.
+    """Reads files of spans and stores their events for later runs.
 
     Args:
       pipeline: An empty pipeline.
-      files: Those that are not kept yet.
-      config: How they are to be read.
-      forgotten: Who and what is left out.
-      report_path: Where the files that cannot be read are reported (JSON).
+      files: The files whose events are not stored yet.
+      config: How the files are read.
+      forgotten: People and items that are left out.
+      report_path: Path of a report (JSON) of the files that cannot be read.
     """
     _ = (
         pipeline
@@ -52,10 +52,11 @@ def keep_spans(
 
 
 def read_table(pipeline: beam.Pipeline, job: Ingestion, table: str) -> Any:
-    """Reads a table: its rows by bucket, and tagged the bad rows and the reports.
+    """Reads a table.
 
     Returns:
-      None if the configuration has no such table.
+      The rows by bucket as the main output, and the bad rows and the reports as tagged outputs;
+      None if the configuration does not have the table.
     """
     if table not in job.files:
         return None
@@ -71,12 +72,12 @@ def read_table(pipeline: beam.Pipeline, job: Ingestion, table: str) -> Any:
 
 
 def no_parts(pipeline: beam.Pipeline, label: str) -> beam.PCollection:
-    """A table without rows."""
+    """Returns a table without rows."""
     return pipeline | label >> beam.Create([], reshuffle=False).with_output_types(Part)
 
 
 def by_bucket(table: pa.Table, key: str, num_buckets: int) -> Iterator[tuple[int, pa.Table]]:
-    """Parts a table by the hash of its column ``key``, keeping the rows' order."""
+    """Divides a table into buckets by the hash of its column ``key``; rows keep their order."""
     if not table.num_rows:
         return
     bucket = hash_text(table[key].combine_chunks()) % num_buckets
@@ -93,9 +94,9 @@ def _interaction_parts(
     table: pa.Table, num_buckets: int, file_number: int, part_number: int
 ) -> Iterator[Part]:
     for bucket, part in by_bucket(table, USER, num_buckets):
-        for column in (USER, ITEM):  # ids repeat; packed, they then take little
+        for column in (USER, ITEM):  # ids repeat, so dictionaries make the packed table small
             encoded = part[column].combine_chunks()
-            if pa.types.is_dictionary(encoded.type):  # of the whole file; keep what occurs here
+            if pa.types.is_dictionary(encoded.type):  # has the ids of the whole file; drop it
                 encoded = encoded.dictionary_decode()
             part = part.set_column(
                 part.schema.get_field_index(column), column, encoded.dictionary_encode()
@@ -118,7 +119,7 @@ def _count(table: str, num_read: int, bad: dict[str, int]) -> None:
 @beam.typehints.with_input_types(tuple[int, str])
 @beam.typehints.with_output_types(Part)
 class _Read(beam.DoFn):
-    """Reads a file, sets bad rows apart, and parts the rest by bucket."""
+    """Reads a file, separates the bad rows and divides the others into buckets."""
 
     def __init__(self, job: Ingestion, table: str):
         self._config = getattr(job.data_config, table)
@@ -144,7 +145,7 @@ class _Read(beam.DoFn):
                 yield from self._describe(checked, path)
                 yield from self._part(checked, number)
         except DataError as error:
-            # Not raised: Beam would bury the message in a stack of its own.
+            # Not raised, because Beam would bury the message in its own stack trace.
             yield TaggedOutput(REPORT, {"unreadable": [str(error)]})
 
     def _describe(self, checked: CheckedRows, path: str) -> Iterator[Any]:
@@ -175,7 +176,7 @@ class _Read(beam.DoFn):
 
 @beam.typehints.with_input_types(StoredFile)
 class _Keep(beam.DoFn):
-    """Reads one file of a span, checks its rows and keeps them."""
+    """Reads one file of a span, checks its rows and stores them."""
 
     def __init__(self, config: InteractionsConfig, forgotten: Forgotten):
         self._config = config
@@ -195,7 +196,7 @@ class _Keep(beam.DoFn):
 @beam.typehints.with_input_types(tuple[int, StoredFile])
 @beam.typehints.with_output_types(Part)
 class _ReadKept(beam.DoFn):
-    """Reads what is kept of one file of a span, and parts it by bucket."""
+    """Reads the stored events of one file of a span and divides them into buckets."""
 
     def __init__(self, job: Ingestion):
         self._num_buckets = job.num_shards

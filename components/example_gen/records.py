@@ -16,7 +16,7 @@ from components.example_gen.splits import Rows
 from components.example_gen.text import is_blank
 from contract import features
 
-# Lower bounds of the history lengths of each bucket, and their names.
+# The lower bound of the history lengths in each bucket, and the name of the bucket.
 HISTORY_LENGTH_BUCKETS = {1: "1-4", 5: "5-9", 10: "10-19", 20: "20-49", 50: "50+"}
 _EXAMPLES_AT_ONCE = 4096
 
@@ -24,12 +24,13 @@ _EXAMPLES_AT_ONCE = 4096
 def sequence_examples(
     events: Events, sequences: Rows, profiles: pa.Table | None, split: str
 ) -> Iterator[bytes]:
-    """Serialised tf.Examples of ``sequences``, as ``docs/data.md`` lists them.
+    """Yields serialised tf.Examples of ``sequences``, with the features listed in ``docs/data.md``.
 
     Args:
-      events: Where ``sequences`` point to.
+      events: The events to which ``sequences`` refer.
       sequences: Sequences of one split.
-      profiles: The person's entity row [U], see ``lookup``; None without profiles.
+      profiles: The profile rows [U] of the people in ``events`` (see ``lookup``); None if there
+        are no profiles.
       split: ``features.TRAIN``, ``EVAL``, ``TEST`` or ``REST``.
     """
     for begin in range(0, len(sequences), _EXAMPLES_AT_ONCE):
@@ -57,7 +58,7 @@ def sequence_examples(
 
 
 def catalogue_examples(items: pa.Table) -> Iterator[bytes]:
-    """Serialised tf.Examples of the items of an entity table."""
+    """Yields serialised tf.Examples of the items in an entity table."""
     for batch in items.to_batches(_EXAMPLES_AT_ONCE):
         some = pa.Table.from_batches([batch])
         columns = {features.ITEM_ID: _one_each(_bytes(_single(some[ID])))}
@@ -68,17 +69,17 @@ def catalogue_examples(items: pa.Table) -> Iterator[bytes]:
 
 
 def history_length_bucket(history_length: np.ndarray) -> pa.StringArray:
-    """Name of each history length's bucket [R]; lengths are at least 1."""
+    """Returns the name of the bucket of each history length [R]; lengths are at least 1."""
     lower = np.array(list(HISTORY_LENGTH_BUCKETS))
     names = np.array(list(HISTORY_LENGTH_BUCKETS.values()))
     return pa.array(names[np.searchsorted(lower, history_length, side="right") - 1])
 
 
 def encode(columns: Mapping[str, pa.Array]) -> list[bytes]:
-    """Serialises list columns; a null is an absent feature."""
+    """Serialises list columns into tf.Examples; null becomes an absent feature."""
     batch = pa.RecordBatch.from_arrays(list(columns.values()), names=list(columns))
     examples = RecordBatchToExamplesEncoder().encode(batch)
-    # The encoder puts the features in an order that differs from call to call.
+    # The order of the features differs between calls of the encoder.
     return [
         tf.train.Example.FromString(example).SerializeToString(deterministic=True)
         for example in examples
@@ -88,18 +89,18 @@ def encode(columns: Mapping[str, pa.Array]) -> list[bytes]:
 def entity_table(
     rows: pa.Table, configs: Mapping[str, FeatureConfig]
 ) -> tuple[pa.Table, dict[str, int], int]:
-    """Turns checked rows of items or people into what their tf.Examples hold.
+    """Turns checked rows of items or people into the values of their tf.Examples.
 
     Args:
       rows: Checked rows, in file order.
       configs: Features by name.
 
     Returns:
-      - A table with one row per id, from its first appearance: ``ID`` as text;
-        ``TITLE``, if ``rows`` has it, and each feature as lists of bytes or
-        (numeric) float32, null where there is no value.
-      - How many values of numeric features did not parse and were left out, by
-        feature, where there were any.
+      - A table with one row per id, the first in the file: ``ID`` as text, ``TITLE``
+        (if ``rows`` has it) and each feature as lists of bytes, or of float32 for a
+        numeric feature; null if there is no value.
+      - By feature, how many values of numeric features could not be parsed and were
+        left out; only features with such values.
       - How many rows repeated an id.
     """
     repeated = rows[ID].to_pandas().duplicated().to_numpy()
@@ -120,7 +121,7 @@ def entity_table(
 
 
 def lookup(ids: pa.StringArray, entities: pa.Table) -> pa.Table:
-    """The rows of ``entities`` for ``ids``, all null but the id for unknown ones."""
+    """Returns the rows of ``entities`` for ``ids``; a row of an unknown id has only the id."""
     found = entities.take(pc.index_in(ids, value_set=_single(entities[ID])))
     return found.set_column(found.schema.get_field_index(ID), ID, ids)
 

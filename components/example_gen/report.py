@@ -1,4 +1,4 @@
-"""The ingest report: what was read, what was dropped and why, what came out."""
+"""The ingest report: what was read, what was dropped and why, and what was written."""
 
 import json
 from collections.abc import Iterable, Mapping
@@ -10,7 +10,7 @@ from components.example_gen.spans import Window
 from contract import features
 
 FILE_NAME = "ingest_report.json"
-# Key of the number of rows of a table that were left out; only where there are any.
+# The key of the number of a table's rows that were left out; absent if there are none.
 FORGOTTEN = "forgotten"
 _HINTS = {
     "not_utf8": "set the table's `encoding`, for example latin-1",
@@ -21,18 +21,18 @@ _HINTS = {
     "timestamp_out_of_range": "check `timestamp_unit`: these look like ms or us",
     "negative_timestamp": "check `timestamp_unit` and `timestamp_column`",
     "id_not_whole": "write ids as text or whole numbers",
-    "id_not_single": "an id is one number or text, no list and no object",
+    "id_not_single": "an id must be one number or text, not a list or an object",
 }
 
 Report = dict[str, Any]
 
 
 def merge(reports: Iterable[Report]) -> Report:
-    """Adds up reports.
+    """Merges reports.
 
-    Numbers are summed, except the values of ``first`` (smallest) and ``last``
-    (largest); lists are joined and sorted; dictionaries are merged key by key. So
-    the order of merging makes no difference.
+    Numbers are summed, except for the keys ``first`` (the smallest value is kept) and
+    ``last`` (the largest); lists are concatenated and sorted; dictionaries are merged key
+    by key. The result therefore does not depend on the order of the reports.
     """
     merged: Report = {}
     for report in reports:
@@ -53,17 +53,17 @@ def merge(reports: Iterable[Report]) -> Report:
 
 
 def check(report: Report, data_config: DataConfig, bad_rows: str) -> None:
-    """Refuses data that no model should be trained on.
+    """Refuses data on which no model should be trained.
 
     Args:
       report: The merged report.
-      data_config: With what the data was read.
-      bad_rows: Where the bad rows were written.
+      data_config: The configuration with which the data was read.
+      bad_rows: Path of the bad rows.
 
     Raises:
-      DataError: if a file could not be read, too many rows are bad, a numeric
-        feature holds no number, there is no event, the filters left nobody, or a
-        split is empty.
+      DataError: if a file could not be read, too many rows are bad, no value of a
+        numeric feature is a number, there are no events, the filters left nobody, or
+        a split is empty.
     """
     check_readable(report)
     limit = data_config.max_bad_row_fraction
@@ -78,15 +78,15 @@ def check(report: Report, data_config: DataConfig, bad_rows: str) -> None:
     if not events.get("valid"):
         counts = report.get("tables", {}).get("interactions", {"read": 0})
         raise DataError(
-            f"The interaction files hold no usable event ({counts['read']} rows read, all of them "
-            f"bad: {bad_rows})"
+            f"The interaction files contain no usable events ({counts['read']} rows read, all of "
+            f"them bad: {bad_rows})"
             if counts["read"]
-            else "The interaction files hold no event: they are empty but for their header"
+            else "The interaction files contain no events: they are empty except for the header"
         )
     if not events.get("kept"):
         raise DataError(
             f"The filters left nobody: {report['users']['read']} people and "
-            f"{report['items']['read']} items before, none after "
+            f"{report['items']['read']} items before, but none after "
             f"min_item_interactions = {data_config.min_item_interactions} and "
             f"min_user_interactions = {data_config.min_user_interactions}. Lower them"
         )
@@ -96,12 +96,12 @@ def check(report: Report, data_config: DataConfig, bad_rows: str) -> None:
                 f"Split {split!r} is empty under the protocol "
                 f"{data_config.split.protocol!r}: {report['users']['kept']} people with "
                 f"{events['kept']} events are too few, or their histories too short. "
-                "Give more data, raise the split's fraction, or change the protocol"
+                "Provide more data, raise the split's fraction, or change the protocol"
             )
 
 
 def check_readable(report: Report) -> None:
-    """Raises ``DataError`` if a file could not be read."""
+    """Raises a ``DataError`` if a file could not be read."""
     if report.get("unreadable"):
         raise DataError("\n".join(report["unreadable"]))
 
@@ -137,11 +137,11 @@ def _check_numbers(table: str, config: ItemsConfig | UsersConfig, report: Report
 
 
 def finish(report: Report, bad_rows: str, files: Mapping[str, list[str]]) -> Report:
-    """The report as people read it: shares instead of sums, no rows in it.
+    """Returns the report in its final form, with shares of repeated targets and without bad rows.
 
     Args:
       report: A merged report that passed ``check``.
-      bad_rows: Where the bad rows were written, if there are any.
+      bad_rows: Path of the bad rows, if there are any.
       files: The files of each table, in the order in which they were read.
     """
     tables = {
@@ -169,13 +169,13 @@ def finish(report: Report, bad_rows: str, files: Mapping[str, list[str]]) -> Rep
 
 
 def describe_window(window: Window, counts: Mapping[str, Report], read_now: set[str]) -> Report:
-    """What the run read of the log.
+    """Returns the part of the report on the window that the run read.
 
     Args:
-      window: Its spans.
-      counts: Rows read, good and bad, by span.
-      read_now: Spans of which this run read a file; what was read of the others had
-        been kept.
+      window: The window.
+      counts: Numbers of all rows and of bad rows, by span.
+      read_now: Spans of which this run read a file; the events of the others had been
+        stored by earlier runs.
     """
     return {
         "spans": [
@@ -198,5 +198,5 @@ def from_json(text: str) -> Report:
 
 
 def to_json(report: Report) -> str:
-    """The report as indented JSON with sorted keys."""
+    """Returns the report as indented JSON with sorted keys."""
     return json.dumps(report, indent=2, sort_keys=True, ensure_ascii=False)

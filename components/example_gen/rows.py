@@ -1,4 +1,4 @@
-"""Checks the rows of a table and sets the unusable ones apart with the reason."""
+"""Checks the rows of a table, and separates the unusable ones together with the reasons."""
 
 import json
 from collections import defaultdict
@@ -21,22 +21,23 @@ TIME = "time"
 ID = "id"
 TITLE = "title"
 FEATURE_PREFIX = "feature:"
-# What stands for a row that could not be read while somebody is to be forgotten.
-_NOT_SHOWN = "not shown, because ids of people or items that were forgotten may stand in it"
+# Replaces the text of a row that could not be parsed, if there is a list of forgotten ids.
+_NOT_SHOWN = "not shown, because it may contain ids of people or items that were forgotten"
 # Joins the elements of a list cell until the cell is split again.
 LIST_SEPARATOR = "\x1f"
 
 
 @dataclass(frozen=True)
 class CheckedRows:
-    """The rows of one block, the good apart from the bad.
+    """The rows of one block, separated into good and bad rows.
 
     Attributes:
       good: Usable rows, in file order.
-      first_row: Number of the block's first row; orders blocks of a file.
-      bad: By reason, one JSON line for each unusable row: ``reason``, ``table``,
-        ``file``, ``row`` and the raw content.
-      num_forgotten: Rows that were left out because of who or what they are about.
+      first_row: Number of the block's first row, by which the blocks of a file are ordered.
+      bad: By reason, one JSON line for each unusable row with ``reason``, ``table``,
+        ``file``, ``row`` and the ``raw`` content.
+      num_forgotten: Number of rows that were left out because they concern forgotten
+        people or items.
     """
 
     good: pa.Table
@@ -46,7 +47,7 @@ class CheckedRows:
 
     @property
     def num_read(self) -> int:
-        """Rows of the block: good, bad and left out."""
+        """The number of all rows of the block: good, bad and left out."""
         return self.good.num_rows + sum(map(len, self.bad.values())) + self.num_forgotten
 
 
@@ -74,7 +75,7 @@ def check_interactions(
 def check_items(
     block: Block, config: ItemsConfig, file: str, forgotten: Forgotten = NOBODY
 ) -> CheckedRows:
-    """Checks items. Good rows have ``ID``, ``TITLE`` if any, and the features' text."""
+    """Checks items. Good rows have ``ID``, ``TITLE`` if configured, and the features' text."""
     columns = {FEATURE_PREFIX + name: f.column for name, f in config.features.items()}
     if config.title_column:
         columns[TITLE] = config.title_column
@@ -90,7 +91,7 @@ def check_users(
 
 
 def interaction_columns(config: InteractionsConfig) -> dict[str, str]:
-    """Columns that events need, by configuration key."""
+    """Returns the columns that are needed for events, by configuration key."""
     return {
         "user_column": config.user_column,
         "item_column": config.item_column,
@@ -99,7 +100,7 @@ def interaction_columns(config: InteractionsConfig) -> dict[str, str]:
 
 
 def entity_columns(config: ItemsConfig | UsersConfig) -> dict[str, str]:
-    """Columns that items or people need, by configuration key."""
+    """Returns the columns that are needed for items or people, by configuration key."""
     columns = {"id_column": config.id_column}
     if isinstance(config, ItemsConfig) and config.title_column:
         columns["title_column"] = config.title_column
@@ -142,7 +143,7 @@ def _set_apart(
     left_out: np.ndarray,
 ) -> CheckedRows:
     names = list(reasons)
-    # The first reason that applies is the one named.
+    # Only the first reason that applies is reported.
     first = np.select(list(reasons.values()), range(len(names)), default=-1)
     if forgotten:
         left_out |= (first >= 0) & _names_anybody(block.columns, first >= 0, forgotten)
@@ -160,14 +161,14 @@ def _set_apart(
     if len(rows) or left_out.any():
         table = table.filter(pa.array((first < 0) & ~left_out))
     for rejected in block.rejected:
-        # Nobody knows which of its bytes are ids.
+        # The row could not be parsed, so it is unknown which of its bytes are ids.
         reject(rejected.reason, rejected.row, _NOT_SHOWN if forgotten else rejected.raw)
     first_row = int(block.row_numbers[0]) if len(block.row_numbers) else 0
     return CheckedRows(table, first_row, dict(bad), int(left_out.sum()))
 
 
 def _names_anybody(columns: pa.Table, rows: np.ndarray, forgotten: Forgotten) -> np.ndarray:
-    """Which of ``rows`` hold, in any cell, an id that is left out."""
+    """Returns which of ``rows`` contain a forgotten id in any cell."""
     found = np.zeros(len(rows), bool)
     places = np.flatnonzero(rows)
     for column in columns.columns:
@@ -179,7 +180,7 @@ def _names_anybody(columns: pa.Table, rows: np.ndarray, forgotten: Forgotten) ->
 
 
 def _as_bytes(table: pa.Table) -> pa.Table:
-    """Text as bytes: what a file calls text need not be UTF-8."""
+    """Returns the table with text as bytes, because text in a file need not be valid UTF-8."""
     fields = [
         field.with_type(pa.binary()) if pa.types.is_string(field.type) else field
         for field in table.schema

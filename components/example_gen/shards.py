@@ -1,4 +1,4 @@
-"""Writes the output files, each as a whole or not at all."""
+"""Writes the output files, each completely or not at all."""
 
 import os
 import uuid
@@ -9,7 +9,7 @@ from tfx.dsl.io import fileio
 
 
 def shard_name(shard: int, num_shards: int) -> str:
-    """File name of a shard, as TFX names them."""
+    """Returns the file name of a shard in TFX's format."""
     return f"data_tfrecord-{shard:05d}-of-{num_shards:05d}.gz"
 
 
@@ -17,12 +17,12 @@ def write_tfrecord(path: str, records: Iterable[bytes], temp_dir: str) -> None:
     """Writes a gzipped TFRecord file.
 
     The file appears under its name only when it is complete, so that a worker that
-    dies, or is run twice, leaves no half and no double file behind.
+    dies or runs twice leaves neither a partial file nor a duplicate.
 
     Args:
-      path: Where; replaced if it exists.
+      path: Path of the file, which is replaced if it exists.
       records: Serialised records. Equal records give equal bytes.
-      temp_dir: On the same file system.
+      temp_dir: A directory for the unfinished file, on the same file system.
     """
     fileio.makedirs(temp_dir)
     fileio.makedirs(os.path.dirname(path))

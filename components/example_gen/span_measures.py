@@ -1,8 +1,8 @@
-"""Measures each span of a window against the spans before it.
+"""Measures how each span of a window compares with the spans before it.
 
-A gate compares the newest span's figures with those of the spans before it: a log that
-was cut in half, delivered twice or written with other ids shows in them before a model is
-trained on it. Everything here is counted, nothing is judged.
+DataGate compares the figures of the newest span with those of the spans before it. They reveal a
+log that was truncated, delivered twice or written with other ids before a model is trained on it.
+This module only measures; the limits are in ``components.data_gate``.
 """
 
 from collections.abc import Iterable, Iterator
@@ -17,39 +17,40 @@ from components.example_gen.span_store import StoredFile
 from components.example_gen.text import hash_text
 from contract.divergence import equal_mass_buckets, jensen_shannon
 
-# The newest span and so many before it are measured; older ones only count as seen.
+# The newest span and this many before it are measured. Older ones only determine which items and
+# people are new.
 COMPARED_SPANS = 7
 _POPULARITY_BUCKETS = 10
-# Buckets double: 1, 2-3, 4-7 … events of a person; seconds between two of them.
+# Each bucket is twice as wide as the one before: 1, 2-3, 4-7 … events of a person, or seconds
+# between two of them.
 _LOG_BUCKETS = 40
 
 
 @dataclass(frozen=True)
 class SpanMeasures:
-    """One span, and how it compares with the spans before it in the window.
+    """Measures of one span, and how it compares with the spans before it in the window.
 
-    Shares and drifts are None for the first span of the window, and where the span has
-    no event.
+    The comparisons, which may be None, are None if the spans before have no events or the span
+    itself has none.
 
     Attributes:
       name: Name of the span.
-      events: Good rows.
+      events: Number of good rows.
       bad_share: Share of its rows that could not be used.
-      people: People with an event.
-      busiest_person: Events of the person with the most.
-      repeated_share: Share of its events (person, item and time) that one of the spans
-        before it has as well.
+      people: Number of people with an event.
+      busiest_person: Number of events of the person with the most.
+      repeated_share: Share of its events (person, item and time) that are also in one of the
+        seven spans before it.
       early_share: Share of its events that are older than the newest event of the spans
         before it.
       future_share: Share of its events that lie in the future.
-      new_item_share: Share of its events whose item no span before it has.
-      new_people_share: Share of its people whom no span before it has.
-      item_drift: Jensen-Shannon divergence, in [0, 1], of its events over ten buckets of
-        items that hold equal parts of the events before it, and an eleventh of items
-        that are new.
-      activity_drift: The same of people over their number of events, in powers of two.
-      gap_drift: The same of the seconds between two events of a person, in powers of
-        two.
+      new_item_share: Share of its events whose item is in no span before it.
+      new_people_share: Share of its people who are in no span before it.
+      item_drift: Jensen-Shannon divergence, in [0, 1], between its events and those of the
+        spans before it. The events are counted in ten buckets of items, each with an equal
+        share of the earlier events, and an eleventh bucket for new items.
+      activity_drift: The same for people by their number of events, in powers of two.
+      gap_drift: The same for the seconds between two events of a person, in powers of two.
     """
 
     name: str
@@ -68,11 +69,14 @@ class SpanMeasures:
 
 
 def measure(files: Iterable[StoredFile], now: int) -> list[dict[str, Any]]:
-    """Measures the newest spans, the oldest of them first, as JSON types.
+    """Measures the newest spans.
 
     Args:
-      files: What is kept of each file of the window, from the oldest span to the newest.
-      now: Seconds since 1970.
+      files: The stored files of the window, from the oldest span to the newest.
+      now: Seconds since 1970; later events lie in the future.
+
+    Returns:
+      The ``SpanMeasures`` as JSON types, the oldest of these spans first.
     """
     spans: dict[str, list[StoredFile]] = {}
     for file in files:
@@ -89,7 +93,7 @@ def measure(files: Iterable[StoredFile], now: int) -> list[dict[str, Any]]:
 
 @dataclass(frozen=True)
 class _Span:
-    """The E events of a span, by person and time; ids as hashes."""
+    """The E events of a span, sorted by person and time, with hashes as ids."""
 
     user: np.ndarray
     item: np.ndarray
@@ -99,7 +103,7 @@ class _Span:
 
     @classmethod
     def load(cls, files: Iterable[StoredFile]) -> "_Span":
-        """Reads what is kept of the span's files."""
+        """Reads the stored files of the span."""
         blocks, num_read, num_bad = [], 0, 0
         for file in files:
             report = file.report()
@@ -114,23 +118,23 @@ class _Span:
         return cls(user[order], item[order], time[order], num_read, num_bad)
 
     def keys(self) -> np.ndarray:
-        """A hash [E] of person, item and time."""
+        """Returns a hash [E] of person, item and time."""
         mixed = self.user * np.uint64(0x9E3779B97F4A7C15) + self.item
         return mixed * np.uint64(0xC2B2AE3D27D4EB4F) + self.time.astype(np.uint64)
 
     def activity(self) -> np.ndarray:
-        """People by the number of their events, in powers of two."""
+        """Returns the numbers of people by their number of events, in powers of two."""
         _, counts = np.unique(self.user, return_counts=True)
         return _log_histogram(counts)
 
     def gaps(self) -> np.ndarray:
-        """Pairs of events of one person, by the seconds between them."""
+        """Returns the numbers of consecutive events of a person by the seconds between them."""
         same = self.user[1:] == self.user[:-1]
         return _log_histogram(1 + np.diff(self.time)[same])
 
 
 class _Past:
-    """What the spans so far have shown."""
+    """The totals of the spans so far, with which the next span is compared."""
 
     def __init__(self) -> None:
         self._items = np.zeros(0, np.uint64)
@@ -142,7 +146,7 @@ class _Past:
         self._gaps = np.zeros(_LOG_BUCKETS, np.int64)
 
     def add(self, span: _Span) -> None:
-        """Counts a span as seen."""
+        """Adds a span to the totals."""
         items, counts = np.unique(span.item, return_counts=True)
         self._items, inverse = np.unique(np.concatenate([self._items, items]), return_inverse=True)
         self._item_counts = np.bincount(
@@ -190,7 +194,7 @@ class _Past:
 
 
 def _log_histogram(values: np.ndarray) -> np.ndarray:
-    """How many of the whole numbers from 1 on lie between two powers of two."""
+    """Returns how many of ``values``, integers from 1, lie between consecutive powers of two."""
     exponents = np.frexp(values.astype(np.float64))[1] - 1
     return np.bincount(np.minimum(exponents, _LOG_BUCKETS - 1), minlength=_LOG_BUCKETS)
 

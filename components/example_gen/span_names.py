@@ -1,10 +1,10 @@
-"""Names of spans, and the paths that they stand in.
+"""Names of spans, and the paths that contain them.
 
-A span is a part of the log that arrives as one, such as a day. Its name stands in the
-paths of its files where the configuration writes ``{SPAN}``, or ``{YYYY}``, ``{MM}`` and
-``{DD}``; ``{VERSION}`` counts the deliveries of one span. These are the conventions of
+A span is a part of the log that is delivered as a unit, such as a day. In the paths of the
+configuration, ``{SPAN}``, or ``{YYYY}``, ``{MM}`` and ``{DD}``, are placeholders for its name;
+``{VERSION}`` numbers the deliveries of one span. These are the conventions of
 TFX (https://www.tensorflow.org/tfx/guide/examplegen#span_version_and_split), except that
-a date need not be one number.
+a date need not be a single number.
 """
 
 import datetime
@@ -13,13 +13,13 @@ from typing import NamedTuple
 
 from components.example_gen.errors import DataError
 
-# What --span may be instead of a name: the newest that has a file.
+# A value of --span that means the newest span that has a file.
 LATEST = "latest"
 SPAN = "{SPAN}"
 VERSION = "{VERSION}"
 _DATE = {"{YYYY}": "%Y", "{MM}": "%m", "{DD}": "%d"}
 _WHOLE_NUMBER = "a whole number"
-# Pattern of a name, format of `datetime`, and hours from one span to the next.
+# Each notation has a pattern, a format of `datetime`, and the hours from one span to the next.
 _TIMES = {
     "a date like 2026-11-26": (re.compile(r"\d{4}-\d\d-\d\d"), "%Y-%m-%d", 24),
     "a date like 20261126": (re.compile(r"(19|20)\d{6}"), "%Y%m%d", 24),
@@ -42,8 +42,8 @@ class SpanName(NamedTuple):
     """A span's name and its place among the others.
 
     Attributes:
-      notation: How the name is written; only spans of one notation can be compared.
-      number: Its number; the next span's is one higher.
+      notation: How the name is written; only spans with the same notation can be compared.
+      number: Its number; that of the next span is higher by one.
       text: The name itself.
     """
 
@@ -53,7 +53,7 @@ class SpanName(NamedTuple):
 
 
 def parse(text: str) -> SpanName:
-    """Reads a span's name: a date, an hour of a date, or a whole number.
+    """Parses a span's name: a date, an hour of a date, or a whole number.
 
     Raises:
       DataError: if it is none of these.
@@ -68,12 +68,12 @@ def parse(text: str) -> SpanName:
     if text.isascii() and text.isdigit():
         return SpanName(_WHOLE_NUMBER, int(text), text)
     raise DataError(
-        f"{text!r} is no span: expected {', '.join(_TIMES)}, {_WHOLE_NUMBER}, or {LATEST!r}"
+        f"{text!r} is not a span: expected {', '.join(_TIMES)}, {_WHOLE_NUMBER}, or {LATEST!r}"
     )
 
 
 def name_of(number: int, like: SpanName) -> str:
-    """The name of span ``number``, written as ``like`` is."""
+    """Returns the name of span ``number`` in the notation of ``like``."""
     if like.notation == _WHOLE_NUMBER:
         return str(number).zfill(len(like.text))  # 008 comes after 007
     _, form, hours = _TIMES[like.notation]
@@ -81,15 +81,15 @@ def name_of(number: int, like: SpanName) -> str:
 
 
 def names_span(pattern: str) -> bool:
-    """Whether a path depends on the span."""
+    """Returns whether a path depends on the span."""
     return SPAN in pattern or all(part in pattern for part in _DATE)
 
 
 def fill(pattern: str, span: str) -> str:
-    """The path with the span in it; ``{VERSION}`` stays.
+    """Returns the path with the span filled in; ``{VERSION}`` is left as it is.
 
     Raises:
-      DataError: if the path needs a date and the span is none.
+      DataError: if the path needs a date and the span is not a date.
     """
     path = pattern.replace(SPAN, span)
     if not any(part in path for part in _DATE):
@@ -105,14 +105,14 @@ def fill(pattern: str, span: str) -> str:
 
 
 def glob(pattern: str) -> str:
-    """A glob of the files of all spans and versions."""
+    """Returns a glob that matches the files of all spans and versions."""
     for part in _GROUPS:
         pattern = pattern.replace(part, "*")
     return pattern
 
 
 def expression(pattern: str) -> re.Pattern[str]:
-    """A regular expression of the same, with the groups that ``span_of`` reads."""
+    """Returns a regular expression for the same files, with the groups that ``span_of`` reads."""
     seen: set[str] = set()
     result = ""
     for part in re.split(r"(\{[A-Z]+\}|\*\*|\*|\?)", pattern):
@@ -126,6 +126,6 @@ def expression(pattern: str) -> re.Pattern[str]:
 
 
 def span_of(match: re.Match[str]) -> str:
-    """The span of a path that ``expression`` has matched."""
+    """Returns the span of a path that ``expression`` has matched."""
     groups = match.groupdict()
     return groups.get("span") or "{year}-{month}-{day}".format(**groups)

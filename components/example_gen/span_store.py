@@ -1,11 +1,10 @@
-"""Keeps the events of each span's files as they were read and checked.
+"""Stores the events of each span's files after they were read and checked.
 
-A window of 90 days then costs the reading of the newest day only. What is kept of a
-file stands in a directory of its own, whose name is a digest of all that it depends on:
-the file's path and content, how it is to be read, the code that reads it, and the list of who
-is left out. A file
-that was corrected or came late thus has another directory and is read again; no other
-file is.
+A run with a window of 90 days then needs to read only the newest day. The events of each file
+are stored in a directory of their own, whose name contains a digest of everything that they depend
+on: the file's path and content, the configuration and the code that read it, and the list of
+forgotten people and items. A file that was corrected or came late therefore has another directory
+and is read; no other file is read again.
 """
 
 import hashlib
@@ -33,7 +32,7 @@ from contract.config_types import to_json as config_to_json
 
 _EVENTS = "events.arrow"
 _BAD_ROWS = "bad_rows.jsonl"
-# Written last: an entry without it is not complete.
+# Written last, so an entry without it is incomplete.
 _REPORT = "report.json"
 _ID = pa.dictionary(pa.int32(), pa.string())
 _SCHEMA = pa.schema([(USER, _ID), (ITEM, _ID), (TIME, pa.int64())])
@@ -41,12 +40,12 @@ _SCHEMA = pa.schema([(USER, _ID), (ITEM, _ID), (TIME, pa.int64())])
 
 @dataclass(frozen=True)
 class StoredFile:
-    """One file of a span, and the directory of what is kept of it.
+    """One file of a span, and the directory in which its events are stored.
 
     Attributes:
       span: Name of the span.
-      path: The file.
-      entry: The directory.
+      path: Path of the file.
+      entry: Path of the directory.
     """
 
     span: str
@@ -54,25 +53,25 @@ class StoredFile:
     entry: str
 
     def is_complete(self) -> bool:
-        """Whether the file has been read to its end."""
+        """Returns whether the file has been read and stored completely."""
         return fileio.exists(os.path.join(self.entry, _REPORT))
 
     def report(self) -> Report:
-        """Counts of the rows read."""
+        """Returns the counts of the rows that were read."""
         with fileio.open(os.path.join(self.entry, _REPORT)) as file:
             return from_json(file.read())
 
     def bad_row_lines(self) -> Iterator[str]:
-        """The rows that could not be used, a JSON object each."""
+        """Yields the rows that could not be used, each as a JSON object."""
         with fileio.open(os.path.join(self.entry, _BAD_ROWS)) as file:
             for line in file:
                 yield line.rstrip("\n")
 
     def events(self) -> Iterator[pa.Table]:
-        """The good rows, block by block, in the order of the file."""
+        """Yields the good rows, block by block, in the order of the file."""
         with tempfile.TemporaryDirectory() as folder:
             path = os.path.join(self.entry, _EVENTS)
-            if FileSystems.get_scheme(path):  # Arrow reads ahead, and wants a file for it
+            if FileSystems.get_scheme(path):  # Arrow needs a local file, because it reads ahead
                 path, remote = os.path.join(folder, _EVENTS), path
                 fileio.copy(remote, path)
             with pa.OSFile(path) as file, pa.ipc.open_stream(file) as reader:
@@ -80,10 +79,10 @@ class StoredFile:
                     yield pa.Table.from_batches([batch])
 
     def write(self, blocks: Iterable[CheckedRows]) -> None:
-        """Keeps the rows of a file.
+        """Stores the rows of a file.
 
-        A worker that dies leaves an entry that is not complete; one that does the same
-        work again writes the same.
+        A worker that dies leaves an incomplete entry. Writing the same file again gives the same
+        entry.
         """
         counts: dict[str, int] = {}
         examples: dict[str, list[str]] = {}
@@ -130,14 +129,14 @@ def stored_files(
     reading_digest: str,
     forgotten_digest: str = "",
 ) -> tuple[StoredFile, ...]:
-    """What is, or will be, kept of each interaction file of the window.
+    """Returns where the events of each interaction file of the window are, or will be, stored.
 
     Args:
-      inputs: What the run reads; without a window nothing is kept.
-      config: How the files are to be read.
-      store: Root of everything that is kept.
-      reading_digest: Digest of the code that reads.
-      forgotten_digest: Digest of the list of who is left out; empty if there is none.
+      inputs: The inputs of the run; without a window the result is empty.
+      config: How the files are read.
+      store: Root directory of the store.
+      reading_digest: Digest of the code that reads the files.
+      forgotten_digest: Digest of the list of forgotten ids; empty if there is none.
 
     Raises:
       DataError: if a file cannot be read.
@@ -159,15 +158,15 @@ def stored_file(
     reading_digest: str,
     forgotten_digest: str = "",
 ) -> StoredFile:
-    """Where ``file`` is kept.
+    """Returns where the events of ``file`` are, or will be, stored.
 
     Args:
-      store: Root of everything that is kept.
+      store: Root directory of the store.
       span: Name of the span.
-      file: One of its files; read in full to know its content.
-      config: How it is to be read.
-      reading_digest: Digest of the code that reads.
-      forgotten_digest: Digest of the list of who is left out; empty if there is none.
+      file: One of its files; it is read completely to compute its digest.
+      config: How the file is read.
+      reading_digest: Digest of the code that reads the file.
+      forgotten_digest: Digest of the list of forgotten ids; empty if there is none.
 
     Raises:
       DataError: if the file cannot be read.

@@ -1,7 +1,7 @@
-"""Which spans of the log a run reads, and their files.
+"""Finds the spans of the log that a run reads, and their files.
 
-TFX's own resolvers of spans run in drivers, which open-source Kubeflow Pipelines does
-not have. ExampleGen therefore resolves them itself, the same way everywhere.
+TFX resolves spans in its drivers, which do not exist in open-source Kubeflow Pipelines.
+ExampleGen therefore resolves them itself, in the same way everywhere.
 """
 
 import contextlib
@@ -38,8 +38,8 @@ class Window:
     """The spans that a run reads.
 
     Attributes:
-      spans: From the oldest to the newest.
-      missing: Names of spans between them that have no file.
+      spans: The spans, from the oldest to the newest.
+      missing: Names of the spans between them that have no file.
     """
 
     spans: tuple[Span, ...]
@@ -47,15 +47,15 @@ class Window:
 
     @property
     def newest(self) -> str:
-        """Name of the newest span."""
+        """The name of the newest span."""
         return self.spans[-1].name
 
 
 def available(table: InteractionsConfig) -> list[SpanName]:
-    """The spans that have a file, from the oldest to the newest.
+    """Returns the spans that have a file, from the oldest to the newest.
 
     Raises:
-      DataError: if there is none, or their names are not all written alike.
+      DataError: if there is none, or if their names do not all have the same notation.
     """
     found = {span_names.span_of(match) for pattern in table.files for match in _matches(pattern)}
     if not found:
@@ -73,13 +73,13 @@ def available(table: InteractionsConfig) -> list[SpanName]:
 def resolve_window(table: InteractionsConfig, window: WindowConfig, span: str = "") -> Window:
     """Finds the spans of the window that ends with ``span``, and their files.
 
-    Spans from before the first one that has a file do not count as missing: no log
-    goes back for ever.
+    Spans before the first one that has a file do not count as missing, because every log begins
+    somewhere.
 
     Args:
-      table: The interaction log; each of its paths has ``{SPAN}``.
-      window: How many spans, and what to do about missing ones.
-      span: Name of the newest span; ``latest`` or empty takes the newest with a file.
+      table: The interaction log; each of its paths contains ``{SPAN}`` or a date.
+      window: The number of spans, and what to do about missing ones.
+      span: Name of the newest span; ``latest`` or "" is the newest span that has a file.
 
     Raises:
       DataError: if ``span`` has no file, or a span is missing and ``window.gaps`` is
@@ -111,32 +111,32 @@ def resolve_window(table: InteractionsConfig, window: WindowConfig, span: str = 
 
 
 def between(table: InteractionsConfig, first: str, last: str) -> list[str]:
-    """Names of the spans from ``first`` to ``last`` that have a file, in their order.
+    """Returns the names of the spans from ``first`` to ``last`` that have a file, in order.
 
     Raises:
-      DataError: if there is none.
+      DataError: if there is none, or if the two names do not form a range.
     """
     begin, end = parse(first), parse(last)
     names = available(table)
     if begin.number > end.number or {begin.notation, end.notation} != {names[0].notation}:
         raise DataError(
-            f"{first}..{last} is no range of spans: expected two names like {names[0].text}, "
+            f"{first}..{last} is not a range of spans: expected two names like {names[0].text}, "
             "the older one first"
         )
     found = [name.text for name in names if begin.number <= name.number <= end.number]
     if not found:
         raise DataError(
-            f"No span from {first} to {last} has a file; there are {names[0].text} to "
-            f"{names[-1].text}"
+            f"No span from {first} to {last} has a file; the spans with files are "
+            f"{names[0].text} to {names[-1].text}"
         )
     return found
 
 
 def newer_than(names: Sequence[str], done: Iterable[str]) -> list[str]:
-    """The spans of ``names`` that are newer than all of ``done``.
+    """Returns the spans in ``names`` that are newer than all spans in ``done``.
 
-    Names in ``done`` that are no spans, or are written in another way, cannot be
-    compared with those of ``names`` and do not count.
+    Names in ``done`` that are not spans, or have another notation, cannot be compared with
+    ``names`` and are ignored.
     """
     numbers = {name: parse(name).number for name in names}
     notations = {parse(name).notation for name in names}
@@ -149,7 +149,7 @@ def newer_than(names: Sequence[str], done: Iterable[str]) -> list[str]:
 
 
 def _matches(pattern: str) -> Iterator[re.Match[str]]:
-    """The files of all spans and versions, matched against ``pattern``."""
+    """Yields the matches of ``pattern`` with the files of all spans and versions."""
     expression = span_names.expression(pattern)
     for file in FileSystems.match([span_names.glob(pattern)])[0].metadata_list:
         if match := expression.fullmatch(file.path):

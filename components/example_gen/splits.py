@@ -1,6 +1,7 @@
-"""Cuts sorted events into the rows of train, eval and test.
+"""Divides sorted events into the rows of train, eval and test.
 
-Everything here works on positions in ``Events``; no text is touched.
+All functions work on positions in ``Events`` and never on the text of ids, except when people are
+drawn.
 """
 
 import hashlib
@@ -17,15 +18,15 @@ from contract import features
 
 @dataclass(frozen=True)
 class Rows:
-    """R sequences, each a run of consecutive events of one person.
+    """R sequences, each of which consists of consecutive events of one person.
 
     Attributes:
-      start: First event [R].
-      stop: Event after the last [R].
-      num_targets: The last n events are targets [R]; 0 in train.
-      num_context: The first n events are never targets [R]; train and rest only.
-      history_length: Events before the targets [R], also when ``start`` has since
-        been moved to a later one.
+      start: Position of the first event [R].
+      stop: Position after the last event [R].
+      num_targets: How many events at the end are targets [R]; 0 in train.
+      num_context: How many events at the start are never targets [R]; 0 except in train and rest.
+      history_length: How many events come before the targets [R]. It still counts events that
+        were cut off at the start later.
     """
 
     start: np.ndarray
@@ -39,22 +40,22 @@ class Rows:
 
     @classmethod
     def make(cls, start: np.ndarray, stop: np.ndarray, first_target: np.ndarray) -> "Rows":
-        """Rows whose targets are the events from ``first_target`` on."""
+        """Returns rows whose targets are the events from ``first_target`` on."""
         return cls(start, stop, stop - first_target, np.zeros_like(start), first_target - start)
 
     def positions(self) -> np.ndarray:
-        """Positions of the events of all rows, one row after another."""
+        """Returns the positions of the events of all rows, one row after another."""
         lengths = self.stop - self.start
         ends = np.cumsum(lengths)
         total = ends[-1] if len(ends) else 0
         return np.arange(total) + np.repeat(self.start - (ends - lengths), lengths)
 
     def targets(self) -> "Rows":
-        """Only the targets of each row."""
+        """Returns rows that consist of only the targets of each row."""
         return Rows.make(self.stop - self.num_targets, self.stop, self.stop)
 
     def take(self, index: np.ndarray | slice) -> "Rows":
-        """The rows at ``index`` (positions, a mask or a slice)."""
+        """Returns the rows at ``index`` (positions, a mask or a slice)."""
         return Rows(
             self.start[index],
             self.stop[index],
@@ -73,10 +74,13 @@ def split_events(
     """Splits events by the configured protocol.
 
     Args:
-      events: Events of some people; the rest of the people does not matter.
+      events: Events of some people; the result for a person does not depend on the others.
       config: The protocol.
-      cuts: What ``cut_times`` gives over the events of all people, for the protocol
-        ``time``; twice what ``last_events`` gives, for ``newest_span``.
+      cuts: For the protocol ``time``, the result of ``cut_times`` for the events of all people;
+        for ``newest_span``, the result of ``last_events``, twice.
+
+    Raises:
+      ValueError: if the protocol needs ``cuts`` and they are None.
     """
     offsets = events.offsets
     if config.protocol == "leave_last":
@@ -97,24 +101,24 @@ def split_events(
 
 
 def draw_users(user_ids: pa.StringArray, seed: int) -> np.ndarray:
-    """A number in [0, 1) per person [U] that depends on the id and ``seed`` only.
+    """Returns a number in [0, 1) for each person [U], which depends only on the id and ``seed``.
 
-    So a person stays in the same split when the data grows.
+    A person therefore stays in the same split when the data grows.
     """
     key = hashlib.blake2b(str(seed).encode(), digest_size=8).hexdigest()  # 16 characters
     return hash_text(user_ids, key) / 2.0**64
 
 
 def untrained(events: Events, train: Rows, history_length: int) -> Rows:
-    """What train leaves out, in the form of its chunks: the split ``rest``.
+    """Returns the split ``rest``: the events that train leaves out, in the form of train rows.
 
-    Each event that is no position of train is one of these rows, with the train events
-    before it as context. With these rows train covers all events, each of them once.
+    Each person with such events has one row, which begins with the train events before them as
+    context. Train and these rows together contain every event once, apart from the context.
 
     Args:
-      events: Where ``train`` points to.
-      train: Rows that hold the oldest events of a person, or none of them.
-      history_length: The model's; so many events of context are enough.
+      events: The events to which ``train`` refers.
+      train: Rows that each contain the oldest events of a person; people may have none.
+      history_length: The model's history length, which is enough context.
     """
     first, stop = events.offsets[:-1], events.offsets[1:]
     trained = first.copy()
@@ -125,7 +129,7 @@ def untrained(events: Events, train: Rows, history_length: int) -> Rows:
 
 
 def bound_length(found: Splits, max_length: int, history_length: int) -> Splits:
-    """Cuts long train rows into chunks, and long histories to their newest part."""
+    """Cuts long rows of train and rest into chunks, and shortens long histories."""
     return {
         split: chunk(rows, max_length, history_length)
         if split in (features.TRAIN, features.REST)
@@ -135,10 +139,11 @@ def bound_length(found: Splits, max_length: int, history_length: int) -> Splits:
 
 
 def describe(events: Events, found: Splits) -> dict[str, dict[str, int]]:
-    """Counts of each split, before chunking.
+    """Returns the counts of each split, before chunking.
 
-    ``events`` counts the positions of train and of rest, and the histories and targets of
-    the others; ``repeated_targets`` the targets whose item is in the full history.
+    ``events`` is the number of events; in rest it does not include the context, and in eval and
+    test it includes histories and targets. ``repeated_targets`` is the number of targets whose item
+    is in the full history.
     """
     first = first_occurrence(events)
     counts: dict[str, dict[str, int]] = {}
@@ -156,10 +161,10 @@ def describe(events: Events, found: Splits) -> dict[str, dict[str, int]]:
 
 
 def leave_last(offsets: np.ndarray, num_targets: int) -> Splits:
-    """Per person: the last n events to test, the n before to eval, the rest to train.
+    """Assigns each person's last n events to test, the n before to eval and the others to train.
 
-    People with at most 2n events go entirely to train, so that every history has
-    an event. The history of a test row includes the eval targets.
+    All events of people with at most 2n events go to train, so that every history has at least one
+    event. The history of a test row includes the eval targets.
 
     Args:
       offsets: Where each person's events begin [U + 1].
@@ -183,10 +188,10 @@ def by_user(
     test_fraction: float,
     target_fraction: float,
 ) -> Splits:
-    """Disjoint people; eval and test people show a history and hide the rest.
+    """Assigns people to train, eval or test; in eval and test, their last events are targets.
 
     Of L events the first ``floor(L * (1 - target_fraction))`` are the history, but
-    at least one event and not all of them.
+    at least one event and not all of them. People with one event always go to train.
 
     Args:
       offsets: Where each person's events begin [U + 1].
@@ -197,7 +202,7 @@ def by_user(
     """
     start, stop = offsets[:-1], offsets[1:]
     length = stop - start
-    # The small number keeps e.g. 10 * (1 - 0.7) = 3.0000000000000004 - 1 ulp whole.
+    # The small number keeps rounding errors of the product from lowering the result.
     shown = np.floor(length * (1.0 - target_fraction) + 1e-9).astype(np.int64)
     shown = np.clip(shown, 1, np.maximum(length - 1, 1))
     rows = Rows.make(start, stop, start + shown)
@@ -216,10 +221,10 @@ def by_user(
 def by_time(
     offsets: np.ndarray, user: np.ndarray, time: np.ndarray, cuts: tuple[int, int]
 ) -> Splits:
-    """Global cuts: train before the first, eval targets up to the second, then test.
+    """Cuts time globally: train before the first cut, eval targets between, test targets after.
 
-    An eval history holds events before the first cut only, a test history those
-    before the second. People without a history at their cut have no row there.
+    An eval history has only events before the first cut, a test history those before the
+    second. People without a history before a cut have no row in its split.
 
     Args:
       offsets: Where each person's events begin [U + 1].
@@ -250,17 +255,17 @@ def by_newest_span(
     draw: np.ndarray,
     eval_fraction: float,
 ) -> Splits:
-    """Train on all before the newest span; judge on what people do in it.
+    """Puts all events before the newest span into train, and makes those in it targets.
 
-    The events from the cut on are the targets: those of some people to eval, which
-    chooses the weights, those of the others to test. People without a history before
-    the cut have no row there.
+    The events from the cut on are the targets: those of some people in eval, which
+    chooses the weights, and those of the others in test. People without a history before
+    the cut are in neither.
 
     Args:
       offsets: Where each person's events begin [U + 1].
       user: Person of each event [E].
       time: Time of each event [E].
-      cut: What ``last_events`` gives for the events of the newest span.
+      cut: The result of ``last_events`` for the number of events in the newest span.
       draw: A number in [0, 1) for each person [U], from their id.
       eval_fraction: Share of people whose targets are in eval.
     """
@@ -278,15 +283,15 @@ def by_newest_span(
 
 
 def last_events(times: np.ndarray, counts: np.ndarray, at_most: float) -> int:
-    """The earliest time from which on at most so many events happen.
+    """Returns the earliest time such that at most ``at_most`` events happen then or later.
 
-    Events of one second are never parted. A few late or premature events in a span
-    thus hardly move the cut before it, as its earliest event would.
+    Events of the same second are never separated. A few events in a span that are too early or
+    too late hardly move this cut, whereas they would move the time of the span's earliest event.
 
     Args:
       times: Distinct times, ascending.
-      counts: Events at each.
-      at_most: How many.
+      counts: The number of events at each time.
+      at_most: The largest number of events from the result on.
     """
     from_here = np.cumsum(counts[::-1])[::-1]  # events at or after each time
     fits = from_here <= at_most + 1e-9
@@ -296,15 +301,15 @@ def last_events(times: np.ndarray, counts: np.ndarray, at_most: float) -> int:
 def cut_times(
     times: np.ndarray, counts: np.ndarray, eval_fraction: float, test_fraction: float
 ) -> tuple[int, int]:
-    """The two cuts of ``by_time``.
+    """Returns the two cuts of ``by_time``.
 
-    Each is the earliest time from which on at most its share of events happens
-    (test: ``test_fraction``; eval and test: the sum of both). Events of one second
-    are never parted.
+    The second is the earliest time from which at most the share ``test_fraction`` of the events
+    happens, the first the earliest from which at most the sum of both shares does. Events of the
+    same second are never separated.
 
     Args:
       times: Distinct times, ascending.
-      counts: Events at each.
+      counts: The number of events at each time.
       eval_fraction: Share of events in eval.
       test_fraction: Share of events in test.
     """
@@ -318,13 +323,13 @@ def cut_times(
 def chunk(rows: Rows, max_length: int, overlap: int) -> Rows:
     """Cuts rows of train or rest longer than ``max_length`` into overlapping chunks.
 
-    Every chunk but the first begins with ``overlap`` events of context. So each
-    event is a target in exactly one chunk, and has its ``overlap`` predecessors
-    (or all, if there are fewer) before it there.
+    Every chunk except the first begins with ``overlap`` events of context. Each event that
+    is not context in ``rows`` therefore occurs outside the context in exactly one chunk, after
+    its ``overlap`` predecessors (or all, if there are fewer).
 
     Args:
       rows: Rows with at most ``overlap`` events of context.
-      max_length: Longest chunk; more than ``overlap``.
+      max_length: Length of the longest chunk; more than ``overlap``.
       overlap: The model's history length.
     """
     length = rows.stop - rows.start

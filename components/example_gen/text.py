@@ -1,4 +1,4 @@
-"""Any Arrow column as the text that a tf.Example carries."""
+"""Converts Arrow columns of any type to the text that a tf.Example contains."""
 
 from dataclasses import dataclass
 
@@ -7,7 +7,7 @@ import pandas as pd
 import pyarrow as pa
 import pyarrow.compute as pc
 
-# Integers up to here are exact in a float64.
+# Integers up to this one are exact in a float64.
 _MAX_EXACT_FLOAT = float(1 << 53)
 
 
@@ -16,10 +16,10 @@ class Text:
     """A column as text.
 
     Attributes:
-      values: Text [R]; null where missing or unusable.
-      not_utf8: Rows [R] whose bytes are not UTF-8.
-      not_whole: Rows [R] whose number has a fraction, or is too large for its
-        digits to be certain. ``values`` holds the number's text there.
+      values: Text [R]; null if missing or unusable.
+      not_utf8: Which rows [R] are not valid UTF-8.
+      not_whole: Which rows [R] have a number with a fraction, or one that is too large
+        for its digits to be exact. ``values`` contains the text of such a number.
     """
 
     values: pa.StringArray
@@ -28,18 +28,18 @@ class Text:
 
 
 def to_text(column: pa.Array | pa.ChunkedArray, separator: str = "") -> Text:
-    """Turns ``column`` into text.
+    """Converts ``column`` to text.
 
-    Text is kept as it is, to the letter. Whole numbers become their decimal
-    digits, also in a floating-point column, which is what pandas makes of an
-    integer column with missing values.
+    Text is kept exactly as it is. Whole numbers become their decimal digits, even in a
+    floating-point column, because pandas turns an integer column with missing values into
+    one.
 
     Args:
       column: A column [R] of any scalar type, or of lists of scalars.
-      separator: Joins the elements of a list.
+      separator: Text that joins the elements of a list.
     """
     array = column.combine_chunks() if isinstance(column, pa.ChunkedArray) else column
-    if isinstance(array, pa.ChunkedArray):  # combine_chunks of no chunk at all
+    if isinstance(array, pa.ChunkedArray):  # combine_chunks returns this if there is no chunk
         array = pa.array([], array.type)
     if pa.types.is_dictionary(array.type):
         array = array.dictionary_decode()
@@ -62,17 +62,17 @@ def to_text(column: pa.Array | pa.ChunkedArray, separator: str = "") -> Text:
 
 
 def is_blank(values: pa.StringArray) -> np.ndarray:
-    """Rows [R] that are null, empty or only white space."""
+    """Returns which rows [R] are null, empty or only white space."""
     blank = pc.equal(pc.utf8_trim_whitespace(values), "")
     return to_numpy(pc.fill_null(blank, True))
 
 
 def hash_text(values: pa.StringArray, key: str = "0123456789123456") -> np.ndarray:
-    """Hashes [R] (uint64) of text, the same on every machine and in every run.
+    """Returns hashes [R] (uint64) of text, the same on every machine and in every run.
 
     Args:
       values: Text [R] without nulls.
-      key: 16 characters; another key gives an independent hash.
+      key: 16 characters; different keys give independent hashes.
     """
     encoded = values.dictionary_encode()
     distinct = encoded.dictionary.to_numpy(zero_copy_only=False).astype(object)
@@ -81,7 +81,7 @@ def hash_text(values: pa.StringArray, key: str = "0123456789123456") -> np.ndarr
 
 
 def to_numpy(array: pa.Array) -> np.ndarray:
-    """A column without nulls as a NumPy array (booleans need a copy)."""
+    """Returns a column without nulls as a NumPy array; booleans are copied."""
     return array.to_numpy(zero_copy_only=False)
 
 

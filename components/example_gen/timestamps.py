@@ -1,4 +1,4 @@
-"""Timestamp columns of any kind as whole seconds since 1970 (UTC)."""
+"""Converts timestamp columns of any type to whole seconds since 1970 (UTC)."""
 
 from typing import Literal
 
@@ -9,7 +9,7 @@ import pyarrow.compute as pc
 
 from components.example_gen.text import is_blank, to_text
 
-# 9999-12-31T23:59:59Z. What lies beyond is milliseconds read as seconds.
+# 9999-12-31T23:59:59Z. Larger values are probably milliseconds that were read as seconds.
 MAX_SECONDS = 253_402_300_799
 _PER_SECOND = {"s": 1, "ms": 1_000, "us": 1_000_000}
 _ISO_8601 = (
@@ -28,16 +28,16 @@ TimestampProblem = Literal[
 def parse_timestamps(
     column: pa.Array | pa.ChunkedArray, unit: Literal["s", "ms", "us", "iso"]
 ) -> tuple[np.ndarray, dict[TimestampProblem, np.ndarray]]:
-    """Parses ``column`` to seconds.
+    """Converts ``column`` to seconds.
 
     Args:
       column: Times [R]: numbers, text, dates or timestamps.
-      unit: Of numbers, also of numbers written as text; ``iso`` reads text as ISO
-        8601. Dates and timestamps carry their own unit.
+      unit: Unit of numbers, including numbers written as text; ``iso`` reads text as
+        ISO 8601. Dates and timestamps have their own unit.
 
     Returns:
-      Seconds [R] (int64; 0 where there is a problem), fractions cut off, and the
-      rows [R] of each problem, disjoint.
+      Seconds since 1970 [R], rounded down (int64; 0 for rows with a problem), and which
+      rows [R] have each problem. A row has at most one problem.
     """
     array = column.combine_chunks() if isinstance(column, pa.ChunkedArray) else column
     if isinstance(array, pa.ChunkedArray):
@@ -48,7 +48,7 @@ def parse_timestamps(
         seconds = pc.fill_null(_floor_to_seconds(array), 0).to_numpy().astype(np.float64)
     elif pa.types.is_integer(kind) or pa.types.is_floating(kind):
         numbers = array.cast(pa.float64(), safe=False).to_numpy(zero_copy_only=False)
-        # NaN is how pandas writes a missing number.
+        # pandas writes missing numbers as NaN.
         missing = np.isnan(numbers)
         seconds = numbers / _PER_SECOND.get(unit, 1)
     else:
@@ -77,14 +77,15 @@ def _floor_to_seconds(array: pa.Array) -> pa.Array:
     zone = getattr(stamps.type, "tz", None)
     per_second = {"s": 1, "ms": 10**3, "us": 10**6, "ns": 10**9}[stamps.type.unit]
     ticks = stamps.cast(pa.timestamp(stamps.type.unit, zone)).cast(pa.int64())
-    # Arrow's integer division truncates; a time just before 1970 must stay negative.
+    # Not by integer division, which in Arrow rounds towards 0: a time just before 1970 must stay
+    # negative.
     return pc.floor(pc.divide(ticks.cast(pa.float64(), safe=False), float(per_second)))
 
 
 def _parse_numbers(text: pa.StringArray, unit: str) -> np.ndarray:
     try:
         numbers = text.cast(pa.int64()).to_numpy().astype(np.float64)
-    except pa.ArrowInvalid:  # some value is no integer: take them one by one
+    except pa.ArrowInvalid:  # some value is not an integer, so parse them one by one
         values = text.to_numpy(zero_copy_only=False)
         numbers = pd.to_numeric(pd.Series(values, dtype=object), errors="coerce").to_numpy(float)
         numbers[np.isinf(numbers)] = np.nan
@@ -92,7 +93,7 @@ def _parse_numbers(text: pa.StringArray, unit: str) -> np.ndarray:
 
 
 def _parse_iso(text: pa.StringArray) -> np.ndarray:
-    # pandas alone would also take "now", "5" and other guesses for dates.
+    # Without this check, pandas would also accept "now", "5" and the like as dates.
     plausible = pc.match_substring_regex(text, _ISO_8601)
     values = pc.if_else(plausible, text, pa.scalar(None, pa.string())).to_pandas()
     stamps = pd.to_datetime(values, utc=True, errors="coerce")

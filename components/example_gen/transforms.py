@@ -1,9 +1,9 @@
 """The Beam stages that sort, filter, split and write; ``reading`` has those that read.
 
-What travels between stages is never one event but a packed Arrow table (see
-``arrow_bytes``) of the events of one block or of one bucket of people. A bucket is
-what one worker holds at a time. Nothing is shared between stages but the elements,
-and the files that the last ones write on the output's file system.
+The elements passed between stages are not single events but packed Arrow tables (see
+``arrow_bytes``) with the events of one block or of one bucket of people. A worker holds
+one bucket at a time. Stages share nothing except these elements and the files that the
+last ones write to the output's file system.
 """
 
 from collections.abc import Iterable, Iterator
@@ -40,7 +40,7 @@ def ingest(pipeline: beam.Pipeline, job: Ingestion, report_path: str) -> None:
     Args:
       pipeline: An empty pipeline.
       job: What to read and where to write.
-      report_path: Where the merged report (JSON) is written.
+      report_path: Path of the merged report (JSON).
     """
     config = job.data_config
     outputs = {name: read_table(pipeline, job, name) for name in ("interactions", "items", "users")}
@@ -69,7 +69,7 @@ def ingest(pipeline: beam.Pipeline, job: Ingestion, report_path: str) -> None:
         | "GroupTimes" >> beam.GroupByKey()
         | "CutTimes" >> beam.Map(_cut_times, config.split)
     )
-    # Every shard is written, also one that nothing falls into.
+    # These elements make sure that every shard is written, even an empty one.
     shards = pipeline | "Shards" >> beam.Create([(n, b"") for n in range(job.num_shards)])
     profiles = outputs["users"].main if outputs["users"] else no_parts(pipeline, "NoProfiles")
     sequences = (
@@ -102,7 +102,7 @@ def ingest(pipeline: beam.Pipeline, job: Ingestion, report_path: str) -> None:
 @beam.typehints.with_input_types(tuple[int, Iterable[tuple[int, int, bytes]]])
 @beam.typehints.with_output_types(Bucket)
 class _Sort(beam.DoFn):
-    """Sorts a bucket of people; counts its items."""
+    """Sorts the events of a bucket of people and counts the items in them."""
 
     def __init__(self, job: Ingestion):
         self._drop_duplicates = job.data_config.drop_duplicates
@@ -158,7 +158,7 @@ class _FrequentItems(beam.DoFn):
 @beam.typehints.with_input_types(Bucket, list[bytes])
 @beam.typehints.with_output_types(Bucket)
 class _Filter(beam.DoFn):
-    """Drops rare items, then people with few events, then what is too much of one person."""
+    """Drops rare items, then people with few events, then old events of very active people."""
 
     def __init__(self, config: DataConfig):
         self._min_items = config.min_item_interactions
@@ -202,7 +202,7 @@ def _count_times(times: np.ndarray) -> pa.Table:
 
 
 def _with_newest(counts: pa.Table, newest: pa.ChunkedArray | None) -> pa.Table:
-    """Adds how many of the events at each time are of the newest span."""
+    """Adds a column with how many of the events at each time belong to the newest span."""
     if newest is None:
         newest = pa.array(np.zeros(len(counts), np.int64))
     return counts.append_column(_NEWEST, newest)
@@ -219,7 +219,7 @@ def _cut_times(grouped: tuple[int, Iterable[bytes]], config: SplitConfig) -> tup
 
 
 class _WriteSequences(beam.DoFn):
-    """Splits a bucket of people and writes its shard of every split of sequences."""
+    """Splits the events of a bucket of people and writes a shard of every split of sequences."""
 
     def __init__(self, job: Ingestion):
         self._job = job
@@ -255,7 +255,7 @@ class _WriteSequences(beam.DoFn):
 
 
 class _WriteCatalogue(beam.DoFn):
-    """Writes a shard of the catalogue: the items file, and what else train holds."""
+    """Writes a shard of the catalogue: the items of the items file and other items in train."""
 
     def __init__(self, job: Ingestion):
         self._job = job
@@ -287,7 +287,7 @@ class _WriteCatalogue(beam.DoFn):
 def _entities(
     parts: Iterable[tuple[int, int, bytes]], config: ItemsConfig | UsersConfig | None, name: str
 ) -> tuple[pa.Table | None, Report]:
-    """The entity table of one bucket, if it has any row, and its counts."""
+    """Returns the entity table of one bucket (None without rows) and its counts."""
     tables = _in_file_order(parts)
     if config is None or not tables:
         return None, {}
@@ -302,5 +302,5 @@ def _entities(
 
 
 def _in_file_order(parts: Iterable[tuple[int, int, bytes]]) -> list[pa.Table]:
-    """Unpacks parts, which a shuffle may have put in any order."""
+    """Unpacks parts in the order of the file; a shuffle may have changed their order."""
     return [unpack(packed) for _, _, packed in sorted(parts, key=lambda part: part[:2])]

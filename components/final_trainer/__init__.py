@@ -1,1 +1,1 @@
-"""FinalTrainer: a judged model learns what it was judged by as well."""
+"""FinalTrainer: trains a blessed model again, including the events that it was evaluated on."""

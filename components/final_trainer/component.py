@@ -23,7 +23,7 @@ class FinalTrainerSpec(component_spec.ComponentSpec):
     """Specification of ``FinalTrainer``."""
 
     PARAMETERS = {CONFIG_KEY: component_spec.ExecutionParameter(type=str)}
-    # TFX wants names that are unique over inputs and outputs.
+    # TFX requires names that are unique among inputs and outputs together.
     INPUTS = {
         EXAMPLES_KEY: component_spec.ChannelParameter(type=standard_artifacts.Examples),
         GRAPH_KEY: component_spec.ChannelParameter(type=standard_artifacts.TransformGraph),
@@ -39,14 +39,14 @@ class FinalTrainerSpec(component_spec.ComponentSpec):
 
 
 class FinalTrainer(base_component.BaseComponent):
-    """Repeats the training of a blessed model with train and what train leaves out.
+    """Repeats the training of a blessed model with all events, including those not in train.
 
     Inputs: ``examples`` (Examples, transformed, with the split rest), ``transform_graph``
     (TransformGraph), ``judged_model`` (Model; the argument ``model``), ``judged_run``
-    (ModelRun; ``model_run``), ``model_blessing`` (ModelBlessing) and optionally ``base_model``
-    (Model). Outputs: ``model`` (Model), whose custom properties ``steps_on_all`` and
-    ``judged_model`` say how long it was trained and which model was judged, and ``model_run``
-    (ModelRun). A model that is not blessed is handed on as it is.
+    (ModelRun; the argument ``model_run``), ``model_blessing`` (ModelBlessing) and optionally
+    ``base_model`` (Model). Outputs: ``model`` (Model) and ``model_run`` (ModelRun). The custom
+    properties ``steps_on_all`` and ``judged_model`` of the model are the number of training steps
+    and the URI of the model that was judged. A model that is not blessed is copied unchanged.
     """
 
     SPEC_CLASS = FinalTrainerSpec
@@ -70,8 +70,8 @@ class FinalTrainer(base_component.BaseComponent):
           model: Model of the Trainer.
           model_run: ModelRun of the Trainer.
           model_blessing: ModelBlessing of the gate on models.
-          config: What the Trainer was given, with the digest of this component's code.
-          base_model: Model that the Trainer could go on from, if it was given one.
+          config: The configuration of the Trainer, with the digest of this component's code.
+          base_model: Model from which the Trainer could continue, if it was given one.
         """
         super().__init__(
             FinalTrainerSpec(

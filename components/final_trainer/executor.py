@@ -1,4 +1,4 @@
-"""Finds the files of ``FinalTrainer`` and has the training repeated."""
+"""Finds the files of ``FinalTrainer`` and repeats the training."""
 
 from typing import Any
 
@@ -64,7 +64,10 @@ class Executor(base_executor.BaseExecutor):
                 final_run,
             )
         if not steps:
-            logging.info("The model is not blessed, or its training has changed nothing.")
+            logging.info(
+                "The model is copied unchanged: it is not blessed, or its training kept the "
+                "weights that it started from."
+            )
             io_utils.copy_dir(path_utils.serving_model_path(judged.uri), final_dir)
             io_utils.copy_dir(judged_run, final_run)
             return

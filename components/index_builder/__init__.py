@@ -1,1 +1,1 @@
-"""Index builder: trained model to served bundle."""
+"""IndexBuilder: turns a trained model into the bundle that is served."""

@@ -14,7 +14,7 @@ class IndexBuilderSpec(component_spec.ComponentSpec):
         "manifest": component_spec.ExecutionParameter(type=str),
         "source_digest": component_spec.ExecutionParameter(type=str),
     }
-    # TFX wants names that are unique over inputs and outputs.
+    # TFX requires names that are unique among inputs and outputs together.
     INPUTS = {
         "trained_model": component_spec.ChannelParameter(type=standard_artifacts.Model),
         "examples": component_spec.ChannelParameter(type=standard_artifacts.Examples),
@@ -26,7 +26,7 @@ class IndexBuilderSpec(component_spec.ComponentSpec):
 
 
 class IndexBuilder(base_component.BaseComponent):
-    """Builds one SavedModel of vocabulary, user tower and index.
+    """Builds one SavedModel that contains vocabulary, user tower and index.
 
     Inputs: ``trained_model`` (Model; the argument ``model``), ``examples``
     (Examples) and optionally ``evaluation`` (ModelEvaluation). Output: ``model``
@@ -52,8 +52,8 @@ class IndexBuilder(base_component.BaseComponent):
           model: Model of the Trainer.
           examples: Examples of ExampleGen; the index is tuned with people of the eval
             split.
-          index_config: ``IndexConfig`` as JSON.
-          manifest: Facts about the run, a JSON object, copied into the manifest.
+          index_config: An ``IndexConfig`` as JSON.
+          manifest: Facts about the run as a JSON object, which are copied into the manifest.
           source_digest: Digest of the code behind this component, so that
             edited code misses the cache.
           evaluation: ModelEvaluation of the Evaluator, whose metrics are copied into

@@ -1,4 +1,4 @@
-"""Finds the files of ``IndexBuilder`` and has the bundle built."""
+"""Finds the files of ``IndexBuilder`` and builds the bundle."""
 
 import json
 import os
@@ -34,9 +34,9 @@ from retrieval.config import IndexConfig
 
 
 def _data(examples_uri: str) -> dict[str, Any]:
-    """What the manifest says of the data, from ExampleGen's report."""
+    """Returns the manifest's facts about the data, from ExampleGen's report."""
     path = os.path.join(examples_uri, INGEST_REPORT)
-    if not fileio.exists(path):  # examples that another component made
+    if not fileio.exists(path):  # if another component made the examples
         return {}
     with fileio.open(path) as file:
         report = json.loads(file.read())
@@ -54,7 +54,7 @@ def _data(examples_uri: str) -> dict[str, Any]:
         "sequences": {
             split: counts["sequences"]
             for split, counts in report["splits"].items()
-            if split != REST  # the events of all of them, to train on
+            if split != REST  # rest has people of the other splits, for training on all events
         },
     }
 
@@ -78,7 +78,7 @@ class Executor(base_executor.BaseExecutor):
                 name: values.get(facts.get(PRIMARY_METRIC), {}) for name, values in metrics.items()
             }
         facts[DATA] = _data(artifact_utils.get_single_uri(input_dict["examples"]))
-        # Whose histories tuned the index: a refresh of the items needs them again.
+        # The histories with which the index was tuned; an item refresh needs them again.
         facts[EXAMPLES] = artifact_utils.get_split_uri(input_dict["examples"], EVAL)
         trained = artifact_utils.get_single_instance(input_dict["trained_model"])
         model_dir = path_utils.serving_model_path(trained.uri)

@@ -1,1 +1,1 @@
-"""Index validator: a bundle tried as a server would."""
+"""IndexValidator: tries a bundle in the way that a server uses it."""

@@ -1,4 +1,4 @@
-"""IndexValidator: loads the bundle as a server would and blesses it or not."""
+"""IndexValidator: loads a bundle as a server would, and blesses it if it meets the thresholds."""
 
 from tfx.dsl.components.base import base_component, executor_spec
 from tfx.types import BaseChannel, Channel, component_spec, standard_artifacts
@@ -26,7 +26,7 @@ class IndexValidator(base_component.BaseComponent):
     Inputs: ``model`` (Model) and ``examples`` (Examples). Output: ``blessing``
     (InfraBlessing), which also holds all measurements in ``validation.json``.
 
-    It does the work of TFX's InfraValidator, which needs Docker and does not run on
+    It takes the place of TFX's InfraValidator, which needs Docker and does not run on
     Kubeflow Pipelines 2.
     """
 
@@ -40,9 +40,9 @@ class IndexValidator(base_component.BaseComponent):
 
         Args:
           model: Model of IndexBuilder.
-          examples: Examples of ExampleGen; requests are made for people of the eval
-            split with whom the index was not tuned.
-          index_config: ``IndexConfig`` as JSON, with the thresholds.
+          examples: Examples of ExampleGen; the requests are for people of the eval
+            split who were not used for tuning.
+          index_config: An ``IndexConfig`` as JSON, with the thresholds.
           source_digest: Digest of the code behind this component, so that
             edited code misses the cache.
         """

@@ -16,7 +16,7 @@ from retrieval.config import IndexConfig
 from retrieval.validation import report, validate
 
 VALIDATION_FILE = "validation.json"
-# What TFX's Pusher reads and what its InfraValidator writes.
+# The names that TFX's InfraValidator writes and its Pusher reads.
 _BLESSED_PROPERTY = "blessed"
 _BLESSED_FILE = "INFRA_BLESSED"
 _NOT_BLESSED_FILE = "INFRA_NOT_BLESSED"
@@ -31,7 +31,7 @@ class Executor(base_executor.BaseExecutor):
         output_dict: dict[str, list[types.Artifact]],
         exec_properties: dict[str, Any],
     ) -> None:
-        """Writes blessing and validation.json; see ``IndexValidator``."""
+        """Writes the blessing and ``validation.json``; see ``IndexValidator``."""
         model = artifact_utils.get_single_instance(input_dict["model"])
         blessing = artifact_utils.get_single_instance(output_dict["blessing"])
         config = from_json(IndexConfig, exec_properties["index_config"])

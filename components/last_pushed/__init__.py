@@ -1,1 +1,1 @@
-"""Last pushed model: the baseline in service."""
+"""LastPushedModel: provides the model in service as the baseline."""

@@ -1,4 +1,4 @@
-"""LastPushedModel: the model in service, as the Evaluator's baseline."""
+"""LastPushedModel: provides the model in service as the Evaluator's baseline."""
 
 import os
 
@@ -20,24 +20,25 @@ def LastPushedModel(
     run_key: Parameter[str],
     source_digest: Parameter[str],
 ) -> None:
-    """Copies a pushed version, or the fallback, to its output.
+    """Copies a pushed version, or the fallback model, to its output.
 
-    It does the work of TFX's Resolver, which open-source Kubeflow Pipelines refuses,
-    and takes the model that is served rather than one that a run has blessed.
+    It takes the place of TFX's Resolver, which open-source Kubeflow Pipelines does not support.
+    It takes the model in service rather than the last one that a run has blessed.
 
     Args:
-      fallback_model: Model to copy while nothing has been pushed.
-      model: The output, a Model. Its custom property ``version`` names the pushed
+      fallback_model: The input, a Model to copy as long as nothing has been pushed.
+      model: The output, a Model. Its custom property ``version`` is the name of the pushed
         version; it is empty if the output is the fallback.
       push_destination: Directory with one directory per version.
-      version: Which version; empty is the newest complete one of another run, as
-        found when this component runs.
-      run_key: Key of this run, whose own versions are passed over.
+      version: The version to copy. If empty, it is the version in service that another run
+        has pushed (``retrieval.versions.newest_version``) when this component runs.
+      run_key: Key of this run, whose own versions are ignored.
       source_digest: Digest of the code behind this component, so that edited code
         misses the cache.
 
     Raises:
-      ValueError: if the named version is not there or not complete.
+      ValueError: if the given version does not exist or is not complete.
+      ReleaseError: if the release state is damaged or has a later format.
     """
     if not version:
         version = newest_version(push_destination, run_key)

@@ -1,4 +1,4 @@
-"""ModelGate: blesses a model only if no guard rail holds it back."""
+"""ModelGate: blesses a model only if no guard rail refuses it."""
 
 import json
 import os
@@ -46,25 +46,28 @@ def ModelGate(
     item_knn_evaluation: InputArtifact[ModelEvaluation] = None,
     earlier_blessing: InputArtifact[ModelBlessing] = None,
 ) -> None:
-    """Compares the model with others on the same people, and looks for a collapse.
+    """Compares the model with others on the same people, and checks for collapsed answers.
 
     Args:
-      evaluation: ModelEvaluation of the model and of the one in service.
-      evaluator_blessing: ModelBlessing of the Evaluator; a model that it refuses stays
-        refused.
-      baseline_model: Model of LastPushedModel; it is the one in service if it has a
-        ``version``.
-      model_run: ModelRun of the Trainer, with its report.
+      evaluation: An input, the ModelEvaluation of the model and of the one in service.
+      evaluator_blessing: An input, the ModelBlessing of the Evaluator; a model that it refuses
+        stays refused.
+      baseline_model: An input, the Model of LastPushedModel; it is the one in service if it has
+        a ``version``.
+      model_run: An input, the ModelRun of the Trainer, with its report.
       blessing: The output, a ModelBlessing with ``findings.json``.
       config: A ``ModelRailsConfig`` as JSON.
       quantity: The primary metric, such as ``recall``.
-      cutoff: Its N.
+      cutoff: The N of the primary metric.
       source_digest: Digest of the code behind this component, so that edited code
         misses the cache.
-      item_knn_evaluation: ModelEvaluation of item-kNN and of simpler baselines, if the
-        configuration asks for them.
-      earlier_blessing: ModelBlessing of the judged model, if this one was trained in the same
-        way with more events; a model that it refuses stays refused.
+      item_knn_evaluation: An optional input, the ModelEvaluation of item-kNN and of simpler
+        baselines.
+      earlier_blessing: An optional input, the ModelBlessing of the judged model, if this model
+        was trained in the same way with more events; a model that it refuses stays refused.
+
+    Raises:
+      ValueError: if the evaluation does not have the sums within groups of people.
     """
     limits = from_json(ModelRailsConfig, config)
 
@@ -81,7 +84,7 @@ def ModelGate(
     if baseline_model.get_string_custom_property("version"):
         others["worse_than_pushed"] = read_group_sums(evaluation.uri, BASELINE).get(name_of())
     if item_knn_evaluation is not None:
-        # TFMA drops the name of a single model.
+        # TFMA omits the model's name if an evaluation has only one model.
         baselines = read_group_sums(item_knn_evaluation.uri, "")
         others["worse_than_item_knn"] = baselines.get(name_of())
         for name in (*map(recent_popularity, RECENT_DAYS), PERSONAL_FREQUENCY):
@@ -117,7 +120,7 @@ def ModelGate(
 
 
 def _interest_cosine(model_run_uri: str) -> float | None:
-    """Mean cosine between two interests of a person, at the step whose weights were kept."""
+    """Returns the mean cosine between a person's interests at the step whose weights were kept."""
     with fileio.open(os.path.join(model_run_uri, TRAINING_REPORT)) as file:
         report = json.loads(file.read())
     for entry in report["history"]:

@@ -8,30 +8,30 @@ from contract.guard_rails import GuardRailsBase
 
 @config_dataclass
 class ModelRailsConfig(GuardRailsBase):
-    """How far a trained model may fall behind others, and how alike its answers may be.
+    """Limits for how much worse than others a model may be, and how similar its answers may be.
 
-    The first five compare the primary metric of the evaluation with another model's on
-    the same people: the rail is hit if the 95 % interval of the paired difference lies
-    wholly below minus the limit.
+    The first five rails compare the primary metric of the model with that of another model on
+    the same people. Such a rail trips if the 95 % interval of the paired difference lies entirely
+    below minus the limit.
 
     Attributes:
-      worse_than_pushed: Against the model in service. ``evaluation.max_drop_from_pushed``
-        limits the difference itself, however uncertain it is.
-      worse_than_item_knn: Against item-kNN.
-      worse_than_recent_1d: Against the popularity of the last day of train.
-      worse_than_recent_7d: Against that of the last seven days.
-      worse_than_personal_frequency: Against what each person has had most often; only if
+      worse_than_pushed: Compares with the model in service.
+        ``evaluation.max_drop_from_pushed`` limits the difference itself, however uncertain it is.
+      worse_than_item_knn: Compares with item-kNN.
+      worse_than_recent_1d: Compares with popularity on the last day of train.
+      worse_than_recent_7d: Compares with popularity in the last seven days of train.
+      worse_than_personal_frequency: Compares with what each person has had most often; only if
         the history is among the candidates.
-      distinct_lists: Number of different items recommended to anybody, at least, as a
-        multiple of the length of one list. It is 1 if everybody gets the same list.
-      concentration: Share of all recommendations that goes to the most recommended
-        hundredth of the catalogue.
-      interest_cosine: Mean cosine between the interests of one person in the weights that
-        the training chose; models of one interest have none.
+      distinct_lists: Smallest allowed number of different items recommended to anybody, as a
+        multiple of the length of one list. The figure is 1 if everybody gets the same list.
+      concentration: Largest allowed share of all recommendations that goes to the most
+        recommended hundredth of the catalogue.
+      interest_cosine: Largest allowed mean cosine between a person's interests, in the weights
+        that the training chose; models with one interest are not checked.
       stop: Rails that keep the model from being pushed; by default ``worse_than_pushed``
         and ``distinct_lists``.
       warn: Rails that only warn; by default all others.
-      off: Rails that are not looked at.
+      off: Rails that are not checked.
     """
 
     warn_by_default = (

@@ -1,4 +1,4 @@
-"""Judges a trained model by what the evaluations and the training measured."""
+"""Checks a trained model by what the evaluations and the training measured."""
 
 from collections.abc import Mapping
 
@@ -16,15 +16,18 @@ def judge_model(
     figures: Mapping[str, float | None],
     config: ModelRailsConfig,
 ) -> list[Finding]:
-    """Compares the model with others, and its figures with their limits.
+    """Compares the model with other models, and its own figures with their limits.
 
     Args:
-      metric: What is compared, in words such as ``recall_at_50``.
+      metric: The name of the compared metric, such as ``recall_at_50``.
       ours: The model's sums within groups of people, [2, G].
-      others: By rail, the same of the model that the rail names; None if there is no
+      others: By rail, the sums of the model that the rail compares with; None if there is no
         such model, or nothing was measured for it.
-      figures: By rail, what was measured of the model itself; None if nothing was.
+      figures: By rail, the model's own figure; None if it was not measured.
       config: The limits.
+
+    Returns:
+      A finding for each rail that could be checked.
     """
     findings: list[Finding] = []
     for rail, theirs in others.items():
@@ -47,8 +50,8 @@ def judge_model(
         at_least = rail == "distinct_lists"
         findings += config.finding(
             rail,
-            f"{_FIGURES[rail]} {value:.3f}; allowed is at {'least' if at_least else 'most'} "
-            f"{limit:g}",
+            f"{_FIGURES[rail]} {value:.3f}; at {'least' if at_least else 'most'} {limit:g} is "
+            "allowed",
             value < limit if at_least else value > limit,
         )
     return findings

@@ -1,1 +1,1 @@
-"""Pusher whose versions appear whole or not at all."""
+"""AtomicPusher: TFX's Pusher, but each version appears completely or not at all."""

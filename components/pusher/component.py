@@ -1,4 +1,4 @@
-"""AtomicPusher: TFX's Pusher, whose versions appear whole or not at all."""
+"""AtomicPusher: TFX's Pusher, but each version appears completely or not at all."""
 
 from tfx.components import Pusher
 from tfx.dsl.components.base import executor_spec

@@ -15,7 +15,7 @@ from retrieval.push import WithdrawnError, push
 
 
 class Executor(executor.Executor):
-    """Executor of ``AtomicPusher``; blessings and properties are TFX's."""
+    """Executor of ``AtomicPusher``; it treats blessings and properties as TFX's Pusher does."""
 
     def Do(  # TFX's name
         self,
@@ -25,10 +25,10 @@ class Executor(executor.Executor):
     ) -> None:
         """Pushes the model if every blessing allows it.
 
-        Unlike TFX's, it keeps no second copy of the model in the artifact: the
-        pushed version is the archive.
+        Unlike TFX's Pusher, it does not keep a second copy of the model in the artifact, because
+        the pushed version already archives it.
 
-        A model that was pushed before and withdrawn is not pushed again; the artifact's
+        A model that was pushed before and then withdrawn is not pushed again; the artifact's
         custom properties say so.
 
         Raises:
@@ -55,7 +55,8 @@ class Executor(executor.Executor):
         try:
             version = push(self.GetModelPath(input_dict), base_directory)
         except WithdrawnError as e:
-            # A roll-back is not a fault of this run, which ends as if it was not blessed.
+            # A roll-back is not a fault of this run, so the run ends as if the model had not been
+            # blessed.
             logging.warning("Not pushed: %s", e)
             self._MarkNotPushed(pushed)
             pushed.set_string_custom_property(WITHDRAWN_VERSION, e.version)

@@ -1,4 +1,4 @@
-"""SequenceSchemaGen: infers a schema where none has been curated."""
+"""SequenceSchemaGen: infers a schema if there is no curated one."""
 
 from typing import ClassVar
 

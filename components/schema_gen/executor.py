@@ -13,7 +13,7 @@ from tfx.utils import io_utils
 from components.schema_gen.infer import infer_schema
 from contract import features
 
-_FILE_NAME = "schema.pbtxt"  # where TFX's components look
+_FILE_NAME = "schema.pbtxt"  # the name that TFX's components expect
 _STATISTICS_FILE = "FeatureStats.pb"
 
 

@@ -1,4 +1,4 @@
-"""One schema for rows of two kinds: people's sequences and the catalogue."""
+"""Infers one schema for two kinds of rows: people's sequences and the catalogue."""
 
 from collections.abc import Sequence
 
@@ -10,11 +10,11 @@ def infer_schema(
     sequences: Sequence[statistics_pb2.DatasetFeatureStatisticsList],
     catalog: statistics_pb2.DatasetFeatureStatisticsList,
 ) -> schema_pb2.Schema:
-    """Infers the schema of sequence rows and adds what only catalogue rows have.
+    """Infers the schema of sequence rows and adds the features that only catalogue rows have.
 
-    TFX's SchemaGen deprecates a feature that one split lacks. Here train rows
-    alone have a context, held-out rows alone a history length, and catalogue
-    rows nothing in common with either but the item id.
+    TFX's SchemaGen deprecates every feature that is missing from one split. Here only train rows
+    have a context, only held-out rows have a history length, and catalogue rows share nothing
+    with either except the item id.
 
     Args:
       sequences: Statistics of the sequence splits, train first.
@@ -33,13 +33,13 @@ def infer_schema(
     of_items = tfdv.infer_schema(catalog, infer_feature_shape=False)
     for feature in of_items.feature:
         if feature.name not in known:
-            feature.ClearField("presence")  # absent in sequence rows
+            feature.ClearField("presence")  # sequence rows do not have it
             schema.feature.append(feature)
             if feature.domain and feature.domain not in domains:
                 schema.string_domain.append(tfdv.get_domain(of_items, feature.name))
     for feature in schema.feature:
         if feature.type == schema_pb2.BYTES:
-            # Ids that look like numbers today may not tomorrow.
+            # Ids that all look like numbers today may not do so tomorrow.
             feature.ClearField("int_domain")
     return schema
 

@@ -1,1 +1,1 @@
-"""TrainingPlan: a training from nothing where a guard rail asks for it."""
+"""TrainingPlan: requests training from scratch if a guard rail asks for it."""

@@ -1,4 +1,4 @@
-"""TrainingPlan: tells the Trainer whether a guard rail asks for a training from nothing."""
+"""TrainingPlan: tells the Trainer whether a guard rail asks for training from scratch."""
 
 import json
 import os
@@ -21,14 +21,15 @@ def TrainingPlan(
     plan: OutputArtifact[HyperParameters],
     source_digest: Parameter[str],
 ) -> None:
-    """Turns what the gate on data found into a hyperparameter.
+    """Turns the findings of DataGate into a hyperparameter for the Trainer.
 
-    It stands in the pipeline only where a rail is told to ask for a full training: the stock
-    Trainer takes hyperparameters, and no findings.
+    TFX's Trainer accepts hyperparameters but not findings. The pipeline contains this component
+    only if a rail is configured to ask for training from scratch (``guard_rails.data.full``).
 
     Args:
-      findings: ExampleAnomalies of DataGate.
-      plan: The output, HyperParameters: why there is to be a training from nothing, or "".
+      findings: The input, the ExampleAnomalies of DataGate.
+      plan: The output, HyperParameters with the reasons to train from scratch; "" if there are
+        none.
       source_digest: Digest of the code behind this component, so that edited code
         misses the cache.
     """

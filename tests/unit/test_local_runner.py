@@ -175,4 +175,4 @@ def test_a_backfill_goes_on_after_a_refusal_and_stops_at_a_failure(days):
 
 def test_a_backfill_of_no_range_is_bad_usage(days, capsys):
     assert days("5..1")[0] == local_runner.EXIT_USAGE
-    assert "5..1 is no range of spans" in capsys.readouterr().err
+    assert "5..1 is not a range of spans" in capsys.readouterr().err

@@ -48,7 +48,7 @@ def test_an_error_in_any_split_fails_and_names_split_and_feature(tmp_path):
     with pytest.raises(DataAnomalyError) as error:
         _run(tmp_path, {"train": _anomalies(GOOD), "eval": _anomalies(WRONG_TYPE)})
     message = str(error.value)
-    assert "1 point(s)" in message
+    assert "1 place(s)" in message
     assert "eval / num_targets: Expected data of type: INT but got STRING" in message
     assert "train /" not in message
 

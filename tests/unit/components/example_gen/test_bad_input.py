@@ -199,7 +199,7 @@ def test_settings_that_leave_nothing(tmp_path, config, message):
     ("data", "message"),
     [
         ("", "log.csv is empty"),
-        (f"{HEADER}\n", "hold no event: they are empty but for their header"),
+        (f"{HEADER}\n", "contain no events: they are empty except for the header"),
         (_csv("u0,ia,x"), "no usable event"),
         (
             _csv(*GOOD, header="user,item_id,timestamp"),

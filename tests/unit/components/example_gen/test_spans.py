@@ -45,7 +45,9 @@ def test_the_span_after_a_span(name, following):
 
 @pytest.mark.parametrize("name", ["", "yesterday", "2026-13-01", "1.5", "-3", "²"])
 def test_what_is_no_span_is_refused(name):
-    with pytest.raises(DataError, match=r"is no span: expected a date like 2026-11-26, .*'latest'"):
+    with pytest.raises(
+        DataError, match=r"is not a span: expected a date like 2026-11-26, .*'latest'"
+    ):
         parse(name)
 
 

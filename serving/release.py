@@ -44,7 +44,7 @@ EXIT_REFUSED = 1
 
 _LIMIT_HELP = {
     "window_seconds": "how far back requests count",
-    "min_requests": "requests in the window before a version is judged",
+    "min_requests": "requests of the canary in the window before it is judged",
     "max_error_increase": "how far the canary's share of errors may exceed the stable one's",
     "max_latency_ratio": "largest 95th percentile of the canary's latency over stable's",
     "max_empty_increase": "how far its share of empty answers may exceed the stable one's",

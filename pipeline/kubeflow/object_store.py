@@ -59,7 +59,8 @@ def environment(executor_input: dict[str, Any]) -> dict[str, str]:
     raise RuntimeError(
         "This step writes to s3:// and needs the address of the store. Expected an input artifact "
         f"that names it, or one of the services {names} on port 9000; found neither. Set "
-        "kubeflow.object_store.endpoint to the URL of the store (or to {AMAZON}) and compile again."
+        f"kubeflow.object_store.endpoint to the URL of the store (or to {AMAZON}) and compile "
+        "again."
     )
 
 

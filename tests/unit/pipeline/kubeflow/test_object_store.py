@@ -72,5 +72,7 @@ def test_a_step_without_inputs_takes_the_installed_service(listening, installed,
 
 
 def test_no_store_at_all_says_what_to_set(listening):
-    with pytest.raises(RuntimeError, match=r"seaweedfs.kubeflow.*kubeflow.object_store.endpoint"):
+    with pytest.raises(
+        RuntimeError, match=r"seaweedfs.kubeflow.*object_store.endpoint .* to aws\)"
+    ):
         object_store.environment({"inputs": {}})

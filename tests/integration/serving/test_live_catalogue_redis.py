@@ -119,7 +119,7 @@ def test_nothing_acknowledged_is_lost_when_redis_is_killed(base, redis):
             before = len(writer.acknowledged)
             refused = live_server.upsert(server, NEW)
             assert (refused.status_code, refused.headers["Retry-After"]) == (503, "1")
-            assert "the server must run" in refused.json()["error"]
+            assert "check that the server runs" in refused.json()["error"]
             # Whoever asks for recommendations is not concerned.
             assert "n1" in live_server.found(server, k=1000)
             wait_until(lambda: _followed(other) == 0)

@@ -51,7 +51,7 @@ def test_submits_what_it_compiled(config, tmp_path):
         (["--image", _IMAGE, "--param", "training_max_steps=x"], "expected NUMBER_INTEGER"),
         (
             ["--image", _IMAGE, "--submit", "--target", "vertex"],
-            "Vertex AI takes the file itself",
+            "submit the file to Vertex AI with its own tools",
         ),
     ],
 )

@@ -3,7 +3,7 @@
 import numpy as np
 
 
-def jensen_shannon(one: np.ndarray, other: np.ndarray) -> float:
+def jensen_shannon(one: np.ndarray, other: np.ndarray) -> float | None:
     """Jensen-Shannon divergence of two histograms, to the base 2.
 
     Args:
@@ -11,11 +11,11 @@ def jensen_shannon(one: np.ndarray, other: np.ndarray) -> float:
       other: Counts [B] of the same buckets; the sums of the two may differ.
 
     Returns:
-      From 0 (the same shares) to 1 (no bucket in common); 0 if one of them is empty,
+      From 0 (the same shares) to 1 (no bucket in common); None if one of them is empty,
       because there is nothing to compare.
     """
     if not one.sum() or not other.sum():
-        return 0.0
+        return None
     shares = np.stack([one / one.sum(), other / other.sum()])
     ratios = np.divide(shares, shares.mean(axis=0), out=np.ones_like(shares), where=shares > 0)
     return float((shares * np.log2(ratios)).sum() / 2)

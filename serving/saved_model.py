@@ -15,6 +15,7 @@ from typing import Any
 import grpc
 import numpy as np
 import tensorflow as tf
+from tensorflow.core.framework import graph_pb2
 from tensorflow.core.protobuf import meta_graph_pb2, rewriter_config_pb2
 from tensorflow.python.client import pywrap_tf_session
 from tensorflow.python.saved_model import loader_impl
@@ -68,16 +69,38 @@ def session_config(
     return config
 
 
-def _load(session: tf.compat.v1.Session, path: Path) -> meta_graph_pb2.MetaGraphDef:
-    """Loads what is at ``path`` into the default graph and the session."""
-    loader = loader_impl.SavedModelLoader(str(path))
-    graph = loader.get_meta_graph_def_from_tags([tf.saved_model.SERVING]).graph_def
-    # Functions follow the configuration of the process that exported them.
-    config = session_config().SerializeToString()
+def configure_functions(graph: graph_pb2.GraphDef, config: tf.compat.v1.ConfigProto) -> None:
+    """Makes every call of a function in a graph follow ``config``.
+
+    A call carries the configuration of the process that exported it, and the session's own has no
+    effect on how the function is rewritten.
+
+    Args:
+      graph: Changed in place: the calls in the graph itself and those in its functions.
+      config: How TensorFlow runs and rewrites the functions.
+    """
+    serialized = config.SerializeToString()
     for nodes in (graph.node, *(function.node_def for function in graph.library.function)):
         for node in nodes:
             if _FUNCTION_CONFIG in node.attr:
-                node.attr[_FUNCTION_CONFIG].s = config
+                node.attr[_FUNCTION_CONFIG].s = serialized
+
+
+def load_into(session: tf.compat.v1.Session, path: Path) -> meta_graph_pb2.MetaGraphDef:
+    """Loads what is at ``path`` into the default graph and the session.
+
+    Its functions are rewritten as ``session_config`` says, not as their exporter set.
+
+    Args:
+      session: Of the default graph.
+      path: A SavedModel's directory.
+
+    Returns:
+      The MetaGraph for serving, with the signatures.
+    """
+    loader = loader_impl.SavedModelLoader(str(path))
+    meta_graph = loader.get_meta_graph_def_from_tags([tf.saved_model.SERVING])
+    configure_functions(meta_graph.graph_def, session_config())
     return loader.load(session, [tf.saved_model.SERVING])
 
 
@@ -100,7 +123,7 @@ class SavedModel:
         self._session = tf.compat.v1.Session(graph=graph, config=config or session_config())
         try:
             with graph.as_default():
-                meta_graph = _load(self._session, path)
+                meta_graph = load_into(self._session, path)
         except Exception as e:
             # A broken file raises parse errors, data loss, key errors and others. All of
             # them mean that the version cannot be served.

@@ -37,9 +37,9 @@ _DAY_SECONDS = 86_400
 class Trained:
     """What is known about a model's training.
 
-    item_counts: Number of occurrences of each item of the vocabulary in train, by id; None if the
-      version does not provide them.
-        the version does not tell.
+    Attributes:
+      item_counts: Number of occurrences of each item of the vocabulary in train, by id; None if the
+        version does not provide them.
       person_inputs: Inputs about a person that the model reads in addition to the history.
       history_lengths: Number of items before the targets, for each example; empty without examples.
       max_history: Number of newest items of a history that the model reads; None if unknown.

@@ -92,7 +92,7 @@ def judge_spans(measures: Sequence[Measures], config: DataRailsConfig) -> list[F
         ("gap_drift", "times between two events of a person"),
     ):
         known = _known(earlier, rail)
-        if known:
+        if known and newest[rail] is not None:
             judge.at_most(
                 rail,
                 newest[rail] - max(known),

@@ -183,7 +183,7 @@ class _Past:
     def _repeated(self, span: _Span) -> float:
         return float(np.isin(span.keys(), np.concatenate(self._recent)).mean())
 
-    def _item_drift(self, span: _Span) -> float:
+    def _item_drift(self, span: _Span) -> float | None:
         buckets = equal_mass_buckets(self._item_counts, _POPULARITY_BUCKETS)
         place = np.minimum(np.searchsorted(self._items, span.item), len(self._items) - 1)
         known = self._items[place] == span.item

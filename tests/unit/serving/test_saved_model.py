@@ -7,7 +7,7 @@ from tensorflow_serving.apis import prediction_log_pb2
 
 from contract.versions import WARMUP_PATH
 from serving.errors import ServingError
-from serving.saved_model import SavedModel
+from serving.saved_model import SavedModel, load_into, session_config
 from tests import serving_models
 
 
@@ -32,6 +32,37 @@ def test_scalars_keep_their_type(model):
     outputs = model.run("scalar", {"x": np.array(2.5, np.float32)}, ("y",))
     assert outputs["y"].shape == ()
     assert outputs["y"].dtype == np.float32
+
+
+def test_functions_follow_the_configuration_of_the_server(half_plus_two):
+    with tf.Graph().as_default() as graph, tf.compat.v1.Session() as session:
+        load_into(session, half_plus_two)
+    definition = graph.as_graph_def()
+    functions = definition.library.function
+    calls = [
+        node
+        for nodes in (definition.node, *(function.node_def for function in functions))
+        for node in nodes
+        if node.op in ("PartitionedCall", "StatefulPartitionedCall")
+    ]
+    assert len(calls) >= 8  # the signatures
+    assert {call.attr["config_proto"].s for call in calls} == {session_config().SerializeToString()}
+
+
+@pytest.mark.parametrize("signature", ["serving_default", "two", "defaults", "number", "version"])
+def test_answers_do_not_depend_on_the_optimization(half_plus_two, model, signature):
+    plain = SavedModel(half_plus_two, session_config(optimize=False))
+    given = {"text": np.array([b"1.5", b"-2"], object)}
+    given |= {name: np.array([3.0, 0.1], np.float32) for name in ("x", "x1", "x2")}
+    sent = {k: v for k, v in given.items() if k in model.signatures[signature].inputs}
+    outputs = model.output_names(signature, ())
+    one, other = (
+        each.run(signature, each.complete_inputs(signature, sent), outputs)
+        for each in (model, plain)
+    )
+    for name in outputs:
+        np.testing.assert_array_equal(one[name], other[name])
+    plain.close()
 
 
 def test_a_deadline_is_kept(tmp_path):

@@ -66,6 +66,14 @@ def test_each_limit(changed, rail):
     assert _newest(**changed) == ([rail] if rail else [])
 
 
+def test_a_drift_that_cannot_be_measured_is_not_judged():
+    judged = {"item_drift", "activity_drift", "gap_drift"}
+    for name in sorted(judged):
+        spans = [{**_FIRST, "name": "1"}, {**_USUAL, "name": "2"}]
+        findings = judge_spans([*spans, {**_USUAL, "name": "3", name: None}], DataRailsConfig())
+        assert {f.rail for f in findings} & judged == judged - {name}
+
+
 def test_what_is_new_is_compared_with_spans_that_know_a_past():
     # In the second span of a window nearly everybody is new.
     young = {**_USUAL, "new_people_share": 0.9, "item_drift": 0.5}

@@ -43,6 +43,7 @@ def test_a_span_beside_those_before_it_by_hand(folder):
     assert first["new_item_share"] is first["item_drift"] is first["repeated_share"] is None
     assert (second["events"], second["people"], second["busiest_person"]) == (3, 3, 1)
     assert second["new_item_share"] == 0.0
+    assert second["gap_drift"] is None  # nobody has two events in span 2
     assert second["new_people_share"] == pytest.approx(1 / 3)  # u4
     assert (newest["events"], newest["people"], newest["busiest_person"]) == (6, 4, 3)
     assert newest["bad_share"] == pytest.approx(2 / 8)

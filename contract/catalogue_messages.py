@@ -5,16 +5,10 @@ from collections.abc import Mapping, Sequence
 from typing import Any, Final
 
 from contract.catalogue_changes import Upsert, item_fields
+from contract.server_methods import KEY
 
-# Methods, which are parts of the REST path. The path without a method gives the status.
-UPSERT: Final = "upsert"
-REMOVE: Final = "remove"
-CATALOGUE_PATH: Final = "/v1/models/{name}/items"
-
-# Fields of a request; those of an item are in ``contract.catalogue_changes``.
+# Field of a request; those of an item are in ``contract.catalogue_changes``.
 ITEMS: Final = "items"
-KEY: Final = "key"
-MODEL: Final = "model"  # over gRPC only
 
 
 @dataclasses.dataclass(frozen=True)

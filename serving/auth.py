@@ -18,16 +18,14 @@ import grpc
 from aiohttp import web
 from grpc_health.v1 import health_pb2
 
+from contract.server_methods import CATALOGUE_SERVICE, HISTORIES_SERVICE, SERVER_METHODS
 from serving import codec, tracing
 from serving.browsers import is_preflight
-from serving.catalogue_api import is_for_catalogue
 from serving.config import ServerConfig
 from serving.errors import ServingError
-from serving.histories_api import is_for_histories
 from serving.loopback import is_loopback
 from serving.request_log import RequestLog
 from serving.rest import METRICS_PATHS, PROBE_PATHS
-from serving.service_descriptors import CATALOGUE_SERVICE, HISTORIES_SERVICE
 from serving.token_file import AUTHORIZATION, SCHEME, TokenFileError, read_tokens
 
 _log = logging.getLogger(__name__)
@@ -94,14 +92,18 @@ class _Area:
     """A part of the API that has tokens of its own.
 
     Attributes:
-      has: Tells whether a request belongs to this part.
       service: Its gRPC service.
       tokens: Its valid tokens; None if it requires none.
     """
 
-    has: Callable[[web.Request], bool]
     service: str
     tokens: Tokens | None
+
+    def has(self, request: web.Request) -> bool:
+        """Whether a REST request belongs to this part."""
+        resource = request.match_info.route.resource
+        paths = {method.path for method in SERVER_METHODS if method.service == self.service}
+        return resource is not None and resource.canonical in paths
 
 
 class _RestAuth:
@@ -204,10 +206,10 @@ class Auth:
         self._request_log = request_log
         self._tokens = Tokens(Path(config.auth_token_file)) if config.auth_token_file else None
         self._areas = [
-            _Area(has, service, Tokens(Path(path)) if path else self._tokens)
-            for has, service, path in (
-                (is_for_catalogue, CATALOGUE_SERVICE, config.live_catalogue_token_file),
-                (is_for_histories, HISTORIES_SERVICE, config.history_token_file),
+            _Area(service, Tokens(Path(path)) if path else self._tokens)
+            for service, path in (
+                (CATALOGUE_SERVICE, config.live_catalogue_token_file),
+                (HISTORIES_SERVICE, config.history_token_file),
             )
         ]
         files = (self._tokens, *(area.tokens for area in self._areas))

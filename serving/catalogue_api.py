@@ -4,7 +4,6 @@ TF Serving has no counterpart.
 """
 
 import dataclasses
-import functools
 from collections.abc import Mapping
 from typing import Any, Final
 
@@ -12,34 +11,16 @@ import grpc
 from aiohttp import web
 
 from contract.catalogue_changes import REMOVAL, Change, ChangeError, parse_id, parse_item
-from contract.catalogue_messages import (
-    CATALOGUE_PATH,
-    ITEMS,
-    REMOVE,
-    UPSERT,
-    CatalogueChanged,
-    CatalogueStatus,
-)
+from contract.catalogue_messages import ITEMS, CatalogueChanged, CatalogueStatus
 from contract.change_log import Update
+from contract.server_methods import CATALOGUE_STATUS, REMOVE_ITEMS, UPSERT_ITEMS, ServerMethod
 from serving.errors import invalid_argument
-from serving.json_api import JsonApi, key_of, list_of
+from serving.json_api import Answer, JsonApi, key_of, list_of
 from serving.live_catalogue import LiveCatalogue
 from serving.request_log import RequestLog
-from serving.service_descriptors import (
-    CATALOGUE_SERVICE,
-    REMOVE_METHOD,
-    STATUS_METHOD,
-    UPSERT_METHOD,
-)
 
 _MAX_ITEMS: Final = 10_000
 _MAX_SHOWN: Final = 20  # items without a vector that are listed in an answer
-
-
-def is_for_catalogue(request: web.Request) -> bool:
-    """Whether a request is for one of the routes of this API."""
-    resource = request.match_info.route.resource
-    return resource is not None and resource.canonical.split(":")[0] == CATALOGUE_PATH
 
 
 class CatalogueApi:
@@ -57,22 +38,18 @@ class CatalogueApi:
 
     def add_to(self, app: web.Application) -> None:
         """Adds the routes to ``app``, before those of TF Serving's API."""
-        rest = self._json.rest
-        status = functools.partial(rest, "items:status", self.status, has_body=False)
-        app.router.add_get(CATALOGUE_PATH, status)
-        for method, answer in ((UPSERT, self.upsert), (REMOVE, self.remove)):
-            handler = functools.partial(rest, f"items:{method}", answer)
-            app.router.add_post(f"{CATALOGUE_PATH}:{method}", handler)
+        self._json.add_routes(app, self._answers())
 
     def add_to_grpc(self, server: grpc.aio.Server) -> str:
         """Adds the service to ``server``; returns its name."""
-        answers = {
-            UPSERT_METHOD: self.upsert,
-            REMOVE_METHOD: self.remove,
-            STATUS_METHOD: self.status,
+        return self._json.add_service(server, self._answers())
+
+    def _answers(self) -> dict[ServerMethod, Answer]:
+        return {
+            CATALOGUE_STATUS: self.status,
+            UPSERT_ITEMS: self.upsert,
+            REMOVE_ITEMS: self.remove,
         }
-        self._json.add_service(server, CATALOGUE_SERVICE, answers)
-        return CATALOGUE_SERVICE
 
     async def upsert(self, name: str, body: Mapping[str, Any]) -> dict[str, Any]:
         """Adds or changes items. Raises ServingError."""

@@ -14,13 +14,7 @@ from tensorflow_serving.apis import (
     prediction_service_pb2_grpc,
 )
 
-from contract.catalogue_messages import MODEL, REMOVE, UPSERT
-from serving.service_descriptors import (
-    CATALOGUE_SERVICE,
-    REMOVE_METHOD,
-    STATUS_METHOD,
-    UPSERT_METHOD,
-)
+from contract.server_methods import MODEL, ServerMethod
 from serving.transports import (
     ClientError,
     Inputs,
@@ -32,7 +26,6 @@ from serving.transports import (
 
 _OPTIONS = [("grpc.max_receive_message_length", -1), ("grpc.max_send_message_length", -1)]
 _SECURE_SCHEME = "grpcs://"
-_CATALOGUE_METHODS = {"": STATUS_METHOD, UPSERT: UPSERT_METHOD, REMOVE: REMOVE_METHOD}
 
 
 class GrpcTransport:
@@ -71,10 +64,10 @@ class GrpcTransport:
             raise _error(e) from e
         return _signatures(response)
 
-    def catalogue(self, method: str, fields: Mapping[str, Any]) -> Mapping[str, Any]:
+    def call(self, method: ServerMethod, fields: Mapping[str, Any]) -> Mapping[str, Any]:
         """See ``Transport``."""
-        call = _catalogue_call(self._channel, method)
-        request = _catalogue_request(self._target, fields)
+        call = _method_call(self._channel, method)
+        request = _method_request(self._target, fields)
         try:
             answer = call(
                 request, timeout=self._target.timeout_seconds, metadata=_metadata(self._target)
@@ -128,10 +121,10 @@ class AsyncGrpcTransport:
             raise _error(e) from e
         return _signatures(response)
 
-    async def catalogue(self, method: str, fields: Mapping[str, Any]) -> Mapping[str, Any]:
+    async def call(self, method: ServerMethod, fields: Mapping[str, Any]) -> Mapping[str, Any]:
         """See ``AsyncTransport``."""
-        call = _catalogue_call(self._channel, method)
-        request = _catalogue_request(self._target, fields)
+        call = _method_call(self._channel, method)
+        request = _method_request(self._target, fields)
         try:
             answer = await call(
                 request, timeout=self._target.timeout_seconds, metadata=_metadata(self._target)
@@ -180,15 +173,15 @@ def _metadata_request(target: Target) -> get_model_metadata_pb2.GetModelMetadata
     return request
 
 
-def _catalogue_call(channel: Any, method: str) -> Any:
+def _method_call(channel: Any, method: ServerMethod) -> Any:
     return channel.unary_unary(
-        f"/{CATALOGUE_SERVICE}/{_CATALOGUE_METHODS[method]}",
+        f"/{method.service}/{method.name}",
         request_serializer=struct_pb2.Struct.SerializeToString,
         response_deserializer=struct_pb2.Struct.FromString,
     )
 
 
-def _catalogue_request(target: Target, fields: Mapping[str, Any]) -> struct_pb2.Struct:
+def _method_request(target: Target, fields: Mapping[str, Any]) -> struct_pb2.Struct:
     return json_format.ParseDict({**fields, MODEL: target.model}, struct_pb2.Struct())
 
 

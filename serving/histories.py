@@ -278,6 +278,7 @@ class Histories:
         try:
             return await loop.run_in_executor(threads, function, *arguments)
         except HistoryStoreError as e:
+            self._metrics.failures.inc()
             raise unavailable(str(e)) from e
 
 

@@ -3,7 +3,6 @@
 TF Serving has no counterpart.
 """
 
-import functools
 import time
 from collections.abc import Mapping
 from typing import Any, Final
@@ -12,26 +11,17 @@ import grpc
 from aiohttp import web
 
 from contract.catalogue_changes import nearest_hint
-from contract.catalogue_messages import KEY, MODEL
 from contract.histories import HistoryError, parse_reports, parse_user_id
+from contract.history_messages import ERASED, EVENTS, NEW_EVENTS, PROFILES, REPEATED, USER_IDS
 from contract.history_store import Batch
+from contract.server_methods import ADD_EVENTS, ERASE_USERS, KEY, MODEL, ServerMethod
 from serving.errors import ServingError
 from serving.histories import Histories
-from serving.json_api import JsonApi, key_of, list_of
+from serving.json_api import Answer, JsonApi, key_of, list_of
 from serving.request_log import RequestLog
-from serving.service_descriptors import ADD_EVENTS_METHOD, ERASE_USERS_METHOD, HISTORIES_SERVICE
 
-_EVENTS_PATH: Final = "/v1/models/{name}/events"
-_ERASE_PATH: Final = "/v1/models/{name}/users:erase"
-_EVENTS, _PROFILES, _USER_IDS = "events", "profiles", "user_ids"
 _MAX_EVENTS: Final = 10_000
 _MAX_USERS: Final = 10_000
-
-
-def is_for_histories(request: web.Request) -> bool:
-    """Whether a request is for one of the routes of this API."""
-    resource = request.match_info.route.resource
-    return resource is not None and resource.canonical in (_EVENTS_PATH, _ERASE_PATH)
 
 
 class HistoriesApi:
@@ -49,42 +39,41 @@ class HistoriesApi:
 
     def add_to(self, app: web.Application) -> None:
         """Adds the routes to ``app``, before those of TF Serving's API."""
-        rest = self._json.rest
-        app.router.add_post(_EVENTS_PATH, functools.partial(rest, "events", self.add_events))
-        app.router.add_post(_ERASE_PATH, functools.partial(rest, "users:erase", self.erase_users))
+        self._json.add_routes(app, self._answers())
 
     def add_to_grpc(self, server: grpc.aio.Server) -> str:
         """Adds the service to ``server``; returns its name."""
-        answers = {ADD_EVENTS_METHOD: self.add_events, ERASE_USERS_METHOD: self.erase_users}
-        self._json.add_service(server, HISTORIES_SERVICE, answers)
-        return HISTORIES_SERVICE
+        return self._json.add_service(server, self._answers())
+
+    def _answers(self) -> dict[ServerMethod, Answer]:
+        return {ADD_EVENTS: self.add_events, ERASE_USERS: self.erase_users}
 
     async def add_events(self, name: str, body: Mapping[str, Any]) -> dict[str, Any]:
         """Stores events and profiles, either all of them or none. Raises ServingError."""
-        _check_fields(body, (_EVENTS, _PROFILES, KEY))
-        given = [field for field in (_EVENTS, _PROFILES) if field in body] or [_EVENTS]
+        _check_fields(body, (EVENTS, PROFILES, KEY))
+        given = [field for field in (EVENTS, PROFILES) if field in body] or [EVENTS]
         lists = {field: list_of(body, field, _MAX_EVENTS) for field in given}
-        profiles = lists.get(_PROFILES, [])
+        profiles = lists.get(PROFILES, [])
         features = self._histories.profile_features(name) if profiles else ()
         try:
-            reports = parse_reports(lists.get(_EVENTS, []), profiles, features, time.time())
+            reports = parse_reports(lists.get(EVENTS, []), profiles, features, time.time())
         except HistoryError as e:
             raise _refusal(e) from e
         outcome = await self._histories.add(name, Batch(reports, key_of(body)))
         return {
             **{field: len(values) for field, values in lists.items()},
-            "new_events": outcome.events,
-            "repeated": outcome.is_repeated,
+            NEW_EVENTS: outcome.events,
+            REPEATED: outcome.is_repeated,
         }
 
     async def erase_users(self, name: str, body: Mapping[str, Any]) -> dict[str, Any]:
         """Erases people. Raises ServingError."""
-        _check_fields(body, (_USER_IDS,))
+        _check_fields(body, (USER_IDS,))
         try:
-            ids = [parse_user_id(value) for value in list_of(body, _USER_IDS, _MAX_USERS)]
+            ids = [parse_user_id(value) for value in list_of(body, USER_IDS, _MAX_USERS)]
         except HistoryError as e:
             raise _refusal(e) from e
-        return {_USER_IDS: len(ids), "erased": await self._histories.erase(name, ids)}
+        return {USER_IDS: len(ids), ERASED: await self._histories.erase(name, ids)}
 
 
 def _check_fields(body: Mapping[str, Any], fields: tuple[str, ...]) -> None:

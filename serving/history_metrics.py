@@ -38,6 +38,11 @@ class HistoryMetrics:
             ["model"],
             registry=registry,
         )
+        self.failures = Counter(
+            "serving_history_store_failures",
+            "Reads, writes, erasures and removals that the store could not carry out.",
+            registry=registry,
+        )
         self.lookups = Counter(
             "serving_history_store_lookups",
             "People whose histories were looked up for predict requests.",

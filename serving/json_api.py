@@ -16,7 +16,7 @@ import orjson
 from aiohttp import web
 from google.protobuf import json_format, struct_pb2
 
-from contract.catalogue_messages import KEY, MODEL
+from contract.server_methods import KEY, MODEL, ServerMethod
 from serving import codec, tracing
 from serving.errors import RETRY_AFTER_SECONDS, ServingError, internal, invalid_argument
 from serving.request_log import RequestLog
@@ -25,7 +25,7 @@ _MAX_KEY: Final = 200
 _LARGE: Final = 1 << 16  # bytes
 _LARGE_AT_ONCE: Final = 4
 
-# Answers a message, given the name of the model.
+# Computes the answer to a message, given the name of the model; may raise ServingError.
 Answer = Callable[[str, Mapping[str, Any]], Awaitable[dict[str, Any]]]
 
 
@@ -43,25 +43,23 @@ class JsonApi:
         # Only a limited number of large bodies may be in memory at once.
         self._large = asyncio.Semaphore(_LARGE_AT_ONCE)
 
-    async def rest(
-        self, method: str, answer: Answer, request: web.Request, *, has_body: bool = True
-    ) -> web.Response:
-        """Answers a REST request.
+    def add_routes(self, app: web.Application, answers: Mapping[ServerMethod, Answer]) -> None:
+        """Adds the REST routes of methods to ``app``."""
+        for method, answer in answers.items():
+            add = app.router.add_post if method.has_body else app.router.add_get
+            add(method.path, functools.partial(self._rest, method, answer))
 
-        Args:
-          method: Name of the operation, for metrics and log.
-          answer: Computes the answer; may raise ServingError.
-          request: The request, with the model's name in its path.
-          has_body: Whether the request has a message.
-        """
+    async def _rest(
+        self, method: ServerMethod, answer: Answer, request: web.Request
+    ) -> web.Response:
         name = urllib.parse.unquote(request.match_info["name"])
-        with self._request_log.record("REST", method, name) as record:
+        with self._request_log.record("REST", method.operation, name) as record:
             try:
                 # Small messages all wait together for the next write to the store, which writes all
                 # of them.
-                is_large = has_body and (request.content_length or _LARGE) >= _LARGE
+                is_large = method.has_body and (request.content_length or _LARGE) >= _LARGE
                 async with self._large if is_large else contextlib.nullcontext():
-                    body = await self._body(request) if has_body else {}
+                    body = await self._body(request) if method.has_body else {}
                     content = orjson.dumps(await answer(name, body))
                 return web.Response(body=content, content_type="application/json")
             except web.HTTPRequestEntityTooLarge:
@@ -83,19 +81,19 @@ class JsonApi:
                 response.headers["Retry-After"] = str(RETRY_AFTER_SECONDS)
             return response
 
-    def add_service(
-        self, server: grpc.aio.Server, service: str, answers: Mapping[str, Answer]
-    ) -> None:
-        """Adds a gRPC service to ``server``; its handlers are given by method name."""
+    def add_service(self, server: grpc.aio.Server, answers: Mapping[ServerMethod, Answer]) -> str:
+        """Adds the gRPC service of methods to ``server``; returns its name."""
         handlers = {
-            name: grpc.unary_unary_rpc_method_handler(
-                functools.partial(self._grpc, name, answer),
+            method.name: grpc.unary_unary_rpc_method_handler(
+                functools.partial(self._grpc, method.name, answer),
                 request_deserializer=struct_pb2.Struct.FromString,
                 response_serializer=struct_pb2.Struct.SerializeToString,
             )
-            for name, answer in answers.items()
+            for method, answer in answers.items()
         }
+        (service,) = {method.service for method in answers}
         server.add_generic_rpc_handlers((grpc.method_handlers_generic_handler(service, handlers),))
+        return service
 
     async def _grpc(
         self,

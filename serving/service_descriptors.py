@@ -6,7 +6,6 @@ this module registers what they would register. The modules of the messages can 
 """
 
 from collections.abc import Collection
-from typing import Final
 
 from google.protobuf import descriptor_pb2, descriptor_pool, struct_pb2
 from google.protobuf.message import Message
@@ -19,6 +18,8 @@ from tensorflow_serving.apis import (
     predict_pb2,
     regression_pb2,
 )
+
+from contract.server_methods import CATALOGUE_SERVICE, HISTORIES_SERVICE, SERVER_METHODS
 
 # Request and response types by method.
 _Methods = dict[str, tuple[type[Message], type[Message]]]
@@ -62,24 +63,14 @@ _SERVICES: tuple[tuple[str, str, _Methods], ...] = (
 )
 
 
-# The services that change the catalogue and store histories; their messages have the fields of the
-# JSON bodies.
-CATALOGUE_SERVICE: Final = "mind.serving.Catalogue"
-UPSERT_METHOD, REMOVE_METHOD, STATUS_METHOD = "Upsert", "Remove", "Status"
-HISTORIES_SERVICE: Final = "mind.serving.Histories"
-ADD_EVENTS_METHOD, ERASE_USERS_METHOD = "AddEvents", "EraseUsers"
 _STRUCTS = (struct_pb2.Struct, struct_pb2.Struct)
-_OF_SERVER: tuple[tuple[str, str, _Methods], ...] = (
+_OF_SERVER: tuple[tuple[str, str, _Methods], ...] = tuple(
     (
-        "mind/serving/catalogue.proto",
-        CATALOGUE_SERVICE,
-        dict.fromkeys((UPSERT_METHOD, REMOVE_METHOD, STATUS_METHOD), _STRUCTS),
-    ),
-    (
-        "mind/serving/histories.proto",
-        HISTORIES_SERVICE,
-        dict.fromkeys((ADD_EVENTS_METHOD, ERASE_USERS_METHOD), _STRUCTS),
-    ),
+        f"{service.lower().replace('.', '/')}.proto",
+        service,
+        {method.name: _STRUCTS for method in SERVER_METHODS if method.service == service},
+    )
+    for service in (CATALOGUE_SERVICE, HISTORIES_SERVICE)
 )
 
 

@@ -13,7 +13,7 @@ from typing import Any, Protocol
 import httpx
 import numpy as np
 
-from contract.catalogue_messages import CATALOGUE_PATH
+from contract.server_methods import ServerMethod
 from serving.config import DEFAULT_CALLER_KEY_HEADER
 from serving.token_file import AUTHORIZATION, TokenFileError, authorization, read_tokens
 
@@ -115,11 +115,11 @@ class Transport(Protocol):
     def signatures(self) -> Signatures:
         """Returns the model's signatures."""
 
-    def catalogue(self, method: str, fields: Mapping[str, Any]) -> Mapping[str, Any]:
-        """Changes the catalogue, or asks for its status.
+    def call(self, method: ServerMethod, fields: Mapping[str, Any]) -> Mapping[str, Any]:
+        """Calls a method that TF Serving does not have.
 
         Args:
-          method: One of ``contract.catalogue_messages``; empty asks for the status.
+          method: The method.
           fields: The fields of the request.
 
         Returns:
@@ -139,7 +139,7 @@ class AsyncTransport(Protocol):
     async def signatures(self) -> Signatures:
         """Returns the model's signatures."""
 
-    async def catalogue(self, method: str, fields: Mapping[str, Any]) -> Mapping[str, Any]:
+    async def call(self, method: ServerMethod, fields: Mapping[str, Any]) -> Mapping[str, Any]:
         """See ``Transport``."""
 
     async def close(self) -> None:
@@ -166,9 +166,9 @@ class RestTransport:
         """See ``Transport``."""
         return _signatures(self._send("GET", f"{self._path}/metadata", None))
 
-    def catalogue(self, method: str, fields: Mapping[str, Any]) -> Mapping[str, Any]:
+    def call(self, method: ServerMethod, fields: Mapping[str, Any]) -> Mapping[str, Any]:
         """See ``Transport``."""
-        return self._send(*_catalogue_request(self._target, method, fields))
+        return self._send(*_method_request(self._target, method, fields))
 
     def close(self) -> None:
         """See ``Transport``."""
@@ -202,9 +202,9 @@ class AsyncRestTransport:
         """See ``AsyncTransport``."""
         return _signatures(await self._send("GET", f"{self._path}/metadata", None))
 
-    async def catalogue(self, method: str, fields: Mapping[str, Any]) -> Mapping[str, Any]:
+    async def call(self, method: ServerMethod, fields: Mapping[str, Any]) -> Mapping[str, Any]:
         """See ``AsyncTransport``."""
-        return await self._send(*_catalogue_request(self._target, method, fields))
+        return await self._send(*_method_request(self._target, method, fields))
 
     async def close(self) -> None:
         """See ``AsyncTransport``."""
@@ -235,11 +235,11 @@ def _model_path(target: Target) -> str:
     return path
 
 
-def _catalogue_request(
-    target: Target, method: str, fields: Mapping[str, Any]
+def _method_request(
+    target: Target, method: ServerMethod, fields: Mapping[str, Any]
 ) -> tuple[str, str, Mapping[str, Any] | None]:
-    path = CATALOGUE_PATH.format(name=urllib.parse.quote(target.model, safe=""))
-    return ("POST", f"{path}:{method}", fields) if method else ("GET", path, None)
+    path = method.path.format(name=urllib.parse.quote(target.model, safe=""))
+    return ("POST", path, fields) if method.has_body else ("GET", path, None)
 
 
 def _request_body(signature: str, inputs: Inputs) -> dict[str, Any]:

@@ -10,14 +10,21 @@ from typing_extensions import Unpack
 from contract import signatures as names
 from contract.catalogue_changes import Upsert
 from contract.catalogue_messages import (
-    REMOVE,
-    UPSERT,
     CatalogueChanged,
     CatalogueStatus,
     remove_fields,
     upsert_fields,
 )
+from contract.histories import Event, Profile
+from contract.history_messages import ERASED, EventsAdded, erase_fields, event_fields
 from contract.requests import RequestOptions, inputs_by_id, request_inputs
+from contract.server_methods import (
+    ADD_EVENTS,
+    CATALOGUE_STATUS,
+    ERASE_USERS,
+    REMOVE_ITEMS,
+    UPSERT_ITEMS,
+)
 from serving.client.categories import CategoryCheck
 from serving.config import DEFAULT_MODEL_NAME, DEFAULT_REST_PORT
 from serving.transports import (
@@ -66,8 +73,7 @@ class Client:
       model: Model name.
       options: Further fields of ``Target``: version, label, timeout_seconds, ca_certificate,
         caller_key, token, token_file. Changing the catalogue may require another token than asking
-        for recommendations.
-        another token than whoever asks for recommendations.
+        for recommendations, and so may storing and erasing histories.
     """
 
     def __init__(self, url: str = DEFAULT_URL, model: str = DEFAULT_MODEL_NAME, **options: Any):
@@ -179,17 +185,53 @@ class Client:
         Raises:
           ClientError: the server refused the request, has no live catalogue, or cannot be reached.
         """
-        answer = self._transport.catalogue(UPSERT, upsert_fields(items, key))
+        answer = self._transport.call(UPSERT_ITEMS, upsert_fields(items, key))
         return CatalogueChanged.from_fields(answer)
 
     def remove_items(self, item_ids: Sequence[str], key: str = "") -> CatalogueChanged:
         """Removes items from the live catalogue; see ``upsert_items``."""
-        answer = self._transport.catalogue(REMOVE, remove_fields(item_ids, key))
+        answer = self._transport.call(REMOVE_ITEMS, remove_fields(item_ids, key))
         return CatalogueChanged.from_fields(answer)
 
     def catalogue_status(self) -> CatalogueStatus:
         """Returns how much of the live catalogue has changed; see ``upsert_items``."""
-        return CatalogueStatus.from_fields(self._transport.catalogue("", {}))
+        return CatalogueStatus.from_fields(self._transport.call(CATALOGUE_STATUS, {}))
+
+    def add_events(
+        self,
+        events: Mapping[str, Sequence[Event]],
+        profiles: Mapping[str, Profile] | None = None,
+        key: str = "",
+    ) -> EventsAdded:
+        """Stores events and profiles of people (``--history_store``): either all or none.
+
+        Once this returns, requests by id reflect them.
+
+        Args:
+          events: Events by the person's id, in any order; those stored before are ignored.
+          profiles: Profiles by the person's id; each replaces the features that are stored.
+          key: Identifies the request. A request whose key was used in the last day is not carried
+            out again, so a request that got no answer can be sent again, also to another server.
+
+        Raises:
+          ClientError: the server refused the request, keeps no histories, or cannot be reached.
+        """
+        fields = event_fields(events, profiles or {}, key)
+        return EventsAdded.from_fields(self._transport.call(ADD_EVENTS, fields))
+
+    def erase_users(self, user_ids: Sequence[str]) -> int:
+        """Erases all that the server's history store has about people.
+
+        Args:
+          user_ids: The people. Events from before the erasure are not accepted again.
+
+        Returns:
+          Of how many people the store had something.
+
+        Raises:
+          ClientError: as ``add_events``; send the request again if the server was unavailable.
+        """
+        return int(self._transport.call(ERASE_USERS, erase_fields(user_ids))[ERASED])
 
 
 class AsyncClient:
@@ -251,17 +293,31 @@ class AsyncClient:
 
     async def upsert_items(self, items: Mapping[str, Upsert], key: str = "") -> CatalogueChanged:
         """See ``Client.upsert_items``."""
-        answer = await self._transport.catalogue(UPSERT, upsert_fields(items, key))
+        answer = await self._transport.call(UPSERT_ITEMS, upsert_fields(items, key))
         return CatalogueChanged.from_fields(answer)
 
     async def remove_items(self, item_ids: Sequence[str], key: str = "") -> CatalogueChanged:
         """See ``Client.remove_items``."""
-        answer = await self._transport.catalogue(REMOVE, remove_fields(item_ids, key))
+        answer = await self._transport.call(REMOVE_ITEMS, remove_fields(item_ids, key))
         return CatalogueChanged.from_fields(answer)
 
     async def catalogue_status(self) -> CatalogueStatus:
         """See ``Client.catalogue_status``."""
-        return CatalogueStatus.from_fields(await self._transport.catalogue("", {}))
+        return CatalogueStatus.from_fields(await self._transport.call(CATALOGUE_STATUS, {}))
+
+    async def add_events(
+        self,
+        events: Mapping[str, Sequence[Event]],
+        profiles: Mapping[str, Profile] | None = None,
+        key: str = "",
+    ) -> EventsAdded:
+        """See ``Client.add_events``."""
+        fields = event_fields(events, profiles or {}, key)
+        return EventsAdded.from_fields(await self._transport.call(ADD_EVENTS, fields))
+
+    async def erase_users(self, user_ids: Sequence[str]) -> int:
+        """See ``Client.erase_users``."""
+        return int((await self._transport.call(ERASE_USERS, erase_fields(user_ids)))[ERASED])
 
 
 def _transport(target: Target) -> Transport:

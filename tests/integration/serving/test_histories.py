@@ -5,6 +5,7 @@ import contextlib
 import json
 import logging
 import random
+import re
 import threading
 import time
 
@@ -21,7 +22,7 @@ from grpc_reflection.v1alpha.proto_reflection_descriptor_database import (
 )
 from tensorflow_serving.apis import predict_pb2, prediction_service_pb2_grpc
 
-from serving.client import AsyncClient, Client
+from serving.client import AsyncClient, Client, ClientError, Event, EventsAdded, Profile
 from serving.client.__main__ import main as ask_by_command
 from serving.server import main as serve
 from tests import serving_models
@@ -220,6 +221,41 @@ def test_the_clients_ask_by_id(served, protocol, capsys):
     assert found == [item.item_id for item in expected[0]]
     with pytest.raises(SystemExit):
         ask_by_command([*arguments, "--user_id", users[0], "--history", "3"])
+
+
+@pytest.mark.parametrize("protocol", ["rest", "grpc"])
+def test_the_clients_store_and_erase(served, protocol):
+    user, other = f"own-{protocol}", f"own-async-{protocol}"
+    now = int(time.time())
+    events = [Event(now - 60, "8"), Event(now - 120, "3")]
+    inverted = {user: Profile(now, {"taste": "inverted"})}
+    url = served.url if protocol == "rest" else f"grpc://{served.grpc_address}"
+
+    async def in_a_coroutine(expected):
+        async with AsyncClient(url, "shop", timeout_seconds=LONG_SECONDS) as client:
+            assert await client.add_events({other: events}) == EventsAdded(2, repeated=False)
+            assert await client.recommend_by_id([other], 6) == expected
+            return await client.erase_users([other, "nobody"])
+
+    with Client(url, "shop", timeout_seconds=LONG_SECONDS) as client:
+        plain, of_profile = (
+            client.recommend([["3", "8"]], 6, profiles=[{"taste": taste}])
+            for taste in ("", "inverted")
+        )
+        unknown = client.recommend_by_id([user], 6)
+        assert len({tuple(map(tuple, rows)) for rows in (plain, of_profile, unknown)}) == 3
+        key = f"hour-{protocol}"
+        assert client.add_events({user: events[:1]}, key=key) == EventsAdded(1, repeated=False)
+        assert client.add_events({user: events}, key=key) == EventsAdded(0, repeated=True)
+        assert client.add_events({user: events}) == EventsAdded(1, repeated=False)
+        assert client.recommend_by_id([user], 6) == plain
+        assert client.add_events({}, inverted) == EventsAdded(0, repeated=False)
+        assert client.recommend_by_id([user], 6) == of_profile
+        assert client.erase_users([user, "nobody"]) == 1
+        assert client.recommend_by_id([user], 6) == unknown
+        assert asyncio.run(in_a_coroutine(plain)) == 1
+        with pytest.raises(ClientError, match="must be a string of 1 to 1000 characters"):
+            client.erase_users([""])
 
 
 def test_every_signature_with_a_history_takes_ids(served):
@@ -441,6 +477,7 @@ def test_a_store_that_cannot_be_used_is_unavailable(recommender, tmp_path):
         history_store=str(tmp_path / "file"),
     ) as server:
         by_id = {"inputs": {"user_id": ["u"]}}
+        wait_until(lambda: _failures(server) == 1)  # to remove expired events, at the start
         for answer in (
             _post(server, events=[_event("u")]),
             _post(server, _ERASE, user_ids=["u"]),
@@ -449,7 +486,13 @@ def test_a_store_that_cannot_be_used_is_unavailable(recommender, tmp_path):
             assert answer.status_code == 503
             assert answer.headers["Retry-After"] == "1"
             assert "cannot be used (File exists)" in answer.json()["error"]
+        assert _failures(server) == 4
         assert len(_rest(server, "shop", {"history": [["1"]], "k": 2})["item_ids"][0]) == 2
+
+
+def _failures(server):
+    metrics = server.http.get("/metrics").text
+    return float(re.search(r"^serving_history_store_failures_total (\S+)", metrics, re.M)[1])
 
 
 def test_writers_have_tokens_of_their_own(recommender, tmp_path):

@@ -33,8 +33,10 @@ def scraped(recommender, live_shop, tmp_path_factory):
     serving_models.push(folder / "broken", base, 2)
     options = ["--canary", "0.5", "--min_requests", "5"]
     assert release.main(["promote", "--model_base_path", str(base), "2", *options]) == 0
+    (folder / "no directory").write_text("")
     with RunningServer(
         model_base_path=str(base),
+        history_store=str(folder / "no directory"),
         request_log_sample=1.0,
         request_log_dir=str(folder / "samples"),
         file_system_poll_wait_seconds=0.05,

@@ -1,8 +1,8 @@
-"""Build time, memory, size, recall and speed of the index by catalogue size.
+"""Measures build time, memory, size, recall and speed of the index by catalogue size.
 
-Builds real bundles around a synthetic user tower whose items lie in clusters,
-loads each in a process of its own that is pinned to one core, and asks it
-through the served signature.
+The benchmark builds bundles around a synthetic user tower whose items lie in
+clusters. It loads each bundle in its own process, which is pinned to one core,
+and requests recommendations through the served signature.
 
   python -m benchmarks.index --items 10000 100000 1000000 --json out.json
 """
@@ -23,9 +23,9 @@ from contract import manifest
 _INTERESTS = 4
 _HISTORY = 20
 _PEOPLE = 1200
-_BLOCK = 1 << 16  # items made, or scored, at once
+_BLOCK = 1 << 16  # items drawn at a time
 RECALL_K = 100
-# What ``encode_items`` of the synthetic tower reads.
+# The item features that ``encode_items`` of the synthetic tower reads.
 _FEATURES = {"like": {"kind": "categorical"}, "angle": {"kind": "numeric"}}
 _NUM_QUERIES = 300
 RECALL_PEOPLE = 192
@@ -45,14 +45,14 @@ _COLUMNS = (
 
 
 def main() -> None:
-    """Prints one line per catalogue size and kind."""
+    """Prints one line per catalogue size and kind of index, and per nprobe of FAISS IVF-PQ."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--items", type=int, nargs="+", default=[10_000, 100_000])
     parser.add_argument("--dimensions", type=int, default=64)
     parser.add_argument("--kinds", nargs="*", default=["exact", "scann"])
     parser.add_argument("--recall_target", type=float, default=0.98)
     parser.add_argument(
-        "--ivf_pq", action="store_true", help="also FAISS IVF-PQ with refinement (needs uv)"
+        "--ivf_pq", action="store_true", help="also measure FAISS IVF-PQ with refinement (needs uv)"
     )
     parser.add_argument("--json", type=Path, help="also write the figures here")
     arguments = parser.parse_args()
@@ -76,8 +76,11 @@ def main() -> None:
 
 
 def _ivf_pq(work_dir: str, items: int, recall_target: float) -> list[dict]:
-    """FAISS over the same vectors, interests and truth; its times have no user tower."""
-    # Both import TensorFlow, which the process need not hold before.
+    """Measures FAISS IVF-PQ with the same vectors, interests and exact top items.
+
+    FAISS is given the interests, so its times do not include the user tower.
+    """
+    # Both import TensorFlow, which takes memory that this process otherwise does not need.
     from benchmarks import peers
     from retrieval.tuning import leaves_of
 
@@ -96,7 +99,10 @@ def _ivf_pq(work_dir: str, items: int, recall_target: float) -> list[dict]:
 
 
 def run_step(step: str, *arguments: object, module: str = "index") -> dict:
-    """Runs one step of a benchmark in a process of its own, so that its memory is its own."""
+    """Runs one step of a benchmark in its own process, so that its memory is measured alone.
+
+    The step reads ``arguments`` from ``sys.argv``, and the JSON in its last line is returned.
+    """
     command = [sys.executable, "-c", f"from benchmarks import {module}; {module}.{step}_step()"]
     environment = {**os.environ, "TF_CPP_MIN_LOG_LEVEL": "3"}
     output = subprocess.run(
@@ -110,7 +116,7 @@ def run_step(step: str, *arguments: object, module: str = "index") -> dict:
 
 
 def trained_step() -> None:
-    """Writes a synthetic trained model and examples: work_dir, items, dimensions."""
+    """Writes a synthetic trained model and examples; arguments: directory, items, dimensions."""
     work_dir, items, dimensions = Path(sys.argv[1]), int(sys.argv[2]), int(sys.argv[3])
     import numpy as np
 
@@ -123,7 +129,7 @@ def trained_step() -> None:
 
 
 class SyntheticItems(NamedTuple):
-    """Items in clusters: vectors float32 [N, d], cluster int [N], centres float32 [C, d]."""
+    """Items in clusters: vectors float32 [N, d], cluster int32 [N], centres float32 [C, d]."""
 
     vectors: Any
     cluster: Any
@@ -131,7 +137,7 @@ class SyntheticItems(NamedTuple):
 
 
 def synthetic_items(items: int, dimensions: int, generator: Any) -> SyntheticItems:
-    """Draws unit vectors around random centres, 500 of them around each."""
+    """Draws unit vectors around random centres: one for every 500 items, but at least 20."""
     import numpy as np
 
     num_clusters = max(20, items // 500)
@@ -147,7 +153,7 @@ def synthetic_items(items: int, dimensions: int, generator: Any) -> SyntheticIte
 
 
 def save_trained(work_dir: Path, tower: Any, cluster: Any, generator: Any) -> None:
-    """Saves the tower, and examples of people whose histories come from some clusters each."""
+    """Saves the tower, and examples of people whose histories come from a few clusters each."""
     import numpy as np
     import tensorflow as tf
 
@@ -160,7 +166,7 @@ def save_trained(work_dir: Path, tower: Any, cluster: Any, generator: Any) -> No
     )
     with tf.io.TFRecordWriter(str(work_dir / "examples.gz"), options="GZIP") as writer:
         for person in range(_PEOPLE):
-            # Each quarter of the history comes from one cluster: one interest.
+            # Each quarter of the history comes from one cluster and becomes one interest.
             groups = generator.integers(0, len(members), _INTERESTS)
             history = np.concatenate(
                 [generator.choice(members[g], _HISTORY // _INTERESTS) for g in groups]
@@ -175,7 +181,7 @@ def save_trained(work_dir: Path, tower: Any, cluster: Any, generator: Any) -> No
 
 
 def requests_step() -> None:
-    """Writes histories, and the exact top items of some by NumPy: work_dir, people."""
+    """Writes histories, and the exact top items of some people; arguments: directory, people."""
     work_dir, people = Path(sys.argv[1]), int(sys.argv[2])
     import numpy as np
     import tensorflow as tf
@@ -202,7 +208,7 @@ def requests_step() -> None:
 
 
 def queries_step() -> None:
-    """Writes what a peer without our tower searches: work_dir, people."""
+    """Writes vectors and interests for peers without a user tower; arguments: directory, people."""
     work_dir, people = Path(sys.argv[1]), int(sys.argv[2])
     import numpy as np
     import tensorflow as tf
@@ -229,12 +235,12 @@ def queries_step() -> None:
 
 
 def _best_rows(tower, user):
-    """Returns int64 [P, k]: the best items of people by NumPy, without those of the history."""
+    """Returns the rows of each person's best items outside the history, int64 [P, k]."""
     import numpy as np
 
     from retrieval.tower import blocks
 
-    # [P, K, d], and [P, T]: 0 is padding.
+    # Shapes [P, K, d] and [P, T]; 0 is padding in the second.
     interests, owned = user["interests"].numpy(), user["history_index"].numpy()
     best = np.full([len(interests), RECALL_K], -np.inf, np.float32)
     rows = np.zeros([len(interests), RECALL_K], np.int64)
@@ -252,7 +258,7 @@ def _best_rows(tower, user):
 
 
 def build_step() -> None:
-    """Builds the bundle: work_dir, kind, recall target, and "live" if it takes changes."""
+    """Builds a bundle; arguments: directory, kind, recall target, "live" for a live catalogue."""
     work_dir, kind, recall_target = Path(sys.argv[1]), sys.argv[2], float(sys.argv[3])
     import model  # noqa: F401
     from retrieval.build import build_bundle
@@ -282,7 +288,7 @@ def build_step() -> None:
 
 
 def serve_step() -> None:
-    """Validates the bundle on one core: work_dir, kind, recall target."""
+    """Validates a bundle on one core; arguments: directory, kind, recall target."""
     work_dir, kind, recall_target = Path(sys.argv[1]), sys.argv[2], float(sys.argv[3])
     os.sched_setaffinity(0, {max(os.sched_getaffinity(0))})
     import model  # noqa: F401
@@ -306,7 +312,7 @@ def serve_step() -> None:
 
 
 def index_config(kind: str, recall_target: float, live_catalogue: bool = False) -> Any:
-    """Returns the ``IndexConfig`` of the benchmarks."""
+    """Returns the ``IndexConfig`` with which the benchmarks build and validate bundles."""
     from contract.config_types import from_dict
     from retrieval.config import IndexConfig
 
@@ -329,7 +335,10 @@ def _bytes(values: list[bytes]):
 
 
 def synthetic_tower(vectors):
-    """A user tower that keeps the Trainer's contract: one interest per quarter."""
+    """Returns a user tower like a trained model, for items with ``vectors``, float32 [N, d].
+
+    Each interest is the mean of one quarter of the history.
+    """
     import numpy as np
     import tensorflow as tf
 
@@ -364,7 +373,7 @@ def synthetic_tower(vectors):
 
         @tf.function(input_signature=[tf.TensorSpec([None], tf.string, "examples")])
         def encode_items(self, examples):
-            # An item is like another one, and lies from it in a direction of its own.
+            # A new item is close to an existing one; its angle determines in which direction.
             parsed = tf.io.parse_example(
                 examples,
                 {

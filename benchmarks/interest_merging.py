@@ -1,9 +1,9 @@
-"""Measures what searching for similar interests together saves and loses, on a trained model.
+"""Measures what merging similar interests for the search saves and loses, on a trained model.
 
-Builds the index of a pipeline's run with and without merging, as the index builder does, and
-then tries other cosines with the settings that were chosen. Index recall is against the exact
-search with all interests, for people whom the index was not tuned with; that of the held-out
-targets is for everybody of the test split.
+The benchmark builds the index of a pipeline run with and without merging, as the index builder
+does, and then tries other cosines with the chosen settings. Index recall is measured against the
+exact search with all interests, for people with whom the index was not tuned. Recall of held-out
+targets is measured for all people of the test split.
 
   python -m benchmarks.interest_merging output/pipeline/movielens-100k
 """
@@ -23,10 +23,16 @@ _REPETITIONS = 5
 
 
 def main() -> None:
-    """Prints one line per cosine."""
+    """Prints one line for each of the two tunings and for each cosine."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("pipeline_root", type=Path, help="of a run that has trained a model")
-    parser.add_argument("--set", action="append", default=[], help="key of IndexConfig=number")
+    parser.add_argument("pipeline_root", type=Path, help="root of a run that has trained a model")
+    parser.add_argument(
+        "--set",
+        action="append",
+        default=[],
+        metavar="KEY=JSON",
+        help="change of IndexConfig, such as num_queries=1000",
+    )
     parser.add_argument("--json", type=Path, help="also write the figures here")
     arguments = parser.parse_args()
     settings = {
@@ -54,7 +60,10 @@ def main() -> None:
     config = from_dict(IndexConfig, settings)
     search = build_search(retrievable_vectors(tower, rows), config)
     if not isinstance(search, ScannSearch):
-        raise SystemExit("The exact search merges nothing: expected an index of the kind scann.")
+        raise SystemExit(
+            "The exact search does not merge interests: expected an index of the kind scann, "
+            f"received the kind {config.kind} for {len(rows)} items."
+        )
     bundle = RetrievalBundle(tower, rows, search, config)
 
     def queries(group: Any) -> list[Any]:
@@ -75,12 +84,12 @@ def main() -> None:
     measure("tuned without merging")
     tuned = tune(search, queries("tuning"), config)
     measure("tuned")
-    print(f"of the searches of the people of the tuning {tuned.searches_saved:.1%} are saved")
+    print(f"merging saves {tuned.searches_saved:.1%} of the searches of the people of the tuning")
     for cosine in (NEVER, *_COSINES):
         search.merge_cosine.assign(cosine)
         measure("as tuned, other cosine")
     exact = held_out.recall(ExactSearch(search.vectors))
-    print(f"exact search: recall@{_CUTOFF} of the held-out targets {exact:.4f}")
+    print(f"exact search: recall@{_CUTOFF} of the held-out targets is {exact:.4f}")
     if arguments.json:
         arguments.json.write_text(json.dumps(table, indent=2))
 
@@ -88,7 +97,10 @@ def main() -> None:
 def _newest(root: Path, pattern: str) -> Path:
     found = sorted(root.glob(pattern), key=lambda path: path.stat().st_mtime)
     if not found:
-        raise SystemExit(f"Expected {pattern} below {root}: the root of a pipeline that has run.")
+        raise SystemExit(
+            f"There is no {pattern} in {root}: expected the root of a pipeline that has trained a "
+            "model."
+        )
     return found[-1]
 
 
@@ -138,14 +150,15 @@ class _HeldOut:
                 if history_and_targets(example)[0]
                 and group_of(example.features.feature[USER_ID].bytes_list.value[0]) == group
             ]
-        # An item that cannot be found counts as a target too, as -2.
+        # A target that the index does not have counts as missed. It becomes -2, because -1 pads
+        # the answers and would be found there.
         self._targets = []
         for items in targets:
             found = bundle.items.to_positions(tf.constant(items)).numpy()
             self._targets.append(np.where(found < 0, -2, found))
 
     def recall(self, search: Any) -> float:
-        """Returns the mean share of a person's targets among the first answers."""
+        """Returns the mean share of a person's targets among the first ``_CUTOFF`` answers."""
         import functools
 
         import tensorflow as tf

@@ -1,13 +1,14 @@
 """Measures the live catalogue: how soon a change is visible, the capacity, and the costs.
 
-Serves a synthetic bundle in a process of its own and changes its catalogue over REST: first as
-fast as it goes, up to a share of the catalogue, half of it new items and half of it removals; then
-one item at a time, from the request to the first answer that shows it. Before and after, one
-client asks for recommendations, and the answers are compared with an exact search in NumPy over
-the catalogue as it is then. At the end the server is killed in the middle of changes, started
-again, and asked for every item that it had acknowledged.
+The benchmark serves a synthetic bundle in its own process and changes the catalogue over REST.
+First it changes a share of the catalogue as fast as possible; about half of the changes are new
+items, the others are removals. Before and after them, one client requests recommendations, and the
+answers are compared with an exact search in NumPy over the current catalogue. Then the benchmark
+changes one item at a time and measures the time until the first answer that shows the change.
+Finally it kills the server in the middle of changes, starts it again, and looks up every item whose
+change had been acknowledged.
 
-Peers get the same vectors, changes and interests, each in a process of its own without a server;
+Peers get the same vectors, changes and interests. Each runs in its own process without a server;
 see ``peers/live_changes.py``.
 
   python -m benchmarks.live_index --items 1000000 --peers faiss_live hnswlib_live lancedb_live
@@ -43,15 +44,17 @@ _PEER_DATA = "peers.npz"
 
 
 def main() -> None:
-    """Prints what was measured, one line each."""
+    """Prints the figures, one per line."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--items", type=int, default=100_000)
     parser.add_argument("--dimensions", type=int, default=64)
-    parser.add_argument("--churn", type=float, default=0.1, help="share of the catalogue")
+    parser.add_argument("--churn", type=float, default=0.1, help="share of the items to change")
     parser.add_argument("--kind", choices=["scann", "exact"], default="scann")
     parser.add_argument("--peers", nargs="*", default=(), choices=_PEERS)
-    parser.add_argument("--peer_seconds", type=float, default=30, help="for each row of a peer")
-    parser.add_argument("--peer_limit", type=int, default=1200, help="seconds for all of a peer")
+    parser.add_argument(
+        "--peer_seconds", type=float, default=30, help="seconds for each measurement"
+    )
+    parser.add_argument("--peer_limit", type=int, default=1200, help="seconds for the whole peer")
     parser.add_argument("--json", type=Path, help="also write the figures here")
     arguments = parser.parse_args()
     with tempfile.TemporaryDirectory() as folder:
@@ -70,7 +73,7 @@ def main() -> None:
             try:
                 peers.run(peer, [str(work_dir / _PEER_DATA), *map(str, options)])
             except subprocess.CalledProcessError as error:
-                print(f"\n{peer} was not done: {error}")
+                print(f"\n{peer} did not finish: {error}")
             if output.exists():
                 found[peer] = json.loads(output.read_text())
                 _print_rows(peer, found[peer])
@@ -85,7 +88,7 @@ def _print_rows(name: str, rows: dict[str, Any]) -> None:
 
 
 def measure(base: Path, work_dir: Path, num_items: int, churn: float) -> dict[str, Any]:
-    """Runs everything; returns figures by name."""
+    """Measures the live catalogue, writes the peers' data, and returns the figures by name."""
     requests = json.loads((work_dir / "requests.json").read_text())
     flags = ("--live_catalogue", str(work_dir / "log"))
     rows: dict[str, Any] = {}
@@ -101,7 +104,7 @@ def measure(base: Path, work_dir: Path, num_items: int, churn: float) -> dict[st
         new = [f"new-{i}" for i in range(round(num_items * churn / 2))]
         removed = np.random.default_rng(1).choice(num_items, len(new), replace=False)
         gone = [f"item-{i}" for i in removed]
-        # Nobody's history may lose its items: it would have no interests to search with.
+        # Items in histories stay, because a history that lost its items would have no interests.
         histories = {item for row in requests["asked"] + requests["histories"] for item in row}
         gone = [item for item in gone if item not in histories]
         seconds = change_all(target["rest"], new, gone, num_items)
@@ -137,14 +140,14 @@ def measure(base: Path, work_dir: Path, num_items: int, churn: float) -> dict[st
 
 
 class People(NamedTuple):
-    """People of a peer: their interests float32 [P, K, d], and their histories, ids [P][T]."""
+    """People as the peers need them: interests float32 [P, K, d], and item ids [P][T]."""
 
     interests: np.ndarray
     histories: list[list[str]]
 
 
 def people_of(http: httpx.Client, histories: list[list[str]]) -> People:
-    """Asks the tower for the interests of the people."""
+    """Returns the first ``_REQUESTS`` people, with their interests from the served user tower."""
     some = histories[:_REQUESTS]
     return People(
         np.array(post(http, "user_interests", {"history": some})["interests"], np.float32), some
@@ -158,17 +161,18 @@ def peer_data(
     gone: list[str],
     people: list[People],
 ) -> None:
-    """Writes what peers do with the catalogue.
+    """Writes the catalogue, its changes and the requests for the peers.
 
     Args:
-      path: A file whose arrays are ``vectors`` [N, d], ``new`` [M, d], ``gone`` int [G] (rows of
-        ``vectors``), ``items_per_change``, and for the people of whom recall is measured
-        ``asked`` [P, K, d] and ``asked_owned`` int [P, T], rows of ``vectors``; those whose
-        requests are timed are ``timed`` and ``timed_owned``.
-      pushed: Ids [N] and vectors of the items before the changes.
-      new: Vectors of the items that come.
-      gone: Ids of the items that go.
-      people: Those that are asked and those that are timed.
+      path: The file to write. Its arrays are ``vectors`` float32 [N, d], ``new`` float32 [M, d],
+        ``gone`` int [G] (rows of ``vectors``) and ``items_per_change``. For the people with whom
+        recall is measured they are ``asked`` float32 [P, K, d] and ``asked_owned`` int [P, T]
+        (rows of ``vectors``), and for those whose requests are timed ``timed`` and
+        ``timed_owned``.
+      pushed: Ids [N] and vectors float32 [N, d] of the items before the changes.
+      new: Vectors of the items that are added, float32 [M, d].
+      gone: Ids of the items that are removed.
+      people: The people with whom recall is measured, and those whose requests are timed.
     """
     ids, vectors = pushed
     row_of = {item: row for row, item in enumerate(ids.tolist())}
@@ -191,10 +195,14 @@ def peer_data(
 
 
 class Catalogue:
-    """The vectors of the items that should be found.
+    """The items that the server should recommend from, and their vectors.
 
     Args:
-      http: Reads them from the server.
+      http: Client of the server, which gives the items and their vectors.
+
+    Attributes:
+      ids: Item ids [N].
+      vectors: float32 [N, d].
     """
 
     def __init__(self, http: httpx.Client):
@@ -204,7 +212,7 @@ class Catalogue:
         self.vectors = self._vectors(self.ids)
 
     def add(self, ids: list[str]) -> None:
-        """Adds items."""
+        """Adds items, which the server must already have."""
         self.ids = np.concatenate([self.ids, ids])
         self.vectors = np.concatenate([self.vectors, self._vectors(np.array(ids))])
 
@@ -227,7 +235,7 @@ class Catalogue:
 
 
 def post(http: httpx.Client, signature: str, inputs: dict[str, Any]) -> dict[str, Any]:
-    """Asks a signature for its outputs."""
+    """Calls a signature over REST and returns its outputs by name."""
     body = {"signature_name": signature, "inputs": inputs}
     answer = http.post(f"{_MODEL}:predict", json=body)
     answer.raise_for_status()
@@ -235,13 +243,13 @@ def post(http: httpx.Client, signature: str, inputs: dict[str, Any]) -> dict[str
 
 
 def recommend(http: httpx.Client, history: list[str]) -> list[str]:
-    """The items recommended to one person."""
+    """Returns the ids of the items recommended for a history, best first."""
     inputs = {"history": [history], "k": RECALL_K, "exclude": [[""]], "exclude_history": True}
     return post(http, "serving_default", inputs)["item_ids"][0]
 
 
 def latencies(http: httpx.Client, histories: list[list[str]]) -> list[float]:
-    """Times of single requests, in seconds, after a warm-up."""
+    """Returns the times of ``_REQUESTS`` single requests after a warm-up, in seconds."""
     times = []
     for number, history in enumerate(itertools.islice(itertools.cycle(histories), _REQUESTS + 50)):
         start = time.perf_counter()
@@ -252,7 +260,7 @@ def latencies(http: httpx.Client, histories: list[list[str]]) -> list[float]:
 
 
 def recall(http: httpx.Client, catalogue: Catalogue, people: list[list[str]]) -> float:
-    """Share of the exact best items that answers have, over people."""
+    """Returns recall@100: the mean share of a person's exact best items that the answer has."""
     shares = []
     for history in people:
         interests = post(http, "user_interests", {"history": [history]})["interests"][0]
@@ -264,13 +272,13 @@ def recall(http: httpx.Client, catalogue: Catalogue, people: list[list[str]]) ->
 
 
 def upsert_of(item: str, number: int, num_items: int) -> dict[str, Any]:
-    """An item like one of the pushed ones."""
+    """Returns the upsert of an item that is close to a pushed one, which ``number`` selects."""
     features = {"like": f"item-{number * 7919 % num_items}", "angle": 1.0 + number % 1000}
     return {"id": item, "features": features}
 
 
 def change_all(url: str, new: list[str], gone: list[str], num_items: int) -> float:
-    """Adds and removes items over several connections; returns the seconds it took."""
+    """Adds and removes items over several connections and returns how many seconds that took."""
     items = [upsert_of(item, number, num_items) for number, item in enumerate(new)]
     work: list[tuple[str, list[Any]]] = []
     for start in range(0, max(len(items), len(gone)), _ITEMS_PER_REQUEST):
@@ -300,7 +308,13 @@ def change_all(url: str, new: list[str], gone: list[str], num_items: int) -> flo
 
 
 def seen(http: httpx.Client, histories: list[list[str]]) -> tuple[float, float, float]:
-    """Measures the time from a change to the answer that shows it, for removals and returns."""
+    """Measures the time from a change to the first answer that shows it.
+
+    Each person's best item goes out of stock and comes back.
+
+    Returns:
+      Median, 99th percentile and maximum, in milliseconds.
+    """
     times = []
     for number in range(_CHANGES_SEEN // 2):
         history = histories[number]
@@ -316,7 +330,7 @@ def seen(http: httpx.Client, histories: list[list[str]]) -> tuple[float, float, 
 
 
 def write_until(url: str, stop: threading.Event, num_items: int) -> None:
-    """Changes items again and again."""
+    """Upserts the same items again and again until ``stop`` is set."""
     with httpx.Client(base_url=url, timeout=120) as http:
         for number in itertools.count():
             if stop.is_set():
@@ -328,7 +342,7 @@ def write_until(url: str, stop: threading.Event, num_items: int) -> None:
 
 
 def killed(base: Path, work_dir: Path, flags: tuple[str, ...], num_items: int) -> dict[str, Any]:
-    """Kills the server in the middle of changes, and looks for what it had acknowledged."""
+    """Kills the server amid changes, starts it again and counts the acknowledged items it lost."""
     acknowledged: list[str] = []
 
     def write(url: str) -> None:
@@ -364,7 +378,7 @@ def killed(base: Path, work_dir: Path, flags: tuple[str, ...], num_items: int) -
 
 
 def quantiles(seconds: list[float]) -> tuple[float, float]:
-    """Median and 99th percentile in milliseconds."""
+    """Returns the median and the 99th percentile in milliseconds."""
     return (
         round(1e3 * float(np.percentile(seconds, 50)), 2),
         round(1e3 * float(np.percentile(seconds, 99)), 2),
@@ -372,7 +386,7 @@ def quantiles(seconds: list[float]) -> tuple[float, float]:
 
 
 def memory(pid: int) -> int:
-    """Resident megabytes of a process."""
+    """Returns the resident memory of a process in MiB."""
     for line in Path(f"/proc/{pid}/status").read_text().splitlines():
         if line.startswith("VmRSS"):
             return int(line.split()[1]) // 1024

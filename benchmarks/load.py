@@ -1,9 +1,9 @@
-"""A light load generator for one endpoint: sends encoded requests, and only counts the answers.
+"""A light load generator for one endpoint: sends encoded requests, but does not decode answers.
 
-The generator runs in its own process (``measure``), so that it does not share Python's lock with
-the measured server. A closed loop sends a connection's next request once the last one is answered.
-An open loop sends at a given rate regardless of the answers, and the latency of a request that
-starts late counts from when it was due.
+Each load runs in its own process (``start``), so that loads at the same time do not share Python's
+global interpreter lock. A closed loop sends a connection's next request once the last one is
+answered. An open loop sends at a given rate regardless of the answers, and the latency of a request
+that starts late counts from when it was due.
 """
 
 import asyncio
@@ -31,20 +31,21 @@ _Send = Callable[[], Awaitable[str]]
 
 @dataclasses.dataclass(frozen=True)
 class Load:
-    """What is sent.
+    """The requests to send.
 
     Attributes:
       api: ``rest`` or ``grpc``.
-      port: On the loopback.
-      request: A request: the body for ``rest``, the message for ``grpc``.
-      connections: How many, each with one request at a time.
-      seconds: How long.
-      rate: Requests per second of an open loop, on all connections; 0 for a closed loop.
+      port: Port of the endpoint on the loopback interface.
+      request: The encoded request: the body for ``rest``, the message for ``grpc``.
+      connections: Number of connections; each has one request at a time.
+      seconds: How long requests are sent.
+      rate: Requests per second of an open loop, over all connections; 0 for a closed loop.
       method: HTTP method.
       path: HTTP path.
-      pause: Seconds that a connection of the closed loop waits after an answer.
-      pause_refused: The same after a refusal, half of it to one and a half of it by chance, as
-        a client does that heeds Retry-After.
+      pause: Seconds that a connection of a closed loop waits after an answer.
+      pause_refused: Mean of the seconds that a connection of a closed loop waits after any answer
+        but 200, as a client that heeds Retry-After does. Each pause is drawn between half and one
+        and a half of it. 0 means ``pause``.
     """
 
     api: str
@@ -60,7 +61,7 @@ class Load:
 
 
 def start(load: Load) -> "subprocess.Popen[str]":
-    """Starts a load; ``result`` waits for it."""
+    """Starts a load in its own process; ``result`` waits for its end."""
     spec = {**dataclasses.asdict(load), "request": base64.b64encode(load.request).decode()}
     return subprocess.Popen(
         [sys.executable, "-m", "benchmarks.load", json.dumps(spec)],
@@ -71,11 +72,16 @@ def start(load: Load) -> "subprocess.Popen[str]":
 
 
 def result(process: "subprocess.Popen[str]") -> dict[str, Any]:
-    """What a load measured.
+    """Waits for a load to end and returns its figures.
 
     Returns:
-      ``rate`` (answers of status 200 per second), ``p50_ms``, ``p95_ms``, ``p99_ms`` of these,
-      ``statuses`` (number by status), and ``refused_p95_ms`` of all others.
+      ``rate``, the answers of status 200 per second; ``p50_ms``, ``p95_ms`` and ``p99_ms``, their
+      latencies; ``refused_p50_ms``, ``refused_p95_ms`` and ``refused_p99_ms``, those of all other
+      answers; and ``statuses``, the number of answers by status. A gRPC answer without an error
+      has status 200. Latencies are NaN where there are no answers.
+
+    Raises:
+      RuntimeError: if the load generator fails.
     """
     output, _ = process.communicate()
     if process.returncode:
@@ -84,12 +90,12 @@ def result(process: "subprocess.Popen[str]") -> dict[str, Any]:
 
 
 def measure(load: Load) -> dict[str, Any]:
-    """Runs a load to its end; see ``result``."""
+    """Runs a load to its end and returns its figures; see ``result``."""
     return result(start(load))
 
 
 class _Http(asyncio.Protocol):
-    """One keep-alive connection; takes answers that have a Content-Length."""
+    """One keep-alive connection, whose answers must have a Content-Length."""
 
     def __init__(self, request: bytes):
         self._request = request
@@ -135,7 +141,7 @@ class _Http(asyncio.Protocol):
 
 async def _connect(load: Load) -> _Send:
     if load.api == "grpc":
-        # Connections of their own, as those of different clients are.
+        # By default the channels of a process share a connection, which different clients do not.
         options = [("grpc.use_local_subchannel_pool", 1)]
         channel = grpc.aio.insecure_channel(f"127.0.0.1:{load.port}", options)
         call = channel.unary_unary(PREDICT_METHOD)

@@ -1,16 +1,17 @@
 """Measures how the endpoint behaves under overload, compared with what it promises.
 
-A bundle around a synthetic tower (benchmarks.index) is served with the default limits, and asked by
-processes of their own, over the loopback:
+The benchmark serves a bundle around a synthetic tower (benchmarks.index) with the default limits.
+Other processes send these loads over the loopback interface:
 
-- "one row alone", then "one row beside a crowd": one connection asks for one history at a time,
-  alone and beside 300 connections that ask for 64 at a time (and wait a second after a refusal, as
-  its Retry-After tells them);
-- "capacity": 16 connections ask for 64 histories in a closed loop; "4 x capacity": requests come at
-  four times that rate, whatever is answered.
+- "one row alone", then "one row beside a crowd": one connection sends requests with one history,
+  first alone and then beside 300 connections that send 64 histories at a time (and after a refusal
+  wait for about a second, as its Retry-After says);
+- "capacity": 16 connections send 64 histories at a time in a closed loop; "4 x capacity": requests
+  arrive at four times that rate, regardless of the answers.
 
-Meanwhile, /health is requested ten times a second. "rss" is the server's peak memory, relative to
-its memory before the load.
+Meanwhile, /health is requested about ten times a second. "refused" is the number of answers other
+than 200 that the clients got, "counted" the number of refusals in the server's own metrics, and
+"rss" the server's peak memory, relative to its memory after a first load that warms it up.
 
   python -m benchmarks.overload --json out.json
 """
@@ -53,14 +54,16 @@ _COLUMNS = {
 
 
 def main() -> None:
-    """Prints one line per API and load, then what was promised."""
+    """Prints one line per API and load, and for each API how it compares with the promises."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--items", type=int, default=10_000)
     parser.add_argument("--dimensions", type=int, default=64)
     parser.add_argument("--kind", default="scann", choices=["exact", "scann"])
     parser.add_argument("--apis", nargs="*", default=["rest", "grpc"])
     parser.add_argument("--seconds", type=float, default=10.0, help="length of each load")
-    parser.add_argument("--work_dir", type=Path, help="keep what is built here, for the next run")
+    parser.add_argument(
+        "--work_dir", type=Path, help="directory that keeps the bundle for the next run"
+    )
     parser.add_argument("--json", type=Path, help="also write the figures here")
     arguments = parser.parse_args()
     print(" ".join(f"{name:>{width}}" for name, width in _COLUMNS.items()), flush=True)
@@ -89,7 +92,7 @@ class _Overload:
         self._small = encoded(api, histories[:1], _K)
         self._large = encoded(api, histories[:_CROWD_ROWS], _K)
         self._process = psutil.Process(server["pid"])
-        # Threads, buffers and what TensorFlow allocates at the first batches.
+        # This load makes the server start its threads and allocate its buffers and TensorFlow's.
         load.measure(self._load(self._large, _CAPACITY_CONNECTIONS))
         self._idle_bytes = self._process.memory_info().rss
 
@@ -130,7 +133,7 @@ class _Overload:
         with _PeakMemory(self._process) as memory:
             others = [load.start(other) for other in (health, beside) if other]
             if beside:
-                time.sleep(1.0)  # until the crowd is there
+                time.sleep(1.0)  # until the crowd has connected
             found = load.measure(measured)
             results = [load.result(process) for process in others]
         refused = sum(number for status, number in found["statuses"].items() if status != "200")
@@ -159,7 +162,7 @@ class _Overload:
 
 
 class _PeakMemory:
-    """Looks at a process' memory every 50 ms while the block runs."""
+    """Finds the peak memory of a process while the block runs, by looking every 50 ms."""
 
     def __init__(self, process: psutil.Process):
         self._process = process

@@ -1,4 +1,4 @@
-"""Servers that benchmarks start, on free ports of the loopback, and end."""
+"""Servers that the benchmarks start on free ports of the loopback interface, and end."""
 
 import contextlib
 import os
@@ -21,7 +21,7 @@ def embedded_server(bundle: Path, *flags: str) -> Iterator[dict[str, Any]]:
     """Serves a bundle, as the model ``mind``, until the block ends.
 
     Args:
-      bundle: Version directory.
+      bundle: The directory of the version.
       *flags: Further flags of the server.
 
     Yields:
@@ -35,7 +35,16 @@ def embedded_server(bundle: Path, *flags: str) -> Iterator[dict[str, Any]]:
 
 @contextlib.contextmanager
 def served(base: Path, log: Path, *flags: str) -> Iterator[dict[str, Any]]:
-    """Serves the versions in ``base``; see ``embedded_server``. The server's log is in ``log``."""
+    """Serves the versions in ``base`` until the block ends.
+
+    Args:
+      base: Directory of the versions.
+      log: File for the server's log.
+      *flags: Further flags of the server.
+
+    Yields:
+      What ``embedded_server`` yields.
+    """
     command = [
         *(sys.executable, "-m", "serving.server", "--model_base_path", str(base)),
         *("--rest_port", "0", "--grpc_port", "0", *flags),
@@ -53,7 +62,7 @@ def served(base: Path, log: Path, *flags: str) -> Iterator[dict[str, Any]]:
 
 
 def ports(log: Path) -> tuple[int, int] | None:
-    """The REST and gRPC ports that a server wrote to its log; None if it has not yet."""
+    """Returns the REST and gRPC ports that a server wrote to its log, None if it has not yet."""
     match = re.search(r'"rest_port": (\d+), "grpc_port": (\d+)', _text(log))
     return (int(match[1]), int(match[2])) if match else None
 
@@ -62,7 +71,16 @@ def ports(log: Path) -> tuple[int, int] | None:
 def running(
     command: Sequence[str], log: Path, environment: Mapping[str, str] = os.environ
 ) -> Iterator[subprocess.Popen[bytes]]:
-    """Runs a command, with its output in ``log``, until the block ends."""
+    """Runs a command until the block ends; if the block fails, prints the end of the output.
+
+    Args:
+      command: The program and its arguments.
+      log: File for the output of the command.
+      environment: Environment variables of the command.
+
+    Yields:
+      The process.
+    """
     environment = {**environment, "TF_CPP_MIN_LOG_LEVEL": "3"}
     with log.open("wb") as output:
         process = subprocess.Popen(command, stderr=output, stdout=output, env=environment)
@@ -77,15 +95,19 @@ def running(
 
 
 def is_answering(url: str) -> bool:
-    """Whether ``url`` answers with success."""
+    """Returns whether ``url`` answers with success."""
     try:
-        return httpx.get(url, timeout=1.0, verify=False).is_success  # no TLS to set up
+        return httpx.get(url, timeout=1.0, verify=False).is_success  # saves setting up TLS
     except httpx.HTTPError:
         return False
 
 
 def wait_for(condition: Callable[[], _Value], seconds: float = 900.0) -> Any:
-    """Waits until ``condition`` gives something true, and returns it."""
+    """Waits until ``condition`` returns a true value, and returns that value.
+
+    Raises:
+      TimeoutError: if that takes longer than ``seconds``.
+    """
     deadline = time.monotonic() + seconds
     while not (value := condition()):
         if time.monotonic() > deadline:

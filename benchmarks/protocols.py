@@ -1,13 +1,14 @@
 """Benchmark data and its two evaluation protocols.
 
-Filters and splits are those of the MIND and ComiRec evaluations: items with at
-least 5 interactions, then users with at least 5 of the remaining ones, in one
-pass; items are indexed by descending train count.
+Filters and splits are those of the MIND and ComiRec evaluations. One pass keeps
+the items with at least 5 interactions and then the people with at least 5 of
+the remaining interactions. Items are indexed by descending train count.
 
-``user``: disjoint people, 80 / 10 / 10 by a shuffle with seed 1230; validation
-and test people show the first 80 % of their sequence and the rest are targets.
-``leave_one_out``: the last item is the test target, the one before it the
-validation target.
+``user``: the people are split 80 / 10 / 10 by a shuffle with seed 1230. The
+histories of validation and test people are the first 80 % of their sequences,
+and the rest are the targets.
+``leave_one_out``: the last item of each person is the test target, and the one
+before it the validation target.
 """
 
 import dataclasses
@@ -25,7 +26,7 @@ from model.training.validation import ValidationData
 PROTOCOLS = ("user", "leave_one_out")
 _MIN_COUNT = 5
 _SPLIT_SEED = 1230
-# Histories are cut to 20 items, 50 where the typical person has more.
+# Histories are cut to 50 items if training sequences are longer on average, otherwise to 20.
 _SHORT_HISTORY, _LONG_HISTORY = 20, 50
 
 
@@ -35,8 +36,8 @@ class People:
 
     Attributes:
       users: Raw ids.
-      histories: Item indices per person, oldest first, whole history.
-      targets: Item indices per person.
+      histories: Item indices of the whole history of each person, oldest first.
+      targets: Item indices of each person's targets.
       times: Timestamps of the histories, in seconds.
     """
 
@@ -51,10 +52,10 @@ class Split:
     """A data set cut by a protocol.
 
     Attributes:
-      items: Raw item ids in index order; position 0 is item 1.
+      items: Raw item ids in the order of their indices, which begin with 1.
       train_users: Raw ids of the training sequences' people.
       train: Training sequences of item indices.
-      validation: People for selection.
+      validation: People for the selection of the training step.
       test: People for the final figures.
       train_times: Timestamps of the training sequences, in seconds.
     """
@@ -68,22 +69,22 @@ class Split:
 
     @property
     def num_items(self) -> int:
-        """N."""
+        """Number of items, N."""
         return len(self.items)
 
     def train_counts(self) -> np.ndarray:
-        """Train occurrences by index, int64 [N + 1]."""
+        """Returns how often each item occurs in training, int64 [N + 1] by index."""
         flat = np.concatenate([np.asarray(s, np.int64) for s in self.train])
         return np.bincount(flat, minlength=self.num_items + 1)
 
     def history_length(self) -> int:
-        """The history length that goes with the data."""
+        """Returns the history length for the data: 50 if its sequences are long, otherwise 20."""
         mean = np.mean([len(s) for s in self.train])
         return _LONG_HISTORY if mean > _LONG_HISTORY else _SHORT_HISTORY
 
 
 def find_table(directory: Path, name: str) -> Path | None:
-    """``name.csv`` or ``name.csv.gz`` in ``directory``, None if neither exists."""
+    """Returns ``name.csv`` or ``name.csv.gz`` in ``directory``, None if neither exists."""
     for suffix in (".csv", ".csv.gz"):
         if (path := directory / f"{name}{suffix}").exists():
             return path
@@ -91,11 +92,15 @@ def find_table(directory: Path, name: str) -> Path | None:
 
 
 def load_split(directory: Path, protocol: str) -> Split:
-    """Reads ``interactions.csv[.gz]`` and cuts it.
+    """Reads ``interactions.csv[.gz]``, filters it and splits it.
+
+    Args:
+      directory: Directory of the data set.
+      protocol: One of ``PROTOCOLS``.
 
     Raises:
       FileNotFoundError: if there is no interactions file.
-      ValueError: on an unknown protocol.
+      ValueError: if the protocol is unknown.
     """
     path = find_table(directory, "interactions")
     if path is None:
@@ -115,7 +120,16 @@ def load_split(directory: Path, protocol: str) -> Split:
 
 
 def split_sequences(sequences: dict, times: dict, protocol: str) -> Split:
-    """Cuts ``{user: [item, ...]}`` (oldest first) and ``{user: [timestamp, ...]}``."""
+    """Splits sequences by a protocol.
+
+    Args:
+      sequences: Raw item ids by raw user id, oldest first.
+      times: Timestamps of the items, in seconds, by raw user id.
+      protocol: One of ``PROTOCOLS``.
+
+    Raises:
+      ValueError: if the protocol is unknown.
+    """
     if protocol not in PROTOCOLS:
         raise ValueError(f"protocol must be one of {PROTOCOLS}, received {protocol!r}.")
     users = sorted(sequences)
@@ -161,11 +175,16 @@ def split_sequences(sequences: dict, times: dict, protocol: str) -> Split:
 
 
 def hold_items_out(split: Split, share: float) -> Split:
-    """The split with a share of the items kept out of training.
+    """Returns the split with a share of the items held out of training.
 
-    They stay in the catalogue, as its last indices, and are the only targets of
-    the test people; everybody's histories and the validation people's targets
-    are free of them.
+    The held-out items stay in the catalogue, where they get the last indices, and
+    are the only targets of the test people. They are removed from everybody's
+    history and from the targets of the validation people. People who are left
+    without a history or without targets are dropped.
+
+    Args:
+      split: The split of the data.
+      share: Share of the items to hold out, between 0 and 1.
     """
     shuffled = np.random.default_rng(_SPLIT_SEED).permutation(split.num_items) + 1
     held = set(shuffled[: round(share * split.num_items)].tolist())
@@ -208,7 +227,14 @@ def pad(
     fill: int = 0,
     dtype: type[np.integer] = np.int32,
 ) -> np.ndarray:
-    """The last ``width`` entries of every row (all by default), filled at the end."""
+    """Returns the last ``width`` entries of every row, padded at the end, [R, width].
+
+    Args:
+      rows: R rows of any lengths.
+      width: Number of columns; the length of the longest row by default.
+      fill: The padding.
+      dtype: Type of the result.
+    """
     width = width or max(map(len, rows))
     result = np.full((len(rows), width), fill, dtype)
     for r, row in enumerate(rows):
@@ -222,15 +248,15 @@ class Profiles:
     """Profile features of people; none by default.
 
     Attributes:
-      values: Per feature, the index of each person's value by raw user id.
-      vocab_sizes: Per feature, its largest index + 1; 0 is unknown.
+      values: For each feature, the index of every person's value by raw user id.
+      vocab_sizes: For each feature, its largest index + 1. Index 0 means unknown.
     """
 
     values: dict[str, dict] = dataclasses.field(default_factory=dict)
     vocab_sizes: dict[str, int] = dataclasses.field(default_factory=dict)
 
     def of(self, users: Sequence) -> dict[str, np.ndarray]:
-        """Indices of the users' values, int32 [U] per feature."""
+        """Returns the indices of the users' values, int32 [U] for each feature."""
         return {
             name: np.array([index.get(user, 0) for user in users], np.int32)
             for name, index in self.values.items()
@@ -238,7 +264,11 @@ class Profiles:
 
 
 def validation_data(people: People, history_length: int, profiles: "Profiles") -> ValidationData:
-    """People as the model's input; the whole history is what gets excluded."""
+    """Returns people as input for the model's evaluation.
+
+    The model reads the last ``history_length`` items, but the excluded items are those of the
+    whole history.
+    """
     return ValidationData(
         history=pad(people.histories, history_length),
         targets=pad(people.targets, fill=-1),
@@ -249,10 +279,11 @@ def validation_data(people: People, history_length: int, profiles: "Profiles") -
 
 
 def load_side_features(directory: Path, split: Split) -> Catalogue:
-    """Catalogue with the item columns of ``items.csv[.gz]``.
+    """Returns a catalogue with the columns of ``items.csv[.gz]`` as side features.
 
-    Columns but ``item_id`` and ``title`` are categorical; several values are
-    separated by ``|`` or spaces. Without a file, the catalogue has ids only.
+    All columns except ``item_id`` and ``title`` are categorical. Several values
+    in a cell are separated by ``|`` or spaces. Without a file, the catalogue has
+    no side features.
     """
     counts = split.train_counts()
     path = find_table(directory, "items")
@@ -275,7 +306,10 @@ def load_side_features(directory: Path, split: Split) -> Catalogue:
 
 
 def load_profiles(directory: Path, split: Split) -> Profiles:
-    """The columns of ``users.csv[.gz]`` as categories known from train people."""
+    """Returns the columns of ``users.csv[.gz]`` as categorical profile features.
+
+    Values that no training person has are unknown. Without a file, there are no features.
+    """
     path = find_table(directory, "users")
     if path is None:
         return Profiles()

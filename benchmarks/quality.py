@@ -1,13 +1,13 @@
-"""Retrieval quality of a preset on an interaction data set.
+"""Measures the retrieval quality of a preset on an interaction data set.
 
     python benchmarks/quality.py --data DIR --protocol user --preset strong \
         --seeds 1,2,3 --output out.json
 
 ``DIR`` holds ``interactions.csv[.gz]`` (user_id, item_id, timestamp) and
-optionally ``items.csv[.gz]`` and ``users.csv[.gz]``. Training selects on the
-validation people; the printed figures are those of the test people, by full
-ranking over all items, once with every person's history excluded from the
-candidates and once included.
+optionally ``items.csv[.gz]`` and ``users.csv[.gz]``. Training keeps the step with
+the best recall on the validation people. The printed figures are those of the
+test people by a full ranking of all items, once with each person's history
+excluded from the candidates and once with it included.
 """
 
 import argparse
@@ -44,7 +44,18 @@ CUTOFFS = (10, 20, 50)
 def configs(
     preset: str, overrides: list[str], history_length: int, seed: int
 ) -> tuple[ModelConfig, TrainingConfig]:
-    """The preset with ``model.key=value`` and ``training.key=value`` changes."""
+    """Returns the configurations of a preset with changes.
+
+    Args:
+      preset: Name of the preset.
+      overrides: Changes, each ``model.KEY=VALUE`` or ``training.KEY=VALUE``. A value that is not
+        JSON is text.
+      history_length: Number of items that the model reads.
+      seed: Seed of the training.
+
+    Raises:
+      ValueError: if a key or a value is not allowed.
+    """
     values = {part: dict(PRESETS[preset][part]) for part in ("model", "training")}
     values["model"]["history_length"] = history_length
     values["training"]["seed"] = seed
@@ -65,10 +76,11 @@ def train_and_evaluate(
     model_config: ModelConfig,
     training_config: TrainingConfig,
 ) -> tuple[dict[str, Any], dict[str, np.ndarray]]:
-    """Trains one model and evaluates it on validation and test people.
+    """Trains one model with the validation people and evaluates it on the test people.
 
     Returns:
-      The figures; and the ranks of the test people's targets as `baselines.evaluate` gives them.
+      The figures, and the ranks of the test people's targets as ``baselines.evaluate`` returns
+      them.
     """
     started = time.monotonic()
     cpu_started = time.process_time()
@@ -109,7 +121,7 @@ def train_and_evaluate(
         "best_step": result.best_step,
         "seconds": time.monotonic() - started,
         "examples_per_second": result.examples_per_second,
-        # CPU time of the whole process so far: training, input, validation.
+        # CPU time of this process since the call: training, input pipeline and validation.
         "curve": [
             {"step": h["step"], "cpu_seconds": cpu_seconds[int(h["step"])], "recall": h["recall"]}
             for h in result.history
@@ -119,7 +131,14 @@ def train_and_evaluate(
 
 
 def print_paired(name: str, ranks: dict[str, np.ndarray], theirs: dict[str, np.ndarray]) -> None:
-    """Prints how far a model's NDCG is above that of a baseline, on the same people."""
+    """Prints how far a model's NDCG is above that of a baseline for the same people.
+
+    Args:
+      name: Name of the baseline.
+      ranks: The model's ranks of every person's targets, int [U, M], by ``excluded`` and
+        ``included``.
+      theirs: The ranks of the baseline in the same form.
+    """
     for kind, own in ranks.items():
         column = quantity_names(CUTOFFS).index(metric_name(NDCG, CUTOFFS[-1]))
         pairs = [per_person(some, CUTOFFS)[:, column] for some in (own, theirs[kind])]
@@ -143,7 +162,7 @@ def _print_progress(progress: Progress) -> None:
 
 
 def summarise(runs: list[dict[str, Any]]) -> dict[str, float]:
-    """Mean and standard deviation (``.std``) over the runs' numbers."""
+    """Returns the mean and the standard deviation (``KEY.std``) of each number over the runs."""
     summary: dict[str, float] = {}
     for key, value in runs[0].items():
         if isinstance(value, int | float):
@@ -154,29 +173,32 @@ def summarise(runs: list[dict[str, Any]]) -> dict[str, float]:
 
 
 def cpu_seconds_to(recall: float, curve: list[dict[str, float]]) -> float | None:
-    """CPU-seconds until validation recall reached a value; None if it never did."""
+    """Returns the CPU-seconds until validation recall reached a value, None if it never did."""
     return next((point["cpu_seconds"] for point in curve if point["recall"] >= recall), None)
 
 
 def print_time_to_recall(name: str, peer: dict[str, Any], runs: list[dict[str, Any]]) -> None:
-    """Prints when each run reached the peer's best validation recall, and when the peer did.
+    """Prints after how many CPU-seconds each run and the peer reached the peer's best recall.
 
-    Each run gets ``cpu_seconds_to_NAME``, None if it never did.
+    Args:
+      name: Name of the peer.
+      peer: Figures of the peer, of which ``validation.recall`` is to be reached.
+      runs: Figures of our runs. Each gets ``cpu_seconds_to_NAME``, None if it never did.
     """
     best = peer["validation.recall"]
     theirs = peer["curve"][peer["best_epoch"] - 1]["cpu_seconds"]
     for run in runs:
         ours = run[f"cpu_seconds_to_{name}"] = cpu_seconds_to(best, run["curve"])
-        reached = "never" if ours is None else f"{ours:.0f}, {ours / theirs:.2f} of it"
+        reached = "never" if ours is None else f"{ours:.0f}, {ours / theirs:.2f} times as many"
         print(
             f"CPU-seconds to the best validation recall of {name}, {best:.4f}: {name} "
-            f"{theirs:.0f} (training alone; {peer['cpu_seconds']:.0f} in all), seed {run['seed']} "
-            f"{reached}"
+            f"{theirs:.0f} (training only, which ended after {peer['cpu_seconds']:.0f}), seed "
+            f"{run['seed']} {reached}"
         )
 
 
 def print_table(rows: dict[str, dict[str, Any]]) -> None:
-    """Prints one line per method."""
+    """Prints the metrics of each method in one line."""
     columns = [
         f"{kind}.{metric}@{k}"
         for kind in ("excluded", "included")
@@ -189,7 +211,7 @@ def print_table(rows: dict[str, dict[str, Any]]) -> None:
 
 
 def main() -> None:
-    """Runs the program."""
+    """Trains, evaluates and compares as the command line says."""
     parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
     parser.add_argument("--data", type=Path, required=True)
     parser.add_argument("--protocol", choices=protocols.PROTOCOLS, default="user")
@@ -213,19 +235,21 @@ def main() -> None:
         help="change the preset, e.g. model.dropout=0.1 or training.temperature=0.1",
     )
     parser.add_argument(
-        "--baselines", action="store_true", help="add popularity, personal frequency and item-kNN"
+        "--baselines",
+        action="store_true",
+        help="also evaluate popularity, personal frequency and item-kNN",
     )
     parser.add_argument(
         "--peer",
         nargs="*",
         default=[],
         choices=sorted(peers.TRAINERS),
-        help="add somebody else's models, one after another",
+        help="also train these public implementations, one after another",
     )
     parser.add_argument(
         "--peer-args",
         default="",
-        help="for the peers' scripts, e.g. '--max-epochs 20'; see their --help",
+        help="arguments for the peers' scripts, e.g. '--max-epochs 20'; see their --help",
     )
     parser.add_argument("--output", type=Path)
     args = parser.parse_args()
@@ -253,7 +277,7 @@ def main() -> None:
         "preset": args.preset,
         "overrides": args.overrides,
         **summarise(runs),
-        # Of the whole process, so of the largest run.
+        # The peak of the whole process, which is that of the largest run.
         "peak_memory_gb": resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 2**20,
         "runs": runs,
         "seeds": seeds,
@@ -263,7 +287,7 @@ def main() -> None:
         for scorer in (baselines.popularity, baselines.personal_frequency, baselines.item_knn):
             name = scorer.__name__
             table[name], theirs = baselines.evaluate(scorer(split), split.test, CUTOFFS)
-            print_paired(name, ranks, theirs)  # of the last seed
+            print_paired(name, ranks, theirs)  # the ranks of the last seed
     for name in args.peer:
         table[name] = peers.evaluate(name, split, length, CUTOFFS, args.peer_args.split())
         print_time_to_recall(name, table[name], runs)

@@ -1,15 +1,16 @@
-"""Replays a log span by span: what a fresh model costs per day, and what it gains.
+"""Replays a log span by span and measures what training every day costs and gains.
 
     python -m benchmarks.replay ingest --config configs/completejourney.yaml --spans 7 14 28
     python -m benchmarks.replay days --config configs/movielens-100k.yaml --spans 14 --days 5
 
-``ingest`` runs ExampleGen for the newest of n spans, once with nothing kept and once with
-all spans but the newest kept, each in a process of its own.
+``ingest`` runs ExampleGen for a window of n spans three times, each time in its own process:
+when no span has been read before, when all but the newest have, and when all have.
 
-``days`` runs the whole pipeline for each of the last days, once trained from nothing
+``days`` runs the whole pipeline for each of the last days, once trained from scratch
 every day and once by a warm start from the day before. Both see the same days: the
-model of a day is trained on all spans before it and judged on what people do in it. The
-model pushed the day before, judged on the same people, shows what no training costs.
+model of a day is trained on all spans before that day and evaluated on what people do
+that day. The model pushed the day before is evaluated on the same people, which shows what
+is lost without training.
 """
 
 import argparse
@@ -33,7 +34,7 @@ from rich.table import Table
 _ROOT = Path(__file__).resolve().parents[1]
 _METRICS = ("recall_at_50", "ndcg_at_50")
 _COLUMNS = ("user", "item", "time")
-# Runs in a process of its own, so that the CPU time is its own.
+# Runs in its own process, so that its CPU time is measured alone.
 _INGEST = """
 import sys
 from benchmarks.replay import example_gen
@@ -42,7 +43,7 @@ example_gen(*sys.argv[1:])
 
 
 def events_of(config_file: str) -> pa.Table:
-    """All usable events of a configuration's log, by time: ``user``, ``item``, ``time``."""
+    """Returns the usable events of a log by time, with the columns ``user``, ``item``, ``time``."""
     from components.example_gen.inputs import find_inputs
     from components.example_gen.readers import read_blocks
     from components.example_gen.rows import check_interactions, interaction_columns
@@ -60,17 +61,23 @@ def events_of(config_file: str) -> pa.Table:
 
 
 def write_spans(events: pa.Table, folder: Path, number: int) -> None:
-    """Cuts events into spans of as many events each, numbered from 1."""
+    """Writes events as spans of about the same number of events each, numbered from 1.
+
+    Args:
+      events: Events in the order of their times.
+      folder: The directory to create; the file of a span is ``SPAN.parquet``.
+      number: Number of spans.
+    """
     folder.mkdir(parents=True)
     time = events["time"].to_numpy()
-    # Events of one second stay together.
+    # Events with the same timestamp stay together.
     cuts = [int(np.searchsorted(time, time[len(time) * n // number])) for n in range(number)]
     for span, (begin, end) in enumerate(zip(cuts, [*cuts[1:], len(time)], strict=True), start=1):
         pa.parquet.write_table(events.slice(begin, end - begin), folder / f"{span}.parquet")
 
 
 def overrides(folder: Path, spans: int) -> list[str]:
-    """``--set`` values that make a configuration read the spans in ``folder``."""
+    """Returns the ``--set`` values with which a configuration reads the spans in ``folder``."""
     interactions = {
         "files": [f"{folder}/{{SPAN}}.parquet"],
         "user_column": "user",
@@ -86,7 +93,14 @@ def overrides(folder: Path, spans: int) -> list[str]:
 
 
 def example_gen(config_file: str, folder: str, spans: str, work: str) -> None:
-    """Runs ExampleGen for the newest span of ``folder``; prints its CPU seconds."""
+    """Runs ExampleGen for a window of spans and prints its CPU-seconds.
+
+    Args:
+      config_file: File of the configuration.
+      folder: Directory of the spans; see ``write_spans``.
+      spans: Number of spans, all of which are in the window.
+      work: Directory for the output; its ``spans`` keeps what was read of each span.
+    """
     import apache_beam as beam
     from tfx.dsl.components.base.base_beam_executor import BaseBeamExecutor
     from tfx.types import standard_artifacts
@@ -118,7 +132,12 @@ def example_gen(config_file: str, folder: str, spans: str, work: str) -> None:
 
 
 def ingest(config_file: str, numbers: Sequence[int]) -> list[dict[str, Any]]:
-    """Measures a full and a daily ingest for each number of spans."""
+    """Measures ExampleGen for each number of spans.
+
+    Returns:
+      For each number the ``spans``, the ``events``, and the ``cpu_seconds`` when ``everything``,
+      only the ``newest span`` or ``nothing`` has to be read.
+    """
     events = events_of(config_file)
     rows = []
     for number in numbers:
@@ -141,7 +160,19 @@ def ingest(config_file: str, numbers: Sequence[int]) -> list[dict[str, Any]]:
 def days(
     config_file: str, number: int, last: int, output: Path, settings: Sequence[str], warm: str
 ) -> Iterator[dict[str, Any]]:
-    """Runs the pipeline for the ``last`` spans of ``number``, from nothing and warm."""
+    """Runs the pipeline for the last spans, trained from scratch and by a warm start.
+
+    Args:
+      config_file: File of the configuration.
+      number: Number of spans into which the log is cut.
+      last: Number of spans, the newest ones, for which the pipeline runs.
+      output: Directory for the spans and the runs; it is deleted first.
+      settings: Further ``--set`` values.
+      warm: Value of ``training.warm_start`` for the warm start.
+
+    Yields:
+      The figures of one run.
+    """
     folder = output / "log"
     shutil.rmtree(output, ignore_errors=True)
     write_spans(events_of(config_file), folder, number)
@@ -150,7 +181,7 @@ def days(
         for mode, more in modes.items():
             root = output / mode.replace(" ", "-")
             sets = [*overrides(folder, number), "evaluation.max_drop_from_pushed=1.0"]
-            # Both push every day, however good the model is.
+            # In both modes every day's model is pushed, however good it is.
             sets += ["evaluation.min_lift_over_popularity=-1.0", *settings, *more]
             command = [sys.executable, "local_runner.py", f"--config={config_file}"]
             command += [f"--output_dir={root}", f"--span={span}", "--require_push"]
@@ -206,7 +237,7 @@ def _print_ingest(rows: Sequence[Mapping[str, Any]]) -> None:
             *(f"{seconds:.1f} s" for seconds in cpu.values()),
             f"{cpu['newest span'] / cpu['everything']:.2f}",
         )
-    Console().print("CPU seconds of ExampleGen, process start aside", table)
+    Console().print("CPU-seconds of ExampleGen, without the start of its process", table)
 
 
 def _print_days(rows: Sequence[Mapping[str, Any]]) -> None:
@@ -228,9 +259,9 @@ def _print_days(rows: Sequence[Mapping[str, Any]]) -> None:
     modes = {
         mode: [r for r in rows if r["mode"] == mode] for mode in ("from nothing", "warm start")
     }
-    # The first day of a warm start is a training from nothing.
+    # On its first day, a warm start also trains from scratch.
     days_of = {mode: found[1:] for mode, found in modes.items()}
-    table = Table("mean of the days but the first", *_METRICS, "training seconds")
+    table = Table("mean of all days but the first", *_METRICS, "training seconds")
     for mode, found in days_of.items():
         means = [np.mean([r["metrics"]["mind"][name] for r in found]) for name in _METRICS]
         seconds = np.mean([r["training_seconds"] for r in found])
@@ -244,7 +275,7 @@ def _print_days(rows: Sequence[Mapping[str, Any]]) -> None:
 
 
 def main(argv: Sequence[str] | None = None) -> None:
-    """Measures, prints tables and writes JSON."""
+    """Measures, prints the tables and writes the figures as JSON."""
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
@@ -257,9 +288,11 @@ def main(argv: Sequence[str] | None = None) -> None:
     days_parser = commands.choices["days"]
     days_parser.add_argument("--spans", type=int, default=14)
     days_parser.add_argument("--days", type=int, default=5)
-    days_parser.add_argument("--output", type=Path, required=True, help="is emptied first")
+    days_parser.add_argument(
+        "--output", type=Path, required=True, help="directory for the runs; it is deleted first"
+    )
     days_parser.add_argument("--set", action="append", default=[], dest="settings")
-    days_parser.add_argument("--warm", default="{steps: 150}", help="training.warm_start")
+    days_parser.add_argument("--warm", default="{steps: 150}", help="value of training.warm_start")
     flags = parser.parse_args(argv)
     if flags.command == "ingest":
         rows = ingest(flags.config, flags.spans)

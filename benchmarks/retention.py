@@ -39,7 +39,7 @@ _FIRST_SECOND = 1_700_000_000
 
 
 def write_span(folder: Path, day: int) -> None:
-    """Writes the events of one day: each person stays with two topics of their own."""
+    """Writes the events of one day, in which each person has items of the same two topics."""
     draw = np.random.default_rng(day)
     person = np.repeat(np.arange(_PEOPLE), _EVENTS_A_DAY)
     first, second = person % _TOPICS, (person // _TOPICS + person + 1) % _TOPICS
@@ -59,7 +59,7 @@ def write_span(folder: Path, day: int) -> None:
 
 
 def write_config(path: Path, logs: Path, output: Path, retention: dict[str, Any]) -> None:
-    """Writes a configuration that trains for seconds."""
+    """Writes a configuration whose training takes seconds."""
     config = {
         "name": _NAME,
         "output_dir": str(output),
@@ -110,7 +110,17 @@ def date_back(output: Path) -> None:
 
 
 def days(work: Path, number: int, retention: dict[str, Any]) -> list[dict[str, Any]]:
-    """Runs the pipeline for each of ``number`` days; returns what each left on disk."""
+    """Runs the pipeline for each of ``number`` days.
+
+    Args:
+      work: Directory for the logs, the configuration and the output.
+      number: Number of days.
+      retention: The configuration's ``retention``.
+
+    Returns:
+      For each day its number ``day``, the ``bytes`` of each part of the output directory, the
+      number of bytes ``removed``, and ``failed``, what could not be removed and why.
+    """
     logs, output, config = work / "logs", work / "output", work / "config.yaml"
     for day in range(1, _WINDOW):
         write_span(logs, day)
@@ -138,7 +148,7 @@ def days(work: Path, number: int, retention: dict[str, Any]) -> list[dict[str, A
 
 
 def main(argv: Sequence[str] | None = None) -> None:
-    """Runs the days and prints a table."""
+    """Runs the pipeline for each day and prints a table of the sizes."""
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
@@ -150,7 +160,7 @@ def main(argv: Sequence[str] | None = None) -> None:
     with tempfile.TemporaryDirectory() as folder:
         rows = days(Path(folder), flags.days, keep)
     parts = sorted({part for row in rows for part in row["bytes"]})
-    table = Table(title=f"kB on disk after each day; retention {keep}")
+    table = Table(title=f"kB on disk after each day, with retention {keep}")
     for column in ("day", *parts, "all", "removed"):
         table.add_column(column, justify="right")
     for row in rows:

@@ -1,17 +1,18 @@
-"""Latency and throughput of the served endpoint, beside a FAISS handler.
+"""Measures latency and throughput of the served endpoint, beside FAISS behind FastAPI.
 
-Builds bundles around a synthetic tower (benchmarks.index), serves each with the
-embedded server, and loads it from a process of its own: closed loop (the next
-request follows the answer) and open loop (requests come at random times at half
-of the closed loop's rate, and latency counts from when they were due). The same
-requests then go to FAISS flat and HNSW behind FastAPI in the same run, in an
-environment that uv makes. HNSW gets the smallest efSearch whose recall is the
-one that the ScaNN index is tuned for. Recall is against NumPy, for people whom
-no index was tuned with.
+The benchmark builds bundles around a synthetic tower (benchmarks.index), serves
+each with the embedded server, and sends requests from another process. In a
+closed loop, the next request follows the answer. In an open loop, which is run
+for requests of one history, requests are due at random times at half of the
+closed loop's rate, and their latency counts from when they were due. In the same
+run, the same requests go to FAISS (flat and HNSW) behind FastAPI, in an
+environment that uv creates. HNSW gets the smallest efSearch that reaches the
+recall for which the ScaNN index is tuned. Recall is measured against exact
+search in NumPy, for people with whom no index was tuned.
 
   python -m benchmarks.serving --items 10000 100000 1000000 --json out.json
 
-Traffic stays on the loopback; every loop is bounded by --seconds.
+Traffic stays on the loopback interface, and --seconds limits every loop.
 """
 
 import argparse
@@ -38,7 +39,7 @@ from benchmarks.processes import embedded_server, is_answering, running, wait_fo
 
 _BATCHES = (1, 32)
 _HNSW_EF_SEARCH = (64, 128, 256, 512, 1024, 2048)
-# Whichever is over first.
+# The warm-up ends at the first of these limits.
 _WARM_UP_REQUESTS = 20
 _WARM_UP_SECONDS = 2.0
 _COLUMNS = {
@@ -66,15 +67,18 @@ def main() -> None:
     parser.add_argument("--kinds", nargs="*", default=["exact", "scann"])
     parser.add_argument("--seconds", type=float, default=5.0, help="length of each loop")
     parser.add_argument(
-        "--recall_target", type=float, default=0.98, help="what ScaNN and HNSW are tuned for"
+        "--recall_target",
+        type=float,
+        default=0.98,
+        help="recall for which ScaNN and HNSW are tuned",
     )
     parser.add_argument("--baselines", nargs="*", default=["flat", "hnsw"])
     parser.add_argument(
-        "--work_dir", type=Path, help="keep what is built here, and use it in the next run"
+        "--work_dir", type=Path, help="directory that keeps what is built for the next run"
     )
     parser.add_argument("--json", type=Path, help="also write the figures here")
     arguments = parser.parse_args()
-    # Ended from outside, it ends the servers it started.
+    # Without a handler, SIGTERM would end this process without ending the servers it started.
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(1))
     print(" ".join(f"{name:>{width}}" for name, width in _COLUMNS.items()), flush=True)
     rows: list[dict[str, Any]] = []
@@ -127,7 +131,10 @@ def _measure_size(folder: Path, items: int, arguments: argparse.Namespace) -> li
 def _recall(
     folder: Path, target: dict[str, Any], api: str, name: str, recall_target: float
 ) -> float:
-    """Share of the exact top items that the server finds; sets HNSW's efSearch."""
+    """Returns the share of the exact top items that the server finds.
+
+    For HNSW it first sets the smallest efSearch that reaches ``recall_target``, or the largest.
+    """
     exact = json.loads((folder / "requests.json").read_text())["exact"]
     recall = 0.0
     for ef_search in _HNSW_EF_SEARCH if name == "faiss-hnsw" else (None,):
@@ -152,7 +159,7 @@ def _measure(
 ) -> dict[str, Any]:
     figures = _load(loop, folder, target, api, batch, seconds, rate)
     server = psutil.Process(target["pid"])
-    processes = [server, *server.children(recursive=True)]  # uv's child is the server
+    processes = [server, *server.children(recursive=True)]  # a peer's server is a child of uv
     memory = sum(process.memory_info().rss for process in processes)
     return figures | {"loop": loop, "rss_mb": round(memory / 1e6)}
 
@@ -163,7 +170,7 @@ def _print(row: dict[str, Any]) -> None:
 
 @contextlib.contextmanager
 def _faiss_server(model_dir: Path, kind: str) -> Iterator[dict[str, Any]]:
-    from benchmarks import peers  # imports TensorFlow, which the load generator need not
+    from benchmarks import peers  # imports TensorFlow, which the load generator does without
 
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
@@ -186,7 +193,7 @@ def _load(
     seconds: float,
     rate: float,
 ) -> dict[str, Any]:
-    """Runs ``load_step`` in a process of its own."""
+    """Runs ``load_step`` in its own process and returns its figures."""
     spec = {
         **{"loop": loop, "requests": str(folder / "requests.json"), "target": target, "api": api},
         **{"batch": batch, "seconds": seconds, "rate": rate},
@@ -204,7 +211,7 @@ def _load(
 
 
 def load_step() -> None:
-    """The load generator: sends requests and prints what it measured."""
+    """Runs the load generator: sends requests and prints the figures, or the answers, as JSON."""
     spec = json.loads(sys.argv[1])
     people_of = json.loads(Path(spec["requests"]).read_text())
     send = _sender(spec)
@@ -239,7 +246,7 @@ def load_step() -> None:
 
 
 def _cpu_seconds(pid: int) -> float:
-    """CPU time used so far by the server; uv's child is the server."""
+    """Returns the CPU-seconds that the server has used; a peer's server is a child of uv."""
     server = psutil.Process(pid)
     times = [process.cpu_times() for process in (server, *server.children(recursive=True))]
     return sum(time.user + time.system for time in times)
@@ -259,7 +266,7 @@ def _closed_loop(
 def _open_loop(
     send: Any, requests: list[Any], seconds: float, rate: float
 ) -> tuple[list[float], float]:
-    """Poisson arrivals on a few threads; a late start counts as latency."""
+    """Sends requests at Poisson times from a few threads; a late start counts as latency."""
     from concurrent.futures import ThreadPoolExecutor
 
     generator = random.Random(1)
@@ -289,7 +296,7 @@ def _sender(spec: dict[str, Any]) -> Any:
 
 
 class _Rest:
-    """Sends encoded JSON bodies; reads, and only for answers parses, the response."""
+    """Sends encoded JSON bodies, and parses a response only if its answer is wanted."""
 
     def __init__(self, url: str, columns: bool):
         self._url, self._columns = url, columns
@@ -308,7 +315,7 @@ class _Rest:
 
 
 class _Grpc:
-    """Sends Predict requests."""
+    """Sends Predict requests over gRPC."""
 
     def __init__(self, address: str):
         import grpc

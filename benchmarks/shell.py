@@ -9,7 +9,7 @@ the graph, per second, and "cpu" is the processor time of the server per second.
 
   python -m benchmarks.shell --json out.json
 
-Traffic stays on the loopback; every loop is bounded by --seconds.
+Traffic stays on the loopback interface, and --seconds limits every loop.
 """
 
 import argparse
@@ -53,7 +53,9 @@ def main() -> None:
     parser.add_argument("--kind", default="scann", choices=["exact", "scann"])
     parser.add_argument("--seconds", type=float, default=5.0, help="length of each loop")
     parser.add_argument("--workers", type=int, default=1, help="processes of our server")
-    parser.add_argument("--work_dir", type=Path, help="keep what is built here, for the next run")
+    parser.add_argument(
+        "--work_dir", type=Path, help="directory that keeps the bundle for the next run"
+    )
     parser.add_argument("--json", type=Path, help="also write the figures here")
     arguments = parser.parse_args()
     print(" ".join(f"{name:>{width}}" for name, width in _COLUMNS.items()), flush=True)
@@ -83,7 +85,17 @@ def main() -> None:
 
 
 def built_bundle(folder: Path, items: int, dimensions: int, kind: str) -> Path:
-    """Returns a bundle around a synthetic tower, with ``requests.json``; builds it if necessary."""
+    """Returns a bundle around a synthetic tower, which is built if it does not exist.
+
+    Args:
+      folder: Directory that keeps bundles of several sizes.
+      items: Number of items.
+      dimensions: Number of dimensions.
+      kind: Kind of index, ``exact`` or ``scann``.
+
+    Returns:
+      The directory of the bundle; ``requests.json`` is beside it.
+    """
     folder = folder / f"{items}x{dimensions}"
     folder.mkdir(parents=True, exist_ok=True)
     if not (folder / "requests.json").exists():
@@ -95,7 +107,7 @@ def built_bundle(folder: Path, items: int, dimensions: int, kind: str) -> Path:
 
 
 def encoded(api: str, histories: list[list[str]], k: int) -> bytes:
-    """A predict request as it is sent."""
+    """Returns an encoded predict request: the body for ``rest``, the message for ``grpc``."""
     if api == "rest":
         return json.dumps({"inputs": {"history": histories, "k": k}}).encode()
     import numpy as np
@@ -113,7 +125,7 @@ def encoded(api: str, histories: list[list[str]], k: int) -> bytes:
 def _echo(
     folder: Path, server: dict[str, Any], histories: list[list[str]]
 ) -> Iterator[dict[str, Any]]:
-    """Runs the servers that give the same answers as ``server``."""
+    """Runs the echo servers, which always return the answer of ``server`` to the first history."""
     import grpc
 
     url = f"{server['rest']}/v1/models/mind:predict"
@@ -135,7 +147,7 @@ def _echo(
 
 
 def _constant_model(folder: Path, server: dict[str, Any], histories: list[list[str]]) -> Path:
-    """Creates a graph with the inputs of ``serving_default`` and a constant answer."""
+    """Saves a graph that takes a history and ``k`` and returns a constant answer for each row."""
     import tensorflow as tf
 
     url = f"{server['rest']}/v1/models/mind:predict"
@@ -192,14 +204,14 @@ def _compare(
 
 
 def _cpu_seconds(pid: int) -> float:
-    """Processor time of a server, that of its workers included."""
+    """Returns the CPU-seconds that a server and its workers have used."""
     server = psutil.Process(pid)
     times = [process.cpu_times() for process in (server, *server.children())]
     return sum(time.user + time.system for time in times)
 
 
 def _run_seconds(server: dict[str, Any]) -> float:
-    """Seconds that the server's threads have spent in the model; 0 for an echo."""
+    """Returns the seconds that the server's threads have spent in the model; 0 for the echo."""
     if "kind" not in server:
         return 0.0
     for line in httpx.get(f"{server['rest']}/metrics").text.splitlines():

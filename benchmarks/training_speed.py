@@ -1,16 +1,18 @@
-"""Training speed: examples per CPU-second, growth with the catalogue, memory.
+"""Measures training speed: examples per CPU-second, growth with the catalogue, memory.
 
     python benchmarks/training_speed.py --peers deepmatch --output speed.json
 
-Every measurement is a process of its own with one thread. ``--data DIR`` takes
-the histories of a data set as ``benchmarks/quality.py`` reads it; without it they
-are synthetic, with the same catalogue size and mean length as Amazon Beauty.
-Ours includes cutting the windows; peers are timed on their training step alone.
-A peer without negatives that the batch shares keeps its few own ones.
+Every measurement runs in its own process with one thread. ``--data DIR`` reads the
+histories of a data set in the format of ``benchmarks/quality.py``. Without it they
+are synthetic, with about as many items as Amazon Beauty and a mean length of half a
+window; the growth with the catalogue is always measured on synthetic ones. Our time
+includes cutting the windows; peers are timed on their training step alone. A peer
+whose batches share no negatives keeps the few that it draws for each example.
 
-A peer that reads whole sequences (``sasrec``) is measured beside the encoder, which
-does too, on people of 201 events, so that nothing is padding: targets per CPU-second,
-each with the batches and negatives of its recipe, the making of batches included.
+Peers that read whole sequences (``sasrec``, ``esasrec``) are compared with the encoder,
+which also reads them. All people have 201 events, so that nothing is padding. The unit
+is targets per CPU-second, including the time to make the batches, and each model
+has the batch size and the number of negatives of its recipe.
 """
 
 import argparse
@@ -41,8 +43,9 @@ _DIM, _INTERESTS = 64, 4
 _LENGTHS = (20, 50)
 _SMALL_CATALOGUE, _LARGE_CATALOGUE = 10_000, 1_000_000
 _PEOPLE, _MEAN_LENGTH, _NUM_ITEMS = 20_000, 9, 12_000
-# Of the comparison with peers that read whole sequences: 5,000 people of 201 events have
-# each of a million items. Batch and negatives are those of docs/experiments.md, "Long histories".
+# For the comparison with peers that read whole sequences. With 201 events each, 5,000 people
+# have every one of a million items. Batch size and negatives are those of docs/experiments.md,
+# "Long histories".
 _SEQUENCES, _SEQUENCE_TARGETS = 5_000, 200
 _LAYERS, _HEADS = 2, 2
 _SEQUENCE_BATCH, _SEQUENCE_NEGATIVES = 64, 1024
@@ -52,10 +55,16 @@ _PEERS = _WINDOW_PEERS + _SEQUENCE_PEERS
 
 
 def synthetic_split(num_items: int, mean_length: int, seed: int = 0) -> protocols.Split:
-    """People with geometric history lengths and Zipf-like items."""
+    """Returns people with geometric sequence lengths and items with Zipf-like frequencies.
+
+    Args:
+      num_items: Number of items, N.
+      mean_length: Mean number of events of a person; the smallest is 5.
+      seed: Seed of the generator.
+    """
     rng = np.random.default_rng(seed)
     lengths = 5 + rng.geometric(1 / max(mean_length - 4, 1), _PEOPLE) - 1
-    # Log-uniform ranks; sorted by count afterwards, as the vocabulary is.
+    # Ranks are log-uniform; items are then indexed by their counts, as in the vocabulary.
     flat = np.exp(rng.random(lengths.sum()) * np.log(num_items)).astype(np.int64)
     counts = np.bincount(flat, minlength=num_items + 1)[1:]
     index = np.empty(num_items + 1, np.int64)
@@ -65,7 +74,10 @@ def synthetic_split(num_items: int, mean_length: int, seed: int = 0) -> protocol
 
 
 def full_sequences(num_items: int, seed: int = 0) -> protocols.Split:
-    """People with as many events as an encoder reads, and every item about equally often."""
+    """Returns people with as many events as the encoder reads, and one more as the last target.
+
+    Every item occurs about equally often.
+    """
     rng = np.random.default_rng(seed)
     shape = (_SEQUENCES, _SEQUENCE_TARGETS + 1)
     items = rng.permutation(np.resize(np.arange(1, num_items + 1), shape).ravel())
@@ -79,7 +91,12 @@ def _without_test(sequences: list[list[int]], num_items: int) -> protocols.Split
 
 
 def measure(args: argparse.Namespace) -> dict[str, float]:
-    """Speed of our training loop in this process, making of batches included."""
+    """Measures the speed of our training loop in this process, including making the batches.
+
+    Returns:
+      ``examples_per_cpu_second`` (targets, if whole sequences are read),
+      ``step_cpu_milliseconds`` and ``peak_memory_gb``.
+    """
     tf.config.threading.set_intra_op_parallelism_threads(1)
     tf.config.threading.set_inter_op_parallelism_threads(1)
     split = load(args, args.num_items)
@@ -121,7 +138,7 @@ def measure(args: argparse.Namespace) -> dict[str, float]:
         run_steps(iterator, at_once)
         steps += int(at_once)
     cpu = time.process_time() - cpu
-    targets = _SEQUENCE_TARGETS if args.sequences else 1  # of each example of a batch
+    targets = _SEQUENCE_TARGETS if args.sequences else 1  # of each example
     return {
         "examples_per_cpu_second": steps * config.batch_size * targets / cpu,
         "step_cpu_milliseconds": 1000 * cpu / steps,
@@ -130,7 +147,7 @@ def measure(args: argparse.Namespace) -> dict[str, float]:
 
 
 def load(args: argparse.Namespace, num_items: int) -> protocols.Split:
-    """The split to train on."""
+    """Returns the split to train on: whole sequences, the data set, or synthetic histories."""
     if args.sequences:
         return full_sequences(num_items)
     if args.data:
@@ -139,7 +156,7 @@ def load(args: argparse.Namespace, num_items: int) -> protocols.Split:
 
 
 def in_process(args: argparse.Namespace, length: int, num_items: int) -> dict[str, float]:
-    """Runs `measure` in a new process, for its own peak memory."""
+    """Runs ``measure`` in a new process, so that its peak memory is measured alone."""
     command = [
         *(sys.executable, __file__, "--measure", "--length", str(length)),
         *("--num-items", str(num_items), "--seconds", str(args.seconds)),
@@ -152,7 +169,7 @@ def in_process(args: argparse.Namespace, length: int, num_items: int) -> dict[st
 
 
 def measure_peer(args: argparse.Namespace, name: str, length: int) -> dict[str, float]:
-    """Speed of a public port's training step in its own environment."""
+    """Measures the training step of a peer that reads windows, in the peer's environment."""
     args.length = length
     arguments = ["--interests", str(_INTERESTS), "--batch-size", str(args.batch_size)]
     if name not in peers.OWN_NEGATIVES:
@@ -161,7 +178,7 @@ def measure_peer(args: argparse.Namespace, name: str, length: int) -> dict[str, 
 
 
 def measure_sequence_peer(args: argparse.Namespace, name: str, num_items: int) -> dict[str, float]:
-    """Speed of a peer that reads whole sequences, with the batches and negatives of its recipe."""
+    """Measures the training of a peer that reads whole sequences, in the peer's environment."""
     arguments = ["--layers", str(_LAYERS), "--heads", str(_HEADS)]
     return _measure_script(args, name, _SEQUENCE_TARGETS, num_items, arguments)
 
@@ -179,7 +196,7 @@ def _measure_script(
 
 
 def compare_windows(args: argparse.Namespace, names: list[str]) -> dict[str, Any]:
-    """Our windows beside those of peers, and the growth of our step with the catalogue."""
+    """Compares our training on windows with that of peers, and our step for two catalogue sizes."""
     report: dict[str, Any] = {"speed": {}, "negatives": args.negatives}
     for length in _LENGTHS:
         rows = {"ours": in_process(args, length, _NUM_ITEMS)}
@@ -196,7 +213,7 @@ def compare_windows(args: argparse.Namespace, names: list[str]) -> dict[str, Any
 
 
 def compare_sequences(args: argparse.Namespace, names: list[str]) -> dict[str, Any]:
-    """Our encoder beside peers that read whole sequences, for a small and a large catalogue."""
+    """Compares our encoder with peers that read whole sequences, for two catalogue sizes."""
     args.sequences = True
     args.batch_size, args.negatives = _SEQUENCE_BATCH, _SEQUENCE_NEGATIVES
     report = {}
@@ -218,7 +235,7 @@ def _print_rows(title: str, unit: str, rows: dict[str, dict[str, float]]) -> Non
 
 
 def main() -> None:
-    """Runs the program."""
+    """Runs the comparisons or, with ``--measure``, one measurement of our training."""
     parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
     parser.add_argument("--data", type=Path)
     parser.add_argument("--seconds", type=int, default=15)

@@ -1,4 +1,4 @@
-"""Public implementations to compare with, each in an environment of its own."""
+"""Public implementations to compare with, each in its own environment."""
 
 import json
 import os
@@ -18,7 +18,7 @@ from model.training.input_pipeline import cut_windows
 
 _ROOT = Path(__file__).resolve().parents[2]
 _RECTOOLS = ("rectools[torch]==0.19.0", "pytorch-lightning==2.5.2", "torch==2.15.0")
-# Its wheels' TensorFlow and NumPy cannot live beside the project's.
+# Packages of each peer. Many of them need other versions than the project does.
 REQUIREMENTS = {
     "deepmatch": ("deepmatch==0.3.2", "tensorflow-cpu==2.15.1", "numpy<2"),
     "rechub": ("torch-rechub==0.9.0",),
@@ -39,17 +39,17 @@ REQUIREMENTS = {
     "hnswlib_live": ("hnswlib==0.8.0", "numpy<2"),
     "lancedb_live": ("lancedb==0.40.0",),
 }
-# Those that are trained (the others serve or search), and which of them draw a few
-# negatives for every example instead of many for the batch, or read whole sequences in
-# place of a window for each target.
+# Some peers are trained; the others serve or search. Of the trained peers, some draw a few
+# negatives for each example instead of many for the whole batch, and some read whole
+# sequences instead of a window for each target.
 TRAINERS = ("deepmatch", "rechub", "sasrec", "esasrec", "als")
 OWN_NEGATIVES = ("rechub",)
 OF_SEQUENCES = ("sasrec", "esasrec", "als")
-# What belongs to this project's environment and would change the peer's.
+# Variables of this project's environment that would affect the peer's.
 _OWN_ENVIRONMENT = ("PYTHONPATH", "VIRTUAL_ENV", "TF_USE_LEGACY_KERAS")
-# Freed memory stays with the process: RecTools makes tensors of 100 MB and more in each step,
-# and asking the system for their pages each time nearly halves its speed (docs/experiments.md,
-# "The encoder beside SASRec").
+# These variables make freed memory stay with the process. RecTools makes tensors of 100 MB and
+# more in each step, and getting their pages from the system each time nearly halves its speed
+# (docs/experiments.md, "The encoder beside SASRec").
 _KEPT_MEMORY = {"MALLOC_MMAP_MAX_": "0", "MALLOC_TRIM_THRESHOLD_": str(2**34)}
 _VARIABLES = {"sasrec": _KEPT_MEMORY, "esasrec": _KEPT_MEMORY}
 _SCRIPTS = {
@@ -72,7 +72,11 @@ _SCRIPTS = {
 
 
 def run(name: str, arguments: list[str]) -> None:
-    """Runs the peer's script to its end.
+    """Runs the script of a peer to its end.
+
+    Args:
+      name: Name of the peer.
+      arguments: Arguments of its script.
 
     Raises:
       SystemExit: if there is no uv.
@@ -82,7 +86,13 @@ def run(name: str, arguments: list[str]) -> None:
 
 
 def command(name: str, arguments: list[str]) -> list[str]:
-    """Returns what runs the peer's script with uv, which makes (and caches) its environment.
+    """Returns the command that runs the script of a peer in its environment.
+
+    uv creates the environment and caches it.
+
+    Args:
+      name: Name of the peer.
+      arguments: Arguments of its script.
 
     Raises:
       SystemExit: if there is no uv.
@@ -91,19 +101,19 @@ def command(name: str, arguments: list[str]) -> list[str]:
     packages = [part for package in REQUIREMENTS[name] for part in ("--with", package)]
     script, *options = _SCRIPTS[name].split()
     path = str(Path(__file__).parent / script)
-    # Without ``--isolated`` uv puts the peer's packages on top of an environment that is there.
+    # Without ``--isolated`` uv would add the peer's packages to an environment that exists.
     alone = ["--isolated", "--no-project", "--python", "3.11"]
     return [uv, "run", *alone, *packages, path, *options, *arguments]
 
 
 def find_uv(root: Path = _ROOT) -> str:
-    """Returns the path of uv: ``$UV``, the installed one, or that of ``make env``.
+    """Returns the path of uv: ``$UV``, an installed uv, or that of ``make env``.
 
     Args:
       root: Directory in which ``make env`` was called.
 
     Raises:
-      SystemExit: if there is none; its message says how to get it.
+      SystemExit: if there is none; the message says how to get it.
     """
     private = root / ".uv" / "bin" / "uv"
     found = os.environ.get("UV") or shutil.which("uv")
@@ -112,8 +122,8 @@ def find_uv(root: Path = _ROOT) -> str:
     if private.exists():
         return str(private)
     raise SystemExit(
-        "Peers run in environments of their own, which uv makes, and there is no uv: expected "
-        f"$UV, uv on the PATH, or {private}. Call `make .uv/bin/uv` or install uv."
+        "uv creates the environments in which peers run, and it was not found: expected $UV, uv "
+        f"on the PATH, or {private}. Call `make .uv/bin/uv` or install uv."
     )
 
 
@@ -121,14 +131,21 @@ def environment(name: str = "") -> dict[str, str]:
     """Returns the environment variables that a peer runs with.
 
     Args:
-      name: Of the peer; "" leaves out what only some of them need.
+      name: Name of the peer; "" for a peer that needs no variables of its own.
     """
     kept = {k: v for k, v in os.environ.items() if k not in _OWN_ENVIRONMENT}
     return kept | _VARIABLES.get(name, {})
 
 
 def write_split(split: protocols.Split, history_length: int, path: Path) -> None:
-    """Writes a split as the padded arrays that the scripts read, a window for each target."""
+    """Writes a split for the scripts that read a window for each target.
+
+    Args:
+      split: The split.
+      history_length: Number of items in a window, L; shorter histories are padded with 0.
+      path: The .npz file to write. Its windows are ``train_history`` [E, L] with
+        ``train_target`` [E], ``validation_history`` and ``test_history`` [U, L].
+    """
     windows = cut_windows(
         tf.ragged.constant(split.train, dtype=tf.int64),
         tf.zeros([len(split.train)], tf.int64),
@@ -148,8 +165,14 @@ def write_split(split: protocols.Split, history_length: int, path: Path) -> None
 def write_sequences(split: protocols.Split, history_length: int, path: Path) -> None:
     """Writes a split for the scripts that read whole sequences.
 
-    The sequences ``train``, ``validation_history`` and ``test_history`` are flat: items
-    int32 [E], oldest first, and offsets int64 [people + 1], where those of each person begin.
+    The sequences ``train``, ``validation_history`` and ``test_history`` are each written as two
+    arrays: all items, int32 [E], oldest first for each person, and int64 [people + 1] offsets,
+    where the items of each person begin.
+
+    Args:
+      split: The split.
+      history_length: Number of items that a peer should read.
+      path: The .npz file to write.
     """
     flat: dict[str, Any] = {}
     for name, rows in (
@@ -177,7 +200,22 @@ def evaluate(
     cutoffs: tuple[int, ...],
     arguments: list[str],
 ) -> dict[str, Any]:
-    """Trains the peer and ranks with its vectors as with the model's own."""
+    """Trains a peer, and ranks with its vectors in the same way as with the model's own.
+
+    Args:
+      name: Name of the peer, one of ``TRAINERS``.
+      split: The split to train and test on.
+      history_length: Number of items that the peer reads.
+      cutoffs: Numbers of recommended items for which metrics are computed.
+      arguments: Further arguments of its script.
+
+    Returns:
+      The figures that the script wrote, and metrics with keys like ``excluded.recall@50``.
+
+    Raises:
+      SystemExit: if there is no uv.
+      subprocess.CalledProcessError: if the script fails.
+    """
     with tempfile.TemporaryDirectory() as directory:
         data, output = Path(directory) / "split.npz", Path(directory) / "peer"
         write = write_sequences if name in OF_SEQUENCES else write_split

@@ -1,11 +1,11 @@
 """DeepMatch 0.3.2's MIND on a split that ``benchmarks/quality.py`` wrote.
 
-Runs in an environment of its own (see ``benchmarks/peers/__init__.py``) and so
-imports nothing of this project. Reads an .npz with padded histories, writes an
-.npz with the vectors of the best epoch and a .json with times.
+The script runs in its own environment (see ``benchmarks/peers/__init__.py``), so of
+this project it imports only modules in its own directory. It reads an .npz with padded
+histories, and writes an .npz with the vectors of the best epoch and a .json with figures.
 
-Configuration: its example's (Adam, frequency sampler), with the dimension,
-interests, negatives and early stopping of the comparison.
+The configuration is that of DeepMatch's example (Adam, frequency sampler), with the
+dimension, interests, negatives and early stopping of the comparison.
 """
 
 import os
@@ -17,7 +17,7 @@ import numpy as np
 import peer_run
 import tensorflow as tf
 
-tf.compat.v1.disable_eager_execution()  # as its examples do
+tf.compat.v1.disable_eager_execution()  # as DeepMatch's examples do
 tf.config.threading.set_intra_op_parallelism_threads(1)
 tf.config.threading.set_inter_op_parallelism_threads(1)
 
@@ -28,7 +28,7 @@ from tensorflow.keras.models import Model
 
 
 def main():
-    """Runs the program."""
+    """Trains the model, or measures the speed of its training step."""
     parser = peer_run.parser(__doc__.split("\n")[0], batch_size=512, negatives=1280)
     parser.add_argument("--power", type=int, default=100)
     args = parser.parse_args()

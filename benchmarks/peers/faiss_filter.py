@@ -1,4 +1,4 @@
-"""FAISS with an ID selector (a bitmap), HNSW or IVF; see ``filter_run.py``.
+"""FAISS with an HNSW or IVF index and a bitmap of the allowed ids; see ``filter_run.py``.
 
 https://github.com/facebookresearch/faiss/wiki/Setting-search-parameters-for-one-query
 """
@@ -17,7 +17,7 @@ EFFORTS = {
 
 
 def trained_ivf(vectors):
-    """Returns an empty index with about as many lists as a list has of ``vectors``."""
+    """Returns an index without vectors, trained to have about as many lists as vectors in each."""
     lists = round(len(vectors) ** 0.5)
     description = f"IVF{lists},Flat"
     index = faiss.index_factory(vectors.shape[1], description, faiss.METRIC_INNER_PRODUCT)
@@ -26,7 +26,7 @@ def trained_ivf(vectors):
 
 
 def build(kind):
-    """Returns what builds an index of ``kind``."""
+    """Returns the argument ``build`` of ``filter_run.main`` for ``hnsw`` or ``ivf``."""
 
     def build_index(vectors, columns):
         if kind == "hnsw":

@@ -1,14 +1,15 @@
-"""FAISS IVF-PQ with exact refinement over the same vectors and interests.
+"""FAISS IVF-PQ with exact refinement, for the vectors and interests of ``benchmarks/index.py``.
 
-Runs in an environment of its own (see ``benchmarks/peers/__init__.py``) and so imports
-nothing of this project:
+The script runs in its own environment (see ``benchmarks/peers/__init__.py``), so it imports
+nothing from this project:
 
   faiss_ivf_pq.py build FOLDER NUM_LISTS
   faiss_ivf_pq.py serve FOLDER RECALL_TARGET
 
 FOLDER has ``vectors.npy`` (float32 [N, d]) and ``queries.npz`` (``interests`` [P, K, d],
 ``owned`` int [P, T] with -1 as padding, ``exact`` [P, k], the best rows). ``build`` writes the
-index there; ``serve`` prints the figures of every nprobe until one reaches the target, as JSON.
+index to FOLDER. ``serve`` tries one nprobe after another until one reaches the target, and prints
+the figures of each as JSON.
 """
 
 import json
@@ -21,19 +22,23 @@ from pathlib import Path
 import faiss
 import numpy as np
 
-# 4-bit codes of two dimensions each, scored with SIMD shuffles: what ScaNN's hashes are, too.
+# Each 4-bit code stands for two dimensions and is scored with SIMD shuffles, as in ScaNN.
 _DIMENSIONS_PER_CODE = 2
 _SAMPLE_PER_LIST = 40
 _BLOCK = 1 << 18
 _NPROBE = (8, 16, 32, 64, 128, 256, 512)
-_K_FACTOR = 4.0  # candidates refined per item wanted
+_K_FACTOR = 4.0  # candidates refined for each item wanted
 _BATCH = 32
 _REQUESTS = 200
 _INDEX = "ivf_pq.faiss"
 
 
 def build(folder: Path, num_lists: int) -> dict[str, float]:
-    """Trains on a sample, adds in blocks, and writes the index."""
+    """Trains the index on a sample, adds the vectors in blocks, and writes the index.
+
+    Returns:
+      The seconds that it takes and the peak memory in MiB.
+    """
     start = time.monotonic()
     vectors = np.load(folder / "vectors.npy", mmap_mode="r")
     num_items, dimensions = vectors.shape
@@ -51,7 +56,7 @@ def build(folder: Path, num_lists: int) -> dict[str, float]:
 
 
 def _blocks(path: Path, num_items: int, dimensions: int):
-    """Reads the array in parts: mapped pages would count as memory of this process."""
+    """Yields parts of the array, which are read because mapped pages would count as memory."""
     with path.open("rb") as file:
         np.lib.format.read_magic(file)
         np.lib.format.read_array_header_1_0(file)
@@ -61,7 +66,11 @@ def _blocks(path: Path, num_items: int, dimensions: int):
 
 
 def serve(folder: Path, recall_target: float) -> list[dict[str, float]]:
-    """Measures on one core, one setting after another."""
+    """Measures on one core, one nprobe after another, until one reaches the recall.
+
+    Returns:
+      The figures of each nprobe.
+    """
     os.sched_setaffinity(0, {max(os.sched_getaffinity(0))})
     faiss.omp_set_num_threads(1)
     start = time.monotonic()
@@ -97,7 +106,10 @@ def serve(folder: Path, recall_target: float) -> list[dict[str, float]]:
 
 
 def _recommend(index, interests: np.ndarray, owned: np.ndarray, k: int) -> list[list[int]]:
-    """Merges what the interests of each person find by the maximum, without the history."""
+    """Returns the rows of the ``k`` best items of each person, without those of the history.
+
+    An item's score is the maximum over the interests that find it.
+    """
     people, dimensions = len(interests), interests.shape[2]
     depth = k + owned.shape[1]
     scores, rows = index.search(interests.reshape(-1, dimensions), depth)

@@ -1,11 +1,11 @@
-"""What a person would otherwise write: the model and FAISS behind a FastAPI handler.
+"""A server as one would write it without this project: model and FAISS behind FastAPI.
 
-Runs in an environment of its own (see ``benchmarks/peers/__init__.py``) and so
-imports nothing of this project:
+The script runs in its own environment (see ``benchmarks/peers/__init__.py``), so it
+imports nothing from this project:
 
   faiss_server.py MODEL_DIR flat|hnsw PORT INDEX_FILE
 
-The index is read from INDEX_FILE, or built and written there.
+The index is read from INDEX_FILE if that exists, otherwise built and written to it.
 """
 
 import os
@@ -18,20 +18,20 @@ import uvicorn
 from fastapi import FastAPI
 from pydantic import BaseModel
 
-# Usual settings (FAISS's wiki); the benchmark sets efSearch by recall.
+# Usual settings, from FAISS's wiki; the benchmark chooses efSearch by recall.
 _HNSW_LINKS = 32
 _HNSW_EF_CONSTRUCTION = 100
 
 
 class Request(BaseModel):
-    """Histories of one length, and how many items are wanted."""
+    """Histories, all of the same length, and the number of items to recommend."""
 
     history: list[list[str]]
     k: int = 100
 
 
 def make_index(vectors: np.ndarray, kind: str) -> faiss.Index:
-    """Indexes float32 [N, d] by inner product."""
+    """Returns an index of ``vectors``, float32 [N, d], by inner product: ``flat`` or ``hnsw``."""
     if kind == "flat":
         index = faiss.IndexFlatIP(vectors.shape[1])
     else:
@@ -42,7 +42,7 @@ def make_index(vectors: np.ndarray, kind: str) -> faiss.Index:
 
 
 def build(model_dir: str, kind: str, index_file: str) -> FastAPI:
-    """Loads the Trainer's model, indexes its vectors and makes the application."""
+    """Loads the trained model, indexes its item vectors and returns the application."""
     tower = tf.saved_model.load(model_dir)
     item_ids = np.array([item.decode() for item in tower.item_ids.numpy()], object)
     position = {item: i for i, item in enumerate(item_ids)}

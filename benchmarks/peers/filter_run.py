@@ -1,6 +1,7 @@
-"""What the peers of ``benchmarks/filters.py`` do alike: data, merging, timing, recall.
+"""What the peers of ``benchmarks/filters.py`` share: data, merging, timing, recall.
 
-Imports NumPy only: it runs in the peers' environments, and in this project's for ``filter_mask``.
+The module imports only NumPy, because it runs in the environments of the peers. The project itself
+uses ``filter_mask``.
 """
 
 import json
@@ -14,16 +15,16 @@ K = 100
 TARGET = 0.98
 _TOLERANCE = 1e-5
 _WARMUP = 2
-CLUSTER = -1  # column
+CLUSTER = -1  # the column of the clusters
 
 
 def filter_mask(columns, wish):
-    """Returns bool [N], the items that a request allows.
+    """Returns which items a request allows, bool [N].
 
     Args:
       columns: int32 [N, F], the values of the items.
-      wish: ``column`` and the ``value`` or the ``denied`` value of it, and ``forbidden`` clusters;
-        empty allows everything.
+      wish: ``column`` with the ``value`` that it must have or the ``denied`` value that it must
+        not have, and the ``forbidden`` clusters. An empty wish allows everything.
     """
     mask = np.ones(len(columns), bool)
     if "value" in wish:
@@ -40,7 +41,7 @@ def sql(wish, brackets="()"):
 
     Args:
       wish: See ``filter_mask``.
-      brackets: Those around a list.
+      brackets: The opening and the closing bracket of a list.
     """
     parts = []
     if "value" in wish:
@@ -56,14 +57,16 @@ def sql(wish, brackets="()"):
 def main(build, parameters):
     """Runs a peer on the data of ``benchmarks/filters.py``.
 
-    Arguments of the program: directory of the data, output file, seconds for each setting and
-    parameter.
+    The command line has the directory of the data, the output file, and the seconds for each
+    setting and parameter. For each setting the program writes the figures of the first parameter
+    that reaches the recall ``TARGET``, or of the one with the largest recall if none does.
 
     Args:
-      build: Called with vectors float32 [N, d] and columns int32 [N, F]; returns
-        ``prepare(wish)``, the peer's filter, and ``search(queries, filter, depth, parameter)``
-        for float32 [K, d], which returns rows of items, int [K, depth], -1 for none.
-      parameters: What is tried, in ascending order of effort.
+      build: Function of vectors float32 [N, d] and columns int32 [N, F] that builds the index and
+        returns two functions: ``prepare(wish)`` returns the peer's filter, and
+        ``search(queries, filter, depth, parameter)`` returns the rows of the items that it finds
+        for queries float32 [K, d], int [K, depth], padded with -1.
+      parameters: The parameters to try, in ascending order of effort.
     """
     work_dir, output, seconds = Path(sys.argv[1]), Path(sys.argv[2]), float(sys.argv[3])
     vectors, columns = np.load(work_dir / "vectors.npy"), np.load(work_dir / "columns.npy")
@@ -106,14 +109,26 @@ def main(build, parameters):
 
 
 def merge(vectors, queries, found, owned):
-    """Returns the best scores, distinct items without the owned ones, best first; [K] at most."""
+    """Returns the scores of the ``K`` best distinct items without the owned ones, best first.
+
+    Args:
+      vectors: float32 [N, d], the items.
+      queries: float32 [interests, d].
+      found: int [interests, depth], rows of the items found for each query; -1 is padding.
+      owned: int [T], rows of the items in the history.
+    """
     rows = np.setdiff1d(found[found >= 0], owned)
     scores = (vectors[rows] @ queries.T).max(axis=1) if rows.size else np.zeros(0)
     return -np.sort(-scores)[:K]
 
 
 def recall(scores, best):
-    """Returns the share of the best possible scores that was reached."""
+    """Returns the share of the best possible items that were found, by their scores.
+
+    Args:
+      scores: Scores of the items that were found.
+      best: The best possible scores, best first, padded with -inf.
+    """
     possible = best[np.isfinite(best)]
     if not possible.size:
         return 1.0

@@ -1,4 +1,4 @@
-"""hnswlib with a filter function; see ``filter_run.py``.
+"""hnswlib with a function as filter; see ``filter_run.py``.
 
 https://github.com/nmslib/hnswlib/blob/master/examples/python/example_filter.py
 """
@@ -12,7 +12,7 @@ EFFORTS = (128, 256, 512, 1024, 2048, 4096, 8192, 16384)
 
 
 def new_index(vectors, capacity):
-    """Returns an index of ``vectors`` that has room for ``capacity`` in all."""
+    """Returns an index of ``vectors`` that has room for ``capacity`` vectors in all."""
     index = hnswlib.Index(space="ip", dim=vectors.shape[1])
     index.init_index(max_elements=capacity, ef_construction=_EF_CONSTRUCTION, M=_LINKS // 2)
     index.add_items(vectors)
@@ -31,10 +31,10 @@ def build(vectors, columns):
 
     def search(queries, filter_, depth, effort):
         is_allowed, num_allowed = filter_
-        depth = min(depth, num_allowed)  # an error if it cannot find so many
+        depth = min(depth, num_allowed)  # hnswlib raises an error if it finds fewer
         index.set_ef(max(effort, depth))
         try:
-            # With a function of Python, several threads are slower: so says its README.
+            # hnswlib's README advises one thread for a Python filter, with which several are slow.
             labels, _ = index.knn_query(
                 queries, depth, num_threads=1 if is_allowed else -1, filter=is_allowed
             )

@@ -1,17 +1,17 @@
 """implicit's alternating least squares on sequences that ``benchmarks/quality.py`` wrote.
 
-Runs in an environment of its own (see ``benchmarks/peers/__init__.py``) and so imports nothing of
-this project. Reads an .npz with whole sequences, writes an .npz with the factors of the best
-iteration and a .json with times. People whom training has not seen get their factors from their
-whole history (``recalculate_user``).
+The script runs in its own environment (see ``benchmarks/peers/__init__.py``), so of this project it
+imports only modules in its own directory. It reads an .npz with whole sequences, and writes an .npz
+with the factors of the best iteration and a .json with figures. Validation and test people get
+their factors from their whole history (``recalculate_user``).
 
-Its defaults (Hu, Koren and Volinsky 2008; conjugate gradients), with the dimension and the early
-stopping of the comparison: an iteration takes the place of an epoch.
+The configuration is implicit's default (Hu, Koren and Volinsky 2008; conjugate gradients), with the
+dimension and the early stopping of the comparison. One iteration counts as an epoch.
 """
 
 import os
 
-# As the library asks for: it has threads of its own, of which it gets one.
+# implicit asks for this, because it uses its own threads; here it gets one.
 os.environ["OPENBLAS_NUM_THREADS"] = "1"
 
 import numpy as np
@@ -30,7 +30,7 @@ def counts(sequences, num_rows):
 
 
 def main():
-    """Runs the program."""
+    """Trains the model."""
     parser = peer_run.parser(__doc__.split("\n")[0], batch_size=1, negatives=0)
     parser.add_argument("--regularization", type=float, default=0.01)
     parser.add_argument("--alpha", type=float, default=1.0)
@@ -42,7 +42,7 @@ def main():
         factors=args.dim,
         regularization=args.regularization,
         alpha=args.alpha,
-        iterations=1,  # of each call, which goes on from the factors that are there
+        iterations=1,  # of each call of ``fit``, which continues from the factors of the last call
         num_threads=1,
         random_state=args.seed,
     )

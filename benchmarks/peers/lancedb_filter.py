@@ -1,4 +1,6 @@
-"""LanceDB with a condition before the search and scalar indices; see ``filter_run.py``.
+"""LanceDB with scalar indices and a condition that applies before the search.
+
+See ``filter_run.py`` for the measurement.
 
 https://docs.lancedb.com/search/filtering, https://docs.lancedb.com/indexing/scalar-index
 """
@@ -10,9 +12,9 @@ import lancedb
 import numpy as np
 import pyarrow as pa
 
-# Partitions that are searched, and candidates rescored for each one wanted.
+# Pairs: partitions to search, and candidates to score again for each item wanted.
 EFFORTS = ((10, 5), (20, 5), (40, 10), (80, 10), (160, 20), (320, 20), (1000, 40))
-_BITMAP_LIMIT = 1000  # values; above it a B-tree, as its documentation says
+_BITMAP_LIMIT = 1000  # values; with more, LanceDB's documentation advises a B-tree
 
 
 def rows_of(ids, vectors):
@@ -22,7 +24,7 @@ def rows_of(ids, vectors):
 
 
 def new_table(data):
-    """Returns a table in a directory of its own, with an index of its vectors."""
+    """Returns a table of ``data`` in its own directory, with an index of the vectors."""
     table = lancedb.connect(tempfile.mkdtemp(prefix="lancedb-")).create_table("items", data)
     table.create_index(
         metric="dot",
@@ -34,7 +36,15 @@ def new_table(data):
 
 
 def nearest(table, queries, depth, effort, filter_=""):
-    """Returns ids, int [K, depth], -1 for none; ``effort`` is one of ``EFFORTS``."""
+    """Returns the ids of the nearest items, int [K, depth], padded with -1.
+
+    Args:
+      table: See ``new_table``.
+      queries: float32 [K, d].
+      depth: Number of items for each query.
+      effort: One of ``EFFORTS``.
+      filter_: SQL condition on the columns; "" allows all rows.
+    """
     found = np.full([len(queries), depth], -1)
     for row, query in enumerate(queries):
         asked = table.search(query).distance_type("dot").limit(depth).select(["id"])

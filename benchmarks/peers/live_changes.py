@@ -1,20 +1,22 @@
 """An index whose items change, for ``benchmarks/live_index.py``: FAISS, hnswlib or LanceDB.
 
-Runs in the peer's environment, in one process without a server:
+The script runs in the peer's environment, in one process without a server:
 
   live_changes.py faiss|hnswlib|lancedb DATA OUTPUT SECONDS LIMIT
 
-DATA is what ``live_index.peer_data`` writes, OUTPUT gets the figures as JSON, no measurement of
-requests goes on for longer than SECONDS, and the process ends after LIMIT seconds. The index is
-asked with more and more effort until its recall reaches the target; with that effort it is asked
-before and after the changes, which come in parts of as many items as in our requests. Requests
-search with each of a person's interests and merge by the maximum, as in ``filter_run.py``.
+DATA is the file that ``live_index.peer_data`` writes. OUTPUT gets the figures as JSON. No
+measurement of requests continues after SECONDS, and the process ends after LIMIT seconds. The index
+is searched with more and more effort until its recall reaches the target. With that effort it is
+measured before and after the changes, which are made in batches of the same size as in the requests
+to our server. A request searches with each of a person's interests and merges the results by the
+maximum score, as in ``filter_run.py``.
 
 - FAISS: an IVF index whose direct map is a hash table, so that a removal need not look at every
-  list. Its HNSW index cannot remove items.
-- hnswlib: ``mark_deleted``; the index has room for all new items beside the removed ones.
-- LanceDB: rows are added and deleted, and a scalar index finds the ids. The index of vectors has
-  the new rows only after ``optimize``, which is called after the changes and timed on its own.
+  list. FAISS cannot remove items from an HNSW index.
+- hnswlib: removed items are marked with ``mark_deleted``. The index has room for all new items
+  beside the removed ones.
+- LanceDB: rows are added and deleted, and a scalar index finds the ids. The vector index has the
+  new rows only after ``optimize``, which is called after the changes and timed separately.
 """
 
 import json
@@ -31,10 +33,10 @@ _CHANGES_SEEN = 50
 
 
 class Faiss:
-    """Inverted lists of whole vectors."""
+    """FAISS with inverted lists of uncompressed vectors."""
 
     def __init__(self, vectors, capacity):
-        """Builds the index of ``vectors``; their rows are the ids."""
+        """Builds the index of ``vectors``, float32 [N, d], whose ids are their rows."""
         import faiss
         import faiss_filter
 
@@ -45,21 +47,21 @@ class Faiss:
         self._index.set_direct_map_type(faiss.DirectMap.Hashtable)
 
     def add(self, ids, vectors):
-        """Adds items, int64 [n] and float32 [n, d]."""
+        """Adds items with ids int64 [n] and vectors float32 [n, d]."""
         self._index.add_with_ids(vectors, ids)
 
     def remove(self, ids):
-        """Removes items, int64 [n]."""
-        # The only kind of selector that the hash table takes.
+        """Removes the items with ids int64 [n]."""
+        # A direct map that is a hash table takes no other kind of selector.
         self._index.remove_ids(self._selector(ids))
 
     def search(self, queries, depth, effort):
-        """Returns ids, int [K, depth], -1 for none."""
+        """Returns the ids found for ``queries`` float32 [K, d], int [K, depth], padded with -1."""
         return self._index.search(queries, depth, params=self._params(nprobe=effort))[1]
 
 
 class Hnswlib:
-    """A graph with marks on the removed items."""
+    """hnswlib, whose graph keeps the removed items and marks them."""
 
     def __init__(self, vectors, capacity):
         """See ``Faiss``; there is room for ``capacity`` items."""
@@ -84,7 +86,7 @@ class Hnswlib:
 
 
 class LanceDB:
-    """A table on disk, with an index of the vectors and one of the ids."""
+    """LanceDB: a table on disk with a vector index and an index of the ids."""
 
     def __init__(self, vectors, capacity):
         """See ``Faiss``."""
@@ -106,7 +108,7 @@ class LanceDB:
         self._table.delete(f"id in ({', '.join(map(str, ids.tolist()))})")
 
     def optimize(self):
-        """Puts new rows into the indices."""
+        """Adds the new rows to the indices."""
         self._table.optimize()
 
     def search(self, queries, depth, effort):
@@ -118,11 +120,11 @@ _KINDS = {"faiss": Faiss, "hnswlib": Hnswlib, "lancedb": LanceDB}
 
 
 class People:
-    """What is asked, and what should be found.
+    """The people whose requests are measured, and what the index should find for them.
 
     Args:
-      data: Arrays of ``live_index.peer_data``.
-      seconds: Limit of each measurement of requests.
+      data: The arrays of ``live_index.peer_data``.
+      seconds: Limit of each measurement.
     """
 
     def __init__(self, data, seconds):
@@ -135,7 +137,7 @@ class People:
         self._find_best()
 
     def change(self, new, gone):
-        """Expects the rows ``new`` and no longer the rows ``gone``."""
+        """From now on expects the rows ``new``, and no longer the rows ``gone``."""
         self._is_there[new], self._is_there[gone] = True, False
         self._find_best()
 
@@ -147,7 +149,7 @@ class People:
             self._best.append(-np.sort(np.partition(-scores, K - 1)[:K]))
 
     def recall(self, index, effort):
-        """Mean share of the best scores that are found, and how many removed items are."""
+        """Returns the mean recall, and the number of removed items in the answers."""
         shares, num_gone, begin = [], 0, time.monotonic()
         for queries, owned, best in zip(self._asked, self._asked_owned, self._best, strict=True):
             found = index.search(queries, K + len(owned), effort)
@@ -160,7 +162,7 @@ class People:
         return float(np.mean(shares)), num_gone
 
     def quantiles_ms(self, index, effort):
-        """Median and 99th percentile of one person's request."""
+        """Returns median and p99 of single requests, in ms, and the number of requests."""
         times, begin = [], time.monotonic()
         for number, (queries, owned) in enumerate(zip(self._timed, self._timed_owned, strict=True)):
             start = time.perf_counter()
@@ -172,7 +174,10 @@ class People:
         return [*_quantiles(times), len(times)]
 
     def seen_ms(self, index, effort):
-        """Time from a change to the answer that shows it, removals and returns in turn."""
+        """Returns median, p99 and maximum of the time until an answer shows a change, in ms.
+
+        Each person's best item is removed and added again.
+        """
         times, begin = [], time.monotonic()
         for queries, owned in zip(self._timed[:_CHANGES_SEEN], self._timed_owned, strict=False):
             item = self._answer(index, queries, owned, effort)[:1]
@@ -190,7 +195,7 @@ class People:
         return [*_quantiles(times), round(1e3 * max(times), 2)]
 
     def _answer(self, index, queries, owned, effort):
-        """The ids of the best items, best first, int64 [k]."""
+        """Returns the ids of the ``K`` best items without the owned ones, best first, int64 [k]."""
         found = index.search(queries, K + len(owned), effort)
         rows = np.setdiff1d(found[found >= 0], owned)
         scores = (self._vectors[rows] @ queries.T).max(axis=1)
@@ -198,7 +203,7 @@ class People:
 
 
 def main():
-    """Builds, tunes, changes and asks; see the module."""
+    """Builds, tunes, changes and measures the index; see the docstring of the module."""
     kind, output, seconds = _KINDS[sys.argv[1]], Path(sys.argv[3]), float(sys.argv[4])
     # Nothing handles the signal, so it ends the process even in the middle of a library's call.
     signal.alarm(int(sys.argv[5]))

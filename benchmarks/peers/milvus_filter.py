@@ -12,7 +12,7 @@ from pymilvus import DataType, MilvusClient
 _LINKS, _EF_CONSTRUCTION = 32, 100
 _EFFORTS = (128, 256, 512, 1024, 2048, 4096)
 _ROWS_AT_ONCE = 10_000
-_BUILD_SECONDS = 3600.0  # beyond its timeout the client calls again, which is an error
+_BUILD_SECONDS = 3600.0  # after a timeout the client would call again, and that call fails
 
 
 def build(vectors, columns):

@@ -1,6 +1,6 @@
-"""What the scripts of all peers do alike: arguments, timing, early stopping, output.
+"""What the scripts of the trained peers share: arguments, timing, early stopping, output.
 
-Imports NumPy only: it runs in the peers' environments.
+The module imports only NumPy, because it runs in the environments of the peers.
 """
 
 import argparse
@@ -12,10 +12,18 @@ import numpy as np
 
 
 def parser(description, batch_size, negatives):
-    """Arguments that all peers' scripts take; batch size and negatives by their examples."""
+    """Returns a parser of the arguments that all these scripts take.
+
+    Args:
+      description: Text for ``--help``.
+      batch_size: Default batch size, which is that of the peer's own example.
+      negatives: Default number of negatives.
+    """
     result = argparse.ArgumentParser(description=description)
     result.add_argument("--input", required=True)
-    result.add_argument("--output", required=True, help="without ending")
+    result.add_argument(
+        "--output", required=True, help="path of the files to write, without suffix"
+    )
     result.add_argument("--dim", type=int, default=64)
     result.add_argument("--interests", type=int, default=4)
     result.add_argument("--negatives", type=int, default=negatives)
@@ -26,11 +34,13 @@ def parser(description, batch_size, negatives):
         "--max-cpu-seconds",
         type=float,
         default=0.0,
-        help="no epoch begins after so much training; 0 is no bound",
+        help="no epoch begins after this much training; 0 means no limit",
     )
-    result.add_argument("--validation-people", type=int, default=4_000, help="at most")
+    result.add_argument("--validation-people", type=int, default=4_000, help="maximum number")
     result.add_argument("--seed", type=int, default=1)
-    result.add_argument("--speed-seconds", type=int, default=0, help="only measure speed")
+    result.add_argument(
+        "--speed-seconds", type=int, default=0, help="only measure the speed, for so long"
+    )
     return result
 
 
@@ -52,14 +62,16 @@ def whole_sequences(data):
 
 
 def train(args, data, run_epoch, vectors, examples):
-    """Trains until validation recall stops rising; writes the best epoch's vectors.
+    """Trains until validation recall stops rising, and writes vectors and figures.
+
+    The vectors are those of the best epoch.
 
     Args:
-      args: Of `parser`.
+      args: Arguments of ``parser``.
       data: The arrays of the split.
       run_epoch: Runs one epoch.
-      vectors: Called with histories; returns interests [U, K, d] and items [N + 1, d].
-      examples: Targets that an epoch learns from.
+      vectors: Function of U histories that returns interests [U, K, d] and items [N + 1, d].
+      examples: Number of targets from which an epoch learns.
     """
     step = -(-len(data["validation_targets"]) // args.validation_people)
     histories, excluded, targets = (
@@ -96,7 +108,12 @@ def train(args, data, run_epoch, vectors, examples):
 
 
 def measure_speed(args, step):
-    """Writes the examples per CPU-second of training steps alone, after a warm-up."""
+    """Writes the examples per CPU-second of training steps alone, after a warm-up.
+
+    Args:
+      args: Arguments of ``parser``.
+      step: Runs one step with a batch of ``args.batch_size`` examples.
+    """
     for _ in range(20):
         step()
     cpu, wall, steps = time.process_time(), time.monotonic(), 0
@@ -108,14 +125,21 @@ def measure_speed(args, step):
 
 
 def write(args, report):
-    """Writes the figures of the peer, with the memory that it took at its peak."""
+    """Writes the figures of the peer and its peak memory."""
     memory = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 2**20
     with open(args.output + ".json", "w") as file:
         json.dump({**report, "peak_memory_gb": memory}, file)
 
 
 def recall_at_50(interests, items, excluded, targets):
-    """Mean recall of targets (padded with -1), history excluded."""
+    """Returns the mean recall@50 over people, with the history excluded.
+
+    Args:
+      interests: [U, K, d].
+      items: [N + 1, d]; row 0 is padding.
+      excluded: int [U, X], the items of the history; 0 is padding.
+      targets: int [U, M]; -1 is padding. Targets in the history do not count.
+    """
     recalls = []
     for start in range(0, len(interests), 256):
         part = slice(start, start + 256)

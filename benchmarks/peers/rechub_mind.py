@@ -1,12 +1,12 @@
 """torch-rechub 0.9's MIND on a split that ``benchmarks/quality.py`` wrote.
 
-Runs in an environment of its own (see ``benchmarks/peers/__init__.py``) and so
-imports nothing of this project. Reads an .npz with padded histories, writes an
-.npz with the vectors of the best epoch and a .json with times.
+The script runs in its own environment (see ``benchmarks/peers/__init__.py``), so of
+this project it imports only modules in its own directory. It reads an .npz with padded
+histories, and writes an .npz with the vectors of the best epoch and a .json with figures.
 
-Configuration: its example's (list-wise softmax, Adam, three negatives of its own
-for every example), with the dimension, interests and early stopping of the
-comparison. It has no negatives that a batch shares.
+The configuration is that of torch-rechub's example (list-wise softmax, Adam, three
+negatives drawn for each example), with the dimension, interests and early stopping of
+the comparison. The library has no negatives that a batch shares.
 """
 
 import numpy as np
@@ -19,7 +19,7 @@ torch.set_num_threads(1)
 
 
 def main():
-    """Runs the program."""
+    """Trains the model, or measures the speed of its training step."""
     args = peer_run.parser(__doc__.split("\n")[0], batch_size=256, negatives=3).parse_args()
     torch.manual_seed(args.seed)
     data = dict(np.load(args.input))
@@ -34,7 +34,7 @@ def main():
         )
 
     model = MIND(
-        # It asks for a user feature; one that says nothing.
+        # The model requires a user feature; this one has the same value for everybody.
         [SparseFeature("user", 1, embed_dim=args.dim)],
         [sequence("hist_item")],
         [SparseFeature("item", num_rows, embed_dim=args.dim)],

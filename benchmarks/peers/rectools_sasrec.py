@@ -2,17 +2,17 @@
 
     rectools_sasrec.py sasrec|esasrec --input ... --output ...
 
-Runs in an environment of its own (see ``benchmarks/peers/__init__.py``) and so imports nothing of
-this project. Reads an .npz with whole sequences, writes an .npz with the vectors of the best epoch
-and a .json with times. RecTools counts padding as item 0 and leaves out items without a training
-event; its raw ids are the project's item numbers.
+The script runs in its own environment (see ``benchmarks/peers/__init__.py``), so of this project it
+imports only modules in its own directory. It reads an .npz with whole sequences, and writes an .npz
+with the vectors of the best epoch and a .json with figures. RecTools counts padding as item 0 and
+leaves out items without a training event; its external ids are the project's item indices.
 
 Both learn from every position of a person's newest events, with a softmax over the next item and
 256 items drawn uniformly for each position. eSASRec replaces the layers of SASRec by gated ones
-(LiGR). Defaults are what the authors of eSASRec chose for Amazon Beauty (Tikhonovich et al. 2025,
-arXiv 2508.06450; github.com/blondered/transformer_benchmark has the table): dimension 64, one
-layer, one head, dropout 0.2, learning rate 0.001, batches of 128 people. Their sequences are of 50
-events; here they are as long as the project's own, unless ``--length`` is given.
+(LiGR). The defaults are those that the authors of eSASRec chose for Amazon Beauty (Tikhonovich et
+al. 2025, arXiv 2508.06450; github.com/blondered/transformer_benchmark has the table): dimension 64,
+one layer, one head, dropout 0.2, learning rate 0.001, batches of 128 people. Their sequences have
+50 events; here sequences are as long as the project's own, unless ``--length`` is given.
 """
 
 import logging
@@ -32,7 +32,7 @@ from rectools.models.nn.transformers.ligr import LiGRLayers
 
 torch.set_num_threads(1)
 logging.getLogger("pytorch_lightning").setLevel(logging.ERROR)
-# Of its own libraries, in every epoch.
+# RecTools and Lightning warn about their own code in every epoch.
 warnings.simplefilter("ignore")
 
 _KINDS = {
@@ -41,7 +41,7 @@ _KINDS = {
 }
 _PEOPLE_AT_ONCE = 512
 _WARM_UP_STEPS = 2
-# Score of an item that RecTools does not know: behind all others.
+# The score of an item that RecTools does not know ranks it behind all others.
 _NEVER = -1e9
 
 
@@ -49,8 +49,8 @@ class Stopwatch(pytorch_lightning.Callback):
     """Counts the targets of training steps and their CPU-seconds, after a warm-up.
 
     Attributes:
-      targets: Of the steps that were measured.
-      cpu_seconds: Of these steps, with the making of their batches.
+      targets: Number of targets in the measured steps.
+      cpu_seconds: CPU-seconds of these steps, including making their batches.
     """
 
     def __init__(self, seconds):
@@ -58,7 +58,7 @@ class Stopwatch(pytorch_lightning.Callback):
         self.targets, self.cpu_seconds, self._steps, self._seconds = 0, 0.0, 0, seconds
 
     def on_train_batch_end(self, trainer, module, outputs, batch, batch_idx):
-        """Is called after every training step."""
+        """Counts a training step that has ended."""
         self._steps += 1
         if self._steps <= _WARM_UP_STEPS:
             self._cpu, self._wall = time.process_time(), time.monotonic()
@@ -69,7 +69,7 @@ class Stopwatch(pytorch_lightning.Callback):
 
 
 def trainer(**options):
-    """Returns Lightning's trainer, silent, on one CPU."""
+    """Returns a trainer of Lightning that runs on one CPU and prints nothing."""
     return pytorch_lightning.Trainer(
         accelerator="cpu",
         devices=1,
@@ -82,7 +82,10 @@ def trainer(**options):
 
 
 def dataset_of(sequences):
-    """Returns the sequences as RecTools' interactions; people are numbered, times are positions."""
+    """Returns the sequences as a RecTools dataset.
+
+    People are numbered in order, and the time of an event is its position in the sequence.
+    """
     lengths = [len(sequence) for sequence in sequences]
     positions = np.concatenate([np.arange(length) for length in lengths])
     return Dataset.construct(
@@ -98,14 +101,16 @@ def dataset_of(sequences):
 
 
 def main():
-    """Runs the program."""
+    """Trains the model, or measures the speed of its training."""
     kind = sys.argv.pop(1)
     parser = peer_run.parser(__doc__.split("\n")[0], batch_size=128, negatives=256)
-    parser.add_argument("--length", type=int, help="newest events that it reads")
+    parser.add_argument("--length", type=int, help="number of newest events to read")
     parser.add_argument("--layers", type=int, default=1)
     parser.add_argument("--heads", type=int, default=1)
     parser.add_argument("--dropout", type=float, default=0.2)
-    parser.add_argument("--ff-multiplier", type=int, default=4, help="of eSASRec's layers")
+    parser.add_argument(
+        "--ff-multiplier", type=int, default=4, help="of the feed-forward layers of eSASRec"
+    )
     args = parser.parse_args()
     pytorch_lightning.seed_everything(args.seed, verbose=False)
     data = peer_run.whole_sequences(dict(np.load(args.input)))
@@ -151,7 +156,7 @@ def main():
                 for part in torch.as_tensor(newest).split(_PEOPLE_AT_ONCE)
             ]
         ).numpy()
-        # One more dimension, which is 0 for the items that it knows.
+        # One more dimension, which is 1 for users and 0 for known items, ranks unknown items last.
         items = np.zeros((len(internal), args.dim + 1), np.float32)
         items[:, :-1] = table.numpy()[internal]
         items[internal == 0] = [0.0] * args.dim + [_NEVER]

@@ -7,14 +7,16 @@ import tensorflow as tf
 
 from contract import signatures as names
 from contract.features import HISTORY_TIME
+from contract.live_catalogue import CATEGORIES
 from contract.signatures import NO_INTEREST, PADDING
 from retrieval.category_ranking import CategoryRanking, has_options
 from retrieval.config import IndexConfig
-from retrieval.filters import Changed, ItemCategories
-from retrieval.fixed_items import FixedCategories, FixedItems
+from retrieval.filters import ItemCategories
+from retrieval.fixed_items import FixedItems
 from retrieval.item_lookup import CategoryLookup, ItemLookup
 from retrieval.leaves import index_leaves
-from retrieval.live_items import LiveItems, NewCategories
+from retrieval.live_columns import LiveColumn, live_columns
+from retrieval.live_items import LiveItems
 from retrieval.popular_items import PopularItems
 from retrieval.requests import (
     CategoryOptions,
@@ -41,7 +43,6 @@ class RetrievalBundle(tf.Module):
       items: Looks up items by their ids.
       live: The changes since the push.
       item_categories: The categories by position; None if the tower has none.
-      new_categories: The category names added since the push; None if none can be added.
       categories: Looks up the categories of items by id; None if the tower has none.
       popular: Ranks items by their counts in train.
       category_ranking: Ranks items for requests with filters or diversity; None if the items have
@@ -65,30 +66,24 @@ class RetrievalBundle(tf.Module):
         self.search = search
         self.config = config
         self.person_inputs = person_inputs(tower.signatures)
-        has_categories = isinstance(tower, TowerWithCategories)
         self.live: LiveItems | FixedItems = FixedItems(rows.size)
+        columns: dict[str, LiveColumn] = {}
         if config.live_catalogue:
+            columns = live_columns(tower, rows.size)
             dimensions = search.vectors.shape[1]
-            self.live = LiveItems(rows.size, dimensions, index_leaves(search), has_categories)
+            self.live = LiveItems(rows.size, dimensions, index_leaves(search), columns)
         self.items = ItemLookup(tower, rows, self.live)
         self.popular = PopularItems(tower.train_counts.numpy()[rows], self.live)
         self._by_score = ScoreRanking(search, self.popular, self.live)
         self.item_categories: ItemCategories | None = None
-        self.new_categories: NewCategories | None = None
         self.categories: CategoryLookup | None = None
         self.category_ranking: CategoryRanking | None = None
         if isinstance(tower, TowerWithCategories):
-            num_categories = len(tower.categories.numpy())
-            changed: Changed | None = None
-            if isinstance(self.live, LiveItems):
-                self.new_categories = NewCategories(num_categories)
-                changed = Changed(self.live, self.new_categories)
+            changed = columns.get(CATEGORIES)
             self.item_categories = ItemCategories(
                 tower.categories, tower.item_categories, rows, changed
             )
-            self.categories = CategoryLookup(
-                tower, self.items, self.new_categories or FixedCategories(num_categories)
-            )
+            self.categories = CategoryLookup(tower, self.items, changed)
         if has_options(tower):
             self.category_ranking = CategoryRanking(
                 tower,
@@ -99,6 +94,7 @@ class RetrievalBundle(tf.Module):
                 self.popular,
                 self.live,
                 config.over_fetch,
+                columns,
             )
 
     def recommend(

@@ -1,10 +1,11 @@
 """Ranks items for requests that may filter by the items' features or ask for diversity."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 import numpy as np
 import tensorflow as tf
 
+from contract.live_catalogue import filter_column
 from contract.signatures import ALLOW_PREFIX, DENY_PREFIX, MAX_PREFIX, MIN_PREFIX
 from retrieval.as_pushed import AsPushed
 from retrieval.diversity import diversify
@@ -12,6 +13,7 @@ from retrieval.filtered_ranking import FilteredRanking, Limits
 from retrieval.filters import ItemCategories, ItemFilter, Selection, drop_forbidden
 from retrieval.fixed_items import FixedItems
 from retrieval.item_numbers import ItemNumbers
+from retrieval.live_columns import LiveColumn
 from retrieval.live_items import LiveItems
 from retrieval.popular_items import PopularItems
 from retrieval.ranking import best_distinct, together
@@ -40,6 +42,7 @@ class CategoryRanking(tf.Module):
         popular: PopularItems,
         live: LiveItems | FixedItems,
         over_fetch: int,
+        columns: Mapping[str, LiveColumn],
     ) -> None:
         """Builds the ranking from its parts.
 
@@ -52,17 +55,19 @@ class CategoryRanking(tf.Module):
           popular: Ranks items for people without a history.
           live: The changes since the push.
           over_fetch: Candidates per requested item; see ``IndexConfig``.
+          columns: The features of changed items; see ``live_columns``.
         """
         super().__init__(name="category_ranking")
         self.items = items
         self.filters: dict[str, ItemCategories | ItemNumbers] = {}
         if isinstance(tower, TowerWithFilters):
             for name, values in tower.filter_values.items():
+                changed = columns.get(filter_column(name))
                 if name in tower.filter_names:
                     names = tower.filter_names[name]
-                    self.filters[name] = ItemCategories(names, values, rows)
+                    self.filters[name] = ItemCategories(names, values, rows, changed)
                 else:
-                    self.filters[name] = ItemNumbers(values, rows)
+                    self.filters[name] = ItemNumbers(values, rows, changed)
         self._features: list[ItemFilter] = [*([items] if items else []), *self.filters.values()]
         self.limits = Limits(rows.size)
         self._num_items = rows.size

@@ -1,7 +1,7 @@
 """Which items a request's filters allow: by item, by block, and as a list of positions."""
 
 from collections.abc import Sequence
-from typing import NamedTuple, Protocol
+from typing import Protocol
 
 import numpy as np
 import tensorflow as tf
@@ -9,7 +9,7 @@ import tensorflow as tf
 from contract.signatures import PADDING
 from model.categories import NO_CATEGORY
 from retrieval.inverted_lists import inverted_lists
-from retrieval.live_items import LiveItems, NewCategories
+from retrieval.live_columns import LiveColumn
 from retrieval.search import Candidates, ExactSearch
 from retrieval.vocabulary import VocabularyInitializer
 
@@ -59,26 +59,10 @@ class ItemFilter(Protocol):
         """
 
 
-class Changed(NamedTuple):
-    """Where to look up the categories of changed items.
-
-    Attributes:
-      live: The changed items, with their categories.
-      new: The category names added since the push.
-    """
-
-    live: LiveItems
-    new: NewCategories
-
-
 class ItemCategories(tf.Module):
     """The categories of the items that can be found; an ``ItemFilter``.
 
     In this class, "category" means a value of any categorical feature.
-
-    Attributes:
-      changed: Where to look up the categories of changed items. If it is None, changed items
-        have no category.
     """
 
     def __init__(
@@ -86,7 +70,7 @@ class ItemCategories(tf.Module):
         names: tf.Variable,
         items: tf.Variable,
         rows: np.ndarray,
-        changed: Changed | None = None,
+        changed: LiveColumn | None = None,
     ) -> None:
         """Builds the filter and its inverted lists.
 
@@ -94,10 +78,11 @@ class ItemCategories(tf.Module):
           names: string [V], see ``model.categories``.
           items: int32 [N, F], the numbers of each item's categories, see ``model.categories``.
           rows: int32 [R], the items that can be found.
-          changed: See the attributes.
+          changed: The categories of changed items; None if items cannot change.
         """
         super().__init__(name="filter_categories")
-        self.changed = changed
+        self._changed = changed
+        self._new = changed.new if changed else None
         if rows.size != items.numpy().shape[0]:
             items = tf.Variable(items.numpy()[rows], trainable=False, name="retrievable_categories")
         self._items = items  # [R, F]
@@ -112,7 +97,7 @@ class ItemCategories(tf.Module):
     def of(self, positions: tf.Tensor) -> tf.Tensor:
         """Returns int32 [..., F], the current categories at ``positions``; padding at -1."""
         found = self.pushed(tf.where(positions < self._num_pushed, positions, -1))
-        return found if self.changed is None else self.changed.live.categories_at(positions, found)
+        return found if self._changed is None else self._changed.at(positions, found)
 
     def pushed(self, positions: tf.Tensor) -> tf.Tensor:
         """Returns int32 [..., F], the categories as they were pushed; padding at -1."""
@@ -122,7 +107,7 @@ class ItemCategories(tf.Module):
     def numbers(self, names: tf.Tensor) -> tf.Tensor:
         """Returns int32 [...], the numbers of category names; 0 for padding and unknown names."""
         pushed = 1 + self._table.lookup(names)
-        return pushed if self.changed is None else self.changed.new.numbers(names, pushed)
+        return pushed if self._new is None else self._new.numbers(names, pushed)
 
     def block(self, start: tf.Tensor, size: tf.Tensor) -> tf.Tensor:
         """Returns int32 [size, F], the categories from position ``start`` on."""
@@ -225,7 +210,7 @@ class ItemCategories(tf.Module):
         batch, width = tf.unstack(tf.shape(numbers))
         row = tf.repeat(tf.range(batch), width)
         pairs = tf.stack([row, tf.reshape(numbers, [-1])], axis=1)  # [B * C, 2]
-        num_names = tf.size(self._names) if self.changed is None else self.changed.new.num_names
+        num_names = tf.size(self._names) if self._new is None else self._new.num_names
         shape = [batch, num_names + 1]
         return tf.scatter_nd(pairs, tf.ones([batch * width], tf.int32), shape) > 0
 

@@ -32,7 +32,7 @@ class FixedItems:
         del positions
         return pushed
 
-    titles_at = vectors_at = categories_at = ids_at
+    titles_at = vectors_at = ids_at
 
     def page(self, offset: tf.Tensor, limit: tf.Tensor) -> Page:
         """See ``LiveItems``."""
@@ -60,17 +60,3 @@ class FixedItems:
         """See ``LiveItems``."""
         del batch, depth, allowed
         return None
-
-
-class FixedCategories:
-    """The categories of the push, without later ones; see ``NewCategories`` for the methods."""
-
-    def __init__(self, num_pushed: int) -> None:
-        """See ``NewCategories``."""
-        self.num_names = tf.constant(num_pushed)
-        self.names = tf.zeros([0], tf.string)
-
-    def numbers(self, names: tf.Tensor, pushed: tf.Tensor) -> tf.Tensor:
-        """See ``NewCategories``."""
-        del names
-        return pushed

@@ -5,8 +5,9 @@ import tensorflow as tf
 
 from contract import signatures as names
 from model.categories import NO_CATEGORY
-from retrieval.fixed_items import FixedCategories, FixedItems
-from retrieval.live_items import LiveItems, NewCategories
+from retrieval.fixed_items import FixedItems
+from retrieval.live_columns import LiveColumn
+from retrieval.live_items import LiveItems
 from retrieval.tower import Tower, TowerWithCategories
 from retrieval.vocabulary import VocabularyInitializer
 
@@ -115,26 +116,27 @@ class CategoryLookup(tf.Module):
     """Looks up the categories of items, for a tower that has them."""
 
     def __init__(
-        self, tower: TowerWithCategories, items: ItemLookup, new: NewCategories | FixedCategories
+        self, tower: TowerWithCategories, items: ItemLookup, changed: LiveColumn | None
     ) -> None:
         """Makes the lookup.
 
         Args:
           tower: Holds the categories of the push.
           items: Looks up items by their ids.
-          new: The categories added since the push.
+          changed: The categories of changed items; None if items cannot change.
         """
         super().__init__(name="category_lookup")
         self._tower = tower
         self._items = items
-        self._new = new
+        self._changed = changed
 
     def of_items(self, items: tf.Tensor) -> dict[str, tf.Tensor]:
         """Returns ``categories`` string [M, F], padded with "", and ``known`` bool [M]."""
         rows, slots = self._items.vocabulary.lookup(items), self._items.slot_positions(items)
         numbers = tf.gather(self._tower.item_categories, tf.maximum(rows, 0))  # [M, F]
         numbers = tf.where(rows[:, tf.newaxis] >= 0, numbers, NO_CATEGORY)
-        numbers = self._items.live.categories_at(slots, numbers)
+        if self._changed is not None:
+            numbers = self._changed.at(slots, numbers)
         names_by_number = tf.concat([[names.PADDING], self._names()], axis=0)
         return {
             names.CATEGORIES: tf.gather(names_by_number, numbers),
@@ -159,4 +161,6 @@ class CategoryLookup(tf.Module):
 
     def _names(self) -> tf.Tensor:
         """Returns string [V + W], in the order of their numbers."""
-        return tf.concat([self._tower.categories, self._new.names], axis=0)
+        new = self._changed.new if self._changed else None
+        pushed = self._tower.categories
+        return pushed.read_value() if new is None else tf.concat([pushed, new.names], axis=0)

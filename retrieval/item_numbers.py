@@ -4,6 +4,7 @@ import numpy as np
 import tensorflow as tf
 
 from contract.signatures import MAX_PREFIX, MIN_PREFIX, PADDING
+from retrieval.live_columns import LiveColumn
 
 
 class ItemNumbers(tf.Module):
@@ -13,14 +14,18 @@ class ItemNumbers(tf.Module):
     every item is allowed; with one, items without a number are not.
     """
 
-    def __init__(self, values: tf.Variable, rows: np.ndarray) -> None:
+    def __init__(
+        self, values: tf.Variable, rows: np.ndarray, changed: LiveColumn | None = None
+    ) -> None:
         """Builds the filter and a sorted list of the numbers.
 
         Args:
           values: float32 [N, F], the numbers of each item in ascending order, padded with NaN.
           rows: int32 [R], the items that can be found.
+          changed: The numbers of changed items; None if items cannot change.
         """
         super().__init__(name="filter_numbers")
+        self._changed = changed
         if rows.size != values.numpy().shape[0]:
             values = tf.Variable(values.numpy()[rows], trainable=False, name="retrievable_numbers")
         self._items = values  # [R, F]
@@ -52,10 +57,14 @@ class ItemNumbers(tf.Module):
         )
 
     def of(self, positions: tf.Tensor) -> tf.Tensor:
-        """See ``ItemFilter``; the padding is NaN. Changed items have no numbers."""
-        is_pushed = (positions >= 0) & (positions < self._num_pushed)
-        found = tf.gather(self._items.read_value(), tf.where(is_pushed, positions, 0))
-        return tf.where(is_pushed[..., tf.newaxis], found, np.nan)
+        """See ``ItemFilter``; the padding is NaN."""
+        found = self.pushed(tf.where(positions < self._num_pushed, positions, -1))
+        return found if self._changed is None else self._changed.at(positions, found)
+
+    def pushed(self, positions: tf.Tensor) -> tf.Tensor:
+        """Returns float32 [..., F], the numbers as they were pushed; padding at -1."""
+        found = tf.gather(self._items.read_value(), tf.maximum(positions, 0))
+        return tf.where(positions[..., tf.newaxis] >= 0, found, np.nan)
 
     def block(self, start: tf.Tensor, size: tf.Tensor) -> tf.Tensor:
         """See ``ItemFilter``."""

@@ -16,6 +16,8 @@ from tensorflow.core.protobuf import saved_model_pb2
 from contract import live_catalogue as names
 from contract.versions import SAVED_MODEL_FILE
 from retrieval.bundle import RetrievalBundle
+from retrieval.filters import ItemCategories
+from retrieval.item_numbers import ItemNumbers
 from retrieval.live_items import LiveItems
 from retrieval.tower import TowerThatEncodes
 
@@ -37,18 +39,18 @@ def live_functions(bundle: RetrievalBundle) -> dict[str, Any]:
             {
                 names.IDS: strings,
                 names.EXAMPLES: strings,
-                names.CATEGORY_NAMES: tf.TensorSpec([None, None], tf.string),
+                **_column_specs(live, describe=True),
             },
         ),
         names.APPLY: _function(
-            lambda **inputs: _apply(bundle, live, **inputs),
+            lambda **inputs: _apply(live, **inputs),
             {
                 names.SLOTS: numbers,
                 names.IDS: strings,
                 names.NEW_TITLES: strings,
                 names.VECTORS: tf.TensorSpec([None, dimensions], tf.float32),
                 names.COUNTS: tf.TensorSpec([None], tf.float32),
-                names.CATEGORIES: tf.TensorSpec([None, None], tf.int32),
+                **_column_specs(live, describe=False),
                 names.FREED_IDS: strings,
                 names.POSITIONS: numbers,
                 names.REPLACED_BY: numbers,
@@ -56,7 +58,6 @@ def live_functions(bundle: RetrievalBundle) -> dict[str, Any]:
                 names.ORDER: numbers,
                 names.STARTS: numbers,
                 names.FRESH: numbers,
-                names.NEW_CATEGORIES: strings,
             },
         ),
     }
@@ -90,7 +91,7 @@ def hide_live_functions(
         names.FEATURES: {name: spec.get("kind", "categorical") for name, spec in features.items()}
         if is_encoder
         else {},
-        names.CATEGORY_FEATURE: _category_feature(bundle, items_config),
+        names.COLUMNS: _column_features(bundle, items_config),
         names.NUM_LEAVES: bundle.live.num_leaves,
         names.NUM_PUSHED: bundle.live.num_pushed,
     }
@@ -100,10 +101,32 @@ def hide_live_functions(
         file.write(json.dumps(description, indent=2, sort_keys=True))
 
 
-def _category_feature(bundle: RetrievalBundle, items_config: Mapping[str, Any] | None) -> str:
-    if bundle.item_categories is None:
-        return ""
-    return (items_config or {}).get("category_feature") or names.CATEGORY
+def _column_features(
+    bundle: RetrievalBundle, items_config: Mapping[str, Any] | None
+) -> dict[str, str]:
+    """Returns the name of the feature of each column."""
+    features = {}
+    if bundle.item_categories is not None:
+        category = (items_config or {}).get("category_feature")
+        features[names.CATEGORIES] = category or names.CATEGORY
+    ranking = bundle.category_ranking
+    for feature in ranking.filters if ranking else ():
+        features[names.filter_column(feature)] = feature
+    return features
+
+
+def _column_specs(live: LiveItems, *, describe: bool) -> dict[str, tf.TensorSpec]:
+    """Returns the specs of what ``describe_items`` or ``apply_changes`` takes for the columns."""
+    specs = {}
+    for name, column in live.columns.items():
+        if describe:
+            if column.new is not None:
+                specs[names.given_names(name)] = tf.TensorSpec([None, None], tf.string)
+            continue
+        specs[names.new_values(name)] = tf.TensorSpec([None, None], column.dtype)
+        if column.new is not None:
+            specs[names.new_names(name)] = tf.TensorSpec([None], tf.string)
+    return specs
 
 
 def _describe(
@@ -111,7 +134,7 @@ def _describe(
     live: LiveItems,
     ids: tf.Tensor,
     examples: tf.Tensor,
-    category_names: tf.Tensor,
+    **given: tf.Tensor,
 ) -> dict[str, tf.Tensor]:
     """Returns what this version knows of items, and the vectors of changed items.
 
@@ -120,7 +143,7 @@ def _describe(
       live: The changes so far.
       ids: string [M], the items.
       examples: string [M], serialized catalogue rows; "" leaves the vector as it was pushed.
-      category_names: string [M, F], the items' categories, padded with "".
+      given: For each categorical column, the items' values, string [M, F], padded with "".
 
     Returns:
       The outputs by the names in ``contract.live_catalogue``.
@@ -139,26 +162,34 @@ def _describe(
         names.LEAVES: live.leaves_of(vectors),
         names.COUNTS: tf.where(is_pushed, tf.gather(bundle.popular.counts, pushed), 0.0),
         names.PUSHED_TITLES: bundle.items.pushed_titles(ids),
-        names.PUSHED_CATEGORIES: tf.zeros([tf.size(ids), 0], tf.int32),
-        names.CATEGORY_NUMBERS: tf.zeros([tf.size(ids), 0], tf.int32),
-        names.NUM_CATEGORIES: tf.constant(0),
     }
-    if bundle.item_categories is not None and bundle.new_categories is not None:
-        outputs |= {
-            names.PUSHED_CATEGORIES: bundle.item_categories.pushed(positions),
-            names.CATEGORY_NUMBERS: bundle.item_categories.numbers(category_names),
-            names.NUM_CATEGORIES: bundle.new_categories.num_names,
-        }
+    for name, feature in _features_of_columns(bundle).items():
+        outputs[names.pushed_values(name)] = feature.pushed(positions)
+        new = live.columns[name].new
+        if new is not None and isinstance(feature, ItemCategories):
+            outputs[names.numbers_of_names(name)] = feature.numbers(given[names.given_names(name)])
+            outputs[names.num_names(name)] = new.num_names
     return outputs
 
 
-def _apply(
-    bundle: RetrievalBundle, live: LiveItems, new_categories: tf.Tensor, **changes: tf.Tensor
-) -> dict[str, tf.Tensor]:
+def _features_of_columns(bundle: RetrievalBundle) -> dict[str, ItemCategories | ItemNumbers]:
+    """Returns the feature of each column."""
+    found: dict[str, ItemCategories | ItemNumbers] = {}
+    if bundle.item_categories is not None:
+        found[names.CATEGORIES] = bundle.item_categories
+    ranking = bundle.category_ranking
+    for name, feature in ranking.filters.items() if ranking else ():
+        found[names.filter_column(name)] = feature
+    return found
+
+
+def _apply(live: LiveItems, **changes: tf.Tensor) -> dict[str, tf.Tensor]:
     """Applies changes; see ``LiveItems.apply``."""
-    live.apply(**changes)
-    if bundle.new_categories is not None:
-        bundle.new_categories.add(new_categories)
+    values = {name: changes.pop(names.new_values(name)) for name in live.columns}
+    for name, column in live.columns.items():
+        if column.new is not None:
+            column.new.add(changes.pop(names.new_names(name)))
+    live.apply(values=values, **changes)
     return {names.NUM_FOUND: live.num_found.read_value()}
 
 

@@ -12,15 +12,16 @@ therefore read by ``tf.gather`` on the variable and written by scattering, and r
 them whole: after a scatter, TensorFlow copies a variable for every read of the whole.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import NamedTuple
 
 import numpy as np
 import tensorflow as tf
 
 from contract.live_catalogue import AS_PUSHED
-from model.categories import NO_CATEGORY
+from retrieval.growing_variables import grow, growing_variable, num_rows
 from retrieval.leaves import Leaves
+from retrieval.live_columns import LiveColumn
 from retrieval.search import Candidates
 
 
@@ -43,11 +44,16 @@ class LiveItems(tf.Module):
       is_used: bool [], whether ``apply`` was ever called.
       num_replaced: int32 [], number of pushed items that have been replaced or removed.
       num_found: int32 [], number of slots that searches can find.
+      columns: The features by which requests filter.
       num_leaves: Number of partitions by which slots are ordered, C; 0 if there are none.
     """
 
     def __init__(
-        self, num_pushed: int, dimensions: int, leaves: Leaves | None, has_categories: bool
+        self,
+        num_pushed: int,
+        dimensions: int,
+        leaves: Leaves | None,
+        columns: Mapping[str, LiveColumn],
     ) -> None:
         """Creates the variables.
 
@@ -56,38 +62,35 @@ class LiveItems(tf.Module):
           dimensions: Length of a vector, d.
           leaves: The partitions of the index. A search scores the slots in the partitions nearest
             to the interests; if this is None, it scores all slots.
-          has_categories: Whether items have categories.
+          columns: The features by which requests filter; see ``live_columns``.
         """
         super().__init__(name="live_items")
         self.num_pushed = num_pushed
         self.num_leaves = len(leaves.centroids) if leaves else 0
         self._leaves_to_search = leaves.to_search if leaves else None
         centroids = leaves.centroids if leaves else np.zeros([0, dimensions], np.float32)
-        self._centroids = _variable(centroids, "live_centroids")
-        self._has_categories = has_categories
-        self.is_used = _variable(np.array(False), "live_is_used")
-        self.num_replaced = _variable(np.array(0, np.int32), "live_num_replaced")
-        self.num_found = _variable(np.array(0, np.int32), "live_num_found")
-        self._replaced_by = _variable(
+        self._centroids = growing_variable(centroids, "live_centroids")
+        self.columns = dict(columns)
+        self.is_used = growing_variable(np.array(False), "live_is_used")
+        self.num_replaced = growing_variable(np.array(0, np.int32), "live_num_replaced")
+        self.num_found = growing_variable(np.array(0, np.int32), "live_num_found")
+        self._replaced_by = growing_variable(
             np.full([num_pushed], AS_PUSHED, np.int32), "live_replaced_by"
         )
         self._slots = tf.lookup.experimental.MutableHashTable(
             tf.string, tf.int32, -1, name="live_slots_of_ids"
         )
         # These start with one row, so that tf.gather has a row to read before there is a slot.
-        self._ids = _variable(np.array([""], object), "live_ids", tf.string)
-        self._titles = _variable(np.array([""], object), "live_titles", tf.string)
-        self._vectors = _variable(np.zeros([1, dimensions], np.float32), "live_vectors")
-        self._counts = _variable(np.zeros([1], np.float32), "live_counts")
-        self._categories = tf.Variable(
-            np.zeros([1, 0], np.int32), trainable=False, name="live_categories", shape=[None, None]
-        )
+        self._ids = growing_variable(np.array([""], object), "live_ids", tf.string)
+        self._titles = growing_variable(np.array([""], object), "live_titles", tf.string)
+        self._vectors = growing_variable(np.zeros([1, dimensions], np.float32), "live_vectors")
+        self._counts = growing_variable(np.zeros([1], np.float32), "live_counts")
         # Slots ordered by the leaf that is nearest to their vector, the index at which each leaf
         # starts, and the slots that are not yet in that order. Slots that can no longer be found
         # are overwritten with -1.
-        self._order = _variable(np.zeros([0], np.int32), "live_order")
-        self._starts = _variable(np.zeros([self.num_leaves + 1], np.int32), "live_starts")
-        self._fresh = _variable(np.zeros([0], np.int32), "live_fresh")
+        self._order = growing_variable(np.zeros([0], np.int32), "live_order")
+        self._starts = growing_variable(np.zeros([self.num_leaves + 1], np.int32), "live_starts")
+        self._fresh = growing_variable(np.zeros([0], np.int32), "live_fresh")
 
     def apply(
         self,
@@ -96,7 +99,7 @@ class LiveItems(tf.Module):
         titles: tf.Tensor,
         vectors: tf.Tensor,
         counts: tf.Tensor,
-        categories: tf.Tensor,
+        values: Mapping[str, tf.Tensor],
         freed_ids: tf.Tensor,
         positions: tf.Tensor,
         replaced_by: tf.Tensor,
@@ -114,7 +117,7 @@ class LiveItems(tf.Module):
           vectors: float32 [M, d], their vectors.
           counts: float32 [M], their popularity: the count in train of the pushed item, or 0 for
             an added one.
-          categories: int32 [M, F], their categories; F is 0 if items have none.
+          values: For each of ``columns``, the items' values [M, F].
           freed_ids: string [G], ids that no longer have a slot.
           positions: int32 [P], the pushed items to which ``replaced_by`` refers.
           replaced_by: int32 [P], the slot of each, ``AS_PUSHED`` or ``REMOVED``.
@@ -124,24 +127,20 @@ class LiveItems(tf.Module):
           starts: int32 [C + 1], where each leaf starts in ``order``.
           fresh: int32 [F], slots that are not in ``order``; -1 is padding.
         """
-        size = _rows(self._ids)
+        size = num_rows(self._ids)
         needed = tf.reduce_max(tf.concat([slots, [-1]], axis=0)) + 1
         # Doubling keeps the total cost of growing proportional to the number of added items.
         capacity = tf.where(needed > size, tf.maximum(needed, 2 * size), size)
-        rows = [
+        for variable, rows in (
             (self._ids, ids),
             (self._titles, titles),
             (self._vectors, vectors),
             (self._counts, counts),
-        ]
-        if self._has_categories:
-            width = tf.maximum(_width(self._categories), tf.shape(categories)[1])
-            _widen(self._categories, width)
-            missing = width - tf.shape(categories)[1]
-            rows.append((self._categories, tf.pad(categories, [[0, 0], [0, missing]])))
-        for variable, values in rows:
-            _grow(variable, capacity)
-            variable.scatter_update(tf.IndexedSlices(values, slots))
+        ):
+            grow(variable, capacity)
+            variable.scatter_update(tf.IndexedSlices(rows, slots))
+        for name, column in self.columns.items():
+            column.write(slots, values[name], capacity)
         self._slots.remove(freed_ids)
         self._slots.insert(ids, slots)
         self._replaced_by.scatter_update(tf.IndexedSlices(replaced_by, positions))
@@ -184,19 +183,6 @@ class LiveItems(tf.Module):
     def vectors_at(self, positions: tf.Tensor, pushed: tf.Tensor) -> tf.Tensor:
         """Returns float32 [..., d], the vectors of slots; see ``ids_at``."""
         return self._at(self._vectors, positions, pushed)
-
-    def categories_at(self, positions: tf.Tensor, pushed: tf.Tensor) -> tf.Tensor:
-        """Returns int32 [..., F], the categories of slots; see ``ids_at``.
-
-        F is the larger of the widths of the slots' and the pushed categories.
-        """
-        own, given = _width(self._categories), tf.shape(pushed)[-1]
-        numbers = tf.gather(self._categories, tf.maximum(positions - self.num_pushed, 0))
-        return tf.where(
-            (positions >= self.num_pushed)[..., tf.newaxis],
-            _pad_last(numbers, given - own),
-            _pad_last(pushed, own - given),
-        )
 
     def _at(self, variable: tf.Variable, positions: tf.Tensor, pushed: tf.Tensor) -> tf.Tensor:
         is_slot = positions >= self.num_pushed
@@ -309,95 +295,3 @@ class LiveItems(tf.Module):
             return tf.fill([tf.shape(vectors)[0]], -1)
         closeness = tf.matmul(vectors, self._centroids.read_value(), transpose_b=True)
         return tf.argmax(closeness, axis=1, output_type=tf.int32)
-
-
-class NewCategories(tf.Module):
-    """Categories that were added after the push, numbered after those of the push."""
-
-    def __init__(self, num_pushed: int) -> None:
-        """Starts without any; ``num_pushed`` is the number of categories in the push."""
-        super().__init__(name="new_categories")
-        self._num_pushed = num_pushed
-        self._names = _variable(np.zeros([0], object), "new_category_names", tf.string)
-        self._numbers = tf.lookup.experimental.MutableHashTable(
-            tf.string, tf.int32, NO_CATEGORY, name="new_category_numbers"
-        )
-
-    @property
-    def names(self) -> tf.Tensor:
-        """The names, string [W], in the order of their numbers."""
-        return self._names.read_value()
-
-    def numbers(self, names: tf.Tensor, pushed: tf.Tensor) -> tf.Tensor:
-        """Returns the numbers of ``names``, 0 for unknown ones.
-
-        Args:
-          names: string [...].
-          pushed: int32 [...], the numbers that the names have in the push; ``NO_CATEGORY`` if
-            the push does not have them.
-        """
-        new = tf.ensure_shape(self._numbers.lookup(names), names.shape)
-        return tf.where(pushed != NO_CATEGORY, pushed, new)
-
-    def add(self, names: tf.Tensor) -> None:
-        """Assigns the next numbers to ``names``, string [W], none of which may have one yet."""
-        first = self.num_names + 1
-        self._numbers.insert(names, tf.range(first, first + tf.size(names)))
-        self._names.assign(tf.concat([self.names, names], axis=0))
-
-    @property
-    def num_names(self) -> tf.Tensor:
-        """The number of categories, int32 [], including those of the push."""
-        return self._num_pushed + tf.size(self.names)
-
-
-def _variable(value: np.ndarray, name: str, dtype: tf.DType | None = None) -> tf.Variable:
-    # The first dimension is left open, because it grows.
-    shape = [None, *value.shape[1:]] if value.ndim else []
-    return tf.Variable(
-        tf.constant(value.tolist() if dtype else value, dtype),
-        trainable=False,
-        name=name,
-        shape=shape,
-    )
-
-
-def _rows(variable: tf.Variable) -> tf.Tensor:
-    """Returns int32 [], the size of the first dimension, without reading the variable."""
-    return tf.raw_ops.VariableShape(input=variable.handle)[0]
-
-
-def _width(variable: tf.Variable) -> tf.Tensor:
-    """Returns int32 [], the size of the last dimension, without reading the variable."""
-    return tf.raw_ops.VariableShape(input=variable.handle)[-1]
-
-
-def _pad_last(values: tf.Tensor, missing: tf.Tensor) -> tf.Tensor:
-    """Appends ``missing`` zeros to the last dimension, if that is positive."""
-    paddings = [[0, 0]] * (values.shape.rank - 1) + [[0, tf.maximum(missing, 0)]]
-    return tf.pad(values, paddings)
-
-
-def _widen(variable: tf.Variable, width: tf.Tensor) -> None:
-    """Extends ``variable``, of rank 2, to ``width`` columns if it has fewer."""
-    missing = width - _width(variable)
-
-    def widen() -> tf.Tensor:
-        variable.assign(_pad_last(variable.read_value(), missing))
-        return tf.constant(True)
-
-    tf.cond(missing > 0, widen, lambda: tf.constant(False))
-
-
-def _grow(variable: tf.Variable, capacity: tf.Tensor) -> None:
-    """Extends ``variable`` to ``capacity`` rows if it has fewer."""
-    missing = capacity - _rows(variable)
-
-    def grow() -> tf.Tensor:
-        value = variable.read_value()
-        shape = tf.concat([[missing], tf.shape(value)[1:]], axis=0)
-        filler = tf.fill(shape, "") if value.dtype == tf.string else tf.zeros(shape, value.dtype)
-        variable.assign(tf.concat([value, filler], axis=0))
-        return tf.constant(True)
-
-    tf.cond(missing > 0, grow, lambda: tf.constant(False))

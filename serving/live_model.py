@@ -1,6 +1,5 @@
 """The live catalogue of one loaded version: the mapping of slots to items."""
 
-import dataclasses
 import json
 import threading
 from collections.abc import Mapping, Sequence
@@ -12,10 +11,10 @@ from google.protobuf import json_format
 from tensorflow.core.protobuf import meta_graph_pb2
 
 from contract import live_catalogue as names
-from contract.catalogue_changes import Change
 from contract.change_log import ChangeLog, Entry
 from contract.manifest import LOG_IDENTITY, LOG_POSITION, MANIFEST_PATH, REFRESH, from_json
 from model.catalogue_examples import catalogue_example
+from serving.live_columns import columns_of, inputs_to_apply, inputs_to_describe, joined
 from serving.saved_model import SavedModel
 from serving.signature import Signature
 
@@ -24,20 +23,6 @@ _MAX_FRESH: Final = 4096
 # Items that one run of the model describes, and entries read from the log at once.
 _ITEMS_AT_ONCE: Final = 1024
 _ENTRIES_AT_ONCE: Final = 8192
-
-
-@dataclasses.dataclass(frozen=True)
-class Described:
-    """The version's description of items: the outputs of ``describe_items`` as arrays."""
-
-    positions: np.ndarray
-    vectors: np.ndarray
-    leaves: np.ndarray
-    counts: np.ndarray
-    pushed_titles: np.ndarray
-    pushed_categories: np.ndarray
-    category_numbers: np.ndarray
-    num_categories: int
 
 
 class LiveModel:
@@ -73,7 +58,9 @@ class LiveModel:
             for name, definition in description[names.FUNCTIONS].items()
         }
         self.features: dict[str, str] = description[names.FEATURES]
-        self._category_feature: str = description[names.CATEGORY_FEATURE]
+        self._columns = columns_of(
+            description[names.COLUMNS], self._functions[names.DESCRIBE].inputs
+        )
         self._num_leaves: int = description[names.NUM_LEAVES]
         self.num_pushed: int = description[names.NUM_PUSHED]
         self.folded = folded_position(path, log_identity)
@@ -131,16 +118,15 @@ class LiveModel:
             state.clear()
         self.without_vector.clear()
         self._order, self._starts = self._order[:0], np.zeros_like(self._starts)
-        nothing = self._described([])[0]
+        nothing = self._described([])
         self._change(
             {
                 names.SLOTS: np.zeros([0], np.int32),
                 names.IDS: _strings([]),
                 names.NEW_TITLES: _strings([]),
-                names.VECTORS: nothing.vectors,
-                names.COUNTS: nothing.counts,
-                names.CATEGORIES: nothing.category_numbers,
-                names.NEW_CATEGORIES: _strings([]),
+                names.VECTORS: nothing[names.VECTORS],
+                names.COUNTS: nothing[names.COUNTS],
+                **inputs_to_apply(self._columns, [], nothing, []),
             },
             freed,
             moved,
@@ -155,9 +141,7 @@ class LiveModel:
             self._described(entries[start : start + _ITEMS_AT_ONCE])
             for start in range(0, len(entries), _ITEMS_AT_ONCE)
         ]
-        described = _concatenated([part for part, _ in parts])
-        categories = [row for _, rows in parts for row in rows]
-        new_names, numbers = self._number(described, categories)
+        described = joined(parts)
         # Copied, because the graph may share the memory of the array that it was fed.
         self._order = self._order.copy()
         written: list[int] = []  # entries that need a slot
@@ -165,9 +149,9 @@ class LiveModel:
         freed: list[str] = []
         moved: dict[int, int] = {}
         for index, (_, item, change) in enumerate(entries):
-            position = int(described.positions[index])
+            position = int(described[names.POSITIONS][index])
             had_slot = self._drop(item)
-            has_vector = bool(described.vectors[index].any())
+            has_vector = bool(described[names.VECTORS][index].any())
             if change.is_found and not has_vector:
                 self.without_vector.add(item)
             else:
@@ -177,7 +161,7 @@ class LiveModel:
             elif position >= 0 and not change.needs_slot:
                 now = names.AS_PUSHED
             else:
-                now = self._take(item, int(described.leaves[index]))
+                now = self._take(item, int(described[names.LEAVES][index]))
                 written.append(index)
                 slots.append(now)
             if had_slot and now < 0:
@@ -191,18 +175,19 @@ class LiveModel:
         if len(self._fresh) > _MAX_FRESH and self._num_leaves:
             self._put_in_order()
         titles = [
-            str.encode(change.title) if change.title is not None else described.pushed_titles[i]
-            for i, (_, _, change) in enumerate(entries)
+            described[names.PUSHED_TITLES][index] if change.title is None else change.title.encode()
+            for index, (_, _, change) in enumerate(entries)
         ]
         self._change(
             {
                 names.SLOTS: np.array(slots, np.int32),
                 names.IDS: _strings([entries[i].item_id.encode() for i in written]),
                 names.NEW_TITLES: _strings([titles[i] for i in written]),
-                names.VECTORS: described.vectors[written],
-                names.COUNTS: described.counts[written],
-                names.CATEGORIES: numbers[written],
-                names.NEW_CATEGORIES: _strings(new_names),
+                names.VECTORS: described[names.VECTORS][written],
+                names.COUNTS: described[names.COUNTS][written],
+                **inputs_to_apply(
+                    self._columns, [entry.change for entry in entries], described, written
+                ),
             },
             freed,
             moved,
@@ -234,63 +219,14 @@ class LiveModel:
         self._touched.clear()
         self._freed.clear()
 
-    def _described(self, entries: Sequence[Entry]) -> tuple[Described, list[list[bytes] | None]]:
-        """Runs the model on the items; also returns the categories that the changes set."""
-        categories = [self._categories(change) for _, _, change in entries]
-        width = max((len(row) for row in categories if row), default=0) or 1
-        padded = np.full([len(entries), width], b"", object)
-        for row, given in enumerate(categories):
-            padded[row, : len(given or ())] = given or ()
-        outputs = self._run(
-            names.DESCRIBE,
-            {
-                names.IDS: _strings([item.encode() for _, item, _ in entries]),
-                names.EXAMPLES: _strings([self._example(entry) for entry in entries]),
-                names.CATEGORY_NAMES: padded,
-            },
-        )
-        described = Described(
-            positions=outputs[names.POSITIONS],
-            vectors=outputs[names.VECTORS],
-            leaves=outputs[names.LEAVES],
-            counts=outputs[names.COUNTS],
-            pushed_titles=outputs[names.PUSHED_TITLES],
-            pushed_categories=outputs[names.PUSHED_CATEGORIES],
-            category_numbers=outputs[names.CATEGORY_NUMBERS],
-            num_categories=int(outputs[names.NUM_CATEGORIES]),
-        )
-        return described, categories
-
-    def _categories(self, change: Change) -> list[bytes] | None:
-        """Returns the names of the categories that a change sets; None if it leaves them."""
-        if not self._category_feature or change.features is None:
-            return None
-        values = change.features.get(self._category_feature, ())
-        assert isinstance(values, tuple)
-        return [value.encode() for value in dict.fromkeys(values)]
-
-    def _number(
-        self, described: Described, categories: Sequence[list[bytes] | None]
-    ) -> tuple[list[bytes], np.ndarray]:
-        """Returns names that are new to the version, and the numbers of all names, [M, F]."""
-        new: dict[bytes, int] = {}
-        rows = []
-        for index, given in enumerate(categories):
-            if given is None:
-                rows.append([int(n) for n in described.pushed_categories[index] if n])
-                continue
-            known = described.category_numbers[index]
-            rows.append(
-                [
-                    int(number) or new.setdefault(name, described.num_categories + len(new) + 1)
-                    for name, number in zip(given, known, strict=False)
-                ]
-            )
-        width = max(map(len, rows), default=0)
-        numbers = np.zeros([len(rows), width], np.int32)
-        for index, row in enumerate(rows):
-            numbers[index, : len(row)] = row
-        return list(new), numbers
+    def _described(self, entries: Sequence[Entry]) -> dict[str, np.ndarray]:
+        """Returns the outputs of ``describe_items`` for the items."""
+        inputs = {
+            names.IDS: _strings([item.encode() for _, item, _ in entries]),
+            names.EXAMPLES: _strings([self._example(entry) for entry in entries]),
+            **inputs_to_describe(self._columns, [entry.change for entry in entries]),
+        }
+        return self._run(names.DESCRIBE, inputs)
 
     def _example(self, entry: Entry) -> bytes:
         """Returns the item as a catalogue row; empty if the item keeps its pushed vector."""
@@ -344,24 +280,6 @@ def folded_position(path: Path, log_identity: str) -> int:
         return 0
     refresh = from_json(manifest.read_text()).get(REFRESH, {})
     return int(refresh[LOG_POSITION]) if refresh.get(LOG_IDENTITY) == log_identity else 0
-
-
-def _concatenated(parts: Sequence[Described]) -> Described:
-    if len(parts) == 1:
-        return parts[0]
-    width = max(part.category_numbers.shape[1] for part in parts)
-    joined: dict[str, Any] = {
-        field.name: np.concatenate([getattr(part, field.name) for part in parts])
-        for field in dataclasses.fields(Described)
-        if field.name not in ("category_numbers", "num_categories")
-    }
-    numbers = [
-        np.pad(part.category_numbers, [(0, 0), (0, width - part.category_numbers.shape[1])])
-        for part in parts
-    ]
-    return Described(
-        **joined, category_numbers=np.concatenate(numbers), num_categories=parts[0].num_categories
-    )
 
 
 def _strings(values: Sequence[bytes]) -> np.ndarray:

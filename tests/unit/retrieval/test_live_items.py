@@ -11,14 +11,14 @@ _VECTORS = np.array([[1.0, 0.0], [0.8, 0.6], [0.0, 1.0]], np.float32)
 
 def _live(num_searched):
     centroids = np.array([[1.0, 0.0], [0.0, 1.0]], np.float32)
-    live = LiveItems(10, 2, Leaves(centroids, tf.Variable(num_searched)), has_categories=False)
+    live = LiveItems(10, 2, Leaves(centroids, tf.Variable(num_searched)), columns={})
     live.apply(
         slots=tf.range(3),
         ids=tf.constant(["a", "b", "c"]),
         titles=tf.constant(["", "", ""]),
         vectors=tf.constant(_VECTORS),
         counts=tf.constant([0.0, 0.0, 0.0]),
-        categories=tf.zeros([3, 0], tf.int32),
+        values={},
         freed_ids=tf.zeros([0], tf.string),
         positions=tf.constant([4]),
         replaced_by=tf.constant([1]),

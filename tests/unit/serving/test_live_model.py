@@ -166,6 +166,64 @@ def test_random_changes_give_what_the_oracle_finds(model, live, log, monkeypatch
         assert answer["interest_index"][0].tolist() == [-1] * 10
 
 
+def test_filters_hold_for_the_new_values_of_changed_items(tmp_path, log):
+    """Every item has a brand (two of them for some), and a price unless it is the tenth."""
+    random = np.random.default_rng(4)
+    brands = {item: {f"brand {i % 7}", *["other"] * (i % 5 == 0)} for i, item in enumerate(_IDS)}
+    prices = {item: float(i) for i, item in enumerate(_IDS) if i % 10}
+    filters = {
+        "brand": [sorted(brands[item]) for item in _IDS],
+        "price": [[prices[item]] if item in prices else [] for item in _IDS],
+    }
+    Tower(_IDS, _VECTORS, _COUNTS, filters=filters).save(tmp_path / "tower")
+    save_bundle(tmp_path / "tower", tmp_path / "tree", "tree", IndexConfig(live_catalogue=True))
+    model = SavedModel(tmp_path / "tree", session_config(optimize=False))
+    live = LiveModel(model, tmp_path / "tree", log.identity)
+    oracle = Oracle()
+    pushed, seen = (dict(brands), dict(prices)), set()
+    requests = [
+        ({"allow_brand": ["brand 3", "new brand"]}, lambda b, p: b & {"brand 3", "new brand"}),
+        ({"deny_brand": ["other", "brand 1"]}, lambda b, p: not b & {"other", "brand 1"}),
+        ({"min_price": "40", "max_price": "60.5"}, lambda b, p: p and 40 <= p <= 60.5),
+        ({"min_price": "500"}, lambda b, p: p and p >= 500),
+        (
+            {"allow_brand": ["other"], "max_price": "150"},
+            lambda b, p: "other" in b and p and p <= 150,
+        ),
+    ]
+    for _ in range(4):
+        changes = {}
+        for item in random.choice([*_IDS, *[f"new{i}" for i in range(40)]], 60, False).tolist():
+            brand = [("new brand",), ("other", "brand 3"), ("brand 1",), ()][random.integers(4)]
+            features = {"point": float(random.uniform(0, 6)), "brand": brand}
+            price = [5.0, 50.0, 60.5, 777.0, None][random.integers(5)]
+            features |= {} if price is None else {"price": price}
+            kept = [REMOVAL, Change(in_stock=False), Change(title="Renamed"), Change()]
+            changes[item] = [*kept, *[Change(features=features)] * 3][random.integers(7)]
+            oracle.apply(item, changes[item])
+            for now, before in zip((brands, prices), pushed, strict=True):
+                now.pop(item, None)
+                if item in before:
+                    now[item] = before[item]
+            if changes[item].features is not None:
+                brands[item] = set(brand)
+                prices.pop(item, None)
+                prices |= {} if price is None else {item: price}
+        write(log, changes.items())
+        live.catch_up(log)
+        for options, allows in requests:
+            history = random.choice(_IDS, 4, replace=False).tolist()
+            _, scores = oracle.best(history, 0)
+            allowed = [i for i in scores if allows(brands.get(i, set()), prices.get(i))]
+            expected = sorted(allowed, key=lambda item: -scores[item])[:10]
+            given = {name: [value] for name, value in options.items()}
+            assert ask(model, [history], **given)[0][0] == expected, options
+            seen |= set(expected)
+    assert seen & set(changes) - set(_IDS)  # an added item
+    assert seen & set(changes) & set(_IDS)  # a changed one
+    model.close()
+
+
 def test_an_item_is_added_changed_and_removed(model, live, log):
     write(log, [("new", point(1.0, "fresh", title="A new one"))])
     live.catch_up(log)

@@ -43,6 +43,15 @@ def _have_one_length(vectors: tf.Variable) -> bool:
     )
 
 
+def _defined(value: tf.Tensor) -> tf.Tensor:
+    """Returns a part of an index with a defined content.
+
+    What an index lacks, ScaNN returns as a scalar of memory that nobody has written.
+    """
+    is_lacking = value.shape.rank == 0 and value.dtype != tf.string
+    return tf.zeros_like(value) if is_lacking else value
+
+
 class ScannSearch(tf.Module):
     """Approximate search with ScaNN's TensorFlow ops.
 
@@ -98,19 +107,21 @@ class ScannSearch(tf.Module):
         state = scann_ops.scann_to_tensors(built)
         tf.raw_ops.DestroyResourceOp(resource=built)
         self._state = {
-            name: tf.Variable(value, trainable=False, name=name)
+            name: tf.Variable(_defined(value), trainable=False, name=name)
             for name, value in state._asdict().items()
             if name != "dataset"
         }
+        # With fewer items than codes, ScaNN makes no hashes and compares the vectors themselves.
+        self._has_hashes = bool(self._state["hashed_dataset"].shape.rank)
         # ScaNN finds its index by this name, which is global in the process, so different indexes
         # must have different names.
         digest = hashlib.sha256(repr((num_leaves, recall_k)).encode())
         for _, value in sorted(self._state.items()):
             array = np.asarray(value.numpy())
             digest.update(b"".join(array.ravel()) if array.dtype == object else array.tobytes())
+        if not self._has_hashes:
+            digest.update(vectors.numpy().tobytes())
         self._shared_name = f"index-{digest.hexdigest()[:32]}"
-        # With fewer items than codes, ScaNN makes no hashes and compares the vectors themselves.
-        self._has_hashes = bool(self._state["hashed_dataset"].shape.rank)
         self.leaves_to_search = tf.Variable(
             0, trainable=False, dtype=tf.int32, name="leaves_to_search"
         )

@@ -121,6 +121,19 @@ def test_two_indexes_in_one_process_do_not_answer_for_each_other(people):
         assert found.positions[0].numpy().tolist() == order.tolist()
 
 
+@pytest.mark.parametrize("num_items", [2, 100])
+def test_an_index_has_no_undefined_content(num_items):
+    """The parts that an index lacks would else hold what the memory held before."""
+    vectors = tf.Variable(unit_vectors(num_items, _DIM))
+    one, other = (ScannSearch(vectors, 0, ScannSettings(1, 10), 100) for _ in range(2))
+    for name, part in _by_name(one).items():
+        np.testing.assert_array_equal(part, _by_name(other)[name], err_msg=name)
+
+
+def _by_name(search):
+    return {variable.name: variable.numpy() for variable in search.variables}
+
+
 @pytest.mark.parametrize("num_items", [1, 2, 17])
 def test_tiny_catalogues_are_searched_whole(num_items, people):
     vectors = tf.Variable(unit_vectors(num_items, _DIM))

@@ -51,7 +51,7 @@ class Query(NamedTuple):
     Attributes:
       interests: float32 [B, K, d].
       mask: bool [B, K], the active interests.
-      excluded: int32 [B, X], positions to leave out, which are those of the history.
+      excluded: int32 [B, X], positions to leave out, which are those of the history; -1 is padding.
     """
 
     interests: tf.Tensor
@@ -210,7 +210,8 @@ def _curve(
                 latency_ms=round(float(np.median(people.latencies_ms())), 3),
             )
             curve.append(point)
-            is_at_its_end = point.recall - before < (target - point.recall) * _LEAST_GAIN
+            gains_little = point.recall - before < (target - point.recall) * _LEAST_GAIN
+            is_at_its_end = gains_little and people.can_gain(search, settings)
             if _reaches(point, target) or point.latency_ms > best or is_at_its_end:
                 break
             before = point.recall
@@ -256,6 +257,8 @@ class TuningPeople:
     Attributes:
       num_items: Number of items in the index, R.
       exact: float32 [P, k], the best possible scores of each person.
+      depth: The most candidates that a search fetches in any case: k, and as many as somebody's
+        excluded items.
     """
 
     def __init__(self, search: ScannSearch, queries: Sequence[Query], recall_k: int) -> None:
@@ -272,7 +275,12 @@ class TuningPeople:
         )
         excluded = [row for query in queries for row in query.excluded.numpy()]
         self.exact = exact_scores(search.vectors, interests, mask, excluded, k)  # [P, k]
+        self.depth = min(k + max(len(np.unique(row[row >= 0])) for row in excluded), self.num_items)
         self._approximate = _scores(search, k)
+
+    def can_gain(self, search: ScannSearch, settings: ScannSettings) -> bool:
+        """Whether these settings can find more than smaller ones of their group."""
+        return search.num_leaves > 0 or settings.reorder > self.depth
 
     def found(self) -> np.ndarray:
         """Returns the scores [P, k] that the search finds."""
@@ -298,14 +306,18 @@ class TuningPeople:
 
 
 def queries_of(bundle: RetrievalBundle, people: People) -> list[Query]:
-    """Returns the queries to the index when ``people`` ask for recommendations."""
+    """Returns the queries to the index when ``people`` ask for recommendations.
+
+    They leave out the history if requests do so by default (``IndexConfig.exclude_history``).
+    """
     queries = []
     for batch in people.batches(_PEOPLE_PER_BATCH):
         history = tf.constant(batch.history, tf.string)
         person = {name: tf.constant(values) for name, values in batch.person.items()}
         user = bundle.tower.user_interests(history, person)
-        excluded = bundle.items.to_positions(history)
-        knows_any = knows_person(excluded, user[names.HISTORY_INDEX])[:, tf.newaxis]
+        owned = bundle.items.to_positions(history)
+        knows_any = knows_person(owned, user[names.HISTORY_INDEX])[:, tf.newaxis]
+        excluded = owned if bundle.config.exclude_history else tf.fill(tf.shape(owned), -1)
         queries.append(
             Query(user[names.INTERESTS], user[names.INTEREST_MASK] & knows_any, excluded)
         )

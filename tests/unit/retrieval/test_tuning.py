@@ -65,6 +65,16 @@ def test_the_chosen_settings_reach_the_target_and_are_in_use(num_leaves):
         assert recalls == sorted(recalls)
 
 
+def test_settings_below_what_a_long_history_fetches_anyway_do_not_end_the_search():
+    """20 items beside 60 excluded ones need 80 candidates, so reorder 20, 30 and 45 are alike."""
+    vectors = tf.Variable(unit_vectors(4000, 16))
+    config = IndexConfig(recall_k=20, recall_target=0.99, max_merge_loss=0.0)
+    search = ScannSearch(vectors, 0, ScannSettings(1, 20), 20)
+    curve = tune(search, _queries(90, seed=1, num_excluded=60), config).curve
+    assert curve[0].recall == curve[1].recall < 0.99
+    assert curve[-1].recall_lower >= 0.99
+
+
 def _point(reorder, recall_lower, latency_ms, full_answers=1.0):
     return CurvePoint(
         leaves_to_search=1,

@@ -1,12 +1,12 @@
 """Messages of any number at once: small ones wait for nobody, large ones for each other."""
 
 import asyncio
-import functools
 
 import orjson
 from aiohttp import ClientSession, web
 from aiohttp.test_utils import TestServer
 
+from contract.server_methods import ServerMethod
 from serving.json_api import JsonApi
 from serving.metrics import Metrics
 from serving.request_log import RequestLog
@@ -18,7 +18,7 @@ async def _ask(texts, answer):
     """Sends messages at the same time; returns how many were answered with 200."""
     api = JsonApi(RequestLog(Metrics(), lambda: ["m"], "none"), max_bytes=2**20)
     app = web.Application()
-    app.router.add_post("/{name}", functools.partial(api.rest, "test", answer))
+    api.add_routes(app, {ServerMethod("test", "/{name}", "test.Service", "Test"): answer})
     async with TestServer(app) as server, ClientSession() as session:
 
         async def post(text):

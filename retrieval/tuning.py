@@ -2,7 +2,6 @@
 
 import dataclasses
 import functools
-import itertools
 import math
 from collections.abc import Callable, Iterator, Sequence
 from typing import NamedTuple
@@ -265,17 +264,24 @@ class TuningPeople:
         """Searches exactly for ``queries``, at a depth of ``recall_k``."""
         self.num_items = int(tf.shape(search.vectors)[0])
         k = min(recall_k, self.num_items)
-        self._queries = queries
-        self._single = list(
-            itertools.islice(itertools.cycle(_one_by_one(queries)), _TIMED_REQUESTS)
-        )
         interests, mask = (
             np.concatenate([part.numpy() for part in parts])
             for parts in ([q.interests for q in queries], [q.mask for q in queries])
         )
-        excluded = [row for query in queries for row in query.excluded.numpy()]
+        excluded = [np.unique(row[row >= 0]) for q in queries for row in q.excluded.numpy()]
+        # A batch is searched as deep as the person with the most excluded items needs. With their
+        # like in one batch, people are searched hardly deeper than each of them alone would be.
+        order = np.argsort([row.size for row in excluded], kind="stable")
+        interests, mask, excluded = interests[order], mask[order], [excluded[row] for row in order]
+        batches = [
+            slice(start, start + _PEOPLE_PER_BATCH)
+            for start in range(0, len(order), _PEOPLE_PER_BATCH)
+        ]
+        self._queries = [_query(interests[b], mask[b], excluded[b]) for b in batches]
+        spread = np.linspace(0, len(order) - 1, _TIMED_REQUESTS).astype(int)
+        self._single = [_query(interests[[row]], mask[[row]], [excluded[row]]) for row in spread]
         self.exact = exact_scores(search.vectors, interests, mask, excluded, k)  # [P, k]
-        self.depth = min(k + max(len(np.unique(row[row >= 0])) for row in excluded), self.num_items)
+        self.depth = min(k + excluded[-1].size, self.num_items)
         self._approximate = _scores(search, k)
 
     def can_gain(self, search: ScannSearch, settings: ScannSettings) -> bool:
@@ -356,10 +362,11 @@ def _geometric(first: int, last: int) -> Iterator[int]:
     yield last
 
 
-def _one_by_one(queries: Sequence[Query]) -> Iterator[Query]:
-    for query in queries:
-        for row in range(query.mask.shape[0]):
-            yield Query(*(part[row : row + 1] for part in query))
+def _query(interests: np.ndarray, mask: np.ndarray, excluded: Sequence[np.ndarray]) -> Query:
+    table = np.full([len(excluded), 1 + max(row.size for row in excluded)], -1, np.int32)
+    for row, positions in enumerate(excluded):
+        table[row, : positions.size] = positions
+    return Query(tf.constant(interests), tf.constant(mask), tf.constant(table))
 
 
 def _scores(search: Search, k: int) -> Callable[[Query], np.ndarray]:

@@ -75,7 +75,7 @@ def validate(model_dir: str, example_files: Sequence[str], config: IndexConfig) 
 
     k = min(config.recall_k, config.max_k, server.num_retrievable)
     limit = affordable_people(len(people), server.num_retrievable, server.interests_shape)
-    asked = people.repeated(limit)
+    asked = people.repeated(limit).by_history_length()
     found = []
     for batch in asked.batches(_BATCH):
         answer = server.recommend(batch, k)

@@ -6,8 +6,17 @@ import tensorflow as tf
 
 from retrieval.config import IndexConfig
 from retrieval.interest_merging import NEVER
+from retrieval.measure import recall
+from retrieval.ranking import rank_once
 from retrieval.scann_search import ScannSearch, ScannSettings
-from retrieval.tuning import CurvePoint, Query, build_search, choose, leaves_of, tune
+from retrieval.tuning import (
+    CurvePoint,
+    Query,
+    build_search,
+    choose,
+    leaves_of,
+    tune,
+)
 from tests.synthetic_tower import unit_vectors
 
 
@@ -73,6 +82,34 @@ def test_settings_below_what_a_long_history_fetches_anyway_do_not_end_the_search
     curve = tune(search, _queries(90, seed=1, num_excluded=60), config).curve
     assert curve[0].recall == curve[1].recall < 0.99
     assert curve[-1].recall_lower >= 0.99
+
+
+def test_people_with_short_histories_are_not_measured_beside_those_with_long_ones():
+    """Every other person excludes 300 items; beside them, the others would be searched as deep."""
+    vectors = tf.Variable(unit_vectors(4000, 16))
+    config = IndexConfig(recall_k=20, recall_target=0.95, max_merge_loss=0.0)
+    search = ScannSearch(vectors, 0, ScannSettings(1, 20), 20)
+    queries = _queries(180, seed=1, num_excluded=300)
+    mixed = [
+        query._replace(
+            excluded=tf.where(
+                tf.range(query.mask.shape[0])[:, tf.newaxis] % 2 == 1, query.excluded, -1
+            )
+        )
+        for query in queries
+    ]
+    tune(search, mixed, config)
+    found, exact = (
+        np.concatenate(
+            [
+                rank_once(by, *(part[row : row + 1] for part in query), tf.constant(20)).scores
+                for query in mixed
+                for row in range(query.mask.shape[0])
+            ]
+        )
+        for by in (search, search.exact())
+    )
+    assert recall(found, exact).mean >= 0.95
 
 
 def _point(reorder, recall_lower, latency_ms, full_answers=1.0):

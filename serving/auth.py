@@ -87,6 +87,9 @@ class Tokens:
         self._digests, self._problem = digests, ""
 
 
+_SERVICE_OF_PATH = {method.path: method.service for method in SERVER_METHODS}
+
+
 @dataclasses.dataclass(frozen=True)
 class _Area:
     """A part of the API that has tokens of its own.
@@ -102,8 +105,7 @@ class _Area:
     def has(self, request: web.Request) -> bool:
         """Whether a REST request belongs to this part."""
         resource = request.match_info.route.resource
-        paths = {method.path for method in SERVER_METHODS if method.service == self.service}
-        return resource is not None and resource.canonical in paths
+        return resource is not None and _SERVICE_OF_PATH.get(resource.canonical) == self.service
 
 
 class _RestAuth:

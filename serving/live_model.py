@@ -6,6 +6,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, Final
 
+import grpc
 import numpy as np
 from google.protobuf import json_format
 from tensorflow.core.protobuf import meta_graph_pb2
@@ -14,6 +15,7 @@ from contract import live_catalogue as names
 from contract.change_log import ChangeLog, Entry
 from contract.manifest import LOG_IDENTITY, LOG_POSITION, MANIFEST_PATH, REFRESH, from_json
 from model.catalogue_examples import catalogue_example
+from serving.errors import ServingError
 from serving.live_columns import columns_of, inputs_to_apply, inputs_to_describe, joined
 from serving.saved_model import SavedModel
 from serving.signature import Signature
@@ -47,9 +49,17 @@ class LiveModel:
           log_identity: Identity of the log whose changes are applied.
 
         Raises:
-          FileNotFoundError: the version was pushed by an earlier release, without a description.
+          FileNotFoundError: the version was pushed without a live catalogue.
+          ServingError: an earlier release pushed the version, with another description.
         """
         description = json.loads((path / names.LIVE_CATALOGUE_PATH).read_text())
+        if names.COLUMNS not in description:
+            raise ServingError(
+                grpc.StatusCode.FAILED_PRECONDITION,
+                f"{path} was pushed by an earlier release, so this server cannot apply changes of"
+                " the catalogue to it: push the items again with item_refresh, or start the server"
+                " without --live_catalogue",
+            )
         self.model = model
         self._functions = {
             name: Signature.from_proto(

@@ -1,8 +1,11 @@
 """Changes of a log applied to a real bundle of each kind, against an oracle in NumPy."""
 
+import json
+
 import numpy as np
 import pytest
 
+from contract import live_catalogue as names
 from contract.catalogue_changes import REMOVAL, Change, Upsert
 from contract.change_log import SqliteChangeLog
 from retrieval.config import IndexConfig
@@ -315,6 +318,14 @@ def test_after_a_failure_everything_is_applied_again(model, live, log, monkeypat
     live.catch_up(log)
     assert {*ask(model, [["item8"]], k=301)[0][0]} == {*_IDS, "new2"} - {"item8"}
     assert run(model, "item_embeddings", items=_text(["new"]))["known"].tolist() == [False]
+
+
+def test_a_version_of_an_earlier_release_is_refused(tmp_path, log):
+    description = tmp_path / names.LIVE_CATALOGUE_PATH
+    description.parent.mkdir()
+    description.write_text(json.dumps({names.FUNCTIONS: {}, "category_feature": "genre"}))
+    with pytest.raises(ServingError, match="push the items again with item_refresh"):
+        LiveModel(None, tmp_path, log.identity)
 
 
 def test_upserts_add_up():

@@ -17,6 +17,10 @@ _EXACT_BUDGET = 5 * 10**11
 _MIN_PEOPLE = 100
 
 
+# In one batch, the deepest search is at most this many times as deep as the shallowest.
+_LIKE_DEPTHS = 1.05
+
+
 @dataclasses.dataclass(frozen=True)
 class Recall:
     """Share of the exact top k that the index found.
@@ -30,6 +34,31 @@ class Recall:
     mean: float
     lower: float
     people: int
+
+
+def like_depths(num_excluded: Sequence[int], k: int, size: int) -> list[np.ndarray]:
+    """Divides people into batches whose recall is that of requests for one person each.
+
+    A batch is searched as deep as the person with the most excluded items needs. Beside others, a
+    person with few of them would be searched much deeper than alone.
+
+    Args:
+      num_excluded: Number of distinct excluded items of each person, [P].
+      k: Number of items that each of them asks for.
+      size: Largest number of people in a batch.
+
+    Returns:
+      The people of each batch, int64, those with the fewest excluded items first.
+    """
+    batches: list[list[int]] = []
+    for person in np.argsort(num_excluded, kind="stable").tolist():
+        last = batches[-1] if batches else []
+        depth = k + num_excluded[person]
+        if last and len(last) < size and depth <= _LIKE_DEPTHS * (k + num_excluded[last[0]]):
+            last.append(person)
+        else:
+            batches.append([person])
+    return [np.array(batch) for batch in batches]
 
 
 def recall(found_scores: np.ndarray, exact_scores: np.ndarray) -> Recall:

@@ -14,7 +14,7 @@ from retrieval.bundle import RetrievalBundle
 from retrieval.config import IndexConfig
 from retrieval.exact_truth import exact_scores
 from retrieval.interest_merging import NEVER, merge_interests
-from retrieval.measure import largest_loss, latencies_ms, recall, recall_shares
+from retrieval.measure import largest_loss, latencies_ms, like_depths, recall, recall_shares
 from retrieval.people import People
 from retrieval.ranking import rank_once
 from retrieval.scann_search import ScannSearch, ScannSettings
@@ -269,19 +269,16 @@ class TuningPeople:
             for parts in ([q.interests for q in queries], [q.mask for q in queries])
         )
         excluded = [np.unique(row[row >= 0]) for q in queries for row in q.excluded.numpy()]
-        # A batch is searched as deep as the person with the most excluded items needs. With their
-        # like in one batch, people are searched hardly deeper than each of them alone would be.
-        order = np.argsort([row.size for row in excluded], kind="stable")
-        interests, mask, excluded = interests[order], mask[order], [excluded[row] for row in order]
-        batches = [
-            slice(start, start + _PEOPLE_PER_BATCH)
-            for start in range(0, len(order), _PEOPLE_PER_BATCH)
+        self._batches = [
+            (people, _query(interests, mask, excluded, people))
+            for people in like_depths([row.size for row in excluded], k, _PEOPLE_PER_BATCH)
         ]
-        self._queries = [_query(interests[b], mask[b], excluded[b]) for b in batches]
-        spread = np.linspace(0, len(order) - 1, _TIMED_REQUESTS).astype(int)
-        self._single = [_query(interests[[row]], mask[[row]], [excluded[row]]) for row in spread]
+        self._single = [
+            _query(interests, mask, excluded, [person])
+            for person in np.arange(_TIMED_REQUESTS) % len(excluded)
+        ]
         self.exact = exact_scores(search.vectors, interests, mask, excluded, k)  # [P, k]
-        self.depth = min(k + excluded[-1].size, self.num_items)
+        self.depth = min(k + max(row.size for row in excluded), self.num_items)
         self._approximate = _scores(search, k)
 
     def can_gain(self, search: ScannSearch, settings: ScannSettings) -> bool:
@@ -290,7 +287,10 @@ class TuningPeople:
 
     def found(self) -> np.ndarray:
         """Returns the scores [P, k] that the search finds."""
-        return np.concatenate([self._approximate(query) for query in self._queries])
+        scores = np.empty_like(self.exact)
+        for people, query in self._batches:
+            scores[people] = self._approximate(query)
+        return scores
 
     def latencies_ms(self) -> np.ndarray:
         """Returns the times of searches for one person each, in milliseconds."""
@@ -304,7 +304,7 @@ class TuningPeople:
     def searches_saved(self, cosine: float) -> float:
         """Returns the share of all searches saved by merging interests of at least ``cosine``."""
         apart = merged = 0
-        for query in self._queries:
+        for _, query in self._batches:
             together = merge_interests(query.interests, query.mask, tf.constant(cosine))
             apart += int(tf.math.count_nonzero(query.mask))
             merged += int(tf.math.count_nonzero(together.mask))
@@ -362,11 +362,18 @@ def _geometric(first: int, last: int) -> Iterator[int]:
     yield last
 
 
-def _query(interests: np.ndarray, mask: np.ndarray, excluded: Sequence[np.ndarray]) -> Query:
-    table = np.full([len(excluded), 1 + max(row.size for row in excluded)], -1, np.int32)
-    for row, positions in enumerate(excluded):
-        table[row, : positions.size] = positions
-    return Query(tf.constant(interests), tf.constant(mask), tf.constant(table))
+def _query(
+    interests: np.ndarray,
+    mask: np.ndarray,
+    excluded: Sequence[np.ndarray],
+    people: Sequence[int] | np.ndarray,
+) -> Query:
+    """Returns the query of some of the people; see ``Query`` for the arguments."""
+    rows = [excluded[person] for person in people]
+    table = np.full([len(rows), max(1, *(row.size for row in rows))], -1, np.int32)
+    for row, positions in zip(table, rows, strict=True):
+        row[: positions.size] = positions
+    return Query(tf.constant(interests[people]), tf.constant(mask[people]), tf.constant(table))
 
 
 def _scores(search: Search, k: int) -> Callable[[Query], np.ndarray]:

@@ -10,7 +10,7 @@ import numpy as np
 from contract.signatures import ITEM_IDS, PADDING, SCORES
 from retrieval.config import IndexConfig
 from retrieval.manifest import missing_files, total_bytes
-from retrieval.measure import affordable_people, latencies_ms, recall
+from retrieval.measure import affordable_people, latencies_ms, like_depths, recall
 from retrieval.people import read_people
 from retrieval.served_bundle import ServedBundle
 
@@ -75,12 +75,13 @@ def validate(model_dir: str, example_files: Sequence[str], config: IndexConfig) 
 
     k = min(config.recall_k, config.max_k, server.num_retrievable)
     limit = affordable_people(len(people), server.num_retrievable, server.interests_shape)
-    asked = people.repeated(limit).by_history_length()
-    found = []
-    for batch in asked.batches(_BATCH):
-        answer = server.recommend(batch, k)
-        found.append(np.where(answer[ITEM_IDS] != PADDING.encode(), answer[SCORES], -np.inf))
-    measured = recall(np.concatenate(found), server.exact_scores(asked, k))
+    asked = people.repeated(limit)
+    num_excluded = [len(set(history) - {PADDING.encode()}) for history in asked.history]
+    found = np.full([limit, k], -np.inf, np.float32)
+    for rows in like_depths(num_excluded, k, _BATCH):
+        answer = server.recommend(asked.at(rows), k)
+        found[rows] = np.where(answer[ITEM_IDS] != PADDING.encode(), answer[SCORES], -np.inf)
+    measured = recall(found, server.exact_scores(asked, k))
     if measured.mean < config.recall_target:
         reasons.append(
             f"recall@{k} is {measured.mean:.4f}, below the target of {config.recall_target}"

@@ -6,7 +6,7 @@ import tensorflow as tf
 
 from retrieval.config import IndexConfig
 from retrieval.interest_merging import NEVER
-from retrieval.measure import recall
+from retrieval.measure import like_depths, recall
 from retrieval.ranking import rank_once
 from retrieval.scann_search import ScannSearch, ScannSettings
 from retrieval.tuning import (
@@ -110,6 +110,13 @@ def test_people_with_short_histories_are_not_measured_beside_those_with_long_one
         for by in (search, search.exact())
     )
     assert recall(found, exact).mean >= 0.95
+
+
+def test_batches_are_of_like_depths():
+    # Depths 100, 105, 106, 400: 105 is at most 1.05 times 100, 106 is not.
+    batches = like_depths([5, 300, 0, 6, 0], 100, 10)
+    assert [batch.tolist() for batch in batches] == [[2, 4, 0], [3], [1]]
+    assert [batch.size for batch in like_depths([0] * 5, 100, 2)] == [2, 2, 1]
 
 
 def _point(reorder, recall_lower, latency_ms, full_answers=1.0):
